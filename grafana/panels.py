@@ -1,0 +1,173 @@
+"""What the dashboard shows: its rows, and the panels in each, in reading order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grafana.daemon import daemon_panels
+from grafana.looks import (
+    HEALTHY_IS_LOW,
+    STATE_COLOURS,
+    STATES,
+    bars,
+    dashed,
+    heat,
+    label,
+    limited,
+    lines,
+    mapped,
+    number,
+    states,
+)
+from grafana.promql import Groups, of_detector
+
+Rows = list[tuple[str, list[Any]]]
+
+
+def rows(groups: Groups) -> Rows:
+    """Row titles and their panels."""
+    return [
+        ("Now", _now(groups)),
+        ("Score", _score(groups)),
+        ("Features", _features(groups)),
+        ("Observed against expected", [_observed(groups)]),
+        ("The daemon", daemon_panels()),
+    ]
+
+
+def events(groups: Groups) -> str:
+    """PromQL that has a value for as long as an event lasts."""
+    return f"{groups.select('is_anomaly_detected')} == 1"
+
+
+def _state(groups: Groups) -> str:
+    """PromQL for the position in STATES of each group's state."""
+    numbered = (
+        groups.select("state", f'state="{state}"') + f" * {position}"
+        for position, state in enumerate(STATES)
+    )
+    return f"sum without (state) ({' or '.join(numbered)})"
+
+
+def _now(groups: Groups) -> list[Any]:
+    newest = groups.select("last_successful_run_timestamp_seconds")
+    begun = groups.select("total_anomalies_count_total")
+    return [
+        states(
+            "State",
+            "Each group's state. Warming: fewer samples than a window needs. "
+            "Blind: inputs are missing or stale, or the server cannot be reached.",
+            STATES,
+            STATE_COLOURS,
+            (_state(groups), groups.legend),
+        ),
+        mapped(
+            number(
+                "State now",
+                "The newest state of each group.",
+                "none",
+                (_state(groups), groups.legend),
+            ),
+            STATES,
+            STATE_COLOURS,
+        ),
+        number(
+            "Score now",
+            "Error over threshold of the worst group: above 1 is anomalous.",
+            "none",
+            (f"max({groups.select('score')})", "score"),
+            HEALTHY_IS_LOW,
+        )
+        .decimals(2)
+        .no_value("no score"),
+        number(
+            "Events",
+            "Events that began within the dashboard's time range.",
+            "short",
+            (f"round(sum(increase({begun}[$__range])))", "events"),
+            HEALTHY_IS_LOW,
+        ),
+        number(
+            "Last successful run",
+            "How long ago the longest unscored group was scored.",
+            "s",
+            (f"max(time() - {newest})", "ago"),
+            (("green", None), ("orange", 120.0), ("red", 300.0)),
+        ),
+        number(
+            "Samples in window",
+            "Samples held of the shortest window; a full one is as long as the model's input.",
+            "short",
+            (f"min({groups.select('data_points_in_current_window')})", "samples"),
+        ),
+        label(
+            "Model",
+            "The model that scores, and the bundle it came from.",
+            (of_detector("promad_model_info"), "{{detector}} {{model}} {{bundle}}"),
+        ),
+    ]
+
+
+def _score(groups: Groups) -> list[Any]:
+    score = lines(
+        "Error over threshold",
+        "The score of each group: above 1 is anomalous. A gap means that there was no score.",
+        "none",
+        (groups.select("score"), groups.legend),
+    )
+    return [
+        limited(score, 1.0).min(0).decimals(2),
+        lines(
+            "Error and threshold",
+            "Mean squared reconstruction error in the model's scaled units, and its limit.",
+            "none",
+            (groups.select("latest_reconstruction_error_mse"), f"error {groups.legend}"),
+            (groups.select("threshold_mse"), f"threshold {groups.legend}"),
+        ).min(0),
+    ]
+
+
+def _features(groups: Groups) -> list[Any]:
+    share = groups.select("feature_contribution_ratio")
+    error = groups.select("feature_reconstruction_error_mse", 'feature_name=~"$feature"')
+    name = f"{{{{feature_name}}}} {groups.legend}"
+    return [
+        lines(
+            "Top features over time",
+            "The five features with the largest share of the error at each time.",
+            "percentunit",
+            (f"topk(5, {share})", name),
+        )
+        .min(0)
+        .max(1),
+        bars(
+            "Top features now",
+            "The five features with the largest share of the newest error.",
+            "percentunit",
+            (f"topk(5, {share})", name),
+        ).max(1),
+        heat(
+            "Error of each feature",
+            "Squared reconstruction error of each chosen feature: the redder, the larger.",
+            "none",
+            (error, name),
+        ),
+        lines(
+            "Error of each feature, in lines",
+            "Squared reconstruction error of each chosen feature, in the model's scaled units.",
+            "none",
+            (error, name),
+        ).height(10),
+    ]
+
+
+def _observed(groups: Groups) -> Any:
+    chosen = 'feature_name=~"$feature"'
+    panel = lines(
+        "$feature",
+        "What was measured, and what the model expected, in the feature's own units.",
+        "short",
+        (groups.select("feature_observed_value", chosen), f"observed {groups.legend}"),
+        (groups.select("feature_expected_value", chosen), f"expected {groups.legend}"),
+    )
+    return dashed(panel, "B").span(8).repeat("feature").repeat_direction("h").max_per_row(3)

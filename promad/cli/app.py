@@ -1,0 +1,273 @@
+"""`promad [-c FILE] COMMAND`: wiring only. What is slow to import is imported by its command."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, NoReturn
+
+import typer
+
+import promad
+from promad.cli import reports, running
+from promad.cli.logs import LogFormat, LogLevel, configure_logging
+from promad.config import Config, load_config
+from promad.errors import ConfigError, PromadError
+
+FINDINGS = 3
+
+DEFAULT_CONFIG = Path("config.yaml")
+
+app = typer.Typer(
+    name="promad",
+    help="Finds anomalies in Prometheus metrics and says which of them are to blame.",
+    epilog="Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration, 3 findings.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(
+    help="List, show and change the bundles that training left.", no_args_is_help=True
+)
+app.add_typer(models, name="models")
+
+ConfigOption = Annotated[
+    list[Path] | None,
+    typer.Option("--config", "-c", help="Configuration file.", envvar="PROMAD_CONFIG"),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--web.listen-address",
+        metavar="[HOST]:PORT",
+        help="Where to serve metrics, in place of exporter_port on every interface.",
+    ),
+]
+
+
+def main() -> NoReturn:
+    """Run a command; what goes wrong is one line on standard error and an exit code."""
+    try:
+        app()
+    except PromadError as error:
+        prefix = "" if isinstance(error, ConfigError) else "promad: "
+        print(f"{prefix}{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"promad {promad.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    config: ConfigOption = None,
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", help="What is worth a log line.")
+    ] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option("--log-format", help="How log lines look.")
+    ] = LogFormat.LOGFMT,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="The version.")
+    ] = False,
+) -> None:
+    context.obj = config or [DEFAULT_CONFIG]
+    configure_logging(log_level, log_format)
+
+
+def _configs(context: typer.Context, given: list[Path] | None = None) -> list[Config]:
+    paths = given or context.obj
+    configs = [load_config(path) for path in paths]
+    names = [config.name for config in configs]
+    for path, config in zip(paths, configs, strict=True):
+        if names.count(config.name) > 1:
+            raise ConfigError(
+                [f"{path}: name: another file has it too ({config.name}) — give each its own"]
+            )
+    return configs
+
+
+def _config(context: typer.Context) -> Config:
+    configs = _configs(context)
+    if len(configs) > 1:
+        raise ConfigError([f"{context.obj[1]}: only detect takes several files — give one -c"])
+    return configs[0]
+
+
+@app.command()
+def collect(context: typer.Context) -> None:
+    """Fetch the history of every query into a parquet file.
+
+    Only what the cache does not hold is fetched. A query that fails, or that is not exactly one
+    series, fails the stage and changes nothing.
+    """
+    running.collect(_config(context))
+
+
+@app.command()
+def preprocess(context: typer.Context) -> None:
+    """Fill short gaps, split at long ones, and scale."""
+    running.preprocess(_config(context))
+
+
+@app.command()
+def train(context: typer.Context) -> None:
+    """Train the model, choose the threshold, and make the new bundle the current one."""
+    running.train(_config(context))
+
+
+@app.command("filter")
+def filter_(context: typer.Context) -> None:
+    """Split the windows of the processed data into normal and anomalous ones."""
+    running.filter_(_config(context))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train once more, on the normal windows only.")
+    ] = False,
+    then_detect: Annotated[
+        bool, typer.Option("--detect", help="Start the daemon once the stages are done.")
+    ] = False,
+) -> None:
+    """Run collect, preprocess, train and filter in this order.
+
+    With train_on_filtered_sequences in the configuration, --retrain is understood.
+    """
+    config = _config(context)
+    running.all_stages(_trained_on(config, filtered=False))
+    if retrain or config.training_settings.train_on_filtered_sequences:
+        running.train(_trained_on(config, filtered=True))
+    if then_detect:
+        running.detect([config])
+
+
+def _trained_on(config: Config, filtered: bool) -> Config:
+    training = config.training_settings.model_copy(update={"train_on_filtered_sequences": filtered})
+    return config.model_copy(update={"training_settings": training})
+
+
+@app.command()
+def detect(
+    context: typer.Context, config: ConfigOption = None, listen_address: ListenOption = None
+) -> None:
+    """Poll Prometheus, score the newest samples, and expose the outcome as metrics.
+
+    Several -c FILE run several detectors in one daemon. SIGTERM and Ctrl-C end it.
+    """
+    running.detect(_configs(context, config), *_host_and_port(listen_address))
+
+
+def _host_and_port(address: str | None) -> tuple[str, int | None]:
+    if address is None:
+        return "", None
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise typer.BadParameter(f"{address} is not [HOST]:PORT, as in 127.0.0.1:8001 or :8001")
+    return host.strip("[]"), int(port)
+
+
+@app.command("check-config")
+def check_config(
+    context: typer.Context,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask the server about every query too.")
+    ] = False,
+) -> None:
+    """Say everything that is wrong with the configuration, each with its line."""
+    findings = 0
+    for path, config in zip(context.obj, _configs(context), strict=True):
+        running.say([f"{path}: {len(config.queries)} queries, nothing wrong"])
+        findings += running.check_online(config) if online else 0
+    if findings:
+        raise typer.Exit(FINDINGS)
+
+
+@app.command()
+def demo(
+    until_detected: Annotated[
+        bool,
+        typer.Option("--until-detected", help="End once the incident was flagged and is over."),
+    ] = False,
+    prometheus: Annotated[
+        str | None,
+        typer.Option("--prometheus", metavar="URL", help="Learn from this server instead."),
+    ] = None,
+    incident: Annotated[
+        str, typer.Option("--incident", help="slow_disk, memory_leak or retry_storm.")
+    ] = "slow_disk",
+    seed: Annotated[int, typer.Option("--seed", help="Which host of all possible ones.")] = 7,
+    artifacts: Annotated[
+        Path | None, typer.Option("--artifacts", help="Keep what the stages leave in this folder.")
+    ] = None,
+    listen_address: ListenOption = None,
+) -> None:
+    """Watch promad learn a simulated host and detect an incident on it; needs no Prometheus.
+
+    With --prometheus it learns the last day of a real server and watches it from then on.
+    """
+    from promad.cli.demonstration import demonstrate_on_server, demonstrate_on_simulation
+
+    if prometheus is not None and until_detected:
+        raise typer.BadParameter("--until-detected is for the simulated incident alone")
+    address = _host_and_port(listen_address)
+    with ExitStack() as stack:
+        folder = artifacts or Path(stack.enter_context(TemporaryDirectory(prefix="promad-demo-")))
+        if prometheus is not None:
+            demonstrate_on_server(prometheus, folder.resolve(), address)
+        else:
+            demonstrate_on_simulation(incident, seed, folder.resolve(), address, until_detected)
+
+
+@models.command("list")
+def list_models(context: typer.Context) -> None:
+    """Every bundle, oldest first; the one in use has a star."""
+    from promad.bundle import BundleStore
+
+    running.say(reports.bundle_lines(BundleStore.of(_config(context))))
+
+
+@models.command("show")
+def show_model(
+    context: typer.Context,
+    bundle: Annotated[
+        str | None, typer.Argument(help="Its name; the one in use if left out.")
+    ] = None,
+) -> None:
+    """What a bundle was made from and what came of it, as JSON."""
+    from promad.bundle import BundleStore
+
+    store = BundleStore.of(_config(context))
+    shown = store.open(bundle) if bundle else store.open_current()
+    print(shown.manifest.model_dump_json(indent=2))
+
+
+@models.command("promote")
+def promote_model(
+    context: typer.Context, bundle: Annotated[str, typer.Argument(help="Its name.")]
+) -> None:
+    """Make a bundle the one in use; a running daemon takes it at its next start."""
+    from promad.bundle import BundleStore
+
+    promoted = BundleStore.of(_config(context)).promote(bundle)
+    running.say([f"models: {promoted.id} is in use"])
+
+
+@models.command("rollback")
+def roll_back_model(context: typer.Context) -> None:
+    """Go back to the bundle before the one in use."""
+    from promad.bundle import BundleStore
+
+    bundle = BundleStore.of(_config(context)).rollback()
+    running.say([f"models: back to {bundle.id}"])

@@ -1,0 +1,132 @@
+"""Running a stage in front of a person: progress on a terminal, then what it has to say."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from promad.cli import reports
+from promad.config import Config
+
+if TYPE_CHECKING:
+    from promad.stages.detect import Daemon
+
+console = Console(highlight=False, soft_wrap=True)
+
+Now = Callable[[], float]
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, markup=False)
+
+
+@contextmanager
+def _bar(text: str) -> Iterator[Any]:
+    """A progress bar that shows on a terminal only; yields `update(done, total, words)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
+    shown = console.is_terminal
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown
+    ) as progress:
+        task = progress.add_task(text, total=None, words="")
+        yield lambda done, total, words: progress.update(
+            task, completed=done, total=total, words=words
+        )
+
+
+def collect(config: Config, now: Now = time.time) -> None:
+    """Collect up to `now`."""
+    from promad.stages.collect import collect as stage
+
+    with _bar("collect") as update:
+        report = stage(config, now=now(), progress=update)
+    say(reports.collected_lines(report))
+
+
+def preprocess(config: Config) -> None:
+    """Preprocess what was collected."""
+    from promad.stages.preprocess import preprocess as stage
+
+    say(reports.preprocessed_lines(stage(config)))
+
+
+def train(config: Config) -> None:
+    """Train, with a line per epoch where there is no terminal to draw a bar on."""
+    from promad.stages.train import train as stage
+
+    with _bar("train") as update:
+
+        def show(epoch: int, epochs: int, loss: float, validation: float) -> None:
+            words = f"epoch {epoch}/{epochs}: loss {loss:.4g}, validation loss {validation:.4g}"
+            update(epoch, epochs, words)
+            if not console.is_terminal:
+                say([f"  {words}"])
+
+        report = stage(config, show, now=time.time)
+    say(reports.training_lines(report))
+
+
+def filter_(config: Config) -> None:
+    """Filter what was preprocessed."""
+    from promad.stages.filter import filter_windows
+
+    say(reports.filter_lines(filter_windows(config)))
+
+
+def all_stages(config: Config, now: Now = time.time) -> None:
+    """Collect, preprocess, train, filter."""
+    collect(config, now)
+    for stage in (preprocess, train, filter_):
+        stage(config)
+
+
+def check_online(config: Config) -> int:
+    """Ask the server about every query; how many have a problem."""
+    from promad.prometheus.checking import inspect_queries
+    from promad.prometheus.client import PrometheusClient
+
+    step = config.data_settings.step
+    at = time.time() - config.real_time_anomaly_detection.latency_offset
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        checks = inspect_queries(client, config.promql, step, at)
+    say(reports.query_lines(checks, step))
+    problems = sum(check.problem is not None for check in checks)
+    if problems:
+        say([f"{config.prometheus_url}: {problems} of {len(checks)} queries have a problem"])
+    return problems
+
+
+def detect(configs: Sequence[Config], host: str = "", port: int | None = None) -> None:
+    """Run the daemon until a signal ends it."""
+    stop = stop_on_signals()
+
+    from promad.clock import RealClock
+    from promad.stages.detect import Daemon
+
+    daemon = Daemon(configs, RealClock(), host, port)
+    daemon.start()
+    say([f"detect: serving on {address(daemon, host)}"])
+    stop.wait()
+    daemon.stop()
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def address(daemon: Daemon, host: str) -> str:
+    """Where a browser finds the daemon."""
+    return f"http://{host or 'localhost'}:{daemon.port}/"

@@ -1,0 +1,43 @@
+"""Clocks: what time it is, and waiting for it. Always an argument, so that time can be faster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Unix time in seconds, and how to wait for it."""
+
+    def now(self) -> float: ...
+
+    def wait_until(self, moment: float, stop: threading.Event) -> None:
+        """Return at `moment`, or as soon as `stop` is set."""
+        ...
+
+
+class RealClock:
+    """The machine's time."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def wait_until(self, moment: float, stop: threading.Event) -> None:
+        stop.wait(max(0.0, moment - time.time()))
+
+
+@dataclass(frozen=True)
+class FastClock:
+    """Time that starts at `origin` (unix seconds) now and runs `speed` times as fast."""
+
+    origin: float
+    speed: float
+    started: float = field(default_factory=time.monotonic)
+
+    def now(self) -> float:
+        return self.origin + (time.monotonic() - self.started) * self.speed
+
+    def wait_until(self, moment: float, stop: threading.Event) -> None:
+        stop.wait(max(0.0, moment - self.now()) / self.speed)

@@ -1,0 +1,34 @@
+"""The configuration: every key, its default and its unit, and the reader of config.yaml."""
+
+from promad.config.durations import format_duration, parse_duration, parse_instant
+from promad.config.reading import load_config, read_config
+from promad.config.settings import (
+    AlertBudget,
+    Config,
+    DataFilteringSettings,
+    DataSettings,
+    Period,
+    PreprocessingSettings,
+    PrometheusSettings,
+    Query,
+    RealTimeSettings,
+    TrainingSettings,
+)
+
+__all__ = [
+    "AlertBudget",
+    "Config",
+    "DataFilteringSettings",
+    "DataSettings",
+    "Period",
+    "PreprocessingSettings",
+    "PrometheusSettings",
+    "Query",
+    "RealTimeSettings",
+    "TrainingSettings",
+    "format_duration",
+    "load_config",
+    "parse_duration",
+    "parse_instant",
+    "read_config",
+]

@@ -1,0 +1,45 @@
+"""What can go wrong in a way that a user can act on.
+
+`str(error)` is the one line that the command line shows: what failed, on which value, what to do.
+"""
+
+from collections.abc import Sequence
+
+
+class PromadError(Exception):
+    """The root of every error that promad raises on purpose; ends a command with exit code 1."""
+
+    exit_code = 1
+
+
+class ConfigError(PromadError):
+    """The configuration cannot be used; `problems` holds one line for each mistake."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class DataError(PromadError):
+    """The data at hand is too little, too broken or not what the stage needs."""
+
+
+class BundleError(PromadError):
+    """A bundle is missing, damaged, or made for another configuration."""
+
+
+class PrometheusError(PromadError):
+    """A query was not answered as asked; `reason` is a short word for counters and labels."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnreachableError(PrometheusError):
+    """The server did not answer at all, so asking it the next query now is pointless."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "unreachable")

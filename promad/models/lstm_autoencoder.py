@@ -1,0 +1,129 @@
+"""LSTM autoencoder: squeezes a window through a narrow state and draws it again.
+
+Good at: features that move together, daily shapes, a relation that breaks while each value stays
+in its usual range. Bad at: anomalies that are merely rare values of a smooth feature, and short
+spikes in long windows, which the mean over the window dilutes.
+
+Malhotra et al. 2016, "LSTM-based Encoder-Decoder for Multi-sensor Anomaly Detection", section 2,
+with these departures: two layers on each side, the decoder fed with the repeated latent state
+rather than its own output, tanh throughout and a linear output, which can follow a feature beyond
+what training saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.config import TrainingSettings
+from promad.errors import BundleError
+from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.windows import Split
+
+CODE_FREE_FILE = "model.onnx"
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class LstmAutoencoder:
+    """A fitted autoencoder, run by ONNX Runtime on one thread.
+
+    `features` columns of the input are reproduced; the rest only condition the model.
+    """
+
+    session: Any
+    features: int
+
+    def reconstruct(self, windows: Inputs) -> NDArray[np.float32]:
+        """The windows as the model draws them: float32 (windows, length, features)."""
+        parts = [
+            self.session.run(None, {"window": windows[first : first + _BATCH]})[0]
+            for first in range(0, len(windows), _BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, 1, self.features), np.float32)
+
+    def apply(self, windows: Inputs) -> Outcome:
+        """Per feature the mean squared error over the window, and the drawn last sample."""
+        drawn = self.reconstruct(windows)
+        errors = np.square(windows[:, :, : self.features] - drawn, dtype=np.float64).mean(axis=1)
+        return Outcome(errors, drawn[:, -1].astype(np.float64))
+
+
+@dataclass(frozen=True)
+class TrainedLstmAutoencoder:
+    """The fitted autoencoder with its Keras original."""
+
+    model: LstmAutoencoder
+    history: TrainingHistory
+    keras_model: Any
+    onnx_bytes: bytes
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
+
+    def save(self, directory: Path, native_file_name: str) -> None:
+        (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
+        self.keras_model.save(directory / native_file_name)
+
+
+def fit(
+    split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
+) -> TrainedLstmAutoencoder:
+    """Fit on `split.training`, stop by `split.validation`; the same seed gives the same model.
+
+    Args:
+        features: how many columns of the windows are to be reproduced.
+    """
+    from promad.models.lstm_onnx import to_onnx
+    from promad.models.training import build_network, train_network
+
+    windows = split.training
+    network = build_network(windows.length, windows.width, features, settings, seed)
+    history = train_network(network, split, features, settings, seed, progress)
+    onnx_bytes = to_onnx(network.get_weights(), windows.length, features)
+    model = LstmAutoencoder(_session(onnx_bytes), features)
+    _insist_on_equality(
+        model, network, split.validation.take(np.arange(min(8, len(split.validation))))
+    )
+    return TrainedLstmAutoencoder(model, history, network, onnx_bytes)
+
+
+def load(directory: Path) -> LstmAutoencoder:
+    """The model in a bundle's directory, from its code-free form.
+
+    Raises:
+        BundleError: if the file is no such model.
+    """
+    path = directory / CODE_FREE_FILE
+    try:
+        session = _session(path.read_bytes())
+        features = session.get_outputs()[0].shape[-1]
+    except Exception as error:
+        raise BundleError(f"{path}: is no model ({error}) — train again or roll back") from error
+    return LstmAutoencoder(session, int(features))
+
+
+def _session(onnx_bytes: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+
+
+def _insist_on_equality(model: LstmAutoencoder, network: Any, windows: Inputs) -> None:
+    """Refuse a model whose two forms disagree by more than 1e-5."""
+    difference = np.abs(model.reconstruct(windows) - network(windows).numpy()).max()
+    if not difference < 1e-5:
+        raise BundleError(
+            f"the code-free model differs from Keras by {difference:.2g} (1e-5 is allowed) — "
+            "train again with a smaller learning_rate"
+        )

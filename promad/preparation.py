@@ -1,0 +1,107 @@
+"""Preparation: from measured values to the windows that a model sees.
+
+Training and serving share it: `preprocess` fits it, the bundle carries it, `detect` applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.calendar import calendar_columns
+from promad.filling import Filled, context_samples, fill, runs
+from promad.frame import MetricFrame
+from promad.scaling import Scaler
+from promad.windows import SampleWindows, build_windows
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that turns a frame into windows.
+
+    Attributes:
+        features: the columns that are measured and reproduced, in this order.
+        step: seconds between samples.
+        fill_strategy: the `nan_fill_strategy` word.
+        max_fill_steps: the longest gap that is filled, in samples.
+        substitutes: what `mean` and `median` fill with, float64 (features,), natural units.
+        scaler: fitted on the training part.
+        time_features: calendar columns beside the features.
+        time_zone: the zone of their clock.
+    """
+
+    features: tuple[str, ...]
+    step: float
+    fill_strategy: str
+    max_fill_steps: int
+    substitutes: NDArray[np.float64]
+    scaler: Scaler
+    time_features: tuple[str, ...]
+    time_zone: str
+
+    @property
+    def context(self) -> int:
+        """Samples before a window that decide how it is filled."""
+        return context_samples(self.max_fill_steps)
+
+    def fill(self, frame: MetricFrame, group: int = 0) -> Filled:
+        """One group's values with short gaps filled, in natural units."""
+        values = frame.values[group]
+        return fill(values, self.fill_strategy, self.max_fill_steps, self.substitutes)
+
+    def scale(self, frame: MetricFrame, group: int = 0) -> MetricFrame:
+        """One group filled and scaled; rows that no window may hold are NaN."""
+        filled = self.fill(frame, group)
+        scaled = self.scaler.transform(filled.values)
+        scaled[~filled.usable] = np.nan
+        return MetricFrame(
+            frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
+        )
+
+    def windows(self, scaled: Sequence[MetricFrame], length: int) -> SampleWindows:
+        """Every window of frames that `scale` made, with the calendar columns on the right."""
+        conditions = [
+            calendar_columns(frame.times, self.time_features, self.time_zone) for frame in scaled
+        ]
+        return build_windows(scaled, 0, length, conditions)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which `from_json` makes the same preparation to the last bit."""
+        return {
+            "features": list(self.features),
+            "step_seconds": self.step,
+            "fill_strategy": self.fill_strategy,
+            "max_fill_steps": self.max_fill_steps,
+            "substitutes": self.substitutes.tolist(),
+            "scaler": self.scaler.to_json(),
+            "time_features": list(self.time_features),
+            "time_zone": self.time_zone,
+        }
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Preparation:
+        """The preparation that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if `content` is not such a description.
+        """
+        return Preparation(
+            features=tuple(content["features"]),
+            step=float(content["step_seconds"]),
+            fill_strategy=str(content["fill_strategy"]),
+            max_fill_steps=int(content["max_fill_steps"]),
+            substitutes=np.asarray(content["substitutes"], np.float64),
+            scaler=Scaler.from_json(content["scaler"]),
+            time_features=tuple(content["time_features"]),
+            time_zone=str(content["time_zone"]),
+        )
+
+
+def usable_parts(frame: MetricFrame) -> list[MetricFrame]:
+    """The stretches of a frame in which nothing is missing in its only group."""
+    complete = ~np.isnan(frame.values[0]).any(axis=1)
+    return [frame.slice(first, last) for first, last in runs(complete)]

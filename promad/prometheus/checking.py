@@ -1,0 +1,130 @@
+"""One look at every query, for `check-config --online`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from promad.config import format_duration
+from promad.errors import PrometheusError, UnreachableError
+from promad.frame import align_down, points_between
+from promad.prometheus.client import PrometheusClient
+from promad.prometheus.grid import MOST_POINTS, Span, on_grid
+from promad.prometheus.parsing import Answer
+from promad.prometheus.polling import selector_offset
+from promad.prometheus.single import about, no_series, the_series
+
+_WINDOW_SECONDS = 3600.0
+_OLD_SECONDS = 300.0
+"""Prometheus's own patience with a series that is no longer scraped."""
+
+
+@dataclass(frozen=True)
+class QueryCheck:
+    """How one query fares over the last hour.
+
+    Attributes:
+        alias: the query's name.
+        expr: its PromQL.
+        series: how many series it yields; None if it was not answered.
+        newest_age_seconds: age of the newest sample of any of them; None if there is none.
+        points: how many samples the fullest series has.
+        points_possible: how many it would have if none were missing.
+        problem: what is wrong and what to do, in one line; None if the query will do.
+    """
+
+    alias: str
+    expr: str
+    series: int | None
+    newest_age_seconds: float | None
+    points: int
+    points_possible: int
+    problem: str | None
+
+
+def inspect_queries(
+    client: PrometheusClient, queries: Mapping[str, str], step: float, at: float
+) -> list[QueryCheck]:
+    """A check of each query (alias → PromQL) at `step` over the hour before `at` (unix seconds).
+
+    A query that fails is a finding, not an error. Once the server is found unreachable it is not
+    asked about the remaining queries.
+    """
+    end = align_down(at, step)
+    start = end - min(align_down(_WINDOW_SECONDS, step), (MOST_POINTS - 1) * step)
+    checks: list[QueryCheck] = []
+    lost: UnreachableError | None = None
+    for alias, expr in queries.items():
+        try:
+            if lost is not None:
+                raise lost
+            checks.append(_inspect(client, alias, expr, Span(start, end), step, at))
+        except PrometheusError as error:
+            lost = error if isinstance(error, UnreachableError) else None
+            possible = points_between(start, end, step)
+            checks.append(
+                QueryCheck(alias, expr, None, None, 0, possible, str(about(alias, error)))
+            )
+    return checks
+
+
+def _inspect(
+    client: PrometheusClient, alias: str, expr: str, span: Span, step: float, at: float
+) -> QueryCheck:
+    answer = client.query_range(expr, span.start, span.end, step)
+    try:
+        columns = [on_grid(series, span, step) for series in answer.series]
+    except ValueError as error:
+        raise client.bad_answer(expr, str(error)) from None
+    known = [int((~np.isnan(values)).sum()) for values in columns]
+    age = _newest_age(client, expr, answer, at)
+    return QueryCheck(
+        alias=alias,
+        expr=expr,
+        series=len(answer.series),
+        newest_age_seconds=age,
+        points=max(known, default=0),
+        points_possible=points_between(span.start, span.end, step),
+        problem=_problem(alias, expr, answer, age),
+    )
+
+
+def _newest_age(client: PrometheusClient, expr: str, answer: Answer, at: float) -> float | None:
+    """Age of the newest sample: the one that was scraped where the server tells that.
+
+    Of other expressions it is the age of the newest grid time with a value.
+    """
+    times = [
+        series.times[~np.isnan(series.values)].max()
+        for series in answer.series
+        if not np.isnan(series.values).all()
+    ]
+    if not times:
+        return None
+    offset, newest = selector_offset(expr), float(max(times))
+    if offset is not None:
+        sampled = client.query(f"timestamp({expr})", newest).series
+        newest = max((float(series.values[0]) + offset for series in sampled), default=newest)
+    return at - newest
+
+
+def _problem(alias: str, expr: str, answer: Answer, age: float | None) -> str | None:
+    try:
+        series = the_series(expr, answer, {})
+    except PrometheusError as error:
+        return str(about(alias, error))
+    if series is None:
+        return str(about(alias, no_series(expr)))
+    if age is None:
+        return (
+            f"query {alias}: {expr}: every value is NaN or infinite — "
+            "see whether it divides by zero, or add `> 0` to the divisor"
+        )
+    if age > _OLD_SECONDS:
+        return (
+            f"query {alias}: {expr}: the newest sample is {format_duration(age)} old — "
+            "check that its target is still scraped"
+        )
+    return None

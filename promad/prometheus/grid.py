@@ -1,0 +1,77 @@
+"""Times on absolute multiples of the step: the only times that promad asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.frame import align_down, align_up, points_between
+from promad.prometheus.parsing import Series
+
+MOST_POINTS = 10_000
+"""Points of one request. Prometheus itself refuses more than 11,000 for a series."""
+
+_OFF_GRID_STEPS = 0.01
+_OFF_GRID_SECONDS = 0.0011  # servers round times to the millisecond
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """Grid times from `start` to `end`, both included, in unix seconds."""
+
+    start: float
+    end: float
+
+
+def aligned(periods: Iterable[tuple[float, float]], step: float) -> tuple[Span, ...]:
+    """The grid times that lie within any of the periods, as spans in order of time.
+
+    Periods that overlap, or that leave no grid time between them, become one span; a period
+    without any grid time disappears.
+
+    >>> aligned([(0, 100), (105, 130), (200, 230)], 15.0)
+    (Span(start=0.0, end=120.0), Span(start=210.0, end=225.0))
+    """
+    spans: list[Span] = []
+    for start, end in sorted((align_up(a, step), align_down(b, step)) for a, b in periods):
+        if end < start:
+            continue
+        if spans and start < spans[-1].end + 1.5 * step:
+            spans[-1] = Span(spans[-1].start, max(end, spans[-1].end))
+        else:
+            spans.append(Span(start, end))
+    return tuple(spans)
+
+
+def requests_for(spans: Iterable[Span], step: float) -> Iterator[Span]:
+    """The spans, cut so that none has more than `MOST_POINTS` samples.
+
+    >>> [points_between(s.start, s.end, 1.0) for s in requests_for([Span(0.0, 24_999.0)], 1.0)]
+    [10000, 10000, 5000]
+    """
+    for span in spans:
+        samples = points_between(span.start, span.end, step)
+        for first in range(0, samples, MOST_POINTS):
+            last = min(first + MOST_POINTS, samples) - 1
+            yield Span(span.start + first * step, span.start + last * step)
+
+
+def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
+    """The values at each time of the span: float64 (samples,), NaN where there is none.
+
+    Raises:
+        ValueError: if the series has times that are not in the span.
+    """
+    values = np.full(points_between(span.start, span.end, step), np.nan)
+    position = (series.times - span.start) / step
+    index = np.rint(position).astype(np.int64)
+    tolerance = max(_OFF_GRID_STEPS, _OFF_GRID_SECONDS / step)
+    strays = (np.abs(position - index) > tolerance) | (index < 0) | (index >= len(values))
+    if strays.any():
+        stray = series.times[strays][0]
+        raise ValueError(f"it has a sample at {stray:.3f}, a time that was not asked for")
+    values[index] = series.values
+    return values

@@ -1,0 +1,210 @@
+"""The whole history of many queries: fetched in few large requests, two at once, through a cache.
+
+While two threads download, the main thread parses; at most `_AHEAD` answers wait for it, so
+that memory stays flat however long the history is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.errors import DataError, PrometheusError
+from promad.frame import Labels, MetricFrame, points_between, single_group
+from promad.prometheus.cache import Chunk, ChunkCache
+from promad.prometheus.client import PrometheusClient
+from promad.prometheus.grid import Span, aligned, on_grid, requests_for
+from promad.prometheus.single import about, no_series, require_one, the_series
+
+_IN_FLIGHT = 2
+_AHEAD = 4
+
+_Download = tuple["_Column", Span, Future[bytes]]
+
+Progress = Callable[[int, int, str], None]
+"""Called with requests done, requests in all, and the alias just dealt with."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What was fetched and what it took.
+
+    Attributes:
+        frames: one for each period, in order of time, on the full grid; NaN = missing.
+        requests: how many requests were made of the server.
+        points: how many samples they brought.
+        chunks_from_cache: how many chunks needed no request.
+    """
+
+    frames: tuple[MetricFrame, ...]
+    requests: int
+    points: int
+    chunks_from_cache: int
+
+
+@dataclass
+class _Column:
+    """One query over one period while it is being filled.
+
+    `values` float64 (samples,) is a view into the frame; `seen` is shared with the query's
+    columns in other periods.
+    """
+
+    alias: str
+    expr: str
+    span: Span
+    step: float
+    values: NDArray[np.float64]
+    seen: dict[Labels, None]
+    parts_to_keep: list[Span] = field(default_factory=list)
+    requests_left: int = 0
+
+    def at(self, span: Span) -> NDArray[np.float64]:
+        """The view of `values` over a part of the column's time."""
+        first = round((span.start - self.span.start) / self.step)
+        return self.values[first : first + points_between(span.start, span.end, self.step)]
+
+
+def fetch_history(
+    client: PrometheusClient,
+    queries: Mapping[str, str],
+    periods: Sequence[tuple[float, float]],
+    step: float,
+    *,
+    now: float,
+    cache: ChunkCache | None = None,
+    allow_partial: bool = False,
+    progress: Progress | None = None,
+) -> History:
+    """The samples of every query (alias → PromQL) at each multiple of `step` in the periods.
+
+    Periods, `step` and `now` are in (unix) seconds; periods that overlap or touch become one.
+
+    Raises:
+        PrometheusError: naming the alias, if a query fails, yields no series in all the periods,
+            or more than one; also if the server warns and `allow_partial` is not set.
+        DataError: if the periods hold no sample at all.
+    """
+    spans = aligned(periods, step)
+    if not spans:
+        raise DataError(
+            f"no time to collect is a multiple of the step ({step:g} s) and in the past — "
+            "give a longer or an earlier period"
+        )
+    frames = [_empty_frame(span, step, queries) for span in spans]
+    columns = list(_columns(queries, spans, frames))
+    cached = sum(_fill_from_cache(column, cache) for column in columns) if cache else 0
+    work = [(column, part) for column in columns for part in _missing(column, cache)]
+    points = 0
+    with closing(_downloads(client, work)) as downloads:
+        for done, (column, part, body) in enumerate(downloads, 1):
+            with _naming(column.alias):
+                points += _take(client, column, part, body.result(), allow_partial)
+            if cache and column.requests_left == 0:
+                _keep(column, cache, now)
+            if progress:
+                progress(done, len(work), column.alias)
+    for column in columns:
+        if not column.seen:
+            raise about(column.alias, no_series(column.expr))
+    return History(tuple(frames), len(work), points, cached)
+
+
+@contextmanager
+def _naming(alias: str) -> Iterator[None]:
+    """Whatever goes wrong with a query inside the block names the query's alias."""
+    try:
+        yield
+    except PrometheusError as error:
+        raise about(alias, error) from None
+
+
+def _empty_frame(span: Span, step: float, queries: Iterable[str]) -> MetricFrame:
+    features = tuple(queries)
+    shape = (points_between(span.start, span.end, step), len(features))
+    return single_group(span.start, step, features, np.full(shape, np.nan))
+
+
+def _columns(
+    queries: Mapping[str, str], spans: Sequence[Span], frames: Sequence[MetricFrame]
+) -> Iterator[_Column]:
+    for feature, (alias, expr) in enumerate(queries.items()):
+        seen: dict[Labels, None] = {}
+        for span, frame in zip(spans, frames, strict=True):
+            yield _Column(alias, expr, span, frame.step, frame.values[0, :, feature], seen)
+
+
+def _fill_from_cache(column: _Column, cache: ChunkCache) -> int:
+    """Copy what is kept and note what is not; how many chunks were found."""
+    found = 0
+    for part in cache.parts(column.span):
+        chunk = cache.read(column.expr, part)
+        if chunk is None:
+            column.parts_to_keep.append(part)
+        else:
+            column.at(part)[:] = chunk.values
+            column.seen[chunk.labels] = None
+            found += 1
+    with _naming(column.alias):
+        require_one(column.expr, column.seen)
+    return found
+
+
+def _missing(column: _Column, cache: ChunkCache | None) -> list[Span]:
+    """The requests that the column still needs."""
+    parts = column.parts_to_keep if cache else [column.span]
+    joined = aligned([(part.start, part.end) for part in parts], column.step)
+    requests = list(requests_for(joined, column.step))
+    column.requests_left = len(requests)
+    return requests
+
+
+def _downloads(
+    client: PrometheusClient, work: Iterable[tuple[_Column, Span]]
+) -> Generator[_Download]:
+    """The answers in the order of `work`, fetched ahead of their use.
+
+    When the generator is closed or a download fails, none is begun any more; one that is under way
+    ends by itself, at the latest when the client is closed.
+    """
+    pool = ThreadPoolExecutor(_IN_FLIGHT, "download")
+    waiting: deque[_Download] = deque()
+    try:
+        for column, part in work:
+            waiting.append((column, part, pool.submit(_download, client, column, part)))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _download(client: PrometheusClient, column: _Column, part: Span) -> bytes:
+    return client.range_bytes(column.expr, part.start, part.end, column.step)
+
+
+def _take(client: PrometheusClient, column: _Column, part: Span, body: bytes, partial: bool) -> int:
+    """Put an answer where it belongs in the column; how many samples it had."""
+    column.requests_left -= 1
+    answer = client.read(body, column.expr)
+    series = the_series(column.expr, answer, column.seen, partial)
+    if series is None:
+        return 0
+    try:
+        column.at(part)[:] = on_grid(series, part, column.step)
+    except ValueError as error:
+        raise client.bad_answer(column.expr, str(error)) from None
+    return len(series.values)
+
+
+def _keep(column: _Column, cache: ChunkCache, now: float) -> None:
+    for part in column.parts_to_keep:
+        (labels,) = column.seen or ((),)
+        cache.write(column.expr, Chunk(part, labels, column.at(part)), now)

@@ -1,0 +1,194 @@
+"""From the bytes of an answer to arrays, without a Python object for each point.
+
+The numbers of a range answer are cut out of the JSON and read in bulk as CSV; what is left, a
+small document in which each block of numbers is replaced by its position, is read as JSON. The
+cut is safe because the bytes `"values":[[` cannot occur within a JSON string, where every quote is
+escaped. Anything unusual (white space, other spellings of numbers) is read the slow way instead,
+with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from promad.frame import Labels, labels_of
+
+_OPENING = b'"values":[['
+_CLOSING = b"]]"
+_BETWEEN_POINTS = b"],["
+_MISSING = ("NaN", "+Inf", "-Inf", "Inf")
+_SMALL_BYTES = 8192
+"""Below this size the whole answer is read as JSON in less time than the CSV reader starts."""
+
+Numbers = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Times and values of one series, float64 (samples,) each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The samples of one label set, in the order of the answer.
+
+    Attributes:
+        labels: the label set, sorted by name.
+        times: unix seconds, float64 (samples,).
+        values: float64 (samples,); NaN where the server said NaN or an infinity.
+    """
+
+    labels: Labels
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The series of a matrix, vector or scalar, and what the server warned of.
+
+    A server that says its answer is partial is taken to have warned of it.
+    """
+
+    series: tuple[Series, ...]
+    warnings: tuple[str, ...]
+
+
+def parse_answer(body: bytes) -> Answer:
+    """The answer to a query in Prometheus's HTTP API.
+
+    Raises:
+        ValueError: if it is cut short or not an answer that promad can use; says why.
+    """
+    if len(body) >= _SMALL_BYTES:
+        try:
+            return _parse_cut(body)
+        except (ValueError, KeyError, RecursionError):  # pyarrow's errors are ValueErrors
+            pass  # unusual or broken: the slow way tells which
+    return _answer(_load(body), {})
+
+
+def _parse_cut(body: bytes) -> Answer:
+    skeleton, blocks = _cut(body)
+    return _answer(json.loads(skeleton), dict(enumerate(_read_blocks(blocks))))
+
+
+def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
+    """The body with each block of points replaced by its position, and the blocks."""
+    pieces: list[bytes] = []
+    blocks: list[bytes] = []
+    done = 0
+    while (at := body.find(_OPENING, done)) >= 0:
+        begin = at + len(_OPENING)
+        end = body.index(_CLOSING, begin)
+        pieces += [body[done:at], b'"values":%d' % len(blocks)]
+        blocks.append(body[begin:end])
+        done = end + len(_CLOSING)
+    pieces.append(body[done:])
+    return b"".join(pieces), blocks
+
+
+def _read_blocks(blocks: Sequence[bytes]) -> list[Numbers]:
+    """Each block's numbers; a block reads `1763784000,"0.5"],[1763784015,"NaN"`."""
+    if not blocks:
+        return []
+    counts = [block.count(_BETWEEN_POINTS) + 1 for block in blocks]
+    lines = b"\n".join(blocks).replace(_BETWEEN_POINTS, b"\n")
+    times, values = _read_lines(lines)
+    if len(times) != sum(counts):
+        raise ValueError("some points are empty")
+    bounds = np.cumsum(counts)[:-1]
+    return list(zip(np.split(times, bounds), np.split(values, bounds), strict=True))
+
+
+def _read_lines(lines: bytes) -> Numbers:
+    table = csv.read_csv(
+        pa.BufferReader(lines),
+        read_options=csv.ReadOptions(
+            use_threads=False, column_names=["time", "value"], block_size=len(lines) + 1
+        ),
+        parse_options=csv.ParseOptions(double_quote=False),
+        convert_options=csv.ConvertOptions(
+            column_types={"time": pa.float64(), "value": pa.float64()},
+            null_values=list(_MISSING),
+        ),
+    )
+    return _checked(table["time"].to_numpy(), table["value"].to_numpy())
+
+
+def _checked(times: NDArray[np.float64], values: NDArray[np.float64]) -> Numbers:
+    if not np.isfinite(times).all():
+        raise ValueError("a point has no time")
+    return times, np.where(np.isfinite(values), values, np.nan)
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        start = body[:60].decode("utf-8", "replace")
+        raise ValueError(f"it is cut short or not JSON (it begins {start!r})") from None
+
+
+def _answer(document: Any, blocks: Mapping[int, Numbers]) -> Answer:
+    if not isinstance(document, dict) or document.get("status") != "success":
+        raise ValueError(f"it reports no success: {_complaint(document)}")
+    data = document.get("data")
+    if not isinstance(data, dict) or data.get("resultType") not in _RESULT_TYPES:
+        kind = data.get("resultType") if isinstance(data, dict) else data
+        raise ValueError(f"its result type is {kind!r}, where numbers over time are needed")
+    try:
+        series = _RESULT_TYPES[data["resultType"]](data["result"], blocks)
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
+        raise ValueError("its series are not in the form of Prometheus's HTTP API") from None
+    return Answer(series, _warnings(document))
+
+
+def _complaint(document: Any) -> str:
+    if isinstance(document, dict) and document.get("error"):
+        return str(document["error"])
+    return "it is not in the form of Prometheus's HTTP API"
+
+
+def _warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
+    partial = ("the server says that its answer is partial",) if document.get("isPartial") else ()
+    return (*map(str, document.get("warnings") or ()), *partial)
+
+
+def _matrix(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    return tuple(_series(item, "values", "histograms", blocks) for item in result)
+
+
+def _vector(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    return tuple(_series(item, "value", "histogram", blocks) for item in result)
+
+
+def _scalar(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    return (Series((), *_numbers([result])),)
+
+
+_RESULT_TYPES = {"matrix": _matrix, "vector": _vector, "scalar": _scalar}
+
+
+def _series(
+    item: Mapping[str, Any], key: str, histogram_key: str, blocks: Mapping[int, Numbers]
+) -> Series:
+    if item.get(histogram_key):
+        raise ValueError(
+            "it holds native histograms, which are not single numbers — "
+            "use histogram_quantile(), histogram_avg() or histogram_count()"
+        )
+    found = item[key]
+    labels = labels_of({str(name): str(value) for name, value in item["metric"].items()})
+    if isinstance(found, int):
+        return Series(labels, *blocks[found])
+    return Series(labels, *_numbers(found if key == "values" else [found]))
+
+
+def _numbers(points: Sequence[Sequence[Any]]) -> Numbers:
+    times = np.array([float(time) for time, _ in points], np.float64)
+    return _checked(times, np.array([float(value) for _, value in points], np.float64))

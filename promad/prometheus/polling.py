@@ -1,0 +1,163 @@
+"""The newest samples of every query, kept in memory and completed at each poll."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+import promql_parser
+from numpy.typing import NDArray
+
+from promad.errors import PrometheusError, UnreachableError
+from promad.frame import MetricFrame, single_group
+from promad.prometheus.client import PrometheusClient
+from promad.prometheus.grid import Span, on_grid, requests_for
+from promad.prometheus.single import about, the_series
+
+Samples = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Poll:
+    """What is known after a poll.
+
+    Attributes:
+        frame: the newest samples on the absolute grid; NaN = missing. Later polls leave it be.
+        failures: why a query got no answer, by alias; its new samples are missing.
+        newest: unix time of the newest value, by alias; None where there is no value at all.
+    """
+
+    frame: MetricFrame
+    failures: Mapping[str, PrometheusError]
+    newest: Mapping[str, float | None]
+
+
+class Poller:
+    """Keeps the newest `samples` samples of each query (alias → PromQL), `step` seconds apart.
+
+    Only what is not known yet is asked for, back to the newest value of each query, so an outage
+    is caught up with by itself. `stale_after`, in seconds, is the age from which a sample that the
+    server still repeats counts as missing; this can be told of bare selectors only.
+    """
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        queries: Mapping[str, str],
+        step: float,
+        samples: int,
+        stale_after: float,
+        *,
+        allow_partial: bool = False,
+    ) -> None:
+        self._client = client
+        self._queries = dict(queries)
+        self._step = step
+        self._samples = samples
+        self._stale_after = stale_after
+        self._allow_partial = allow_partial
+        self._offsets = {alias: selector_offset(expr) for alias, expr in queries.items()}
+        self._last: Poll | None = None
+
+    def poll(self, at: float) -> Poll:
+        """The `samples` newest samples up to the last multiple of the step that is not after `at`.
+
+        If that is the time of the poll before, the same is returned and nothing is asked. If time
+        went backwards, everything is asked anew.
+        """
+        newest_step = floor(at / self._step + 1e-9)
+        start = (newest_step - self._samples + 1) * self._step
+        if self._last is None or start != self._last.frame.start:
+            values = self._moved_to(start)
+            failures = self._complete(start, values)
+            values.flags.writeable = False
+            frame = single_group(start, self._step, tuple(self._queries), values)
+            self._last = Poll(frame, failures, _newest(frame))
+        return self._last
+
+    def _moved_to(self, start: float) -> Samples:
+        """A copy of what is known, (samples, features), with room for what is new."""
+        values = np.full((self._samples, len(self._queries)), np.nan)
+        if self._last is not None:
+            known = self._last.frame
+            moved = round((start - known.start) / self._step)
+            if 0 < moved < self._samples:
+                values[:-moved] = known.values[0, moved:]
+        return values
+
+    def _complete(self, start: float, values: Samples) -> dict[str, PrometheusError]:
+        """Ask for what is missing at the end of each column; why some of it is still missing."""
+        failures: dict[str, PrometheusError] = {}
+        lost: UnreachableError | None = None
+        for column, alias in enumerate(self._queries):
+            try:
+                if lost is None:
+                    self._complete_column(alias, start, values[:, column])
+                else:
+                    failures[alias] = about(alias, lost)
+            except UnreachableError as error:
+                lost, failures[alias] = error, about(alias, error)
+            except PrometheusError as error:
+                failures[alias] = about(alias, error)
+        return failures
+
+    def _complete_column(self, alias: str, start: float, values: Samples) -> None:
+        known = np.flatnonzero(~np.isnan(values))
+        first = int(known[-1]) + 1 if known.size else 0
+        if first == len(values):
+            return
+        missing = Span(start + first * self._step, start + (len(values) - 1) * self._step)
+        values[first:] = self._fetch(alias, missing)
+
+    def _fetch(self, alias: str, span: Span) -> Samples:
+        """The query's values over the span, without those that are merely repeated."""
+        expr, offset = self._queries[alias], self._offsets[alias]
+        values = self._ask(expr, span)
+        if offset is not None and not np.isnan(values).all():
+            sampled_at = self._ask(f"timestamp({expr})", span)
+            evaluated_at = span.start + self._step * np.arange(len(values))
+            fresh = evaluated_at - offset - sampled_at <= self._stale_after
+            values = np.where(fresh, values, np.nan)
+        return values
+
+    def _ask(self, expr: str, span: Span) -> Samples:
+        pieces = [self._ask_once(expr, part) for part in requests_for([span], self._step)]
+        return np.concatenate(pieces)
+
+    def _ask_once(self, expr: str, span: Span) -> Samples:
+        answer = self._client.query_range(expr, span.start, span.end, self._step)
+        series = the_series(expr, answer, {}, self._allow_partial)
+        if series is None:
+            return np.full(round((span.end - span.start) / self._step) + 1, np.nan)
+        try:
+            return on_grid(series, span, self._step)
+        except ValueError as error:
+            raise self._client.bad_answer(expr, str(error)) from None
+
+
+def selector_offset(expr: str) -> float | None:
+    """Seconds that a bare selector looks back, 0 without `offset`; None for anything else.
+
+    Of a bare selector the server can tell when each sample was taken. One with `@` does not move
+    with time, so its samples have no age.
+
+    >>> selector_offset('(up{job="a"} offset 5m)'), selector_offset("up")
+    (300.0, 0.0)
+    >>> selector_offset("sum(up)")
+    """
+    tree = promql_parser.parse(expr)
+    while isinstance(tree, promql_parser.ParenExpr):
+        tree = tree.expr
+    if not isinstance(tree, promql_parser.VectorSelector) or tree.at is not None:
+        return None
+    return float(tree.offset.total_seconds()) if tree.offset is not None else 0.0
+
+
+def _newest(frame: MetricFrame) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for alias, values in zip(frame.features, frame.values[0].T, strict=True):
+        known = np.flatnonzero(~np.isnan(values))
+        found[alias] = float(frame.times[known[-1]]) if known.size else None
+    return found

@@ -1,0 +1,106 @@
+"""Scaling: each feature brought to a common size, learned from the training part alone.
+
+scikit-learn does the fitting and is what the .joblib file holds; `Scaler` is the same affine map as
+plain numbers, which is all that scoring needs and what `detect` opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+CONSTANT_UNIT = 0.1
+"""A feature that never moved in training is scaled so that a change of a tenth of its size, or of
+0.1 where it is smaller than 1, counts as one unit: `up` falling from 1 to 0 is then ten units."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """`scaled = (value - center) / scale`, per feature; both float64 (features,)."""
+
+    kind: str
+    center: Values
+    scale: Values
+
+    def transform(self, values: Values) -> Values:
+        """(..., features) in natural units to scaled units; NaN stays NaN."""
+        return (values - self.center) / self.scale
+
+    def inverse(self, scaled: Values) -> Values:
+        """(..., features) in scaled units back to natural units."""
+        return scaled * self.scale + self.center
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, from which `from_json` makes the same scaler to the last bit."""
+        return {"kind": self.kind, "center": self.center.tolist(), "scale": self.scale.tolist()}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Scaler:
+        """The scaler that `to_json` described.
+
+        Raises:
+            KeyError, ValueError: if `content` is not such a description.
+        """
+        center = np.asarray(content["center"], np.float64)
+        scale = np.asarray(content["scale"], np.float64)
+        if center.shape != scale.shape or not np.all(scale > 0) or not np.isfinite(center).all():
+            raise ValueError("center and scale do not describe a scaler")
+        return Scaler(str(content["kind"]), center, scale)
+
+
+def fit_scaler(kind: str, values: Values, features: Sequence[str]) -> tuple[Scaler, Any]:
+    """Fit `kind` (a scikit-learn class name) on values (samples, features) without NaN.
+
+    Returns the scaler and the scikit-learn estimator with the same parameters. A feature whose
+    spread is nothing by the estimator's measure gets its standard deviation, and if it never
+    moved, `CONSTANT_UNIT` of its size.
+    """
+    import pandas as pd
+    from sklearn import preprocessing
+
+    estimator = getattr(preprocessing, kind)()
+    estimator.fit(pd.DataFrame(values, columns=list(features)))
+    center = _center(estimator)
+    scale = np.where(_spread(estimator) > _noise(values), _spread(estimator), values.std(axis=0))
+    still = scale <= _noise(values)
+    scale = np.where(still, CONSTANT_UNIT * np.maximum(np.abs(center), 1.0), scale)
+    _adjust(estimator, center, scale)
+    return Scaler(kind, center, scale), estimator
+
+
+def _noise(values: Values) -> Values:
+    """What rounding alone can make a constant feature seem to move: float64 (features,)."""
+    return np.abs(values).max(axis=0) * 1e-12
+
+
+def _center(estimator: Any) -> Values:
+    for name in ("data_min_", "mean_", "center_"):
+        if hasattr(estimator, name):
+            return np.asarray(getattr(estimator, name), np.float64)
+    raise AssertionError(f"{type(estimator).__name__} has no centre")
+
+
+def _spread(estimator: Any) -> Values:
+    """The width that the estimator maps to one unit; 0 for a feature that it saw constant."""
+    if hasattr(estimator, "data_range_"):
+        return np.asarray(estimator.data_range_, np.float64)
+    if hasattr(estimator, "var_"):
+        return np.sqrt(np.asarray(estimator.var_, np.float64))
+    spread = np.asarray(estimator.scale_, np.float64)
+    return np.where(spread == 1.0, 0.0, spread)
+
+
+def _adjust(estimator: Any, center: Values, scale: Values) -> None:
+    """Give the estimator exactly `center` and `scale`."""
+    if hasattr(estimator, "data_min_"):
+        estimator.scale_ = 1.0 / scale
+        estimator.min_ = -center / scale
+        estimator.data_range_ = scale
+    else:
+        estimator.scale_ = scale

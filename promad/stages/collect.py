@@ -1,0 +1,124 @@
+"""`promad collect`: from PromQL to the raw parquet file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from promad.artifacts import write_frames
+from promad.config import Config
+from promad.config.durations import format_instant
+from promad.frame import MetricFrame
+from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
+from promad.prometheus.history import Progress
+
+CACHE_DIRECTORY = "cache"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What collect wrote, and what it took.
+
+    Attributes:
+        path: the parquet file.
+        samples: rows over all periods.
+        features: the queries' aliases.
+        periods: unix seconds of each period's first and last sample.
+        missing_share: by feature, the share of samples without a value, 0 to 1.
+        requests: how many requests were made of the server.
+        points: how many samples they brought.
+        chunks_from_cache: how many chunks needed no request.
+        seconds: wall time from the first request to the finished file.
+    """
+
+    path: Path
+    samples: int
+    features: tuple[str, ...]
+    periods: tuple[tuple[float, float], ...]
+    missing_share: Mapping[str, float]
+    requests: int
+    points: int
+    chunks_from_cache: int
+    seconds: float
+
+
+def collect(config: Config, *, now: float, progress: Progress | None = None) -> Collected:
+    """Fetch every query's history and write it to `output_filename`; `now` is unix seconds.
+
+    Raises:
+        PrometheusError: if a query fails or is not exactly one series; nothing is written then.
+        DataError: if the periods hold no sample, or a file cannot be written.
+    """
+    began = time.perf_counter()
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        history = fetch_history(
+            client,
+            config.promql,
+            periods(config, now),
+            config.data_settings.step,
+            now=now,
+            cache=_cache(config),
+            allow_partial=config.data_settings.allow_partial,
+            progress=progress,
+        )
+    path = config.artifacts_dir / config.data_settings.output_filename
+    write_frames(path, history.frames, _metadata(config, history.frames, now))
+    return _summary(path, history, time.perf_counter() - began)
+
+
+def periods(config: Config, now: float) -> list[tuple[float, float]]:
+    """The stretches of time to collect, in unix seconds; nothing after `now` is among them."""
+    data = config.data_settings
+    if data.collection_periods_iso:
+        wanted = [(period.start, period.end) for period in data.collection_periods_iso]
+    elif data.start_time_iso is not None and data.end_time_iso is not None:
+        wanted = [(data.start_time_iso, data.end_time_iso)]
+    else:
+        end = now - config.real_time_anomaly_detection.latency_offset
+        wanted = [(end - data.collection_period_hours * 3600, end)]
+    return [(start, min(end, now)) for start, end in wanted if start <= now]
+
+
+def _cache(config: Config) -> ChunkCache:
+    return ChunkCache(
+        directory=config.artifacts_dir / CACHE_DIRECTORY,
+        server=config.prometheus_url,
+        step=config.data_settings.step,
+        chunk_seconds=config.data_settings.cache_chunk_hours * 3600,
+    )
+
+
+def _metadata(config: Config, frames: Sequence[MetricFrame], now: float) -> dict[str, str]:
+    spans = [
+        {"start": format_instant(frame.start), "end": format_instant(frame.end)} for frame in frames
+    ]
+    return {
+        "server": config.prometheus_url,
+        "queries": json.dumps(config.promql),
+        "step_seconds": repr(config.data_settings.step),
+        "periods": json.dumps(spans),
+        "collected_at": format_instant(now),
+    }
+
+
+def _summary(path: Path, history: History, seconds: float) -> Collected:
+    frames = history.frames
+    missing = sum(np.isnan(frame.values[0]).sum(axis=0) for frame in frames)
+    samples = sum(frame.samples for frame in frames)
+    return Collected(
+        path=path,
+        samples=samples,
+        features=frames[0].features,
+        periods=tuple((frame.start, frame.end) for frame in frames),
+        missing_share=dict(zip(frames[0].features, (missing / samples).tolist(), strict=True)),
+        requests=history.requests,
+        points=history.points,
+        chunks_from_cache=history.chunks_from_cache,
+        seconds=seconds,
+    )

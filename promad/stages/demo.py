@@ -1,0 +1,190 @@
+"""`demo`: the five stages on a simulated host, then an incident replayed in fast time.
+
+Nothing is special but the server that answers and the clock: the stages and the daemon run as they
+do on a real Prometheus.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promad.clock import Clock, FastClock
+from promad.config import Config
+from promad.config.durations import format_duration
+from promad.errors import DataError
+from promad.events import AnomalyEvent
+from promad.frame import align_down
+from promad.prometheus import PrometheusClient
+from promad.prometheus.checking import inspect_queries
+from promad.simulation.host import FEATURES, SimulatedHost
+from promad.simulation.incidents import Incident
+from promad.simulation.server import SimulationServer
+from promad.verdict import State, Verdict
+
+STEP = 30.0
+SPEED = 60.0
+_HISTORY_HOURS = 48.0
+_QUIET_SECONDS = 900.0
+_RESTART_BEFORE_SECONDS = 20 * 3600.0
+_PATIENCE_SECONDS = 1800.0
+_FEWEST_QUERIES = 3
+
+_REAL_QUERIES = {
+    "cpu_busy": 'sum(rate(node_cpu_seconds_total{mode!="idle"}[2m]))',
+    "load1": "sum(node_load1)",
+    "memory_available": "sum(node_memory_MemAvailable_bytes)",
+    "disk_read": "sum(rate(node_disk_read_bytes_total[2m]))",
+    "disk_written": "sum(rate(node_disk_written_bytes_total[2m]))",
+    "disk_busy": "sum(rate(node_disk_io_time_seconds_total[2m]))",
+    "network_received": 'sum(rate(node_network_receive_bytes_total{device!="lo"}[2m]))',
+    "network_sent": 'sum(rate(node_network_transmit_bytes_total{device!="lo"}[2m]))',
+    "processes_running": "sum(node_procs_running)",
+    "context_switches": "sum(rate(node_context_switches_total[2m]))",
+    "tcp_connections": "sum(node_netstat_Tcp_CurrEstab)",
+    "prometheus_samples": "sum(rate(prometheus_tsdb_head_samples_appended_total[2m]))",
+    "prometheus_series": "sum(prometheus_tsdb_head_series)",
+    "prometheus_requests": "sum(rate(prometheus_http_requests_total[2m]))",
+    "prometheus_memory": "sum(process_resident_memory_bytes)",
+    "prometheus_cpu": "sum(rate(process_cpu_seconds_total[2m]))",
+    "goroutines": "sum(go_goroutines)",
+}
+"""What most servers know of themselves and their hosts; a demo on one takes what is there."""
+
+
+@dataclass
+class SimulatedTime:
+    """Stands still at `start` (unix seconds) until `run` is called, then runs `SPEED` fold."""
+
+    start: float
+    clock: FastClock | None = None
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return self.start if self.clock is None else self.clock.now()
+
+    def run(self) -> Clock:
+        """Let time run, and return its clock."""
+        self.clock = FastClock(self.start, SPEED)
+        return self.clock
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a demo plays on: the configuration, its time, and the incident to come."""
+
+    config: Config
+    time: SimulatedTime
+    incident: Incident
+
+
+@contextmanager
+def simulated_stage(now: float, artifacts: Path, scenario: str, seed: int) -> Iterator[Stage]:
+    """Serve a simulated host's history up to `now` (unix seconds) and its future beyond."""
+    time = SimulatedTime(align_down(now, STEP))
+    incident = Incident(scenario, time.start + _QUIET_SECONDS)
+    host = SimulatedHost(seed, time.start - _RESTART_BEFORE_SECONDS, (incident,))
+    with SimulationServer(host, time.now) as url:
+        queries = {name.removeprefix("host_").removeprefix("app_"): name for name in FEATURES}
+        yield Stage(_config(url, artifacts, queries, STEP, _HISTORY_HOURS), time, incident)
+
+
+def real_config(url: str, artifacts: Path, now: float) -> Config:
+    """A configuration for a real server: the usual queries, as far as it can answer them.
+
+    Raises:
+        PrometheusError, DataError: if it answers fewer than three.
+    """
+    config = _config(url, artifacts, _REAL_QUERIES, 15.0, 24.0)
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        client.build_info()
+        checks = inspect_queries(client, config.promql, config.data_settings.step, now)
+    found = {check.alias: check.expr for check in checks if check.problem is None}
+    if len(found) < _FEWEST_QUERIES:
+        raise DataError(
+            f"{url}: only {len(found)} of the demo's {len(checks)} queries have data "
+            "— scrape a node_exporter or Prometheus itself, or write a config.yaml of your own"
+        )
+    return _config(url, artifacts, found, 15.0, 24.0)
+
+
+def _config(
+    url: str, artifacts: Path, queries: dict[str, str], step: float, hours: float
+) -> Config:
+    return Config.model_validate(
+        {
+            "name": "demo",
+            "prometheus_url": url,
+            "artifacts_dir": artifacts,
+            "queries": queries,
+            "data_settings": {"step": format_duration(step), "collection_period_hours": hours},
+            "training_settings": {"epochs": 30, "early_stopping_patience": 5},
+            "real_time_anomaly_detection": {"query_interval_seconds": step, "latency_offset": "1s"},
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a replay ended, beside the truth.
+
+    Attributes:
+        event: what was detected of the incident; None if nothing was.
+        flagged_at: when it was flagged, in unix seconds of the replay.
+        false_alarms: events that had begun before the incident did.
+    """
+
+    incident: Incident
+    event: AnomalyEvent | None
+    flagged_at: float | None
+    false_alarms: tuple[AnomalyEvent, ...]
+
+    @property
+    def delay_seconds(self) -> float | None:
+        """From the incident's first effect to the flag."""
+        return None if self.flagged_at is None else self.flagged_at - self.incident.start
+
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """The features that the incident drives, strongest first, by their aliases."""
+        names = self.incident.scenario.truth
+        return tuple(name.removeprefix("host_").removeprefix("app_") for name in names)
+
+
+@dataclass
+class Referee:
+    """Watches the daemon's verdicts; `over` is set once the incident was flagged and is gone.
+
+    It gives up on an incident that has been over for half an hour.
+    """
+
+    incident: Incident
+    over: threading.Event = field(default_factory=threading.Event)
+    event: AnomalyEvent | None = None
+    flagged_at: float | None = None
+    false_alarms: list[AnomalyEvent] = field(default_factory=list)
+
+    def observe(self, verdict: Verdict, ended: AnomalyEvent | None) -> None:
+        """Take note of one scored sample and the event that it ended."""
+        anomalous = verdict.state is State.ANOMALOUS
+        if anomalous and self.flagged_at is None and verdict.at >= self.incident.start:
+            self.flagged_at = verdict.at
+        if ended is not None:
+            self._note(ended)
+        passed = verdict.at >= self.incident.start + self.incident.scenario.duration
+        given_up = verdict.at > self.incident.end + _PATIENCE_SECONDS
+        if (passed and self.event is not None and not anomalous) or given_up:
+            self.over.set()
+
+    def _note(self, ended: AnomalyEvent) -> None:
+        if ended.end is not None and ended.end < self.incident.start:
+            self.false_alarms.append(ended)
+        elif self.event is None or ended.peak_ratio > self.event.peak_ratio:
+            self.event = ended
+
+    def outcome(self) -> Outcome:
+        """What came of it."""
+        return Outcome(self.incident, self.event, self.flagged_at, tuple(self.false_alarms))

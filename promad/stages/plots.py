@@ -1,0 +1,45 @@
+"""The two pictures that a training leaves in its bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from promad.models import TrainingHistory
+
+
+def draw_history(history: TrainingHistory, path: Path) -> None:
+    """Training and validation loss per epoch as PNG, the chosen epoch marked."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    epochs = np.arange(1, len(history.training_loss) + 1)
+    axes.plot(epochs, history.training_loss, label="training")
+    axes.plot(epochs, history.validation_loss, label="validation")
+    axes.axvline(history.best_epoch, color="gray", linestyle=":", label="weights kept")
+    axes.set(
+        title="Loss per epoch", xlabel="epoch", ylabel="mean squared error (scaled)", yscale="log"
+    )
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) -> None:
+    """How validation errors are spread, as PNG, with the threshold drawn in."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    lowest, highest = float(scores.min()), max(float(scores.max()), threshold)
+    edges = np.geomspace(max(lowest, highest * 1e-6), highest * 1.1, 80)
+    axes.hist(scores, bins=edges.tolist(), color="tab:blue")
+    axes.axvline(threshold, color="tab:red", label=f"threshold {threshold:.4g}")
+    axes.set(
+        title="Reconstruction error of validation windows",
+        xlabel="mean squared error of a window (scaled)",
+        ylabel="windows",
+        xscale="log",
+        yscale="log",
+    )
+    axes.legend()
+    figure.savefig(path, dpi=120)

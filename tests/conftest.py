@@ -1,0 +1,6 @@
+"""What all tests share: hypothesis tries the same examples on every run, on slow machines too."""
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.load_profile("ci")
