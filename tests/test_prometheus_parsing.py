@@ -123,7 +123,18 @@ def test_no_field_but_data_and_warnings_matters():
 @pytest.mark.parametrize("small", [0, 10**9])
 @pytest.mark.parametrize(
     "values",
-    ['[[1,"2"],[3]]', '[[1,"2"],[]]', '[[1,"2"],["x","3"]]', '[[1,"two"]]', "7", '[["NaN","1"]]'],
+    [
+        '[[1,"2]3"]]',
+        '[[1,"2[3"]]',
+        '[[[1],"2"]]',
+        '[[1,"2","3"]]',
+        '[[1,"2"],[3]]',
+        '[[1,"2"],[]]',
+        '[[1,"2"],["x","3"]]',
+        '[[1,"two"]]',
+        "7",
+        '[["NaN","1"]]',
+    ],
 )
 def test_points_that_are_no_points_are_refused(values, small, monkeypatch):
     monkeypatch.setattr(parsing, "_SMALL_BYTES", small)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from promad.config.durations import format_duration, format_instant
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def collected_lines(report: Collected) -> Iterator[str]:
     """Gaps per feature, then what was written and what it took."""
-    for feature, share in report.missing_share.items():
-        if share:
-            yield f"  {feature}: {share:.2%} of the samples are missing"
+    shares = {name: f"{share:.2%}" for name, share in report.missing_share.items() if share}
+    for share, names in _alike(shares):
+        yield f"  {share} of the samples are missing: {names}"
     yield (
         f"collect: {report.samples} samples of {len(report.features)} features → {report.path} "
         f"({report.requests} requests, {report.points} points, "
@@ -30,12 +30,15 @@ def collected_lines(report: Collected) -> Iterator[str]:
 
 def preprocessed_lines(report: Preprocessed) -> Iterator[str]:
     """Per feature what was filled and what was not, then the sum."""
+    gaps = {
+        name: f"{feature.missing} missing, {feature.filled} filled, "
+        f"{feature.in_long_gaps} in gaps too long to fill"
+        for name, feature in report.features.items()
+        if feature.missing
+    }
+    for gap, names in _alike(gaps):
+        yield f"  {gap}: {names}"
     for name, feature in report.features.items():
-        if feature.missing:
-            yield (
-                f"  {name}: {feature.missing} missing, {feature.filled} filled, "
-                f"{feature.in_long_gaps} in gaps too long to fill"
-            )
         if feature.constant:
             yield f"  {name}: never changes; any change later will count"
     stretches = "stretch" if report.parts == 1 else "stretches"
@@ -43,6 +46,12 @@ def preprocessed_lines(report: Preprocessed) -> Iterator[str]:
         f"preprocess: {report.rows} samples, {report.dropped} dropped, {report.parts} {stretches} "
         f"without a gap → {report.path} (scaler fitted on the first {report.training_rows})"
     )
+
+
+def _alike(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each distinct text with the names that it holds for, in the order of the first."""
+    for text in dict.fromkeys(texts.values()):
+        yield text, ", ".join(name for name, own in texts.items() if own == text)
 
 
 def training_lines(report: TrainingReport) -> Iterator[str]:

@@ -12,6 +12,7 @@ what training saw.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -80,6 +81,8 @@ def fit(
     Args:
         features: how many columns of the windows are to be reproduced.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no news
+
     from promad.models.lstm_onnx import to_onnx
     from promad.models.training import build_network, train_network
 

@@ -36,7 +36,7 @@ def aligned(periods: Iterable[tuple[float, float]], step: float) -> tuple[Span, 
     (Span(start=0.0, end=120.0), Span(start=210.0, end=225.0))
     """
     spans: list[Span] = []
-    for start, end in sorted((align_up(a, step), align_down(b, step)) for a, b in periods):
+    for start, end in sorted((align_up(a, step) + 0.0, align_down(b, step)) for a, b in periods):
         if end < start:
             continue
         if spans and start < spans[-1].end + 1.5 * step:

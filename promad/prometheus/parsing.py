@@ -22,8 +22,9 @@ from pyarrow import csv
 from promad.frame import Labels, labels_of
 
 _OPENING = b'"values":[['
-_CLOSING = b"]]"
+_CLOSING = b'"]]'
 _BETWEEN_POINTS = b"],["
+_POINT_TO_LINE = bytes.maketrans(b"[", b"\n")
 _MISSING = ("NaN", "+Inf", "-Inf", "Inf")
 _SMALL_BYTES = 8192
 """Below this size the whole answer is read as JSON in less time than the CSV reader starts."""
@@ -86,7 +87,7 @@ def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
         begin = at + len(_OPENING)
         end = body.index(_CLOSING, begin)
         pieces += [body[done:at], b'"values":%d' % len(blocks)]
-        blocks.append(body[begin:end])
+        blocks.append(body[begin : end + 1])
         done = end + len(_CLOSING)
     pieces.append(body[done:])
     return b"".join(pieces), blocks
@@ -96,27 +97,29 @@ def _read_blocks(blocks: Sequence[bytes]) -> list[Numbers]:
     """Each block's numbers; a block reads `1763784000,"0.5"],[1763784015,"NaN"`."""
     if not blocks:
         return []
-    counts = [block.count(_BETWEEN_POINTS) + 1 for block in blocks]
-    lines = b"\n".join(blocks).replace(_BETWEEN_POINTS, b"\n")
-    times, values = _read_lines(lines)
-    if len(times) != sum(counts):
-        raise ValueError("some points are empty")
-    bounds = np.cumsum(counts)[:-1]
+    times, values = _read_points(_BETWEEN_POINTS.join(blocks))
+    bounds = np.cumsum([block.count(b"[") + 1 for block in blocks[:-1]], dtype=np.int64)
     return list(zip(np.split(times, bounds), np.split(values, bounds), strict=True))
 
 
-def _read_lines(lines: bytes) -> Numbers:
+def _read_points(points: bytes) -> Numbers:
+    """Numbers of `1763784000,"0.5"],[1763784015,"NaN"`, as lines of `1763784000,"0.5",`."""
+    lines = points.translate(_POINT_TO_LINE, b"]") + b","
     table = csv.read_csv(
         pa.BufferReader(lines),
         read_options=csv.ReadOptions(
-            use_threads=False, column_names=["time", "value"], block_size=len(lines) + 1
+            use_threads=False, column_names=["time", "value", "nothing"], block_size=len(lines) + 1
         ),
         parse_options=csv.ParseOptions(double_quote=False),
         convert_options=csv.ConvertOptions(
             column_types={"time": pa.float64(), "value": pa.float64()},
+            include_columns=["time", "value"],
             null_values=list(_MISSING),
         ),
     )
+    brackets_gone = len(points) + 1 - len(lines)
+    if table.num_rows != brackets_gone + 1:
+        raise ValueError("a point is not a time and a value")
     return _checked(table["time"].to_numpy(), table["value"].to_numpy())
 
 

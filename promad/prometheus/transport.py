@@ -5,36 +5,28 @@ Errors raised here do not name the server or the query; `client` adds both.
 
 from __future__ import annotations
 
-import random
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3 import BaseHTTPResponse, Retry
-from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import ReadTimeoutError
 
 import promad
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import authenticate
+from promad.prometheus.retrying import given_up, retry_policy
 
 LARGEST_BODY_BYTES = 128 * 2**20
 _PIECE_BYTES = 2**18
 _CONNECT_SECONDS = 5.0
 _BODY_TIMEOUTS = 4
 """A body may take this many times `prometheus.timeout`, however steadily it trickles in."""
-_LONGEST_SLEEP_SECONDS = 30.0
-_FIRST_SLEEP_SECONDS = 0.25
 _MOST_REDIRECTS = 3
-_RETRIED_STATUSES = frozenset({408, 429, *range(500, 600)})
 _REDIRECTS = frozenset({301, 302, 307, 308})
 
 
@@ -45,45 +37,6 @@ class Reply:
     status: int
     reason: str
     body: bytes
-
-
-class BoundedRetry(Retry):
-    """Asks again after a lost connection and the statuses above; sleeps at most 30 s at a time.
-
-    A request that the server let time out is not repeated: it would only take as long again.
-    Once `closing` is set no one sleeps any more and nothing is repeated.
-    """
-
-    RETRY_AFTER_STATUS_CODES = frozenset({429, 503})
-    closing: threading.Event
-
-    def new(self, **changes: Any) -> Self:
-        """The next state of the same policy."""
-        other = super().new(**changes)
-        other.closing = self.closing
-        return other
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        """The policy with one attempt less; raises when none is left."""
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait as long as the server asks for, else twice as long as before, with jitter."""
-        asked = self.get_retry_after(response) if response is not None else None
-        doubled = _FIRST_SLEEP_SECONDS * 2 ** len(self.history)
-        wait = asked or doubled * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, no secret)
-        if self.closing.wait(min(wait, _LONGEST_SLEEP_SECONDS)):
-            raise _given_up()
 
 
 def open_session(
@@ -97,23 +50,10 @@ def open_session(
     authenticate(session, settings)
     session.headers["Accept-Encoding"] = settings.compression
     session.headers["User-Agent"] = f"promad/{promad.__version__}"
-    chosen = adapter or HTTPAdapter(max_retries=_retry(retries, closing))
+    chosen = adapter or HTTPAdapter(max_retries=retry_policy(retries, closing))
     session.mount("http://", chosen)
     session.mount("https://", chosen)
     return session
-
-
-def _retry(retries: int, closing: threading.Event) -> BoundedRetry:
-    retry = BoundedRetry(
-        total=retries,
-        other=0,
-        allowed_methods=None,  # any: a query changes nothing, so POST may be repeated
-        status_forcelist=_RETRIED_STATUSES,
-        raise_on_status=False,
-        retry_after_max=int(_LONGEST_SLEEP_SECONDS),
-    )
-    retry.closing = closing
-    return retry
 
 
 def exchange(
@@ -184,7 +124,7 @@ def _pieces(
             if time.monotonic() > deadline:
                 raise _too_slow(longest_seconds)
             if closing.is_set():
-                raise _given_up()
+                raise given_up()
             yield piece
     except requests.RequestException as error:
         raise PrometheusError(
@@ -207,10 +147,6 @@ def _too_slow(seconds: float) -> PrometheusError:
         "set prometheus.compression to gzip on a slow link, or raise prometheus.timeout",
         "timeout",
     )
-
-
-def _given_up() -> PrometheusError:
-    return PrometheusError("given up, because the client was closed — ask again", "closed")
 
 
 def _unanswered(error: requests.RequestException, timeout: float) -> PrometheusError:

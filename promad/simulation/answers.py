@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config.durations import parse_duration
-from promad.simulation.host import FEATURES, SimulatedHost
+from promad.simulation.host import FEATURES, Host
 from promad.simulation.noise import Floats
 from promad.simulation.selection import BadDataError, Selection, parse_selection
 
@@ -28,7 +28,7 @@ SCRAPE_INTERVAL = 15.0  # seconds
 MOST_INTERVALS = 11_000  # that one range query may span, as on a real server
 
 
-def answer_range(parameters: Mapping[str, str], host: SimulatedHost, now: float) -> str:
+def answer_range(parameters: Mapping[str, str], host: Host, now: float) -> str:
     """The answer to `/api/v1/query_range`.
 
     Raises:
@@ -47,7 +47,7 @@ def answer_range(parameters: Mapping[str, str], host: SimulatedHost, now: float)
     return _success("matrix", series)
 
 
-def answer_instant(parameters: Mapping[str, str], host: SimulatedHost, now: float) -> str:
+def answer_instant(parameters: Mapping[str, str], host: Host, now: float) -> str:
     """The answer to `/api/v1/query`, at `now` unless `time` is given.
 
     Raises:
@@ -70,7 +70,7 @@ def error_answer(error: BadDataError) -> str:
 
 
 @lru_cache(maxsize=8)
-def _scrape(host: SimulatedHost, start: float, step: float, count: int) -> tuple[Floats, ...]:
+def _scrape(host: Host, start: float, step: float, count: int) -> tuple[Floats, ...]:
     """Times asked for (count,), times scraped (count,), and values then (count, features)."""
     times = np.round(start + step * np.arange(count), 3)
     scraped = np.floor(times / SCRAPE_INTERVAL) * SCRAPE_INTERVAL

@@ -8,7 +8,9 @@ leaves the consequences to the same relations.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,12 @@ HOUR, DAY = 3600.0, 86400.0
 
 LAGS = np.array([0.0, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, 900.0])
 """Seconds back at which causes are looked up whose effects lag behind."""
+
+
+class Host(Hashable, Protocol):
+    """Anything with the features' values at unix times: (samples,) -> (samples, features)."""
+
+    def values(self, times: Floats) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,18 @@ class SimulatedHost:
         """Seconds since the last restart."""
         since = times - self.restarted_at
         return np.where(since >= 0.0, since, since % RESTART_PERIOD)
+
+
+@dataclass(frozen=True)
+class MovedHost:
+    """A host whose life is `ahead` seconds further on than the times that it is asked about."""
+
+    host: SimulatedHost
+    ahead: float
+
+    def values(self, times: Floats) -> Floats:
+        """Values at unix `times` (samples,) -> (samples, features), as the host has them."""
+        return self.host.values(times + self.ahead)
 
 
 @dataclass(frozen=True)

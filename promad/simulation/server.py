@@ -18,11 +18,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from promad.simulation.answers import answer_instant, answer_range, error_answer
-from promad.simulation.host import SimulatedHost
+from promad.simulation.host import Host
 from promad.simulation.selection import BadDataError
 
 Clock = Callable[[], float]
-Answer = Callable[[Mapping[str, str], SimulatedHost, float], str]
+Answer = Callable[[Mapping[str, str], Host, float], str]
 
 QUERIES: dict[str, Answer] = {
     "/api/v1/query": answer_instant,
@@ -41,7 +41,7 @@ BUILD = {
 STOP_SECONDS = 1  # how long a request in flight may hold up `stop`
 
 
-def simulation_app(host: SimulatedHost, clock: Clock) -> Starlette:
+def simulation_app(host: Host, clock: Clock) -> Starlette:
     """An ASGI application that answers for `host`; `clock` gives its now in unix seconds."""
     queries = [
         Route(path, _query_endpoint(answer, host, clock), methods=["GET", "POST"])
@@ -52,7 +52,7 @@ def simulation_app(host: SimulatedHost, clock: Clock) -> Starlette:
     )
 
 
-def _query_endpoint(answer: Answer, host: SimulatedHost, clock: Clock) -> Callable[..., object]:
+def _query_endpoint(answer: Answer, host: Host, clock: Clock) -> Callable[..., object]:
     async def endpoint(request: Request) -> Response:
         parameters = dict(request.query_params)
         parameters.update(parse_qsl((await request.body()).decode(errors="replace")))
@@ -83,7 +83,7 @@ class SimulationServer:
         port: on 127.0.0.1; 0 takes any free one.
     """
 
-    def __init__(self, host: SimulatedHost, clock: Clock = time.time, port: int = 0) -> None:
+    def __init__(self, host: Host, clock: Clock = time.time, port: int = 0) -> None:
         config = uvicorn.Config(
             simulation_app(host, clock),
             lifespan="off",

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from promad.clock import Clock, FastClock
 from promad.config import Config
-from promad.config.durations import format_duration
+from promad.config.durations import format_duration, parse_instant
 from promad.errors import DataError
 from promad.events import AnomalyEvent
 from promad.frame import align_down
 from promad.prometheus import PrometheusClient
 from promad.prometheus.checking import inspect_queries
-from promad.simulation.host import FEATURES, SimulatedHost
+from promad.simulation.host import FEATURES, MovedHost, SimulatedHost
 from promad.simulation.incidents import Incident
 from promad.simulation.server import SimulationServer
 from promad.verdict import State, Verdict
@@ -29,7 +29,9 @@ STEP = 30.0
 SPEED = 60.0
 _HISTORY_HOURS = 48.0
 _QUIET_SECONDS = 900.0
-_RESTART_BEFORE_SECONDS = 20 * 3600.0
+_RESTART_BEFORE_SECONDS = 30 * 3600.0
+_HOST_TIME = parse_instant("2026-01-08T13:00:00Z")
+"""When in the host's life every demo starts, a Thursday noon: the same host on any day."""
 _PATIENCE_SECONDS = 1800.0
 _FEWEST_QUERIES = 3
 
@@ -85,9 +87,10 @@ class Stage:
 def simulated_stage(now: float, artifacts: Path, scenario: str, seed: int) -> Iterator[Stage]:
     """Serve a simulated host's history up to `now` (unix seconds) and its future beyond."""
     time = SimulatedTime(align_down(now, STEP))
+    there = Incident(scenario, _HOST_TIME + _QUIET_SECONDS)
+    host = SimulatedHost(seed, _HOST_TIME - _RESTART_BEFORE_SECONDS, (there,))
     incident = Incident(scenario, time.start + _QUIET_SECONDS)
-    host = SimulatedHost(seed, time.start - _RESTART_BEFORE_SECONDS, (incident,))
-    with SimulationServer(host, time.now) as url:
+    with SimulationServer(MovedHost(host, _HOST_TIME - time.start), time.now) as url:
         queries = {name.removeprefix("host_").removeprefix("app_"): name for name in FEATURES}
         yield Stage(_config(url, artifacts, queries, STEP, _HISTORY_HOURS), time, incident)
 

@@ -277,7 +277,7 @@ def _missing(frame: MetricFrame) -> str:
 def _described(event: AnomalyEvent) -> dict[str, object]:
     until = event.end if event.end is not None else event.peak_at
     return {
-        "event": event.id,
+        "id": event.id,
         "start": format_instant(event.start),
         "end": None if event.end is None else format_instant(event.end),
         "lasted": format_duration(until - event.start),
