@@ -30,6 +30,24 @@ class BundleError(PromadError):
     """A bundle is missing, damaged, or made for another configuration."""
 
 
+FAILURE_REASONS = (
+    "unreachable",
+    "timeout",
+    "too_many_requests",
+    "server_error",
+    "bad_data",
+    "bad_request",
+    "execution",
+    "unauthorized",
+    "not_found",
+    "redirect",
+    "bad_answer",
+    "partial",
+    "several_series",
+)
+"""Every way in which a poll's query can fail."""
+
+
 class PrometheusError(PromadError):
     """A query was not answered as asked; `reason` is a short word for counters and labels."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import promad
+from promad.errors import FAILURE_REASONS, PrometheusError
 from promad.events import AnomalyEvent
 from promad.frame import THE_ONLY_GROUP, Labels
 from promad.verdict import FeatureView, State, Verdict
@@ -205,77 +206,115 @@ class DaemonMetrics:
     """What the daemon says about itself; one for all its detectors."""
 
     def __init__(self, registry: CollectorRegistry, several: bool) -> None:
-        own = ["detector"] if several else []
-        self._several = several
-        build = Gauge(
-            "promad_build_info",
-            "Always 1; the labels name the version.",
-            ["version", "python_version"],
-            registry=registry,
-        )
+        self._registry = registry
+        self._own = ("detector",) if several else ()
+        build = self._gauge("build_info", "Always 1; names the version.", "version", *_PYTHON)
         build.labels(promad.__version__, platform.python_version()).set(1)
-        self.model_info = Gauge(
-            "promad_model_info",
-            "Always 1; the labels name the model and the bundle in use.",
-            [*own, "model", "bundle"],
-            registry=registry,
+        self.model_info = self._gauge(
+            "model_info", "Always 1; names the model and the bundle in use.", *self._own, *_MODEL
         )
-        self.model_trained = Gauge(
-            "promad_model_trained_timestamp_seconds",
-            "When the bundle in use was trained.",
-            own,
-            registry=registry,
+        self.model_trained = self._gauge(
+            "model_trained_timestamp_seconds", "When the bundle in use was trained.", *self._own
         )
-        self.false_alarms = Gauge(
-            "promad_expected_false_alarms_per_week",
-            "How many events a week the threshold is expected to give on normal data.",
-            own,
-            registry=registry,
+        self.expected_false_alarms = self._gauge(
+            "expected_false_alarms_per_week",
+            "Events a week that the threshold is expected to give on normal data.",
+            *self._own,
         )
-        self.polls = Counter(
-            "promad_polls", "Polls of the Prometheus server.", own, registry=registry
+        self.polls = self._counter("polls", "Polls of the Prometheus server.", *self._own)
+        self.poll_failures = self._counter(
+            "poll_failures",
+            "Polls in which a query failed, by the first failure's reason.",
+            *self._own,
+            "reason",
         )
-        self.poll_failures = Counter(
-            "promad_poll_failures",
-            "Polls in which at least one query failed, by the first failure's reason.",
-            [*own, "reason"],
-            registry=registry,
+        self.query_up = self._gauge(
+            "query_up", "1 if the last poll got the query answered, else 0.", *self._own, "query"
         )
-        self.query_up = Gauge(
-            "promad_query_up",
-            "1 if the query was answered in the last poll, 0 if not.",
-            [*own, "query"],
-            registry=registry,
+        self.query_failures = self._counter(
+            "query_failures", "Queries that failed.", *self._own, "query"
         )
-        self.query_failures = Counter(
-            "promad_query_failures", "Failed queries.", [*own, "query"], registry=registry
+        self.sample_age = self._gauge(
+            "sample_age_seconds",
+            "Age, at the last poll, of the newest sample of the feature furthest behind.",
+            *self._own,
         )
-        self.sample_age = Gauge(
-            "promad_sample_age_seconds",
-            "Age of the newest sample of the feature that is furthest behind, at the last poll.",
-            own,
-            registry=registry,
+        self.ticks_skipped = self._counter(
+            "ticks_skipped", "Ticks left out because the one before took too long.", *self._own
         )
-        self.ticks_skipped = Counter(
-            "promad_ticks_skipped",
-            "Ticks left out because the one before took too long.",
-            own,
-            registry=registry,
-        )
-        self.tick_failures = Counter(
-            "promad_tick_failures",
-            "Ticks that ended in an unforeseen error.",
-            own,
-            registry=registry,
+        self.tick_failures = self._counter(
+            "tick_failures", "Ticks that ended in an unforeseen error.", *self._own
         )
         self.tick_duration = Histogram(
             "promad_tick_duration_seconds",
             "How long a tick took: polling, scoring and judging.",
-            own,
+            self._own,
             registry=registry,
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            buckets=_TICK_BUCKETS,
         )
 
-    def labels(self, detector: str) -> dict[str, str]:
-        """The labels that tell detectors apart: none while there is only one."""
-        return {"detector": detector} if self._several else {}
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"promad_{name}", text, labels, registry=self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"promad_{name}", text, labels, registry=self._registry)
+
+    def of(self, detector: str) -> DetectorMetrics:
+        """The part of one detector."""
+        return DetectorMetrics(self, {"detector": detector} if self._own else {})
+
+
+_PYTHON = ("python_version",)
+_MODEL = ("model", "bundle")
+_TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+@dataclass(frozen=True)
+class DetectorMetrics:
+    """What one detector has to say about its own work."""
+
+    daemon: DaemonMetrics
+    labels: dict[str, str]
+
+    def loaded(
+        self, model: str, bundle: str, trained_at: float, expected_false_alarms: float | None
+    ) -> None:
+        """A bundle is in use; every counter is there from now on, at 0."""
+        self.daemon.model_info.labels(**self.labels, model=model, bundle=bundle).set(1)
+        self._child(self.daemon.model_trained).set(trained_at)
+        if expected_false_alarms is not None:
+            self._child(self.daemon.expected_false_alarms).set(expected_false_alarms)
+        for metric in (self.daemon.polls, self.daemon.ticks_skipped, self.daemon.tick_failures):
+            self._child(metric)
+        for reason in FAILURE_REASONS:
+            self.daemon.poll_failures.labels(**self.labels, reason=reason)
+
+    def polled(self, queries: Iterable[str], failures: Mapping[str, PrometheusError]) -> None:
+        """A poll is over, and these queries failed in it."""
+        self._child(self.daemon.polls).inc()
+        for query in queries:
+            failed = query in failures
+            self.daemon.query_up.labels(**self.labels, query=query).set(not failed)
+            self.daemon.query_failures.labels(**self.labels, query=query).inc(failed)
+        for failure in list(failures.values())[:1]:
+            self.daemon.poll_failures.labels(**self.labels, reason=failure.reason).inc()
+
+    def sample_is(self, age_seconds: float) -> None:
+        """How old the newest sample of the feature furthest behind is."""
+        self._child(self.daemon.sample_age).set(age_seconds)
+
+    def ticked(self, seconds: float) -> None:
+        """A tick is over."""
+        self._child(self.daemon.tick_duration).observe(seconds)
+
+    def tick_failed(self) -> None:
+        """A tick ended in an unforeseen error."""
+        self._child(self.daemon.tick_failures).inc()
+
+    def skipped(self, ticks: int) -> None:
+        """Ticks were left out."""
+        self._child(self.daemon.ticks_skipped).inc(ticks)
+
+    def _child[M: (Counter, Gauge, Histogram)](self, metric: M) -> M:
+        """The metric for this detector; the metric itself where detectors are not told apart."""
+        return metric.labels(**self.labels) if self.labels else metric

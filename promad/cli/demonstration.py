@@ -16,7 +16,8 @@ from promad.errors import PromadError
 from promad.events import AnomalyEvent
 from promad.simulation.incidents import SCENARIOS
 from promad.stages.demo import SPEED, Outcome, Referee, Stage, real_config, simulated_stage
-from promad.stages.detect import Daemon, Observer
+from promad.stages.detect import Daemon
+from promad.stages.watch import Observer
 from promad.verdict import State, Verdict
 
 Address = tuple[str, int | None]

@@ -8,6 +8,8 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -47,5 +49,6 @@ def build_app(
             Route("/", landing),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
-        ]
+        ],
+        middleware=[Middleware(GZipMiddleware, compresslevel=1)],
     )

@@ -1,0 +1,229 @@
+"""`Watch`: one detector at work, tick by tick.
+
+A tick polls, scores what is new, judges it, and swaps `snapshot` in one assignment. Nothing that
+happens in a tick ends the daemon: it is counted, logged, and makes the group blind.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import structlog
+
+from promad.clock import Clock
+from promad.config import Config
+from promad.config.durations import format_duration, format_instant
+from promad.detector import Detector
+from promad.errors import PrometheusError
+from promad.events import AnomalyEvent, EventTracker
+from promad.exporter import DetectorMetrics, GroupStatus, Snapshot
+from promad.frame import MetricFrame, align_down
+from promad.prometheus.polling import Poll, Poller
+from promad.verdict import FeatureView, State, Verdict
+
+log = structlog.get_logger()
+
+CATCH_UP_SAMPLES = 100
+"""How many samples beyond a window are kept, and so can be scored late after an outage."""
+
+Observer = Callable[[Verdict, AnomalyEvent | None], None]
+"""Called with each scored sample and the event that it ended, if it did."""
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What one tick hands to the next."""
+
+    tracker: EventTracker
+    scored_until: float | None = None
+    state: State | None = None
+    failing: frozenset[str] = frozenset()
+
+
+class Watch:
+    """One detector at work. Only its own thread calls `tick`; anyone may read `snapshot`.
+
+    `answered` turns True once the server has answered a query.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        detector: Detector,
+        poller: Poller,
+        clock: Clock,
+        metrics: DetectorMetrics,
+        observer: Observer | None = None,
+    ) -> None:
+        live = config.real_time_anomaly_detection
+        self.name = config.name
+        self.answered = False
+        self._live = live
+        self._features = config.features
+        self._detector = detector
+        self._poller = poller
+        self._clock = clock
+        self._metrics = metrics
+        self._observer = observer
+        self._log = log.bind(detector=config.name)
+        self._standing = _Standing(EventTracker(live.enter_after_samples, live.leave_after_samples))
+        self.snapshot = self._snapshot(self._unscored(clock.now(), State.WARMING, "not polled yet"))
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
+        interval = self._live.query_interval_seconds
+        while not stop.is_set():
+            due = align_down(self._clock.now(), interval) + interval
+            self.tick()
+            skipped = int(max(0.0, self._clock.now() - due) // interval)
+            if skipped:
+                self._metrics.skipped(skipped)
+            self._clock.wait_until(due + skipped * interval, stop)
+
+    def tick(self) -> None:
+        """Poll, score, judge and publish once."""
+        started = time.perf_counter()
+        at = self._clock.now() - self._live.latency_offset
+        try:
+            poll = self._poll(at)
+            in_window = self._complete_samples(poll.frame)
+            self._publish(self._verdict(poll, in_window), in_window, poll.failures)
+        except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets
+            self._log.exception("the tick failed")
+            self._metrics.tick_failed()
+            self._publish(self._unscored(at, State.BLIND, "the tick failed, see the log"))
+        self._metrics.ticked(time.perf_counter() - started)
+
+    def _poll(self, at: float) -> Poll:
+        poll = self._poller.poll(at)
+        self._metrics.polled(self._features, poll.failures)
+        self.answered = self.answered or len(poll.failures) < len(self._features)
+        newest = [time for time in poll.newest.values() if time is not None]
+        if newest:
+            self._metrics.sample_is(self._clock.now() - min(newest))
+        self._log_failures(poll.failures)
+        return poll
+
+    def _log_failures(self, failures: Mapping[str, PrometheusError]) -> None:
+        """A line when a query begins to fail and one when it is answered again."""
+        for alias in failures.keys() - self._standing.failing:
+            failure = failures[alias]
+            self._log.warning(
+                "query failed", query=alias, reason=failure.reason, error=str(failure)
+            )
+        for alias in self._standing.failing - failures.keys():
+            self._log.info("query answered again", query=alias)
+        self._standing = replace(self._standing, failing=frozenset(failures))
+
+    def _complete_samples(self, frame: MetricFrame) -> int:
+        """Complete samples in a row at the end of the frame, at most a window's length."""
+        usable = self._detector.preparation.fill(frame).usable[-self._detector.length :]
+        unusable = np.flatnonzero(~usable)
+        return len(usable) - 1 - int(unusable[-1]) if len(unusable) else len(usable)
+
+    def _verdict(self, poll: Poll, in_window: int) -> Verdict:
+        """The judgement of the newest sample, or why there is none."""
+        at = poll.frame.end
+        if poll.failures:
+            return self._unscored(at, State.BLIND, _failed(poll.failures))
+        scored = self._score(poll.frame)
+        if in_window == 0:
+            return self._unscored(at, State.BLIND, _missing(poll.frame))
+        if in_window < self._detector.length:
+            why = f"{in_window} of {self._detector.length} samples of a window"
+            return self._unscored(at, State.WARMING, why)
+        return scored or self.snapshot.groups[0].verdict
+
+    def _unscored(self, at: float, state: State, why: str) -> Verdict:
+        return Verdict(at, state, self._detector.threshold.value, why=why)
+
+    def _score(self, frame: MetricFrame) -> Verdict | None:
+        """Score the samples that are new, keep the book of events, return the newest verdict."""
+        verdict = None
+        scores = self._detector.score(frame, self._scored_until(frame))
+        for judged in self._detector.judge(scores):
+            verdict = self._follow(judged)
+        return verdict
+
+    def _scored_until(self, frame: MetricFrame) -> float:
+        """The time after which samples are new; at first, and if time went back, only the last."""
+        until = self._standing.scored_until
+        return frame.end - frame.step if until is None or until > frame.end else until
+
+    def _follow(self, judged: Verdict) -> Verdict:
+        """Enter one judged sample into the book of events; its state is then the event's."""
+        before = self._standing.tracker
+        tracker, ended = before.follow(judged)
+        self._standing = replace(self._standing, tracker=tracker, scored_until=judged.at)
+        if tracker.begun > before.begun and tracker.current is not None:
+            self._log.warning("anomaly began", **_described(tracker.current))
+        if ended is not None:
+            self._log.warning("anomaly ended", **_described(ended))
+        state = State.OK if tracker.current is None else State.ANOMALOUS
+        verdict = replace(judged, state=state)
+        if self._observer is not None:
+            self._observer(verdict, ended)
+        return verdict
+
+    def _publish(
+        self,
+        verdict: Verdict,
+        in_window: int = 0,
+        failures: Mapping[str, PrometheusError] | None = None,
+    ) -> None:
+        if verdict.state is not self._standing.state:
+            self._log.info("state changed", state=str(verdict.state), why=verdict.why or None)
+        self._standing = replace(self._standing, state=verdict.state)
+        self.snapshot = self._snapshot(verdict, in_window, failures)
+
+    def _snapshot(
+        self,
+        verdict: Verdict,
+        in_window: int = 0,
+        failures: Mapping[str, PrometheusError] | None = None,
+    ) -> Snapshot:
+        status = GroupStatus(
+            verdict=verdict,
+            events_begun=self._standing.tracker.begun,
+            event=self._standing.tracker.current,
+            last_scored_at=self._standing.scored_until,
+            samples_in_window=in_window,
+        )
+        failed = tuple((alias, str(failure)) for alias, failure in (failures or {}).items())
+        return Snapshot(self.name, self._live.metrics_prefix, (status,), failed)
+
+
+def _failed(failures: Mapping[str, PrometheusError]) -> str:
+    alias, failure = next(iter(failures.items()))
+    others = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
+    return f"query {alias}{others} failed: {failure.reason}"
+
+
+def _missing(frame: MetricFrame) -> str:
+    newest = frame.values[0, -1]
+    gone = [name for name, value in zip(frame.features, newest, strict=True) if np.isnan(value)]
+    return f"no sample of {', '.join(gone[:5])}{' and others' if len(gone) > 5 else ''}"
+
+
+def _described(event: AnomalyEvent) -> dict[str, object]:
+    """An event in one log line."""
+    until = event.peak_at if event.end is None else event.end
+    return {
+        "id": event.id,
+        "start": format_instant(event.start),
+        "end": None if event.end is None else format_instant(event.end),
+        "lasted": format_duration(until - event.start),
+        "peak_score": round(event.peak_ratio, 2),
+        "top_features": ", ".join(_shown(view) for view in event.top_features),
+    }
+
+
+def _shown(view: FeatureView) -> str:
+    return (
+        f"{view.name} {view.contribution:.0%} "
+        f"(observed {view.observed:.4g}, expected {view.expected:.4g})"
+    )
