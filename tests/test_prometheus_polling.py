@@ -40,16 +40,16 @@ class Changing:
 
 
 def test_a_frame_ends_at_the_last_multiple_of_the_step():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poll = poller_of(stub, {"x": "sum(up)"}).poll(AT + 14.9)
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poll = poller_of(stub, {"x": "delta(up[1m])"}).poll(AT + 14.9)
     assert poll.frame.times.tolist() == [AT - 45, AT - 30, AT - 15, AT]
     np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
     assert (poll.failures, poll.newest) == ({}, {"x": AT})
 
 
 def test_later_polls_ask_only_for_new_steps():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poller = poller_of(stub, {"x": "sum(up)"})
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
         for late in (0.0, 15.0, 45.0):
             poll = poller.poll(AT + late)
             np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
@@ -57,15 +57,29 @@ def test_later_polls_ask_only_for_new_steps():
 
 
 def test_nothing_is_asked_twice_while_time_stands_still():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poller = poller_of(stub, {"x": "sum(up)"})
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
         assert poller.poll(AT) is poller.poll(AT + 14.0)
     assert len(stub.asked) == 1
 
 
+def test_what_failed_is_asked_again_before_the_next_step_and_nothing_else_is():
+    answers = Changing({"delta(up[1m])": always(), "rate(up[1m])": always()})
+    fine = answers.say
+    answers.say = lambda asked: Say(422) if "rate" in asked.form["query"] else fine(asked)
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])", "y": "rate(up[1m])"})
+        assert list(poller.poll(AT).failures) == ["y"]
+        answers.say = fine
+        poll = poller.poll(AT + 1)
+    assert poll.failures == {}
+    np.testing.assert_array_equal(poll.frame.values[0, :, 1], poll.frame.times / 7)
+    assert stub.exprs == ["delta(up[1m])", "rate(up[1m])", "rate(up[1m])"]
+
+
 def test_everything_is_asked_anew_when_time_went_backwards():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poller = poller_of(stub, {"x": "sum(up)"})
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
         poller.poll(AT)
         poll = poller.poll(AT - 15.0)
     assert poll.frame.end == AT - 15.0
@@ -73,16 +87,16 @@ def test_everything_is_asked_anew_when_time_went_backwards():
 
 
 def test_a_long_pause_is_no_reason_to_ask_for_more_than_the_window():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poller = poller_of(stub, {"x": "sum(up)"})
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
         poller.poll(AT)
         poller.poll(AT + 86400.0)
     assert asked_points(stub) == [4, 4]
 
 
 def test_a_frame_handed_out_is_not_changed_by_later_polls():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poller = poller_of(stub, {"x": "sum(up)"})
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
         frame = poller.poll(AT).frame
         before = frame.values.copy()
         poller.poll(AT + 15.0)
@@ -90,26 +104,26 @@ def test_a_frame_handed_out_is_not_changed_by_later_polls():
 
 
 def test_a_handed_out_frame_cannot_be_written_to():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        frame = poller_of(stub, {"x": "sum(up)"}).poll(AT).frame
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        frame = poller_of(stub, {"x": "delta(up[1m])"}).poll(AT).frame
     with pytest.raises(ValueError, match="read-only"):
         frame.values[0, 0, 0] = 1.0
 
 
 def test_a_sample_that_comes_late_is_asked_for_again():
-    answers = Changing({"sum(up)": [({}, lambda t: t if t < AT else None)]})
+    answers = Changing({"delta(up[1m])": [({}, lambda t: t if t < AT else None)]})
     with stub_server(answers) as stub:
-        poller = poller_of(stub, {"x": "sum(up)"})
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
         assert poller.poll(AT).newest == {"x": AT - 15.0}
-        answers.say = curves({"sum(up)": [({}, lambda t: t)]})
+        answers.say = curves({"delta(up[1m])": [({}, lambda t: t)]})
         poll = poller.poll(AT + 15.0)
     assert poll.frame.values[0, :, 0].tolist() == [AT - 30, AT - 15, AT, AT + 15]
     assert asked_points(stub) == [4, 2]
 
 
 def test_a_query_without_series_is_missing_but_no_failure():
-    with stub_server(curves({"sum(up)": always()})) as stub:
-        poll = poller_of(stub, {"x": "sum(up)", "y": "sum(gone)"}).poll(AT)
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poll = poller_of(stub, {"x": "delta(up[1m])", "y": "delta(gone[1m])"}).poll(AT)
     assert np.isnan(poll.frame.values[0, :, 1]).all()
     assert not np.isnan(poll.frame.values[0, :, 0]).any()
     assert (poll.failures, poll.newest) == ({}, {"x": AT, "y": None})
@@ -125,12 +139,12 @@ def test_several_series_are_a_failure_that_names_the_alias():
 
 
 def test_a_failed_query_leaves_its_new_steps_missing_and_the_others_alone():
-    answers = Changing({"sum(up)": always(), "avg(up)": always()})
+    answers = Changing({"delta(up[1m])": always(), "rate(up[1m])": always()})
     with stub_server(answers) as stub:
-        poller = poller_of(stub, {"x": "sum(up)", "y": "avg(up)"})
+        poller = poller_of(stub, {"x": "delta(up[1m])", "y": "rate(up[1m])"})
         poller.poll(AT)
         fine = answers.say
-        answers.say = lambda asked: Say(422) if "sum" in asked.form["query"] else fine(asked)
+        answers.say = lambda asked: Say(422) if "delta" in asked.form["query"] else fine(asked)
         poll = poller.poll(AT + 15.0)
         assert list(poll.failures) == ["x"]
         assert str(poll.failures["x"]).startswith("query x: http://127.0.0.1:")
@@ -143,8 +157,8 @@ def test_a_failed_query_leaves_its_new_steps_missing_and_the_others_alone():
 
 
 def test_an_unreachable_server_is_asked_once_and_fails_every_query():
-    answers = Changing({q: always() for q in ("sum(a)", "sum(b)", "sum(c)")})
-    queries = {"a": "sum(a)", "b": "sum(b)", "c": "sum(c)"}
+    answers = Changing({q: always() for q in ("delta(a[1m])", "delta(b[1m])", "delta(c[1m])")})
+    queries = {"a": "delta(a[1m])", "b": "delta(b[1m])", "c": "delta(c[1m])"}
     with stub_server(answers) as stub:
         poller = poller_of(stub, queries)
         poller.poll(AT)
@@ -167,8 +181,8 @@ def test_a_partial_answer_is_a_failure_unless_allowed():
         '{"status":"success","warnings":["store down"],"data":{"resultType":"matrix","result":[]}}'
     )
     with stub_server(lambda _: Say(body=body)) as stub:
-        assert poller_of(stub, {"x": "sum(up)"}).poll(AT).failures["x"].reason == "partial"
-        allowing = poller_of(stub, {"x": "sum(up)"}, allow_partial=True)
+        assert poller_of(stub, {"x": "delta(up[1m])"}).poll(AT).failures["x"].reason == "partial"
+        allowing = poller_of(stub, {"x": "delta(up[1m])"}, allow_partial=True)
         assert allowing.poll(AT).failures == {}
 
 
@@ -198,13 +212,27 @@ def test_an_offset_is_no_staleness():
     assert poll.newest == {"x": AT}
 
 
-def test_only_bare_selectors_are_asked_for_their_timestamps():
-    queries = {"a": "up", "b": '(up{job="x"})', "c": "sum(up)", "d": "rate(up[1m])", "e": "up @ 0"}
+def test_every_selector_that_a_value_rests_on_is_asked_for_its_timestamp():
+    queries = {
+        "bare": '(up{job="x"})',
+        "aggregated": "sum(up) / sum(down)",
+        "behind a range": "rate(up[1m])",
+        "fixed in time": "up @ 0",
+        "with a fallback": "up or vector(0)",
+    }
     known = {expr: always() for expr in queries.values()}
     with stub_server(curves(known)) as stub:
         poller_of(stub, queries).poll(AT)
-    asked = [expr for expr in stub.exprs if expr.startswith("timestamp")]
-    assert asked == ["timestamp(up)", 'timestamp((up{job="x"}))']
+    asked = [expr for expr in stub.exprs if "timestamp" in expr]
+    assert asked == ['timestamp(up{job="x"})', "max(timestamp(up))"]
+
+
+def test_an_aggregate_of_a_series_that_is_merely_repeated_is_missing():
+    known = {"sum(up)": always(), "max(timestamp(up))": [({}, lambda at: min(at, AT - 30))]}
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, {"x": "sum(up)"}, samples=6, stale_after=20.0).poll(AT + 15)
+    fresh = poll.frame.times <= AT - 15
+    assert np.isnan(poll.frame.values[0, :, 0]).tolist() == (~fresh).tolist()
 
 
 def test_values_of_unknown_age_are_missing():
@@ -222,9 +250,9 @@ def test_a_failed_timestamp_fails_the_query():
 
 
 def test_steps_below_a_second_stay_on_the_grid():
-    with stub_server(curves({"sum(up)": always()})) as stub:
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
         client = PrometheusClient(stub.url, PrometheusSettings(), retries=0)
-        poller = Poller(client, {"x": "sum(up)"}, 0.1, 5, 1.0)
+        poller = Poller(client, {"x": "delta(up[1m])"}, 0.1, 5, 1.0)
         for tick in range(20):
             poll = poller.poll(1000.0 + tick * 0.1)
             assert poll.failures == {}

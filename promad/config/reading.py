@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from promad.config.settings import Config
+from promad.config.contradictions import contradictions
+from promad.config.document import Document, NotYamlError, Place, Problem, parse_document
+from promad.config.settings import Config, key_paths
 from promad.errors import ConfigError
 
 _LARGEST_FILE_BYTES = 1_000_000
-
-Path_ = tuple[str | int, ...]
-Problem = tuple[Path_, str]
-"""A key's path and what is wrong there, as `what is wrong (value) — what to do`."""
+_LONGEST_VALUE = 80
 
 
 def load_config(path: Path) -> Config:
-    """The configuration in `path`, with `artifacts_dir` taken relative to the file.
+    """The configuration in `path`; the relative paths in it are taken relative to the file.
 
     Raises:
         ConfigError: with one line for every mistake in the file.
@@ -31,248 +29,156 @@ def load_config(path: Path) -> Config:
             raise ConfigError([f"{path}: larger than 1 MB — this is no promad configuration"])
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
             [f"{path}: cannot be read ({reason}) — name the file with promad -c FILE"]
         ) from None
-    config = read_config(text, str(path))
-    artifacts = path.resolve().parent / config.artifacts_dir.expanduser()
-    return config.model_copy(update={"artifacts_dir": artifacts})
+    return read_config(text, str(path), path.resolve().parent)
 
 
-def read_config(text: str, name: str = "config.yaml") -> Config:
-    """The configuration written in `text`; `name` stands before each problem's line number.
+def read_config(text: str, name: str = "config.yaml", directory: Path | None = None) -> Config:
+    """The configuration written in `text`.
+
+    Args:
+        name: stands before each problem's line number.
+        directory: what relative paths are relative to; None leaves them as they are.
 
     Raises:
         ConfigError: with one line for every mistake.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([_yaml_problem(error, name)]) from None
-    if not isinstance(root, yaml.MappingNode) or not isinstance(raw, dict):
-        raise ConfigError([f"{name}:1: not a mapping of keys to values — see the shipped file"])
-    config, problems = _validate(raw)
-    problems = [*_repeated_keys(root), *problems]
+        document = parse_document(text)
+    except NotYamlError as error:
+        raise ConfigError([_one_line(f"{name}:{error.line}: {error}")]) from None
+    config, problems = _validate(document, {"directory": directory})
+    problems = [*document.problems, *problems]
     if config is None or problems:
-        located = sorted((_line_of(root, path), path, what) for path, what in problems)
-        raise ConfigError(
-            [f"{name}:{line}: {'.'.join(map(str, path))}: {what}" for line, path, what in located]
+        located = sorted(
+            (document.line_of(place), _dotted(place), what) for place, what in problems
         )
+        lines = (f"{name}:{line}: {key}: {what}" for line, key, what in located)
+        raise ConfigError([_one_line(line) for line in lines])
     return config
 
 
-def _yaml_problem(error: yaml.YAMLError, name: str) -> str:
-    mark = getattr(error, "problem_mark", None)
-    line = mark.line + 1 if mark else 1
-    what = getattr(error, "problem", None) or "unreadable"
-    return f"{name}:{line}: not YAML: {what} — check indentation, quotes and colons here"
+def _dotted(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
-def _validate(raw: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
-    """The configuration if it is sound, and what is wrong with each key and between keys.
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
-    Keys that are wrong are left at their defaults while the rest is checked, so that one run
-    finds everything.
+
+def _validate(document: Document, context: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The configuration if each key is sound, and what is wrong with keys and between them.
+
+    Keys that are wrong are left at their defaults while the contradictions are looked for, so
+    that one run finds everything.
     """
     try:
-        config = Config.model_validate(raw)
-        return config, list(_contradictions(config))
+        config = Config.model_validate(document.values, context=context)
     except ValidationError as error:
-        problems = _distinct(_problem(details, raw) for details in error.errors())
-    for path, _ in problems:
-        _remove(raw, path)
-    try:
-        rest = Config.model_validate(raw)
-    except ValidationError:
-        return None, problems
-    wrong = {path for path, _ in problems}
-    return None, problems + [found for found in _contradictions(rest) if found[0] not in wrong]
+        problems = [_problem(found, document) for found in error.errors(include_url=False)]
+    else:
+        return config, [(keys[0], what) for keys, what in contradictions(config)]
+    wrong = [place for place, _ in problems]
+    rest = Config.model_validate(_without(document.values, wrong), context=context)
+    between = [
+        (keys[0], what)
+        for keys, what in contradictions(rest)
+        if not any(_overlap(key, place) for key in keys for place in wrong)
+    ]
+    return None, [*problems, *between]
 
 
-def _contradictions(config: Config) -> Iterator[Problem]:
-    """What is wrong between keys that are each sound by themselves."""
-    data, live = config.data_settings, config.real_time_anomaly_detection
-    for alias in config.queries:
-        if alias == "timestamp" or not alias.strip():
-            yield ("queries", alias), "this alias is taken by the time column — choose another"
-    chunk = data.cache_chunk_hours * 3600
-    if abs(chunk / data.step - round(chunk / data.step)) > 1e-9:
-        yield (
-            ("data_settings", "cache_chunk_hours"),
-            f"is no multiple of step ({data.cache_chunk_hours:g} h, {data.step:g} s) — "
-            "choose hours that a whole number of steps fills",
-        )
-    if (data.start_time_iso is None) != (data.end_time_iso is None):
-        here = "start_time_iso" if data.end_time_iso is None else "end_time_iso"
-        yield ("data_settings", here), "stands alone — give both start_time_iso and end_time_iso"
-    elif (data.end_time_iso or 0) < (data.start_time_iso or 0):
-        yield ("data_settings", "end_time_iso"), "is before start_time_iso — swap the two"
-    if live.data_step_duration not in {None, data.step}:
-        yield (
-            ("real_time_anomaly_detection", "data_step_duration"),
-            f"differs from data_settings.step ({live.data_step_duration:g} s, {data.step:g} s) — "
-            "a model sees only the step it was trained on; make them equal or leave this out",
-        )
-    if config.training_settings.sequence_length <= config.preprocessing_settings.max_fill_steps:
-        yield (
-            ("preprocessing_settings", "max_fill_steps"),
-            f"reaches over a whole window ({config.preprocessing_settings.max_fill_steps} steps, "
-            f"sequence_length {config.training_settings.sequence_length}) — make it smaller",
-        )
-    yield from _secret_contradictions(config)
+def _without(values: Mapping[str, Any], wrong: Iterable[Place]) -> dict[str, Any]:
+    """`values` without the keys of sections that are wrong, or have something wrong within."""
+    gone = {place[:2] for place in wrong}
+    kept = {
+        section: {key: value for key, value in keys.items() if (section, key) not in gone}
+        if isinstance(keys, dict)
+        else keys
+        for section, keys in values.items()
+        if (section,) not in gone
+    }
+    return {**kept, "queries": {"any": "up"}}  # they take no part in contradictions
 
 
-def _secret_contradictions(config: Config) -> Iterator[Problem]:
-    server = config.prometheus
-    if server.basic_auth and server.authorization:
-        yield ("prometheus", "authorization"), "basic_auth is given too — keep one of the two"
-    if server.basic_auth and server.basic_auth.password and server.basic_auth.password_file:
-        yield ("prometheus", "basic_auth", "password"), "password_file is given too — keep one"
-    bearer = server.authorization
-    if bearer and (bearer.credentials is None) == (bearer.credentials_file is None):
-        yield (
-            ("prometheus", "authorization"),
-            "needs either credentials or credentials_file — give exactly one",
-        )
+def _overlap(key: Place, place: Place) -> bool:
+    """Whether one of the two lies within the other."""
+    shared = min(len(key), len(place))
+    return key[:shared] == place[:shared]
 
 
 _WORDS = {
     "missing": "is required but not there — add it",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
+    "int_type": "must be a whole number — write digits alone, without quotes",
+    "float_type": "must be a number — write it like 0.5, without quotes",
+    "finite_number": "must be a finite number — write it like 0.5",
+    "bool_parsing": "must be true or false — write one of the two",
+    "bool_type": "must be true or false — write one of the two",
     "string_type": "must be text — put it in quotes",
-    "string_too_short": "must not be empty",
+    "string_too_short": "must not be empty — write something, or leave the key out",
     "too_short": "must not be empty — add at least one entry",
-    "model_type": "must be a mapping of keys to values",
-    "model_attributes_type": "must be a mapping of keys to values",
-    "mapping_type": "must be a mapping of keys to values",
-    "tuple_type": "must be a list",
-    "path_type": "must be a path",
+    "model_type": "must be a section — write its keys below it, indented",
+    "dict_type": "must be a section — write `name: value` lines below it, indented",
+    "tuple_type": "must be a list — put it in [ ]",
+    "path_type": "must be a path — put it in quotes",
 }
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+_ELSEWHERE = "see the shipped config.yaml"
 
 
-def _problem(details: Mapping[str, Any], raw: Any) -> Problem:
-    """One of pydantic's findings in promad's words."""
-    path, kind, context = tuple(details["loc"]), details["type"], details.get("ctx", {})
-    path = _real_path(path, raw)
-    value = _shown(path, details["input"])
+def _problem(details: Mapping[str, Any], document: Document) -> Problem:
+    """One of pydantic's findings in promad's words, at a place that is in the file."""
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "missing":
+        return details["loc"], _WORDS[kind]
+    place = document.nearest(details["loc"])
     if kind == "extra_forbidden":
-        return path, _unknown_key(path)
-    if path == ("real_time_anomaly_detection", "anomaly_threshold_mse"):
-        return path, f"must be auto or a number above zero{value} — auto chooses one by the budget"
+        return place, _unknown_key(place)
     if kind == "value_error":
-        what, _, remedy = str(context["error"]).partition(" — ")
-        return path, f"{what}{value} — {remedy}"
-    if kind == "literal_error":
-        return path, f"unknown{value} — use one of {context['expected'].replace(' or ', ', ')}"
-    if kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
-        sign = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-        limit = next(f"{sign[key]} {context[key]:g}" for key in sign if key in context)
-        return path, f"out of range{value} — must be {limit}"
-    what, _, remedy = _WORDS.get(kind, details["msg"]).partition(" — ")
-    return path, f"{what}{'' if kind == 'missing' else value} — {remedy or 'see config.yaml'}"
+        text = str(context["error"])
+    elif value is None and kind != "dict_type":
+        text = "has no value — write one, or leave the key out"
+    elif kind == "literal_error":
+        expected = context["expected"].replace(" or ", ", ").replace("'", "")
+        text = f"unknown — use one of {expected}"
+    elif bounds := [f"{word} {context[key]:g}" for key, word in _BOUNDS.items() if key in context]:
+        text = f"out of range — must be {bounds[0]}"
+    else:
+        text = _WORDS.get(kind, details["msg"])
+    what, _, remedy = text.partition(" — ")
+    return place, f"{what}{_shown(place, value)} — {remedy or _ELSEWHERE}"
 
 
-def _real_path(path: Path_, raw: Any) -> Path_:
-    """`path` without what pydantic adds for its own book-keeping (the branches of a union)."""
-    real: list[str | int] = []
-    for step in path:
-        inside = (isinstance(raw, dict) and step in raw) or isinstance(raw, list)
-        if not inside and step != path[-1]:
-            break
-        if not inside and not isinstance(raw, dict):
-            break
-        real.append(step)
-        raw = raw[step] if inside else None
-    return tuple(real)
+_MAY_BE_SECRET = {"basic_auth", "authorization", "http_headers", "proxy_url"}
 
 
-def _shown(path: Path_, value: Any) -> str:
-    """The value as a parenthesis, unless it is a whole section or may be a secret."""
-    if isinstance(value, dict | list) or value is None:
+def _shown(place: Place, value: Any) -> str:
+    """The value as a parenthesis, unless it is a whole section or may hold a secret."""
+    if isinstance(value, dict | list) or value in {None, ""}:
         return ""
-    if any(str(step) in {"password", "credentials", "secrets"} for step in path):
+    if _MAY_BE_SECRET.intersection(place) or (place == ("prometheus_url",) and "@" in str(value)):
         return " (hidden)"
-    return f" ({value})"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f" ({text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + '…'})"
 
 
-def _unknown_key(path: Path_) -> str:
-    known = _known_keys(path[:-1])
-    near = difflib.get_close_matches(str(path[-1]), known, n=1)
-    return f"unknown key — did you mean {near[0]}?" if near else "unknown key — remove it"
+def _unknown_key(place: Place) -> str:
+    """Names the nearest key of the same section, or the section that the key belongs into."""
+    *above, name = map(str, place)
+    known = [path for path in key_paths() if "*" not in path[-1:]]
+    here = [path[-1] for path in known if _is_at(path[:-1], above)]
+    if near := difflib.get_close_matches(name, here, n=1):
+        return f"unknown key — did you mean {near[0]}?"
+    if homes := [path for path in known if path[-1] == name]:
+        return f"unknown key — did you mean {_dotted(homes[0])}?"
+    return "unknown key — remove it, or " + _ELSEWHERE
 
 
-def _known_keys(path: Path_) -> Iterable[str]:
-    """The keys of the section at `path`."""
-    model: Any = Config
-    for step in path:
-        field = model.model_fields.get(str(step)) if _is_section(model) else None
-        model = _section_in(field.annotation) if field else model
-    return model.model_fields if _is_section(model) else ()
-
-
-def _section_in(annotation: Any) -> Any:
-    """The section class named anywhere within a type, as in `Mapping[str, Query]`."""
-    if _is_section(annotation):
-        return annotation
-    inner = (_section_in(part) for part in getattr(annotation, "__args__", ()))
-    return next((found for found in inner if found is not None), None)
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _distinct(problems: Iterable[Problem]) -> list[Problem]:
-    """The first problem of each path: the branches of a union repeat one mistake."""
-    return list({path: (path, what) for path, what in reversed(list(problems))}.values())[::-1]
-
-
-def _remove(raw: Any, path: Path_) -> None:
-    for step in path[:-1]:
-        try:
-            raw = raw[step]
-        except (KeyError, IndexError, TypeError):
-            return
-    if isinstance(raw, dict) and path:
-        raw.pop(path[-1], None)
-
-
-def _repeated_keys(node: yaml.Node, path: Path_ = ()) -> Iterator[Problem]:
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _repeated_keys(item, (*path, index))
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen:
-            yield (*path, key.value), "is written twice — keep one, YAML silently drops the other"
-        seen.add(key.value)
-        yield from _repeated_keys(value, (*path, key.value))
-
-
-def _line_of(node: yaml.Node, path: Path_) -> int:
-    """The line of the key at `path`, or of the nearest section above it that is in the file."""
-    line = node.start_mark.line + 1
-    for step in path:
-        found: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(step):
-                    line, found = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            found = node.value[step] if step < len(node.value) else None
-            line = found.start_mark.line + 1 if found else line
-        if found is None:
-            break
-        node = found
-    return line
+def _is_at(path: Iterable[str], above: Iterable[str]) -> bool:
+    path, above = list(path), list(above)
+    return len(path) == len(above) and all(
+        step in {"*", real} for step, real in zip(path, above, strict=True)
+    )

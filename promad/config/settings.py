@@ -1,114 +1,52 @@
 """Every key of config.yaml beside its type, its default and its unit. Unknown keys are refused.
 
 The shipped `config.yaml` explains each key in words; a test holds the two together.
-A validator's message reads `what is wrong — what to do`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import promql_parser
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from promad.config.values import (
+    Alias,
+    AuthorizationType,
+    CalendarFeature,
+    Duration,
+    FileName,
+    HeaderName,
+    Instant,
+    KerasFileName,
+    Location,
+    MetricsPrefix,
+    NaturalInt,
+    PositiveDuration,
+    PositiveFloat,
+    PositiveInt,
+    PromQL,
+    ServerUrl,
+    Share,
+    Text,
+    ThresholdValue,
+    TimeZone,
+    Url,
 )
-
-from promad.config.durations import parse_duration, parse_instant
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, bool | int | float):
-        raise ValueError(f"a duration needs its unit — write {value:g}s for seconds")
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _positive_duration(value: Any) -> Any:
-    seconds = _duration(value)
-    if seconds == 0:
-        raise ValueError("must be longer than nothing — write it like 15s")
-    return seconds
-
-
-def _instant(value: Any) -> Any:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return parse_instant(value.isoformat())
-    return parse_instant(value) if isinstance(value, str | datetime) else value
-
-
-def _file_name(value: str) -> str:
-    if not value or value in {".", ".."} or "/" in value or "\\" in value:
-        raise ValueError("must be a bare file name — it is written into artifacts_dir")
-    return value
-
-
-def _server_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("not a server's address — write it like http://localhost:9090")
-    if parts.username or parts.password:
-        raise ValueError(
-            "credentials do not belong in the address — "
-            "use prometheus.basic_auth with password_file"
-        )
-    return value.rstrip("/")
-
-
-def _promql(value: str) -> str:
-    try:
-        tree = promql_parser.parse(value)
-    except ValueError as error:
-        raise ValueError(f"PromQL: {error} — mend the expression") from None
-    if isinstance(tree, promql_parser.MatrixSelector):
-        raise ValueError(
-            "PromQL: a range vector is not a value per time — "
-            f"wrap it, as in rate({value}) or avg_over_time({value})"
-        )
-    if isinstance(tree, promql_parser.StringLiteral):
-        raise ValueError("PromQL: a string has no value to learn — write an expression")
-    return value
-
-
-def _time_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("unknown time zone — write one like UTC or Europe/Berlin") from None
-    return value
-
-
-def _metrics_prefix(value: str) -> str:
-    if not (value.isascii() and value.replace("_", "a").isalnum() and not value[0].isdigit()):
-        raise ValueError(
-            "cannot begin a metric's name — use letters, digits and underscores, letter first"
-        )
-    return value
-
-
-Duration = Annotated[float, BeforeValidator(_duration)]
-PositiveDuration = Annotated[float, BeforeValidator(_positive_duration)]
-Instant = Annotated[float, BeforeValidator(_instant)]
-FileName = Annotated[str, AfterValidator(_file_name)]
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
-NaturalInt = Annotated[int, Field(ge=0, strict=True)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-CalendarFeature = Literal["hour_of_day", "day_of_week"]
 
 
 class _Section(BaseModel):
     """A part of the configuration: immutable, and a key it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_nothing(cls, value: Any) -> Any:
+        """A section whose keys are all commented out reads as null and means the defaults."""
+        can_do_without = not any(field.is_required() for field in cls.model_fields.values())
+        return {} if value is None and can_do_without else value
 
 
 class Period(_Section):
@@ -127,36 +65,40 @@ class Period(_Section):
 class Query(_Section):
     """What one feature is measured by; in the file also written as the bare expression."""
 
-    expr: Annotated[str, AfterValidator(_promql)]
+    expr: PromQL
 
     @model_validator(mode="before")
     @classmethod
     def _from_bare_expression(cls, value: Any) -> Any:
-        return {"expr": value} if isinstance(value, str) else value
+        if isinstance(value, Mapping | Query):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("is no expression — write PromQL, in quotes if in doubt")
+        return {"expr": value}
 
 
 class BasicAuth(_Section):
     """User name and password for the Prometheus server."""
 
-    username: str
+    username: Text
     password: SecretStr | None = None
-    password_file: Path | None = None
+    password_file: Location | None = None
 
 
 class Authorization(_Section):
     """An Authorization header for the Prometheus server."""
 
-    type: str = "Bearer"
+    type: AuthorizationType = "Bearer"
     credentials: SecretStr | None = None
-    credentials_file: Path | None = None
+    credentials_file: Location | None = None
 
 
 class TlsConfig(_Section):
     """How the Prometheus server's certificate is checked, and which one is shown to it."""
 
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
+    ca_file: Location | None = None
+    cert_file: Location | None = None
+    key_file: Location | None = None
     insecure_skip_verify: bool = False
 
 
@@ -165,7 +107,7 @@ class HttpHeader(_Section):
 
     values: tuple[str, ...] = ()
     secrets: tuple[SecretStr, ...] = ()
-    files: tuple[Path, ...] = ()
+    files: tuple[Location, ...] = ()
 
 
 class PrometheusSettings(_Section):
@@ -176,8 +118,8 @@ class PrometheusSettings(_Section):
     basic_auth: BasicAuth | None = None
     authorization: Authorization | None = None
     tls_config: TlsConfig = TlsConfig()
-    http_headers: Mapping[str, HttpHeader] = {}
-    proxy_url: str | None = None
+    http_headers: Mapping[HeaderName, HttpHeader] = {}
+    proxy_url: Url | None = None
 
 
 class DataSettings(_Section):
@@ -202,7 +144,7 @@ class PreprocessingSettings(_Section):
     )
     max_fill_steps: NaturalInt = 5
     time_features: tuple[CalendarFeature, ...] = ()
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    time_zone: TimeZone = "UTC"
     scaler_type: Literal["MinMaxScaler", "StandardScaler", "RobustScaler"] = "StandardScaler"
     processed_output_filename: FileName = "processed_metrics_data.parquet"
     scaler_output_filename: FileName = "fitted_scaler.joblib"
@@ -213,9 +155,9 @@ class TrainingSettings(_Section):
 
     input_processed_filename: FileName | None = None
     model: Literal["lstm_autoencoder"] = "lstm_autoencoder"
-    model_output_filename: FileName = "lstm_autoencoder_model.keras"
+    model_output_filename: KerasFileName = "lstm_autoencoder_model.keras"
     sequence_length: Annotated[int, Field(ge=2, strict=True)] = 30
-    train_split_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    train_split_ratio: Share = 0.8
     epochs: PositiveInt = 50
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 0.001
@@ -226,7 +168,7 @@ class TrainingSettings(_Section):
     lstm_units_decoder2: PositiveInt = 64
     seed: NaturalInt = 42
     train_on_filtered_sequences: bool = False
-    filtered_model_output_filename: FileName = "lstm_autoencoder_model_filtered.keras"
+    filtered_model_output_filename: KerasFileName = "lstm_autoencoder_model_filtered.keras"
 
 
 class DataFilteringSettings(_Section):
@@ -247,27 +189,25 @@ class RealTimeSettings(_Section):
     """How `detect` polls, judges and publishes."""
 
     query_interval_seconds: PositiveFloat = 30.0
-    anomaly_threshold_mse: PositiveFloat | Literal["auto"] = "auto"
+    anomaly_threshold_mse: ThresholdValue = "auto"
     alert_budget: AlertBudget = AlertBudget()
     enter_after_samples: PositiveInt = 2
     leave_after_samples: PositiveInt = 5
     latency_offset: Duration = 10.0
     stale_after: PositiveDuration = 120.0
     exporter_port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8001
-    metrics_prefix: Annotated[str, Field(min_length=1), AfterValidator(_metrics_prefix)] = (
-        "anomaly_detector_"
-    )
+    metrics_prefix: MetricsPrefix = "anomaly_detector_"
     data_step_duration: PositiveDuration | None = None
 
 
 class Config(_Section):
     """One detector: which queries, on which server, and what each stage does with them."""
 
-    name: Annotated[str, Field(min_length=1)] = "promad"
-    prometheus_url: Annotated[str, AfterValidator(_server_url)] = "http://localhost:9090"
+    name: Text = "promad"
+    prometheus_url: ServerUrl = "http://localhost:9090"
     prometheus: PrometheusSettings = PrometheusSettings()
-    artifacts_dir: Path = Path("artifacts")
-    queries: Annotated[Mapping[str, Query], Field(min_length=1)]
+    artifacts_dir: Annotated[Location, Field(validate_default=True)] = Path("artifacts")
+    queries: Annotated[Mapping[Alias, Query], Field(min_length=1)]
     data_settings: DataSettings = DataSettings()
     preprocessing_settings: PreprocessingSettings = PreprocessingSettings()
     training_settings: TrainingSettings = TrainingSettings()
@@ -283,3 +223,26 @@ class Config(_Section):
     def promql(self) -> dict[str, str]:
         """The expression behind each feature."""
         return {alias: query.expr for alias, query in self.queries.items()}
+
+
+KeyPath = tuple[str, ...]
+
+
+def key_paths(section: type[BaseModel] = Config, above: KeyPath = ()) -> Iterator[KeyPath]:
+    """Where every key stands in the file; `*` stands for an alias, a header's name or an index."""
+    for name, field in section.model_fields.items():
+        path = (*above, name)
+        yield path
+        inner = _section_in(field.annotation)
+        if inner is not None:
+            collection = get_origin(field.annotation) in {Mapping, tuple}
+            yield from key_paths(inner, (*path, "*") if collection else path)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section within a type, as in `Mapping[str, Query]` or `BasicAuth | None`."""
+    candidates = (annotation, *get_args(annotation))
+    return next(
+        (each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)),
+        None,
+    )

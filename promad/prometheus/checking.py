@@ -11,9 +11,9 @@ from promad.config import format_duration
 from promad.errors import PrometheusError, UnreachableError
 from promad.frame import align_down, points_between
 from promad.prometheus.client import PrometheusClient
+from promad.prometheus.freshness import sources_of
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
 from promad.prometheus.parsing import Answer
-from promad.prometheus.polling import selector_offset
 from promad.prometheus.single import about, no_series, the_series
 
 _WINDOW_SECONDS = 3600.0
@@ -103,11 +103,13 @@ def _newest_age(client: PrometheusClient, expr: str, answer: Answer, at: float) 
     ]
     if not times:
         return None
-    offset, newest = selector_offset(expr), float(max(times))
-    if offset is not None:
-        sampled = client.query(f"timestamp({expr})", newest).series
-        newest = max((float(series.values[0]) + offset for series in sampled), default=newest)
-    return at - newest
+    newest = float(max(times))
+    sampled = [
+        float(series.values[0]) + source.offset
+        for source in sources_of(expr)
+        for series in client.query(source.query, newest).series
+    ]
+    return at - min(sampled, default=newest)
 
 
 def _problem(alias: str, expr: str, answer: Answer, age: float | None) -> str | None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from math import floor
 
 import numpy as np
-import promql_parser
 from numpy.typing import NDArray
 
 from promad.errors import PrometheusError, UnreachableError
 from promad.frame import MetricFrame, single_group
 from promad.prometheus.client import PrometheusClient
+from promad.prometheus.freshness import sources_of
 from promad.prometheus.grid import Span, on_grid, requests_for
 from promad.prometheus.single import about, the_series
 
@@ -38,8 +38,8 @@ class Poller:
     """Keeps the newest `samples` samples of each query (alias → PromQL), `step` seconds apart.
 
     Only what is not known yet is asked for, back to the newest value of each query, so an outage
-    is caught up with by itself. `stale_after`, in seconds, is the age from which a sample that the
-    server still repeats counts as missing; this can be told of bare selectors only.
+    is caught up with by itself. `stale_after`, in seconds, is the age from which samples that the
+    server merely repeats count as missing, and with them what was computed from them.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Poller:
         self._samples = samples
         self._stale_after = stale_after
         self._allow_partial = allow_partial
-        self._offsets = {alias: selector_offset(expr) for alias, expr in queries.items()}
+        self._sources = {alias: sources_of(expr) for alias, expr in queries.items()}
         self._last: Poll | None = None
 
     def poll(self, at: float) -> Poll:
         """The `samples` newest samples up to the last multiple of the step that is not after `at`.
 
-        If that is the time of the poll before, the same is returned and nothing is asked. If time
-        went backwards, everything is asked anew.
+        If that is the time of the poll before, only what failed then is asked again, and nothing
+        if nothing failed. If time went backwards, everything is asked anew.
         """
         newest_step = floor(at / self._step + 1e-9)
         start = (newest_step - self._samples + 1) * self._step
-        if self._last is None or start != self._last.frame.start:
+        if self._last is None or self._last.failures or start != self._last.frame.start:
             values = self._moved_to(start)
             failures = self._complete(start, values)
             values.flags.writeable = False
@@ -83,8 +83,8 @@ class Poller:
         if self._last is not None:
             known = self._last.frame
             moved = round((start - known.start) / self._step)
-            if 0 < moved < self._samples:
-                values[:-moved] = known.values[0, moved:]
+            if 0 <= moved < self._samples:
+                values[: self._samples - moved] = known.values[0, moved:]
         return values
 
     def _complete(self, start: float, values: Samples) -> dict[str, PrometheusError]:
@@ -113,13 +113,13 @@ class Poller:
 
     def _fetch(self, alias: str, span: Span) -> Samples:
         """The query's values over the span, without those that are merely repeated."""
-        expr, offset = self._queries[alias], self._offsets[alias]
-        values = self._ask(expr, span)
-        if offset is not None and not np.isnan(values).all():
-            sampled_at = self._ask(f"timestamp({expr})", span)
-            evaluated_at = span.start + self._step * np.arange(len(values))
-            fresh = evaluated_at - offset - sampled_at <= self._stale_after
-            values = np.where(fresh, values, np.nan)
+        values = self._ask(self._queries[alias], span)
+        evaluated_at = span.start + self._step * np.arange(len(values))
+        for source in self._sources[alias]:
+            if np.isnan(values).all():
+                break
+            age = evaluated_at - source.offset - self._ask(source.query, span)
+            values = np.where(age <= self._stale_after, values, np.nan)
         return values
 
     def _ask(self, expr: str, span: Span) -> Samples:
@@ -135,24 +135,6 @@ class Poller:
             return on_grid(series, span, self._step)
         except ValueError as error:
             raise self._client.bad_answer(expr, str(error)) from None
-
-
-def selector_offset(expr: str) -> float | None:
-    """Seconds that a bare selector looks back, 0 without `offset`; None for anything else.
-
-    Of a bare selector the server can tell when each sample was taken. One with `@` does not move
-    with time, so its samples have no age.
-
-    >>> selector_offset('(up{job="a"} offset 5m)'), selector_offset("up")
-    (300.0, 0.0)
-    >>> selector_offset("sum(up)")
-    """
-    tree = promql_parser.parse(expr)
-    while isinstance(tree, promql_parser.ParenExpr):
-        tree = tree.expr
-    if not isinstance(tree, promql_parser.VectorSelector) or tree.at is not None:
-        return None
-    return float(tree.offset.total_seconds()) if tree.offset is not None else 0.0
 
 
 def _newest(frame: MetricFrame) -> dict[str, float | None]:

@@ -76,13 +76,20 @@ class Watch:
     def run(self, stop: threading.Event) -> None:
         """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
         interval = self._live.query_interval_seconds
+        due = align_down(self._clock.now(), interval)
         while not stop.is_set():
-            due = align_down(self._clock.now(), interval) + interval
             self.tick()
-            skipped = int(max(0.0, self._clock.now() - due) // interval)
-            if skipped:
-                self._metrics.skipped(skipped)
-            self._clock.wait_until(due + skipped * interval, stop)
+            due = self._next_due(due + interval, interval)
+            self._clock.wait_until(due, stop)
+
+    def _next_due(self, due: float, interval: float) -> float:
+        """`due`, or the next tick in time if that is past, or if the clock was set back."""
+        late = self._clock.now() - due
+        if late <= 0:
+            return min(due, align_down(due - late, interval) + interval)
+        skipped = int(late // interval) + 1
+        self._metrics.skipped(skipped)
+        return due + skipped * interval
 
     def tick(self) -> None:
         """Poll, score, judge and publish once."""

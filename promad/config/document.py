@@ -1,0 +1,164 @@
+"""YAML as far as a configuration needs it: from text to plain values and the line of every key.
+
+What is written is what is meant: keys are text, only what looks like a number is a number, and
+only `true` and `false` are switches. Dates, `on`, `1:30` and `0x10` stay the text that they are,
+which YAML 1.1 would turn into something else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+Place = tuple[str | int, ...]
+Problem = tuple[Place, str]
+"""Where a key stands, and `what is wrong (value) — what to do`."""
+
+_MOST_VALUES = 20_000
+_CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_OWN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
+_SECRET = re.compile(r"(alias|anchor|tag|tag handle) .*", re.DOTALL)
+
+
+class NotYamlError(Exception):
+    """The text is no single YAML mapping; says why, at which `line`."""
+
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file says.
+
+    Attributes:
+        values: plain mappings, lists and scalars.
+        lines: the line of each key and each list entry.
+        problems: what is wrong with the writing, whatever the keys mean.
+    """
+
+    values: dict[str, Any]
+    lines: dict[Place, int]
+    problems: tuple[Problem, ...]
+
+    def nearest(self, place: Place) -> Place:
+        """The place itself, or the nearest one above it that is in the file."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return place
+
+    def line_of(self, place: Place) -> int:
+        """The line of a key, or of what is nearest above it."""
+        return self.lines.get(self.nearest(place), 1)
+
+
+def parse_document(text: str) -> Document:
+    """The one mapping in a YAML text.
+
+    Raises:
+        NotYamlError: if there is no such thing.
+    """
+    reader = _Reader()
+    try:
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        if root is None:
+            raise NotYamlError(1, "the file is empty — begin with a copy of the shipped one")
+        if not isinstance(root, yaml.MappingNode):
+            raise NotYamlError(
+                root.start_mark.line + 1,
+                "not a mapping of keys to values — begin with a copy of the shipped file",
+            )
+        values = reader.mapping(root, ())
+    except yaml.YAMLError as error:
+        raise _not_yaml(error, text) from None
+    except RecursionError:
+        raise NotYamlError(1, "not YAML: nested too deeply — remove what repeats itself") from None
+    return Document(values, reader.lines, tuple(dict.fromkeys(reader.problems)))
+
+
+def _not_yaml(error: yaml.YAMLError, text: str) -> NotYamlError:
+    """The parser's complaint, without the names in it that may be part of a secret."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return NotYamlError(line, "not YAML: a control character — remove it")
+    mark = getattr(error, "problem_mark", None)
+    what = _SECRET.sub(r"\1", getattr(error, "problem", None) or "unreadable")
+    line = mark.line + 1 if mark else 1
+    return NotYamlError(line, f"not YAML: {what} — check indentation, quotes and colons here")
+
+
+class _Reader:
+    """Walks the nodes once; aliases are followed, up to a limit that no honest file reaches."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Place, int] = {}
+        self.problems: list[Problem] = []
+        self._values = 0
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise NotYamlError(
+                node.start_mark.line + 1,
+                f"more than {_MOST_VALUES:,} values — this is no promad configuration",
+            )
+        if node.tag not in _OWN_TAGS:
+            self.problems.append((place, "has a YAML tag (!) — write a plain value, or quote it"))
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node)
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, place)
+        return [self._entry(item, (*place, at)) for at, item in enumerate(node.value)]
+
+    def _entry(self, node: yaml.Node, place: Place) -> Any:
+        self.lines[place] = node.start_mark.line + 1
+        return self.value(node, place)
+
+    def mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+            here = (*place, name)
+            if name == "<<" and key.style is None:
+                merged = {**self._merged(value, place), **merged}
+                continue
+            self.lines[here] = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.append((here, "a key must be text — put it in quotes"))
+                continue
+            if name in own:
+                self.problems.append(
+                    (here, "is written twice — keep one, YAML silently drops the other")
+                )
+            own[name] = self.value(value, here)
+        return {**merged, **own}
+
+    def _merged(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        """What `<<: *other` or `<<: [*one, *other]` brings; the first to name a key gives it."""
+        merged: dict[str, Any] = {}
+        for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            value = self.value(part, place)
+            if not isinstance(value, dict):
+                self.lines[(*place, "<<")] = part.start_mark.line + 1
+                self.problems.append(((*place, "<<"), "is no mapping to merge — name one by *"))
+                continue
+            merged = {**value, **merged}
+        return merged
+
+
+def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
+    text = node.value
+    if node.style is not None:  # in quotes
+        return str(text)
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _DECIMAL.fullmatch(text) else str(text)

@@ -1,0 +1,307 @@
+"""From PromQL to a flag in Prometheus: the stages and the daemon as a user runs them.
+
+One Prometheus with a backfilled history scrapes one target and one `promad detect`; the tests of
+this file follow one another on it.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import dashboards
+import numpy as np
+import pytest
+import requests
+from prometheus_server import PrometheusServer, free_port, openmetrics
+
+pytestmark = pytest.mark.slow
+
+FEATURES = ("load", "latency", "memory", "errors")
+HISTORY_SECONDS = 2400
+ROOT = Path(__file__).parent.parent
+
+
+def normal_value(feature: str, at: float) -> float:
+    """A value that goes round once a minute, with noise that belongs to the instant."""
+    number = FEATURES.index(feature)
+    noise = np.random.default_rng([int(at), number]).normal()
+    return 10.0 + number + math.sin(2 * math.pi * at / 60 + number) + 0.1 * float(noise)
+
+
+@dataclass
+class Target:
+    """A scrape target whose latency a test can raise."""
+
+    port: int = field(default_factory=free_port)
+    spike: float = 0.0
+
+    def __post_init__(self) -> None:
+        target = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = target.exposition(time.time()).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def exposition(self, at: float) -> str:
+        rise = {"latency": self.spike}
+        return "".join(
+            f"app_{name} {normal_value(name, at) + rise.get(name, 0.0)!r}\n" for name in FEATURES
+        )
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@dataclass
+class World:
+    """Everything that runs."""
+
+    prometheus: PrometheusServer
+    target: Target
+    config: Path
+    port: int
+    detect: subprocess.Popen[str]
+
+    def value(self, expr: str) -> float | None:
+        """A sample as Prometheus has it; None if there is no series."""
+        answer = requests.get(
+            f"{self.prometheus.url}/api/v1/query", params={"query": expr}, timeout=5
+        )
+        result = answer.json()["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    def metrics(self) -> str:
+        return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+
+    def state(self) -> str:
+        lines = [line for line in self.metrics().splitlines() if "_state{" in line]
+        return next(line.split('"')[1] for line in lines if line.endswith(" 1.0"))
+
+    def log(self) -> str:
+        return (self.config.parent / "detect.log").read_text()
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What the condition comes to once it is true; the test fails if it does not become so."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            outcome = condition()
+        except requests.RequestException:
+            outcome = None
+        if outcome or time.monotonic() > deadline:
+            assert outcome, "it did not come true in time"
+            return outcome
+        time.sleep(0.2)
+
+
+def promad(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "promad", "-c", str(config), *arguments],
+        cwd=config.parent,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def start_detect(config: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "promad", "-c", str(config), "detect"]
+    with (config.parent / "detect.log").open("w") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, text=True)
+
+
+def history(instance: str, end: float) -> str:
+    times = [end - age for age in range(HISTORY_SECONDS, 0, -1)]
+    return openmetrics(
+        {
+            f'app_{name}{{instance="{instance}",job="app"}}': [
+                (at, normal_value(name, at)) for at in times
+            ]
+            for name in FEATURES
+        }
+    )
+
+
+def configuration(url: str, port: int) -> str:
+    queries = "\n".join(f'  {name}: sum(app_{name}{{job="app"}})' for name in FEATURES[:-1])
+    return f"""
+prometheus_url: {url}
+queries:
+{queries}
+  errors: app_errors
+data_settings: {{step: 1s, collection_period_hours: 0.6, cache_chunk_hours: 1}}
+training_settings: {{sequence_length: 10, epochs: 12, batch_size: 32, learning_rate: 0.003}}
+real_time_anomaly_detection:
+  query_interval_seconds: 1
+  latency_offset: 1s
+  stale_after: 5s
+  exporter_port: {port}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("world")
+    target, port = Target(), free_port()
+    jobs = {"app": target.port, "promad": port}
+    scrapes = "\n".join(
+        f"- {{job_name: {job}, static_configs: [{{targets: ['127.0.0.1:{at}']}}]}}"
+        for job, at in jobs.items()
+    )
+    prometheus = PrometheusServer(directory, scrapes)
+    prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
+    config = directory / "config.yaml"
+    config.write_text(configuration(prometheus.url, port))
+    with prometheus:
+        stages = promad(config, "run", "--retrain")
+        assert stages.returncode == 0, stages.stdout + stages.stderr
+        all_of_it = World(prometheus, target, config, port, start_detect(config))
+        yield all_of_it
+        all_of_it.detect.kill()
+        all_of_it.detect.wait()
+        all_of_it.target.close()
+
+
+def test_the_stages_leave_their_files(world: World) -> None:
+    artifacts = world.config.parent / "artifacts"
+    names = {path.name for path in artifacts.iterdir()}
+    assert names >= {
+        "prometheus_metrics_data.parquet",
+        "processed_metrics_data.parquet",
+        "fitted_scaler.joblib",
+        "normal_sequences.npy",
+        "anomalous_sequences.npy",
+        "bundles",
+    }
+    bundle = {path.name for path in (artifacts / "bundles" / "current").iterdir()}
+    assert bundle >= {
+        "manifest.json",
+        "model.onnx",
+        "lstm_autoencoder_model_filtered.keras",
+        "fitted_scaler.joblib",
+        "training_history_loss.png",
+        "reconstruction_error_histogram.png",
+    }
+
+
+def test_check_config_finds_every_query_answered(world: World) -> None:
+    checked = promad(world.config, "check-config", "--online")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("1 series") == len(FEATURES)
+
+
+def test_the_daemon_becomes_ready_and_scores_without_tensorflow(world: World) -> None:
+    until(lambda: requests.get(f"http://127.0.0.1:{world.port}/-/ready", timeout=5).ok)
+    until(lambda: world.state() == "ok")
+    maps = Path(f"/proc/{world.detect.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "tensorflow" not in maps
+
+
+def test_a_spike_is_flagged_in_prometheus_once_and_explained(world: World) -> None:
+    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 0)
+    before = world.value("anomaly_detector_total_anomalies_count_total") or 0
+    world.target.spike = 8.0
+    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 1)
+    assert (world.value("anomaly_detector_score") or 0) > 1
+    top = "topk(1, anomaly_detector_feature_contribution_ratio{%s})"
+    assert world.value(top % 'feature_name="latency"') == world.value(top % "")
+    time.sleep(5)
+    world.target.spike = 0.0
+    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 0)
+    assert world.value("anomaly_detector_total_anomalies_count_total") == before + 1
+    assert 'msg="anomaly began"' in world.log()
+    ended = next(line for line in world.log().splitlines() if 'msg="anomaly ended"' in line)
+    assert 'top_features="latency' in ended
+
+
+def test_every_panel_of_the_dashboard_has_data(world: World) -> None:
+    until(lambda: world.value("min_over_time(up{job='promad'}[20s]) > 0"), 90)
+    empty = {}
+    for title, expr in dashboards.targets(dashboards.committed()):
+        query = dashboards.substitute(expr, __rate_interval="15s")
+        now = time.time()
+        answer = requests.post(
+            f"{world.prometheus.url}/api/v1/query_range",
+            data={"query": query, "start": now - 30, "end": now, "step": 1},
+            timeout=5,
+        ).json()
+        if answer.get("warnings") or not answer.get("data", {}).get("result"):
+            empty[title] = (query, answer)
+    assert not empty
+
+
+def test_a_server_that_goes_away_makes_the_group_blind_and_back_again(world: World) -> None:
+    world.prometheus.kill()
+    until(lambda: world.state() == "blind")
+    text = world.metrics()
+    for withdrawn in ("score", "is_anomaly_detected", "latest_reconstruction_error_mse"):
+        assert f"\nanomaly_detector_{withdrawn} " not in text
+    assert "\nanomaly_detector_feature_" not in text
+    assert '\npromad_query_up{query="load"} 0.0' in text
+    page = requests.get(f"http://127.0.0.1:{world.port}/", timeout=5).text
+    assert "blind" in page
+    assert "<b>load</b>" in page
+    assert requests.get(f"http://127.0.0.1:{world.port}/-/healthy", timeout=5).ok
+    world.prometheus.start()
+    until(lambda: world.state() == "ok", 90)
+    assert world.detect.poll() is None
+    assert 'msg="query failed"' in world.log()
+    assert 'msg="query answered again"' in world.log()
+
+
+def test_a_target_that_goes_away_makes_the_group_blind(world: World) -> None:
+    until(lambda: world.state() == "ok")
+    world.target.close()
+    until(lambda: world.state() == "blind")
+    assert "no sample of" in requests.get(f"http://127.0.0.1:{world.port}/", timeout=5).text
+
+
+def test_a_second_daemon_on_the_same_port_says_so_and_ends(world: World) -> None:
+    second = promad(world.config, "detect")
+    assert second.returncode == 1
+    assert f":{world.port} (Address already in use)" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_sigterm_ends_the_daemon_within_five_seconds(world: World) -> None:
+    world.detect.send_signal(signal.SIGTERM)
+    assert world.detect.wait(timeout=5) == 0
+
+
+def test_a_daemon_whose_server_is_down_at_the_start_is_blind_and_recovers(world: World) -> None:
+    world.detect.kill()
+    world.detect.wait()
+    world.target = Target(port=world.target.port)
+    world.prometheus.kill()
+    world.detect = start_detect(world.config)
+    until(lambda: world.state() == "blind")
+    ready = requests.get(f"http://127.0.0.1:{world.port}/-/ready", timeout=5)
+    assert ready.status_code == 503
+    world.prometheus.start()
+    until(lambda: world.state() == "ok", 90)
+    assert requests.get(f"http://127.0.0.1:{world.port}/-/ready", timeout=5).ok
