@@ -6,9 +6,7 @@ interrupted leaves what was there before.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +15,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from promad.errors import DataError
+from promad.files import written_whole
 from promad.frame import Labels, MetricFrame
 
 _TIME = "timestamp"
 _GROUP_PREFIX = "group:"
 _METADATA_PREFIX = b"promad:"
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A path to write to in place of `path`, which it becomes once the block ends well.
-
-    Raises:
-        DataError: if the directory cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        os.replace(aside, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_frames(path: Path, frames: Sequence[MetricFrame], metadata: Mapping[str, str]) -> None:
@@ -166,8 +147,16 @@ def read_array(path: Path, made_by: str) -> NDArray[np.generic]:
         DataError: if it is missing or is no plain array.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("holds more than one array")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file — run promad {made_by} first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}) — run promad {made_by} again") from error
+    return array
+
+
+def end_times_path(path: Path) -> Path:
+    """Where the end times of the windows in a .npy file stand: datetime64[ms], UTC."""
+    return path.with_name(f"{path.stem}_end_times.npy")

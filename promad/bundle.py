@@ -109,10 +109,10 @@ class BundleStore:
         return BundleStore(config.artifacts_dir / "bundles")
 
     def ids(self) -> list[str]:
-        """The names of all bundles, oldest first."""
+        """The names of all bundles, sound or damaged, oldest first."""
         if not self.root.is_dir():
             return []
-        return sorted(path.parent.name for path in self.root.glob(f"[0-9]*/{MANIFEST_FILE}"))
+        return sorted(path.name for path in self.root.glob("[0-9]*") if path.is_dir())
 
     def current_id(self) -> str | None:
         """The name of the bundle in use, None before the first training."""
@@ -182,13 +182,18 @@ class BundleStore:
     def keep(self, directory: Path, manifest: Manifest) -> Bundle:
         """Seal a filled directory with its manifest, give it its name and make it current."""
         sealed = manifest.model_copy(update={"files": _entries(directory)})
-        content = sealed.model_dump_json(indent=2)
-        (directory / MANIFEST_FILE).write_text(content + "\n")
+        content = (sealed.model_dump_json(indent=2) + "\n").encode()
+        (directory / MANIFEST_FILE).write_bytes(content)
         moment = datetime.fromisoformat(sealed.created).astimezone(UTC)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        digest = _name_digest(content)
         bundle_id = f"{moment:%Y%m%dT%H%M%SZ}-{digest}"
         directory.rename(self.root / bundle_id)
         return self.promote(bundle_id)
+
+
+def _name_digest(manifest: bytes) -> str:
+    """What a bundle's name ends with: the manifest vouches for the files, the name for it."""
+    return hashlib.sha256(manifest).hexdigest()[:8]
 
 
 def _entries(directory: Path) -> dict[str, FileEntry]:
@@ -208,14 +213,20 @@ def open_bundle(directory: Path) -> Bundle:
     """
     path = directory / MANIFEST_FILE
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        manifest = Manifest.model_validate_json(content)
     except (OSError, ValidationError) as error:
-        first = str(error).splitlines()[0]
+        first = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise BundleError(f"{path}: cannot be read ({first}) — train again or roll back") from error
     if manifest.format != _FORMAT or manifest.model not in MODELS:
         raise BundleError(
             f"{path}: format {manifest.format}, model {manifest.model} is not for this version of "
             f"promad (format {_FORMAT}, models {', '.join(MODELS)}) — train again"
+        )
+    if not directory.name.endswith(f"-{_name_digest(content)}"):
+        raise BundleError(
+            f"{path}: was changed since training (its sha256 begins with {_name_digest(content)}, "
+            f"the bundle is called {directory.name}) — promad models rollback, or train again"
         )
     for name, entry in manifest.files.items():
         _check_file(directory / name, entry)

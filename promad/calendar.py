@@ -52,7 +52,8 @@ def _wall_clock(
 def _utc_offsets(times: NDArray[np.float64], zone: ZoneInfo) -> NDArray[np.float64]:
     """Seconds that local time is ahead of UTC; asked once for each quarter of an hour.
 
-    Clocks change on quarters of an hour, in every zone since 1972.
+    Clocks are changed on quarters of an hour nearly everywhere; where it is a minute later, that
+    quarter is off by the change.
     """
     quarters, where = np.unique(np.floor(times / _QUARTER_HOUR), return_inverse=True)
     offsets = [_offset(quarter * _QUARTER_HOUR, zone) for quarter in quarters]

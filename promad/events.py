@@ -6,7 +6,9 @@ An event begins once `enter_after` scored samples in a row were above the thresh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +46,9 @@ class EventTracker:
         leave_after: samples not above it that end one.
         current: the event that is open now, if any.
         begun: how many events have begun.
-        above: samples above the threshold in a row while quiet, the first at `above_since`.
-        below: samples not above it in a row while an event is open.
+        rising: while quiet, what the samples above the threshold so far would come to as an event.
+        above: how many samples that is.
+        below: samples not above the threshold in a row while an event is open.
         last_above: the last sample above the threshold.
     """
 
@@ -53,8 +56,8 @@ class EventTracker:
     leave_after: int
     current: AnomalyEvent | None = None
     begun: int = 0
+    rising: AnomalyEvent | None = None
     above: int = 0
-    above_since: float = 0.0
     below: int = 0
     last_above: float = 0.0
 
@@ -68,59 +71,109 @@ class EventTracker:
         return self._one_below()
 
     def _one_above(self, verdict: Verdict, ratio: float) -> EventTracker:
-        since = self.above_since if self.above else verdict.at
-        seen = replace(
-            self, above=self.above + 1, above_since=since, below=0, last_above=verdict.at
-        )
+        seen = replace(self, below=0, last_above=verdict.at)
         if self.current is not None:
-            higher = ratio > self.current.peak_ratio
-            return replace(
-                seen, current=_raised(self.current, verdict, ratio) if higher else self.current
-            )
-        if seen.above < self.enter_after:
-            return seen
-        event = AnomalyEvent(self.begun + 1, since, None, ratio, verdict.at, verdict.top_features)
-        return replace(seen, current=event, begun=event.id)
+            return replace(seen, current=_raised(self.current, verdict, ratio))
+        rising = self.rising or _first(self.begun + 1, verdict, ratio)
+        rising = _raised(rising, verdict, ratio)
+        if self.above + 1 < self.enter_after:
+            return replace(seen, rising=rising, above=self.above + 1)
+        return replace(seen, rising=None, above=0, current=rising, begun=rising.id)
 
     def _one_below(self) -> tuple[EventTracker, AnomalyEvent | None]:
         if self.current is None:
-            return replace(self, above=0), None
+            return replace(self, rising=None, above=0), None
         if self.below + 1 < self.leave_after:
             return replace(self, below=self.below + 1), None
         ended = replace(self.current, end=self.last_above)
-        return replace(self, current=None, above=0, below=0), ended
+        return replace(self, current=None, below=0), ended
+
+
+def _first(id_: int, verdict: Verdict, ratio: float) -> AnomalyEvent:
+    return AnomalyEvent(id_, verdict.at, None, ratio, verdict.at, verdict.top_features)
 
 
 def _raised(event: AnomalyEvent, verdict: Verdict, ratio: float) -> AnomalyEvent:
+    """The event with this sample as its peak, if it is the highest yet."""
+    if ratio <= event.peak_ratio:
+        return event
     return replace(event, peak_ratio=ratio, peak_at=verdict.at, top_features=verdict.top_features)
 
 
-def sustained_level(scores: NDArray[np.float64], enter_after: int) -> NDArray[np.float64]:
-    """The level that the last `enter_after` scores all reached: float64 (samples,).
+@dataclass(frozen=True)
+class EventLevels:
+    """How many events a series of scores holds, for every threshold at once.
 
-    A threshold is crossed for long enough to begin an event exactly when it is below this level.
-    The first `enter_after - 1` values are NaN.
+    Going down from a threshold above all scores, an event comes into being at each of `born` and
+    is joined to a higher one, because the score no longer falls low enough between the two, at the
+    same index of `merged` (-inf: never). Both float64 (levels,); `merged` is below `born`.
     """
-    level = np.full(len(scores), np.nan)
-    if len(scores) >= enter_after:
-        stretches = np.lib.stride_tricks.sliding_window_view(scores, enter_after)
-        level[enter_after - 1 :] = stretches.min(axis=1)
-    return level
+
+    born: NDArray[np.float64]
+    merged: NDArray[np.float64]
+
+    def above(self, threshold: float) -> int:
+        """The events that begin when scores are held to `threshold`."""
+        return int(((self.merged <= threshold) & (threshold < self.born)).sum())
+
+    def lowest_thresholds(self) -> NDArray[np.float64]:
+        """Float64 (n,): at index `k` the lowest threshold down to which at most `k` events begin.
+
+        Falls with `k`. No threshold makes more than `n` events begin.
+        """
+        levels = np.concatenate([self.born, self.merged])
+        changes = np.repeat([1, -1], len(self.born))
+        order = np.argsort(-levels, kind="stable")
+        events = np.cumsum(changes[order])
+        last_of_level = np.append(np.diff(levels[order]) != 0, True)
+        most = np.maximum.accumulate(events[last_of_level])
+        below = np.searchsorted(most, np.arange(most[-1]), side="right")
+        return np.asarray(levels[order][last_of_level][below], np.float64)
 
 
-def episode_peaks(level: NDArray[np.float64], apart: int) -> NDArray[np.float64]:
-    """The largest level of each episode, sorted downwards: float64 (episodes,).
+def event_levels(scores: NDArray[np.float64], enter_after: int, leave_after: int) -> EventLevels:
+    """At which thresholds events come and go; scores float64 (samples,) without NaN.
 
-    Two levels belong to one episode if they are at most `apart` samples from each other
-    (declustering by the runs method: Coles 2001, "An Introduction to Statistical Modeling of
-    Extreme Values", section 5.3.2); going down from the highest level, each one that is not near
-    one already taken is an episode of its own.
+    `EventTracker` at a threshold `u` opens one event for each maximal stretch in which no
+    `leave_after` scores in a row are at most `u`, provided that `enter_after` in a row are above
+    it somewhere in the stretch. With `held` (the lowest of the last `enter_after` scores) and
+    `kept` (the highest of the last `leave_after`): for each stretch of `kept > u` that has a
+    `held > u`. Stretches join where `kept` has a valley, lowest valleys last (the merge tree of
+    `kept`), so one pass with a stack finds every level at once.
     """
+    held = _last(scores, enter_after, np.min, -np.inf)
+    kept = _last(scores, leave_after, np.max, np.inf)
     peaks: list[float] = []
-    taken = np.isnan(level)
-    for index in np.argsort(-np.nan_to_num(level, nan=-np.inf), kind="stable"):
-        if taken[index]:
-            continue
-        peaks.append(float(level[index]))
-        taken[max(0, index - apart) : index + apart + 1] = True
-    return np.asarray(peaks)
+    valleys: list[float] = []
+    pairs: list[tuple[float, float]] = []
+
+    def join_down_to(level: float) -> None:
+        while valleys and valleys[-1] >= level:
+            lower, higher = sorted((peaks.pop(), peaks.pop()))
+            valley = valleys.pop()
+            if lower > valley:
+                pairs.append((lower, valley))
+            peaks.append(higher)
+
+    before = np.inf
+    for peak, now in zip(held.tolist(), kept.tolist(), strict=True):
+        if peaks:
+            join_down_to(min(before, now))
+            valleys.append(min(before, now))
+        peaks.append(peak)
+        before = now
+    join_down_to(-np.inf)
+    pairs += [(peak, -np.inf) for peak in peaks if peak > -np.inf]
+    born, merged = np.asarray(pairs, np.float64).reshape(-1, 2).T
+    return EventLevels(born, merged)
+
+
+def _last(
+    scores: NDArray[np.float64], count: int, extreme: Callable[..., Any], before: float
+) -> NDArray[np.float64]:
+    """The extreme of the last `count` scores, and `before` where there are not so many yet."""
+    result = np.full(len(scores), before)
+    if len(scores) >= count:
+        windows = np.lib.stride_tricks.sliding_window_view(scores, count)
+        result[count - 1 :] = extreme(windows, axis=1)
+    return result

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
+WIDEST_BULK = 20.0
+"""How many units wide the middle 98 % of a feature's values may become. Most features span a few;
+one that hardly moves but in bursts would otherwise be measured by its stillness alone."""
+
 CONSTANT_UNIT = 0.1
 """A feature that never moved in training is scaled so that a change of a tenth of its size, or of
 0.1 where it is smaller than 1, counts as one unit: `up` falling from 1 to 0 is then ten units."""
@@ -57,9 +61,9 @@ class Scaler:
 def fit_scaler(kind: str, values: Values, features: Sequence[str]) -> tuple[Scaler, Any]:
     """Fit `kind` (a scikit-learn class name) on values (samples, features) without NaN.
 
-    Returns the scaler and the scikit-learn estimator with the same parameters. A feature whose
-    spread is nothing by the estimator's measure gets its standard deviation, and if it never
-    moved, `CONSTANT_UNIT` of its size.
+    Returns the scaler and the scikit-learn estimator with the same parameters. Where the
+    estimator's measure of spread is too small for `WIDEST_BULK` that decides; where both are
+    nothing, the standard deviation; and where the feature never moved, `CONSTANT_UNIT` of its size.
     """
     import pandas as pd
     from sklearn import preprocessing
@@ -67,7 +71,9 @@ def fit_scaler(kind: str, values: Values, features: Sequence[str]) -> tuple[Scal
     estimator = getattr(preprocessing, kind)()
     estimator.fit(pd.DataFrame(values, columns=list(features)))
     center = _center(estimator)
-    scale = np.where(_spread(estimator) > _noise(values), _spread(estimator), values.std(axis=0))
+    bulk = np.subtract(*np.percentile(values, [99, 1], axis=0))
+    scale = np.maximum(_spread(estimator, values), bulk / WIDEST_BULK)
+    scale = np.where(scale > _noise(values), scale, values.std(axis=0))
     still = scale <= _noise(values)
     scale = np.where(still, CONSTANT_UNIT * np.maximum(np.abs(center), 1.0), scale)
     _adjust(estimator, center, scale)
@@ -86,14 +92,14 @@ def _center(estimator: Any) -> Values:
     raise AssertionError(f"{type(estimator).__name__} has no centre")
 
 
-def _spread(estimator: Any) -> Values:
+def _spread(estimator: Any, values: Values) -> Values:
     """The width that the estimator maps to one unit; 0 for a feature that it saw constant."""
     if hasattr(estimator, "data_range_"):
         return np.asarray(estimator.data_range_, np.float64)
     if hasattr(estimator, "var_"):
         return np.sqrt(np.asarray(estimator.var_, np.float64))
-    spread = np.asarray(estimator.scale_, np.float64)
-    return np.where(spread == 1.0, 0.0, spread)
+    low, high = estimator.quantile_range
+    return np.asarray(np.subtract(*np.percentile(values, [high, low], axis=0)), np.float64)
 
 
 def _adjust(estimator: Any, center: Values, scale: Values) -> None:

@@ -18,6 +18,12 @@ from promad.frame import MetricFrame
 
 Inputs = NDArray[np.float32]
 
+LARGEST = 1e15
+"""Scaled values beyond this are taken as this: far beyond any model's notion of normal, and still
+small enough to be squared and summed."""
+
+_BATCH_BYTES = 16 * 2**20
+
 
 class Windows(Protocol):
     """A chronological sequence of windows without NaN, each stamped at its last sample.
@@ -130,7 +136,7 @@ def build_windows(
     """
     blocks, times, starts, offset = [], [], [], 0
     for index, frame in enumerate(frames):
-        values = frame.values[group].astype(np.float32)
+        values = np.clip(frame.values[group], -LARGEST, LARGEST).astype(np.float32)
         block = np.hstack([values, conditions[index]]) if conditions else values
         for first, last in runs(~np.isnan(block).any(axis=1)):
             starts.append(offset + np.arange(first, last - length + 1, dtype=np.int64))
@@ -145,8 +151,17 @@ def build_windows(
 _NONE = np.empty(0, np.int64)
 
 
-def batches(windows: Windows, size: int = 1024) -> Iterator[Inputs]:
-    """All windows in order, up to `size` at a time: float32 (size, length, width)."""
+def windows_per_batch(windows: Windows, most: int) -> int:
+    """How many windows to gather at once: up to `most`, fewer where windows are long or wide.
+
+    Gathering then takes the same memory whatever the length.
+    """
+    return max(1, min(most, _BATCH_BYTES // (4 * windows.length * windows.width)))
+
+
+def batches(windows: Windows, most: int = 1024) -> Iterator[Inputs]:
+    """All windows in order, a few at a time: float32 (up to `most`, length, width)."""
+    size = windows_per_batch(windows, most)
     for first in range(0, len(windows), size):
         yield windows.take(np.arange(first, min(first + size, len(windows))))
 

@@ -27,7 +27,7 @@ ROWS = (
     "windows scaling attribution events",
     "filling calendar",
     "artifacts",
-    "verdict config frame clock",
+    "verdict config frame clock files",
     "errors",
 )
 """From the top down: a part imports only from rows below its own."""

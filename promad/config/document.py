@@ -102,6 +102,7 @@ class _Reader:
         self._values = 0
 
     def value(self, node: yaml.Node, place: Place) -> Any:
+        """What a node says, with everything in it."""
         self._values += 1
         if self._values > _MOST_VALUES:
             raise NotYamlError(
@@ -121,6 +122,7 @@ class _Reader:
         return self.value(node, place)
 
     def mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        """The values of a mapping's keys; what it says itself goes before what it merges."""
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for key, value in node.value:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.errors import DataError
 from promad.models.base import Progress, TrainingHistory
-from promad.windows import Split, Windows, batches
+from promad.windows import Split, Windows, batches, windows_per_batch
 
 _BLOCK_WINDOWS = 2048
 _FORWARD_BATCH = 256
@@ -120,7 +120,7 @@ def _blocks(
 ) -> Iterator[NDArray[np.float32]]:
     """Float32 (steps, batch, length, width), every window once; the last batch may be small."""
     whole = len(order) // batch_size * batch_size
-    per_block = max(1, _BLOCK_WINDOWS // batch_size) * batch_size
+    per_block = max(1, windows_per_batch(windows, _BLOCK_WINDOWS) // batch_size) * batch_size
     for first in range(0, whole, per_block):
         chosen = order[first : min(first + per_block, whole)]
         gathered = windows.take(chosen)

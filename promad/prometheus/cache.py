@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.artifacts import written_whole
+from promad.files import written_whole
 from promad.frame import Labels, labels_of
 from promad.prometheus.grid import Span
 

@@ -15,22 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv
 
 from promad.frame import Labels, labels_of
+from promad.prometheus.numbers import Numbers, checked
 
 _OPENING = b'"values":[['
 _CLOSING = b'"]]'
-_BETWEEN_POINTS = b"],["
-_POINT_TO_LINE = bytes.maketrans(b"[", b"\n")
-_MISSING = ("NaN", "+Inf", "-Inf", "Inf")
 _SMALL_BYTES = 8192
 """Below this size the whole answer is read as JSON in less time than the CSV reader starts."""
-
-Numbers = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Times and values of one series, float64 (samples,) each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +67,10 @@ def parse_answer(body: bytes) -> Answer:
 
 
 def _parse_cut(body: bytes) -> Answer:
+    from promad.prometheus.bulk import read_blocks  # heavy, and small answers do without
+
     skeleton, blocks = _cut(body)
-    return _answer(json.loads(skeleton), dict(enumerate(_read_blocks(blocks))))
+    return _answer(json.loads(skeleton), dict(enumerate(read_blocks(blocks))))
 
 
 def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
@@ -91,42 +86,6 @@ def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
         done = end + len(_CLOSING)
     pieces.append(body[done:])
     return b"".join(pieces), blocks
-
-
-def _read_blocks(blocks: Sequence[bytes]) -> list[Numbers]:
-    """Each block's numbers; a block reads `1763784000,"0.5"],[1763784015,"NaN"`."""
-    if not blocks:
-        return []
-    times, values = _read_points(_BETWEEN_POINTS.join(blocks))
-    bounds = np.cumsum([block.count(b"[") + 1 for block in blocks[:-1]], dtype=np.int64)
-    return list(zip(np.split(times, bounds), np.split(values, bounds), strict=True))
-
-
-def _read_points(points: bytes) -> Numbers:
-    """Numbers of `1763784000,"0.5"],[1763784015,"NaN"`, as lines of `1763784000,"0.5",`."""
-    lines = points.translate(_POINT_TO_LINE, b"]") + b","
-    table = csv.read_csv(
-        pa.BufferReader(lines),
-        read_options=csv.ReadOptions(
-            use_threads=False, column_names=["time", "value", "nothing"], block_size=len(lines) + 1
-        ),
-        parse_options=csv.ParseOptions(double_quote=False),
-        convert_options=csv.ConvertOptions(
-            column_types={"time": pa.float64(), "value": pa.float64()},
-            include_columns=["time", "value"],
-            null_values=list(_MISSING),
-        ),
-    )
-    brackets_gone = len(points) + 1 - len(lines)
-    if table.num_rows != brackets_gone + 1:
-        raise ValueError("a point is not a time and a value")
-    return _checked(table["time"].to_numpy(), table["value"].to_numpy())
-
-
-def _checked(times: NDArray[np.float64], values: NDArray[np.float64]) -> Numbers:
-    if not np.isfinite(times).all():
-        raise ValueError("a point has no time")
-    return times, np.where(np.isfinite(values), values, np.nan)
 
 
 def _load(body: bytes) -> Any:
@@ -194,4 +153,4 @@ def _series(
 
 def _numbers(points: Sequence[Sequence[Any]]) -> Numbers:
     times = np.array([float(time) for time, _ in points], np.float64)
-    return _checked(times, np.array([float(value) for _, value in points], np.float64))
+    return checked(times, np.array([float(value) for _, value in points], np.float64))

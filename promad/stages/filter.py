@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.artifacts import write_array, write_small_array
+from promad.artifacts import end_times_path, write_array, write_small_array
 from promad.attribution import shares
 from promad.bundle import BundleStore, check_fits, load_detector
 from promad.config import Config
 from promad.detector import errors_and_expected
 from promad.errors import DataError
 from promad.stages.preprocess import read_processed
-from promad.stages.train import end_times_path
 from promad.windows import ChosenWindows, SampleWindows, batches
 
 _WORST = 5

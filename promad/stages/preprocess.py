@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.artifacts import read_frames, write_frames, written_whole
+from promad.artifacts import read_frames, write_frames
 from promad.config import Config
+from promad.config.durations import format_instant
 from promad.errors import DataError
+from promad.files import written_whole
 from promad.filling import fill, long_gaps
 from promad.frame import MetricFrame
 from promad.preparation import Preparation, usable_parts
@@ -65,7 +66,7 @@ def preprocess(config: Config) -> Preprocessed:
         settings.input_filename or config.data_settings.output_filename
     )
     frames, metadata = read_frames(source, "collect")
-    _insist_on_features(frames[0].features, config.features, source)
+    _insist_on_origin(metadata, frames[0].features, config, source)
     _insist_on_values(frames, source)
     boundary = _training_boundary(frames, config)
     preparation, estimator = _fit(frames, boundary, config)
@@ -73,24 +74,52 @@ def preprocess(config: Config) -> Preprocessed:
     parts = [part for frame in scaled for part in usable_parts(frame)]
     _insist_on_two_windows(parts, length, source)
 
-    report = _report(frames, preparation)
+    features = _report(frames, preparation)
+    rows, usable = sum(f.samples for f in frames), sum(part.samples for part in parts)
     scaler_path = config.artifacts_dir / settings.scaler_output_filename
     digest = _write_scaler(scaler_path, estimator)
     path = config.artifacts_dir / settings.processed_output_filename
+    training_rows = sum(int((part.times <= boundary + part.step / 2).sum()) for part in parts)
+    report = Preprocessed(
+        path, scaler_path, rows, rows - usable, len(parts), training_rows, features
+    )
     kept = scaled if settings.nan_fill_strategy == "none" else parts
     write_frames(
-        path, kept, _metadata(metadata, preparation, boundary, report, scaler_sha256=digest)
+        path,
+        kept,
+        {
+            **metadata,
+            "preparation": json.dumps(preparation.to_json()),
+            "training_ends_at": repr(boundary),
+            "train_split_ratio": repr(config.training_settings.train_split_ratio),
+            "filled_dropped_split": json.dumps(_counts(report)),
+            "scaler_sha256": digest,
+        },
     )
-    rows, usable = sum(f.samples for f in frames), sum(part.samples for part in parts)
-    training_rows = sum(int((part.times <= boundary).sum()) for part in parts)
-    return Preprocessed(path, scaler_path, rows, rows - usable, len(parts), training_rows, report)
+    return report
 
 
-def _insist_on_features(found: Sequence[str], wanted: Sequence[str], source: Path) -> None:
-    if tuple(found) != tuple(wanted):
+def _insist_on_origin(
+    metadata: Mapping[str, str], found: Sequence[str], config: Config, path: Path
+) -> None:
+    """Refuse data that was collected for other queries or with another step."""
+    wanted, step = config.promql, config.data_settings.step
+    again = "— run promad collect again"
+    if tuple(found) != config.features:
         raise DataError(
-            f"{source}: holds {', '.join(found)}; the configuration asks for {', '.join(wanted)} "
-            "— run promad collect again"
+            f"{path}: holds {', '.join(found)}; the configuration asks for {', '.join(wanted)} "
+            f"{again}"
+        )
+    for alias, collected in json.loads(metadata.get("queries", "{}")).items():
+        if collected != wanted.get(alias):
+            raise DataError(
+                f"{path}: {alias} was collected as {collected}; the configuration asks for "
+                f"{wanted.get(alias)} {again}"
+            )
+    if float(metadata["step_seconds"]) != step:
+        raise DataError(
+            f"{path}: was collected with a step of {float(metadata['step_seconds']):g} s; the "
+            f"configuration has {step:g} s {again}"
         )
 
 
@@ -139,6 +168,7 @@ def _fit(frames: Sequence[MetricFrame], boundary: float, config: Config) -> tupl
     """Learn what filling and scaling need, from what lies before the boundary."""
     settings = config.preprocessing_settings
     training = [_before(frame, boundary) for frame in frames if frame.start <= boundary]
+    _insist_on_training_values(np.concatenate(training), boundary, config)
     substitutes = _substitutes(training, settings.nan_fill_strategy)
     filled = [
         fill(values, settings.nan_fill_strategy, settings.max_fill_steps, substitutes)
@@ -157,6 +187,17 @@ def _fit(frames: Sequence[MetricFrame], boundary: float, config: Config) -> tupl
         time_zone=settings.time_zone,
     )
     return preparation, estimator
+
+
+def _insist_on_training_values(
+    values: NDArray[np.float64], boundary: float, config: Config
+) -> None:
+    for column, feature in enumerate(config.features):
+        if np.isnan(values[:, column]).all():
+            raise DataError(
+                f"{feature} has no value in the training part, up to {format_instant(boundary)} "
+                "— raise train_split_ratio, or collect a longer period"
+            )
 
 
 def _before(frame: MetricFrame, boundary: float) -> NDArray[np.float64]:
@@ -191,24 +232,20 @@ def _report(frames: Sequence[MetricFrame], preparation: Preparation) -> dict[str
 
 def _write_scaler(path: Path, estimator: Any) -> str:
     """Write the scikit-learn scaler and return the file's sha256."""
+    import joblib
+
     with written_whole(path) as aside:
         joblib.dump(estimator, aside)
         return hashlib.sha256(aside.read_bytes()).hexdigest()
 
 
-def _metadata(
-    collected: Mapping[str, str],
-    preparation: Preparation,
-    boundary: float,
-    report: Mapping[str, FeatureReport],
-    scaler_sha256: str,
-) -> dict[str, str]:
+def _counts(report: Preprocessed) -> dict[str, Any]:
+    """The figures of a report that are kept with the data."""
     return {
-        **collected,
-        "preparation": json.dumps(preparation.to_json()),
-        "training_ends_at": repr(boundary),
-        "filled_dropped_split": json.dumps({name: asdict(row) for name, row in report.items()}),
-        "scaler_sha256": scaler_sha256,
+        "rows": report.rows,
+        "dropped": report.dropped,
+        "parts": report.parts,
+        "features": {name: asdict(feature) for name, feature in report.features.items()},
     }
 
 
@@ -216,7 +253,7 @@ def read_processed(config: Config) -> tuple[list[MetricFrame], Preparation, dict
     """What `preprocess` left: scaled frames, the preparation that made them, and the metadata.
 
     Raises:
-        DataError: if the file is missing, or was made for other queries.
+        DataError: if the file is missing, or was made for other queries or with other settings.
     """
     settings = config.training_settings
     name = (
@@ -226,7 +263,35 @@ def read_processed(config: Config) -> tuple[list[MetricFrame], Preparation, dict
     frames, metadata = read_frames(path, "preprocess")
     try:
         preparation = Preparation.from_json(json.loads(metadata["preparation"]))
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: was not written by promad preprocess ({error})") from error
-    _insist_on_features(preparation.features, config.features, path)
+        split_ratio = float(metadata["train_split_ratio"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: was not written by this version of promad preprocess ({error}) — run it again"
+        ) from error
+    _insist_on_origin(metadata, preparation.features, config, path)
+    _insist_on_settings(preparation, split_ratio, config, path)
     return frames, preparation, metadata
+
+
+def _insist_on_settings(
+    preparation: Preparation, split_ratio: float, config: Config, path: Path
+) -> None:
+    """Refuse data that was prepared otherwise than the configuration now asks for."""
+    wanted = config.preprocessing_settings
+    for key, made_with, asked_for in (
+        ("nan_fill_strategy", preparation.fill_strategy, wanted.nan_fill_strategy),
+        ("max_fill_steps", preparation.max_fill_steps, wanted.max_fill_steps),
+        ("scaler_type", preparation.scaler.kind, wanted.scaler_type),
+        ("time_features", preparation.time_features, wanted.time_features),
+        ("time_zone", preparation.time_zone, wanted.time_zone),
+        ("train_split_ratio", split_ratio, config.training_settings.train_split_ratio),
+    ):
+        if made_with != asked_for:
+            raise DataError(
+                f"{path}: was made with {key} {_shown(made_with)}; the configuration has "
+                f"{_shown(asked_for)} — run promad preprocess again"
+            )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)

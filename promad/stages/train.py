@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import promad
-from promad.artifacts import read_array
+from promad.artifacts import end_times_path, read_array
 from promad.bundle import (
     HISTOGRAM_PLOT,
     HISTORY_PLOT,
@@ -35,7 +35,7 @@ from promad.preparation import Preparation
 from promad.stages.plots import draw_histogram, draw_history
 from promad.stages.preprocess import read_processed
 from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
-from promad.windows import Split, StoredWindows, Windows, split_at
+from promad.windows import SampleWindows, Split, StoredWindows, Windows, split_at
 
 _FORMAT = 1
 
@@ -60,6 +60,7 @@ class _Material:
     metadata: Mapping[str, str]
     native_file: str
     trained_on: str
+    scaler: bytes
 
 
 def train(config: Config, progress: Progress, *, now: Callable[[], float]) -> TrainingReport:
@@ -71,6 +72,7 @@ def train(config: Config, progress: Progress, *, now: Callable[[], float]) -> Tr
     """
     settings = config.training_settings
     material = _filtered(config) if settings.train_on_filtered_sequences else _processed(config)
+    choose_threshold(np.ones(len(material.split.validation)), config)  # too few? not after hours
     features = len(material.preparation.features)
     model = model_named(settings.model)
     trained: Trained = model.fit(material.split, features, settings, settings.seed, progress)
@@ -91,33 +93,49 @@ def _processed(config: Config) -> _Material:
     frames, preparation, metadata = read_processed(config)
     windows = preparation.windows(frames, config.training_settings.sequence_length)
     split = _split(windows, preparation, metadata, config)
-    return _Material(
-        split, preparation, metadata, config.training_settings.model_output_filename, "all windows"
-    )
+    name = config.training_settings.model_output_filename
+    scaler = _scaler(config, metadata)
+    return _Material(split, preparation, metadata, name, "all windows", scaler)
 
 
 def _filtered(config: Config) -> _Material:
-    _, preparation, metadata = read_processed(config)
-    names, length = config.data_filtering_settings, config.training_settings.sequence_length
-    path = config.artifacts_dir / names.normal_sequences_output_filename
-    array, times = read_array(path, "filter"), read_array(end_times_path(path), "filter")
-    width = len(preparation.features) + 2 * len(preparation.time_features)
-    if array.shape[1:] != (length, width) or len(array) != len(times):
+    frames, preparation, metadata = read_processed(config)
+    everything = preparation.windows(frames, config.training_settings.sequence_length)
+    path = config.artifacts_dir / config.data_filtering_settings.normal_sequences_output_filename
+    windows = _stored(path)
+    if not _come_from(windows, everything):
         raise DataError(
-            f"{path}: holds windows of shape {array.shape[1:]}, the configuration asks for "
-            f"{(length, width)} — run promad filter again"
+            f"{path}: was not made from the processed data of {windows.length} samples a window "
+            "that there is now — run promad filter again"
         )
-    windows = StoredWindows(
-        array.view(np.float32), times.astype("datetime64[ms]").astype(np.float64) / 1000
-    )
     split = _split(windows, preparation, metadata, config)
     name = config.training_settings.filtered_model_output_filename
-    return _Material(split, preparation, metadata, name, "normal windows of filter")
+    scaler = _scaler(config, metadata)
+    return _Material(split, preparation, metadata, name, "normal windows of filter", scaler)
 
 
-def end_times_path(path: Path) -> Path:
-    """Where the end times of the windows in a .npy file stand: datetime64[ms], UTC."""
-    return path.with_name(f"{path.stem}_end_times.npy")
+def _stored(path: Path) -> StoredWindows:
+    """The windows that `filter` wrote, with their end times."""
+    array, times = read_array(path, "filter"), read_array(end_times_path(path), "filter")
+    if array.ndim != 3 or array.dtype != np.float32 or times.shape != array.shape[:1]:
+        raise DataError(f"{path}: holds no windows with an end time each — run promad filter again")
+    return StoredWindows(
+        array.view(np.float32), times.astype("datetime64[ms]").astype(np.float64) / 1000
+    )
+
+
+def _come_from(stored: StoredWindows, everything: SampleWindows) -> bool:
+    """Whether a hundred of the stored windows are found, unchanged, among all that there are."""
+    if (stored.length, stored.width) != (everything.length, everything.width):
+        return False
+    probes = np.unique(np.linspace(0, len(stored) - 1, min(100, len(stored))).astype(np.int64))
+    ends = np.round(everything.times * 1000)
+    wanted = np.round(stored.times[probes] * 1000)
+    places = np.searchsorted(ends, wanted)
+    return bool(
+        np.isin(wanted, ends).all()
+        and np.array_equal(stored.take(probes), everything.take(places.astype(np.int64)))
+    )
 
 
 def _split(
@@ -159,7 +177,8 @@ def _write(
     store = BundleStore.of(config)
     with store.writing() as directory:
         trained.save(directory, material.native_file)
-        _copy_scaler(config, material.metadata, directory)
+        scaler_file = config.preprocessing_settings.scaler_output_filename
+        (directory / scaler_file).write_bytes(material.scaler)
         _write_json(directory / PREPARATION_FILE, material.preparation.to_json())
         _write_json(directory / THRESHOLD_FILE, threshold.to_json())
         draw_history(trained.history, directory / HISTORY_PLOT)
@@ -168,19 +187,21 @@ def _write(
         return store.keep(directory, manifest)
 
 
-def _copy_scaler(config: Config, metadata: Mapping[str, str], directory: Path) -> None:
-    import hashlib
-
-    name = config.preprocessing_settings.scaler_output_filename
-    source = config.artifacts_dir / name
-    if not source.exists():
-        raise DataError(f"{source}: no such file — run promad preprocess again")
-    if hashlib.sha256(source.read_bytes()).hexdigest() != metadata["scaler_sha256"]:
+def _scaler(config: Config, metadata: Mapping[str, str]) -> bytes:
+    """The scikit-learn scaler's file, once it is known to belong to the processed data."""
+    path = config.artifacts_dir / config.preprocessing_settings.scaler_output_filename
+    try:
+        content = path.read_bytes()
+    except OSError as error:
         raise DataError(
-            f"{source}: is not the scaler that the processed data was made with "
+            f"{path}: cannot be read ({error.strerror}) — run promad preprocess again"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != metadata.get("scaler_sha256"):
+        raise DataError(
+            f"{path}: is not the scaler that the processed data was made with "
             "— run promad preprocess again"
         )
-    shutil.copyfile(source, directory / name)
+    return content
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

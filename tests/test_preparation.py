@@ -1,0 +1,100 @@
+"""One preparation serves training and detection alike, and survives being written down."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promad.calendar import calendar_columns
+from promad.frame import single_group
+from promad.preparation import Preparation, usable_parts
+from promad.scaling import Scaler
+
+NAN = np.nan
+finite = st.floats(-1e12, 1e12)
+positive = st.floats(1e-12, 1e12)
+
+
+def preparation_of(strategy="ffill_then_bfill", limit=2, time_features=()):
+    return Preparation(
+        features=("a", "b"),
+        step=30.0,
+        fill_strategy=strategy,
+        max_fill_steps=limit,
+        substitutes=np.array([10.0, 20.0]),
+        scaler=Scaler("StandardScaler", np.array([1.0, 2.0]), np.array([2.0, 4.0])),
+        time_features=time_features,
+        time_zone="Europe/Berlin",
+    )
+
+
+def frame_of(values, start=1_750_000_020.0):
+    return single_group(start, 30.0, ("a", "b"), np.array(values, np.float64))
+
+
+@given(
+    st.lists(finite, min_size=2, max_size=2),
+    st.lists(positive, min_size=2, max_size=2),
+    st.sampled_from(["mean", "none"]),
+    st.integers(0, 9),
+    st.lists(st.sampled_from(["hour_of_day", "day_of_week"]), unique=True),
+)
+def test_json_brings_back_the_same_preparation(center, scale, strategy, limit, time_features):
+    scaler = Scaler("MinMaxScaler", np.array(center), np.array(scale))
+    before = Preparation(
+        ("a", "b"), 0.1, strategy, limit, np.array(scale), scaler, tuple(time_features), "UTC"
+    )
+    after = Preparation.from_json(json.loads(json.dumps(before.to_json())))
+    assert after.to_json() == before.to_json()
+    values = frame_of([center, scale])
+    np.testing.assert_array_equal(after.scale(values).values, before.scale(values).values)
+
+
+def test_filled_values_are_scaled_and_rows_that_no_window_may_hold_are_missing():
+    scaled = preparation_of(limit=1).scale(
+        frame_of([[3, 6], [NAN, 6], [5, NAN], [5, NAN], [7, 10]])
+    )
+    np.testing.assert_array_equal(
+        scaled.values[0], [[1, 1], [1, 1], [NAN, NAN], [NAN, NAN], [3, 2]]
+    )
+
+
+def test_a_substitute_is_in_the_features_own_unit():
+    scaled = preparation_of("mean").scale(frame_of([[3, 6], [NAN, NAN]]))
+    assert scaled.values[0, 1].tolist() == [(10 - 1) / 2, (20 - 2) / 4]
+
+
+def test_scaling_changes_nothing_in_the_frame_it_is_given():
+    frame = frame_of([[3, 6], [NAN, 6]])
+    before = frame.values.copy()
+    preparation_of().scale(frame)
+    np.testing.assert_array_equal(frame.values, before)
+
+
+def test_windows_hold_the_calendar_to_the_right_of_the_features():
+    preparation = preparation_of(time_features=("hour_of_day", "day_of_week"))
+    scaled = preparation.scale(frame_of(np.arange(12.0).reshape(6, 2)))
+    windows = preparation.windows([scaled], 3)
+    first = windows.take(np.array([1]))[0]
+    np.testing.assert_array_equal(first[:, :2], scaled.values[0, 1:4].astype(np.float32))
+    np.testing.assert_array_equal(
+        first[:, 2:],
+        calendar_columns(scaled.times[1:4], ("hour_of_day", "day_of_week"), "Europe/Berlin"),
+    )
+
+
+def test_usable_parts_are_the_stretches_in_which_nothing_is_missing():
+    frame = frame_of([[1, 1], [NAN, 2], [3, 3], [4, 4], [5, NAN]])
+    parts = usable_parts(frame)
+    assert [part.values[0].tolist() for part in parts] == [[[1, 1]], [[3, 3], [4, 4]]]
+    assert [part.start for part in parts] == [frame.start, frame.start + 60]
+
+
+@pytest.mark.parametrize("key", list(preparation_of().to_json()))
+def test_a_description_with_something_left_out_is_refused(key):
+    content = preparation_of().to_json()
+    del content[key]
+    with pytest.raises(KeyError, match=key):
+        Preparation.from_json(content)

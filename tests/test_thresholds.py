@@ -1,0 +1,221 @@
+"""Every threshold keeps the contract; the quantile one keeps the budget of false alarms."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from promad.errors import DataError
+from promad.events import EventTracker, event_levels
+from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
+from promad.verdict import State, Verdict
+
+STEP = 30.0
+WEEK = round(7 * 86400 / STEP)
+ENTER, LEAVE = 2, 5
+
+every_threshold = pytest.mark.parametrize("name", list(THRESHOLDS))
+
+
+def settings_of(budget=1.0, **more):
+    known = {"step": STEP, "enter_after": ENTER, "leave_after": LEAVE, "value": 2.5}
+    return ThresholdSettings(false_alarms_per_week=budget, **{**known, **more})
+
+
+def quantile(scores, budget=1.0, **more):
+    return THRESHOLDS["quantile"](np.asarray(scores, np.float64), settings_of(budget, **more))
+
+
+def independent(samples, seed=0):
+    """Scores without memory: the mean of twelve squared errors."""
+    return np.random.default_rng(seed).chisquare(12, samples) / 12
+
+
+def with_memory(samples, seed=0, memory=0.9):
+    """Scores of which each is much like the one before: log-normal around an AR(1) process."""
+    noise = np.random.default_rng(seed).normal(size=samples + 200)
+    values = np.zeros(len(noise))
+    for i in range(1, len(noise)):
+        values[i] = memory * values[i - 1] + np.sqrt(1 - memory**2) * noise[i]
+    return np.exp(0.5 * values[200:])
+
+
+def of_long_windows(samples, seed=0, length=30):
+    """Scores of overlapping windows: a spike stays in the mean for the whole length."""
+    chance = np.random.default_rng(seed)
+    errors = chance.normal(size=samples + length - 1) ** 2
+    errors[chance.random(len(errors)) < 0.002] *= 9
+    return np.convolve(errors, np.ones(length) / length, "valid")
+
+
+KINDS = {"independent": independent, "with memory": with_memory, "windows": of_long_windows}
+
+
+@every_threshold
+def test_a_threshold_survives_json(name):
+    threshold = THRESHOLDS[name](independent(500), settings_of())
+    assert threshold.method == name
+    assert Threshold.from_json(json.loads(json.dumps(threshold.to_json()))) == threshold
+
+
+@every_threshold
+def test_a_limit_is_above_zero_and_there_for_each_score(name):
+    threshold = THRESHOLDS[name](independent(500), settings_of())
+    limits = threshold.limit(independent(7))
+    assert limits.shape == (7,)
+    assert (limits == threshold.value).all()
+    assert threshold.value > 0
+
+
+@every_threshold
+def test_a_threshold_says_its_number_and_where_it_comes_from(name):
+    threshold = THRESHOLDS[name](independent(500), settings_of())
+    assert threshold.why.startswith(f"{threshold.value:.4g} ")
+
+
+@every_threshold
+def test_fitting_leaves_the_scores_alone(name):
+    scores = independent(500)
+    THRESHOLDS[name](scores, settings_of())
+    np.testing.assert_array_equal(scores, independent(500))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_description_without_a_limit_is_refused(value):
+    content = quantile(independent(100)).to_json()
+    with pytest.raises(ValueError, match="not above zero"):
+        Threshold.from_json({**content, "value": value})
+
+
+def test_a_given_number_is_used_as_it_is():
+    threshold = THRESHOLDS["fixed"](independent(100), settings_of(value=0.125))
+    assert threshold.value == 0.125
+    assert threshold.expected_false_alarms_per_week is None
+
+
+def test_a_fixed_threshold_without_its_number_is_refused():
+    with pytest.raises(DataError, match="set anomaly_threshold_mse"):
+        THRESHOLDS["fixed"](independent(100), settings_of(value=None))
+
+
+def alarms_per_week(threshold, scores):
+    """Events that the daemon would begin in a week of such scores."""
+    tracker = EventTracker(ENTER, LEAVE)
+    for at, score in enumerate(scores.tolist()):
+        tracker, _ = tracker.follow(Verdict(at, State.OK, threshold.value, score))
+    return tracker.begun / len(scores) * WEEK
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize(
+    ("days", "budget", "factor"),
+    [
+        (7.0, 30.0, 1.5),  # counted
+        (7.0, 5.0, 2.0),  # within what was seen
+        (7.0, 1.0, 2.5),
+        (1.4, 5.0, 2.5),
+        (1.4, 1.0, 4.0),  # five times as rare as anything in the data
+    ],
+)
+def test_the_budget_is_kept_on_fresh_data(kind, days, budget, factor):
+    """Median over trainings of the alarms in eight fresh weeks."""
+    fresh = KINDS[kind](8 * WEEK, seed=99)
+    realised = []
+    for seed in range(11):
+        threshold = quantile(KINDS[kind](round(days / 7 * WEEK), seed), budget)
+        levels = event_levels(fresh, ENTER, LEAVE)
+        realised.append(levels.above(threshold.value) / 8)
+    assert budget / factor <= np.median(realised) <= budget * factor
+
+
+def test_alarms_are_counted_as_the_daemon_counts_them():
+    threshold = quantile(with_memory(2000), 50.0)
+    fresh = with_memory(2000, seed=5)
+    counted = event_levels(fresh, ENTER, LEAVE).above(threshold.value)
+    assert alarms_per_week(threshold, fresh) == pytest.approx(counted / 2000 * WEEK)
+    assert counted > 0
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_larger_budget_never_raises_the_limit(kind):
+    scores = KINDS[kind](3000)
+    budgets = np.geomspace(1e-3, 1e6, 200)
+    limits = [quantile(scores, budget).value for budget in budgets]
+    assert (np.diff(limits) <= 0).all()
+    assert limits[0] > 1.5 * limits[-1]
+
+
+@given(st.floats(1e-6, 1e6), st.floats(0.01, 1000.0), st.integers(0, 5))
+def test_the_limit_is_in_the_scores_own_unit(factor, budget, seed):
+    scores = independent(400, seed)
+    assert quantile(scores * factor, budget).value == pytest.approx(
+        factor * quantile(scores, budget).value, rel=1e-9
+    )
+
+
+@given(st.integers(0, 5), st.lists(st.integers(0, 400), max_size=30))
+def test_unknown_scores_do_not_count(seed, places):
+    scores = independent(400, seed)
+    assert quantile(np.insert(scores, places, np.nan)) == quantile(scores)
+
+
+@given(
+    st.lists(st.floats(0, 1e6), min_size=10, max_size=60),
+    st.floats(1e-3, 1e5),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+def test_any_scores_at_all_give_a_usable_limit(scores, budget, enter_after, leave_after):
+    threshold = quantile(scores, budget, enter_after=enter_after, leave_after=leave_after)
+    assert 0 < threshold.value < np.inf
+    allowed = budget * len(scores) / WEEK
+    levels = event_levels(np.array(scores), enter_after, leave_after)
+    if allowed < 1:
+        assert levels.above(threshold.value) == 0
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=20, max_size=60), st.floats(1e-4, 10.0))
+def test_extrapolation_stays_within_ten_times_what_was_seen(scores, budget):
+    assume(budget * len(scores) < WEEK)
+    highest = event_levels(np.array(scores), ENTER, LEAVE).born.max()
+    assert highest < quantile(scores, budget).value <= 10 * highest * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.25])
+def test_scores_that_never_change_are_below_their_limit(level):
+    threshold = quantile(np.full(100, level))
+    assert level < threshold.value <= max(level * 1.001, 1e-37)
+
+
+def test_one_long_excursion_is_one_event_whatever_its_length():
+    quiet = independent(3000) * 0.01
+    scores = quiet.copy()
+    scores[1000:1400] = 5.0 + independent(400, seed=3)
+    budget = 1.01 * WEEK / len(scores)  # one event in so much data
+    assert quantile(scores, budget).value < 5
+
+
+@pytest.mark.parametrize(
+    ("scores", "hysteresis"),
+    [([], {}), ([1.0] * 9, {}), ([1.0] * 9 + [np.nan] * 99, {}), ([1.0] * 20, {"enter_after": 30})],
+)
+def test_too_few_scores_are_refused(scores, hysteresis):
+    with pytest.raises(DataError, match=r"^\d+ validation scores are too few .*\d+ are needed"):
+        quantile(scores, **hysteresis)
+
+
+@pytest.mark.parametrize(
+    ("days", "budget", "how"),
+    [
+        (7.0, 1.0, "7 days of validation data hold 1 above it, by the tail of its 20 highest"),
+        (7.0, 50.0, "7 days of validation data hold 49 above it, by counting"),
+        (0.7, 1.0, "0.7 days of validation data hold 0 above it, by the tail of its 20 highest"),
+    ],
+)
+def test_why_tells_what_the_limit_rests_on(days, budget, how):
+    threshold = quantile(independent(round(days / 7 * WEEK), seed=1), budget)
+    assert how in threshold.why
+    assert f"to give {budget:g} false alarm" in threshold.why
+    assert threshold.expected_false_alarms_per_week == budget
