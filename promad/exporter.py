@@ -208,8 +208,9 @@ class DaemonMetrics:
     def __init__(self, registry: CollectorRegistry, several: bool) -> None:
         self._registry = registry
         self._own = ("detector",) if several else ()
+        self._revealed: set[Gauge] = set()
         build = self._gauge("build_info", "Always 1; names the version.", "version", *_PYTHON)
-        build.labels(promad.__version__, platform.python_version()).set(1)
+        self.reveal(build).labels(promad.__version__, platform.python_version()).set(1)
         self.model_info = self._gauge(
             "model_info", "Always 1; names the model and the bundle in use.", *self._own, *_MODEL
         )
@@ -254,7 +255,15 @@ class DaemonMetrics:
         )
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"promad_{name}", text, labels, registry=self._registry)
+        """A gauge that is there from its first value on: unset, it would claim to be 0."""
+        return Gauge(f"promad_{name}", text, labels, registry=None)
+
+    def reveal(self, gauge: Gauge) -> Gauge:
+        """The gauge, exposed from now on."""
+        if gauge not in self._revealed:
+            self._revealed.add(gauge)
+            self._registry.register(gauge)
+        return gauge
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"promad_{name}", text, labels, registry=self._registry)
@@ -280,10 +289,11 @@ class DetectorMetrics:
         self, model: str, bundle: str, trained_at: float, expected_false_alarms: float | None
     ) -> None:
         """A bundle is in use; every counter is there from now on, at 0."""
-        self.daemon.model_info.labels(**self.labels, model=model, bundle=bundle).set(1)
-        self._child(self.daemon.model_trained).set(trained_at)
+        info = {**self.labels, "model": model, "bundle": bundle}
+        self.daemon.reveal(self.daemon.model_info).labels(**info).set(1)
+        self._set(self.daemon.model_trained, trained_at)
         if expected_false_alarms is not None:
-            self._child(self.daemon.expected_false_alarms).set(expected_false_alarms)
+            self._set(self.daemon.expected_false_alarms, expected_false_alarms)
         for metric in (self.daemon.polls, self.daemon.ticks_skipped, self.daemon.tick_failures):
             self._child(metric)
         for reason in FAILURE_REASONS:
@@ -292,16 +302,17 @@ class DetectorMetrics:
     def polled(self, queries: Iterable[str], failures: Mapping[str, PrometheusError]) -> None:
         """A poll is over, and these queries failed in it."""
         self._child(self.daemon.polls).inc()
+        query_up = self.daemon.reveal(self.daemon.query_up)
         for query in queries:
             failed = query in failures
-            self.daemon.query_up.labels(**self.labels, query=query).set(not failed)
+            query_up.labels(**self.labels, query=query).set(not failed)
             self.daemon.query_failures.labels(**self.labels, query=query).inc(failed)
         for failure in list(failures.values())[:1]:
             self.daemon.poll_failures.labels(**self.labels, reason=failure.reason).inc()
 
     def sample_is(self, age_seconds: float) -> None:
         """How old the newest sample of the feature furthest behind is."""
-        self._child(self.daemon.sample_age).set(age_seconds)
+        self._set(self.daemon.sample_age, age_seconds)
 
     def ticked(self, seconds: float) -> None:
         """A tick is over."""
@@ -314,6 +325,9 @@ class DetectorMetrics:
     def skipped(self, ticks: int) -> None:
         """Ticks were left out."""
         self._child(self.daemon.ticks_skipped).inc(ticks)
+
+    def _set(self, gauge: Gauge, value: float) -> None:
+        self._child(self.daemon.reveal(gauge)).set(value)
 
     def _child[M: (Counter, Gauge, Histogram)](self, metric: M) -> M:
         """The metric for this detector; the metric itself where detectors are not told apart."""

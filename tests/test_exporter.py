@@ -103,16 +103,6 @@ anomaly_detector_feature_expected_value{feature_name="load"} 3.5
 """
 
 DAEMON_TEXT = """\
-# HELP promad_model_info Always 1; names the model and the bundle in use.
-# TYPE promad_model_info gauge
-promad_model_info{bundle="20260101T000000Z-abc",model="lstm_autoencoder"} 1.0
-# HELP promad_model_trained_timestamp_seconds When the bundle in use was trained.
-# TYPE promad_model_trained_timestamp_seconds gauge
-promad_model_trained_timestamp_seconds 1.7e+09
-# HELP promad_expected_false_alarms_per_week Events a week that the threshold is expected to give \
-on normal data.
-# TYPE promad_expected_false_alarms_per_week gauge
-promad_expected_false_alarms_per_week 1.0
 # HELP promad_polls_total Polls of the Prometheus server.
 # TYPE promad_polls_total counter
 promad_polls_total 1.0
@@ -131,18 +121,10 @@ promad_poll_failures_total{reason="redirect"} 0.0
 promad_poll_failures_total{reason="bad_answer"} 0.0
 promad_poll_failures_total{reason="partial"} 0.0
 promad_poll_failures_total{reason="several_series"} 0.0
-# HELP promad_query_up 1 if the last poll got the query answered, else 0.
-# TYPE promad_query_up gauge
-promad_query_up{query="cpu"} 0.0
-promad_query_up{query="load"} 1.0
 # HELP promad_query_failures_total Queries that failed.
 # TYPE promad_query_failures_total counter
 promad_query_failures_total{query="cpu"} 1.0
 promad_query_failures_total{query="load"} 0.0
-# HELP promad_sample_age_seconds Age, at the last poll, of the newest sample of the feature \
-furthest behind.
-# TYPE promad_sample_age_seconds gauge
-promad_sample_age_seconds 12.5
 # HELP promad_ticks_skipped_total Ticks left out because the one before took too long.
 # TYPE promad_ticks_skipped_total counter
 promad_ticks_skipped_total 2.0
@@ -166,6 +148,24 @@ promad_tick_duration_seconds_bucket{le="30.0"} 1.0
 promad_tick_duration_seconds_bucket{le="+Inf"} 1.0
 promad_tick_duration_seconds_count 1.0
 promad_tick_duration_seconds_sum 0.0078125
+# HELP promad_model_info Always 1; names the model and the bundle in use.
+# TYPE promad_model_info gauge
+promad_model_info{bundle="20260101T000000Z-abc",model="lstm_autoencoder"} 1.0
+# HELP promad_model_trained_timestamp_seconds When the bundle in use was trained.
+# TYPE promad_model_trained_timestamp_seconds gauge
+promad_model_trained_timestamp_seconds 1.7e+09
+# HELP promad_expected_false_alarms_per_week Events a week that the threshold is expected to give \
+on normal data.
+# TYPE promad_expected_false_alarms_per_week gauge
+promad_expected_false_alarms_per_week 1.0
+# HELP promad_query_up 1 if the last poll got the query answered, else 0.
+# TYPE promad_query_up gauge
+promad_query_up{query="cpu"} 0.0
+promad_query_up{query="load"} 1.0
+# HELP promad_sample_age_seconds Age, at the last poll, of the newest sample of the feature \
+furthest behind.
+# TYPE promad_sample_age_seconds gauge
+promad_sample_age_seconds 12.5
 """
 
 
@@ -183,6 +183,15 @@ def daemon_registry() -> CollectorRegistry:
     return registry
 
 
+def test_what_is_not_known_yet_is_not_exposed() -> None:
+    registry = CollectorRegistry()
+    DaemonMetrics(registry, several=False).of("host").loaded("m", "b", 1.7e9, None)
+    text = generate_latest(registry).decode()
+    assert "promad_model_trained_timestamp_seconds 1.7e+09" in text
+    for unknown in ("sample_age_seconds", "expected_false_alarms_per_week", "query_up"):
+        assert f"promad_{unknown}" not in text
+
+
 def without_created(text: str) -> str:
     """The text as a daemon exposes it, which switches the `_created` series off."""
     lines = [line for line in text.splitlines(keepends=True) if "_created" not in line]
@@ -196,8 +205,8 @@ def test_an_anomalous_group_exposes_everything() -> None:
 def test_the_daemon_exposes_its_own_work(daemon_registry: CollectorRegistry) -> None:
     text = without_created(generate_latest(daemon_registry).decode())
     build, rest = (
-        text[: text.index("# HELP promad_model_info")],
-        text[text.index("# HELP promad_m") :],
+        text[: text.index("# HELP promad_polls_total")],
+        text[text.index("# HELP promad_polls_total") :],
     )
     assert "promad_build_info{" in build
     assert rest == DAEMON_TEXT

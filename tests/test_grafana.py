@@ -258,7 +258,10 @@ def test_the_metrics_listed_here_are_exposed_and_shown():
 def exposition() -> Iterator[Metric]:
     """What a promad with several detectors exposes."""
     registry = CollectorRegistry()
-    DaemonMetrics(registry, several=True)
+    own = DaemonMetrics(registry, several=True).of("a")
+    own.loaded("m", "b", trained_at=1.0, expected_false_alarms=1.0)
+    own.polled(["q"], {})
+    own.sample_is(1.0)
     snapshot = Snapshot("a", "anomaly_detector_", groups=())
     registry.register(SnapshotCollector(lambda: [snapshot], several=True))
     ProcessCollector(registry=registry)

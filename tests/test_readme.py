@@ -127,9 +127,10 @@ def test_the_yaml_is_what_promtool_takes(tmp_path):
 def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of every metric of one detector, by its name in the text format."""
     registry = CollectorRegistry()
-    for metric in vars(DaemonMetrics(registry, several=False)).values():
-        for names in filter(None, [getattr(metric, "_labelnames", ())]):
-            metric.labels(*names)
+    own = DaemonMetrics(registry, several=False).of("d")
+    own.loaded("m", "b", trained_at=1.0, expected_false_alarms=1.0)
+    own.polled(["q"], {})
+    own.sample_is(1.0)
     view = FeatureView("a", error=1.0, contribution=1.0, observed=1.0, expected=1.0)
     verdict = Verdict(1.0, State.OK, threshold_mse=1.0, score_mse=1.0, features=(view,))
     snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, last_scored_at=1.0),))

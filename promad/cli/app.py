@@ -86,7 +86,15 @@ def _globals(
 
 def _configs(context: typer.Context, given: list[Path] | None = None) -> list[Config]:
     paths = given or context.obj
-    configs = [load_config(path) for path in paths]
+    configs: list[Config] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            configs.append(load_config(path))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     names = [config.name for config in configs]
     for path, config in zip(paths, configs, strict=True):
         if names.count(config.name) > 1:
@@ -115,19 +123,31 @@ def collect(context: typer.Context) -> None:
 
 @app.command()
 def preprocess(context: typer.Context) -> None:
-    """Fill short gaps, split at long ones, and scale."""
+    """Fill short gaps, split at long ones, and scale.
+
+    The scaler is fitted on the training part alone. Per feature it says what was filled and what
+    was too long a gap to fill; no window ever spans one of those.
+    """
     running.preprocess(_config(context))
 
 
 @app.command()
 def train(context: typer.Context) -> None:
-    """Train the model, choose the threshold, and make the new bundle the current one."""
+    """Train the model, choose the threshold, and make the new bundle the current one.
+
+    The threshold is chosen on the newest part of the data, which training does not see, by the
+    alert budget in the configuration. A training that fails or is interrupted changes nothing.
+    """
     running.train(_config(context))
 
 
 @app.command("filter")
 def filter_(context: typer.Context) -> None:
-    """Split the windows of the processed data into normal and anomalous ones."""
+    """Split the windows of the processed data into normal and anomalous ones.
+
+    Look at the worst windows it names, then set train_on_filtered_sequences and train again to get
+    a model that has not learned from incidents.
+    """
     running.filter_(_config(context))
 
 
@@ -232,7 +252,10 @@ def demo(
 
 @models.command("list")
 def list_models(context: typer.Context) -> None:
-    """Every bundle, oldest first; the one in use has a star."""
+    """Every bundle, oldest first; the one in use has a star.
+
+    A bundle is what one training left: model, scaler, threshold, plots and a manifest.
+    """
     from promad.bundle import BundleStore
 
     running.say(reports.bundle_lines(BundleStore.of(_config(context))))
@@ -257,7 +280,10 @@ def show_model(
 def promote_model(
     context: typer.Context, bundle: Annotated[str, typer.Argument(help="Its name.")]
 ) -> None:
-    """Make a bundle the one in use; a running daemon takes it at its next start."""
+    """Make a bundle the one in use, once every file of it has passed its check.
+
+    A running daemon takes it at its next start.
+    """
     from promad.bundle import BundleStore
 
     promoted = BundleStore.of(_config(context)).promote(bundle)
@@ -266,7 +292,10 @@ def promote_model(
 
 @models.command("rollback")
 def roll_back_model(context: typer.Context) -> None:
-    """Go back to the bundle before the one in use."""
+    """Go back to the newest bundle that is older than the one in use.
+
+    Nothing is deleted: promote brings the newer one back.
+    """
     from promad.bundle import BundleStore
 
     bundle = BundleStore.of(_config(context)).rollback()

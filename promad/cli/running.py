@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from promad.cli import reports
 from promad.config import Config
@@ -18,24 +16,23 @@ from promad.config import Config
 if TYPE_CHECKING:
     from promad.stages.detect import Daemon
 
-console = Console(highlight=False, soft_wrap=True)
-
 Now = Callable[[], float]
 
 
 def say(lines: Iterable[str]) -> None:
     """Print lines as they are."""
     for line in lines:
-        console.print(line, markup=False)
+        print(line, flush=True)
 
 
 @contextmanager
 def _bar(text: str) -> Iterator[Any]:
     """A progress bar that shows on a terminal only; yields `update(done, total, words)`."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
-    shown = console.is_terminal
     with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown
+        *columns, TimeElapsedColumn(), transient=True, disable=not sys.stdout.isatty()
     ) as progress:
         task = progress.add_task(text, total=None, words="")
         yield lambda done, total, words: progress.update(
@@ -68,7 +65,7 @@ def train(config: Config) -> None:
         def show(epoch: int, epochs: int, loss: float, validation: float) -> None:
             words = f"epoch {epoch}/{epochs}: loss {loss:.4g}, validation loss {validation:.4g}"
             update(epoch, epochs, words)
-            if not console.is_terminal:
+            if not sys.stdout.isatty():
                 say([f"  {words}"])
 
         report = stage(config, show, now=time.time)

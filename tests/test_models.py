@@ -1,0 +1,343 @@
+"""Every model keeps the contract; the autoencoder's two forms are one and the same."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from simulated import LENGTH, NAMES, config_for, frame_of, host_values, silent
+
+from promad.calendar import calendar_columns
+from promad.errors import BundleError, DataError
+from promad.models import MODELS, model_named
+from promad.models.lstm_autoencoder import CODE_FREE_FILE, LstmAutoencoder, _session
+from promad.scaling import fit_scaler
+from promad.windows import ChosenWindows, Split, build_windows, split_at
+
+FEATURES = len(NAMES)
+ROWS = 300
+
+
+def windows_of(rows=ROWS, length=LENGTH):
+    """Windows of the simulated host in scaled units, with two calendar columns."""
+    values = host_values(rows)
+    frame = frame_of(fit_scaler("StandardScaler", values, NAMES)[0].transform(values))
+    calendar = [calendar_columns(frame.times, ("hour_of_day",), "UTC")]
+    return build_windows([frame], 0, length, calendar)
+
+
+def split_of(windows):
+    return split_at(windows, windows.times[len(windows) * 7 // 10], 30.0)
+
+
+def every(windows):
+    return windows.take(np.arange(len(windows)))
+
+
+def settings_of(**keys):
+    return config_for("unused", training_settings=keys).training_settings
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model of each name, fitted with one seed."""
+
+    name: str
+    trained: object
+    progress: list
+
+    @property
+    def module(self):
+        return model_named(self.name)
+
+    @property
+    def model(self):
+        return self.trained.model
+
+
+@pytest.fixture(scope="session", params=list(MODELS))
+def fitted(request):
+    seen = []
+    trained = model_named(request.param).fit(
+        split_of(windows_of()), FEATURES, settings_of(), 5, lambda *epoch: seen.append(epoch)
+    )
+    return Fitted(request.param, trained, seen)
+
+
+def refitted(fitted, seed, **keys):
+    split = split_of(windows_of())
+    return fitted.module.fit(split, FEATURES, settings_of(**keys), seed, silent)
+
+
+def test_errors_and_expectations_are_finite_and_one_for_each_feature(fitted):
+    outcome = fitted.model.apply(every(windows_of()))
+    for array in (outcome.errors, outcome.expected):
+        assert array.shape == (len(windows_of()), FEATURES)
+        assert array.dtype == np.float64
+        assert np.isfinite(array).all()
+    assert (outcome.errors >= 0).all()
+
+
+def test_no_windows_have_no_errors(fitted):
+    outcome = fitted.model.apply(every(windows_of())[:0])
+    assert outcome.errors.shape == outcome.expected.shape == (0, FEATURES)
+
+
+def test_each_window_is_judged_by_itself(fitted):
+    windows = every(windows_of())
+    together = fitted.model.apply(windows)
+    for index in (0, 17, len(windows) - 1):
+        alone = fitted.model.apply(windows[index : index + 1])
+        np.testing.assert_allclose(alone.errors[0], together.errors[index], rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(alone.expected[0], together.expected[index], atol=1e-5)
+
+
+def test_a_feature_that_leaves_its_range_has_the_largest_error(fitted):
+    windows = every(windows_of())[:20].copy()
+    windows[:, -1, 1] += 20
+    errors = fitted.model.apply(windows).errors
+    assert (errors.argmax(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("value", [1e15, -1e15])
+def test_the_largest_value_there_is_still_has_a_finite_error(fitted, value):
+    windows = every(windows_of())[:3].copy()
+    windows[:, -1, 0] = value
+    errors = fitted.model.apply(windows).errors
+    assert np.isfinite(errors).all()
+    assert (errors[:, 0] > 1e20).all()
+
+
+def test_applying_changes_nothing_in_the_windows(fitted):
+    windows = every(windows_of())
+    before = windows.copy()
+    fitted.model.apply(windows)
+    np.testing.assert_array_equal(windows, before)
+
+
+def test_what_is_loaded_is_what_was_saved(fitted, tmp_path):
+    fitted.trained.save(tmp_path, "model.keras")
+    loaded = fitted.module.load(tmp_path)
+    windows = every(windows_of())
+    before, after = fitted.model.apply(windows), loaded.apply(windows)
+    np.testing.assert_array_equal(after.errors, before.errors)
+    np.testing.assert_array_equal(after.expected, before.expected)
+    assert (tmp_path / "model.keras").stat().st_size > 0
+
+
+def test_progress_is_told_after_each_epoch(fitted):
+    history = fitted.trained.history
+    epochs = len(history.training_loss)
+    assert fitted.progress == [
+        (
+            epoch + 1,
+            settings_of().epochs,
+            history.training_loss[epoch],
+            history.validation_loss[epoch],
+        )
+        for epoch in range(epochs)
+    ]
+
+
+def test_the_versions_of_the_libraries_are_told(fitted):
+    assert fitted.trained.versions
+    assert all(text[0].isdigit() for text in fitted.trained.versions.values())
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(fitted):
+    windows = every(windows_of())
+    errors = fitted.model.apply(windows).errors
+    same, other = refitted(fitted, 5), refitted(fitted, 6)
+    np.testing.assert_array_equal(same.model.apply(windows).errors, errors)
+    assert same.history == fitted.trained.history
+    assert not np.allclose(other.model.apply(windows).errors, errors, rtol=1e-3)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model at all"])
+def test_a_directory_without_a_model_is_refused(fitted, tmp_path, content):
+    if content is not None:
+        (tmp_path / CODE_FREE_FILE).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"^{tmp_path}.*: is no model .* train again"):
+        fitted.module.load(tmp_path)
+
+
+# The LSTM autoencoder
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "features", "units"),
+    [
+        (2, 1, 1, (1, 1, 1, 1)),
+        (8, 3, 3, (8, 4, 4, 8)),
+        (30, 12, 12, (64, 32, 32, 64)),
+        (60, 9, 5, (16, 8, 12, 24)),
+        (5, 40, 36, (7, 3, 2, 5)),
+    ],
+)
+def test_the_code_free_form_equals_keras_for_every_size(length, width, features, units):
+    from promad.models.lstm_onnx import to_onnx
+    from promad.models.training import build_network
+
+    names = ("encoder1", "encoder2_latent", "decoder1", "decoder2")
+    settings = settings_of(
+        **dict(zip((f"lstm_units_{name}" for name in names), units, strict=True))
+    )
+    network = build_network(length, width, features, settings, seed=1)
+    chance = np.random.default_rng(1)
+    network.set_weights(
+        [array + 0.1 * chance.normal(size=array.shape) for array in network.get_weights()]
+    )
+    model = LstmAutoencoder(_session(to_onnx(network.get_weights(), length, features)), features)
+    windows = chance.normal(scale=2, size=(300, length, width)).astype(np.float32)
+    drawn = model.reconstruct(windows)
+    assert drawn.shape == (300, length, features)
+    assert np.abs(drawn - network(windows).numpy()).max() < 1e-5
+
+
+def test_the_keras_file_in_a_bundle_equals_its_code_free_form(worked):
+    import keras
+
+    network = keras.models.load_model(worked.bundle.directory / "lstm_autoencoder_model.keras")
+    windows = every(windows_of())
+    drawn = worked.detector().model.reconstruct(windows)
+    assert np.abs(drawn - network(windows).numpy()).max() < 1e-5
+    weights = [array.shape for array in network.get_weights()]
+    assert weights[0] == (FEATURES + 2, 4 * 8)
+    assert weights[-1] == (FEATURES,)
+
+
+def test_the_error_is_the_mean_square_over_the_window_of_the_features_alone(worked):
+    model, windows = worked.detector().model, every(windows_of())[:9]
+    drawn = model.reconstruct(windows)
+    outcome = model.apply(windows)
+    for window in range(9):
+        for feature in range(FEATURES):
+            squares = [
+                (float(windows[window, row, feature]) - float(drawn[window, row, feature])) ** 2
+                for row in range(LENGTH)
+            ]
+            assert outcome.errors[window, feature] == pytest.approx(sum(squares) / LENGTH, rel=1e-5)
+    np.testing.assert_array_equal(outcome.expected, drawn[:, -1])
+
+
+def test_the_output_can_leave_the_range_that_training_saw():
+    from promad.models.training import build_network
+
+    network = build_network(4, 2, 2, settings_of(), seed=1)
+    weights = network.get_weights()
+    weights[-1] = np.array([-7.5, 40.0], np.float32)
+    network.set_weights(weights)
+    drawn = network(np.zeros((1, 4, 2), np.float32)).numpy()
+    assert drawn[..., 0].max() < -5
+    assert drawn[..., 1].min() > 35
+
+
+@pytest.fixture(scope="module")
+def overfitted():
+    """Trained with steps so large that the last epoch is not the best."""
+    split = split_of(windows_of())
+    settings = settings_of(epochs=30, learning_rate=0.1, early_stopping_patience=3)
+    trained = model_named("lstm_autoencoder").fit(split, FEATURES, settings, 3, silent)
+    return split, trained
+
+
+def test_the_weights_of_the_best_epoch_are_kept(overfitted):
+    split, trained = overfitted
+    losses = trained.history.validation_loss
+    assert trained.history.best_epoch == int(np.argmin(losses)) + 1 < len(losses)
+    errors = trained.model.apply(every(split.validation)).errors
+    assert errors.mean() == pytest.approx(min(losses), rel=1e-4)
+    assert errors.mean() != pytest.approx(losses[-1], rel=1e-3)
+
+
+def test_training_stops_after_as_many_epochs_without_a_better_one_as_it_has_patience(overfitted):
+    _, trained = overfitted
+    assert len(trained.history.validation_loss) == trained.history.best_epoch + 3 < 30
+
+
+def test_training_reduces_the_loss(overfitted):
+    losses = overfitted[1].history.training_loss
+    assert min(losses) < 0.8 * losses[0]
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    split, settings = split_of(windows_of()), settings_of(learning_rate=1e38)
+    with pytest.raises(DataError, match=r"no number in epoch 1 .* \(now 1e\+38\)"):
+        model_named("lstm_autoencoder").fit(split, FEATURES, settings, 3, silent)
+
+
+@dataclass
+class Asked:
+    """Endless windows of zeros that note how much is asked for at once, in bytes."""
+
+    length: int
+    width: int
+    most: int = 0
+
+    def __len__(self):
+        return 10**6
+
+    def take(self, indices):
+        self.most = max(self.most, 4 * len(indices) * self.length * self.width)
+        return np.zeros((len(indices), self.length, self.width), np.float32)
+
+
+@pytest.mark.parametrize(("length", "width"), [(60, 38), (1440, 50)])
+def test_an_epoch_gathers_a_few_megabytes_of_windows_at_a_time(length, width):
+    from promad.models.training import _blocks
+
+    windows = Asked(length, width)
+    blocks = _blocks(windows, np.arange(len(windows)), batch_size=32)
+    assert next(blocks).shape[1:] == (32, length, width)
+    assert 2**20 < windows.most <= 16 * 2**20
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 5000])
+def test_an_epoch_sees_every_window_once(batch_size):
+    from promad.models.training import _blocks
+
+    windows = windows_of()
+    order = np.random.default_rng(0).permutation(len(windows))
+    blocks = list(_blocks(windows, order, batch_size))
+    assert all(block.shape[1] <= batch_size for block in blocks)
+    seen = np.concatenate([block.reshape(-1, *block.shape[2:]) for block in blocks])
+    np.testing.assert_array_equal(seen, windows.take(order))
+
+
+def test_validation_that_gets_no_window_twice_is_used_whole():
+    windows = windows_of()
+    split = Split(windows, ChosenWindows(windows, np.arange(40)))
+    trained = model_named("lstm_autoencoder").fit(split, FEATURES, settings_of(epochs=1), 1, silent)
+    errors = trained.model.apply(every(split.validation)).errors
+    assert trained.history.validation_loss[0] == pytest.approx(errors.mean(), rel=1e-4)
+
+
+WITHOUT_TRAINING_LIBRARIES = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"tensorflow", "keras", "sklearn", "joblib", "matplotlib", "onnx"}:
+            raise ImportError(f"{name} was imported")
+
+sys.meta_path.insert(0, Refuse())
+
+from pathlib import Path
+import promad.stages.collect, promad.stages.detect, promad.stages.filter
+from promad.bundle import BundleStore, load_detector
+import numpy as np
+
+detector = load_detector(BundleStore(Path(sys.argv[1])).open_current())
+windows = np.zeros((1, detector.length, 5), np.float32)
+print(detector.model.apply(windows).errors.shape)
+"""
+
+
+def test_serving_and_filtering_need_none_of_the_libraries_that_train(worked):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRAINING_LIBRARIES, str(worked.store.root)],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.strip(), done.stderr) == (f"(1, {FEATURES})", "")
