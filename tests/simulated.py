@@ -37,7 +37,7 @@ def frame_of(values, start=START, names=NAMES):
 
 
 def config_for(directory, **sections):
-    """A configuration with tiny networks; `sections` replace or add single keys of a section."""
+    """A configuration with tiny networks; `sections` add keys to it, but `queries` replace all."""
     raw = {
         "artifacts_dir": directory,
         "queries": {name: name for name in NAMES},
@@ -51,9 +51,9 @@ def config_for(directory, **sections):
             "lstm_units_decoder2": 8,
         },
     }
+    raw["queries"] = sections.pop("queries", raw["queries"])
     for section, keys in sections.items():
-        known = raw.get(section)
-        raw[section] = {**known, **keys} if isinstance(known, dict) else keys
+        raw[section] = {**raw.get(section, {}), **keys}
     return Config.model_validate(raw)
 
 

@@ -193,12 +193,14 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path):
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("before")
-    with (
-        pytest.raises(DataError, match=r"x.txt: cannot be written \(No space left on device\)"),
-        written_whole(path) as aside,
-    ):
-        aside.write_text("half")
-        raise OSError(28, "No space left on device")
+
+    def write():
+        with written_whole(path) as aside:
+            aside.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match=r"x.txt: cannot be written \(No space left on device\)"):
+        write()
     assert contents(tmp_path) == {"x.txt": b"before"}
 
 

@@ -27,7 +27,7 @@ ROWS = (
     "windows scaling attribution events",
     "filling calendar",
     "artifacts",
-    "verdict config frame clock files",
+    "verdict config frame clock files serving",
     "errors",
 )
 """From the top down: a part imports only from rows below its own."""
@@ -105,7 +105,8 @@ def users(*libraries: str) -> set[str]:
         (("typer", "rich"), {"cli"}),
         (("yaml",), {"config"}),
         (("prometheus_client",), {"exporter", "web", "stages"}),
-        (("starlette", "uvicorn"), {"web", "simulation"}),
+        (("starlette",), {"serving", "simulation", "web"}),
+        (("uvicorn",), {"serving"}),
         (("matplotlib",), {"stages"}),
         (("joblib",), {"stages"}),
         (("sklearn", "pandas"), {"scaling"}),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import requests
 
+from promad.errors import PromadError
 from promad.simulation import FEATURES, SimulatedHost, SimulationServer
 
 NOW = 1_795_000_000.0
@@ -211,5 +212,5 @@ def test_it_stops_within_a_second_even_while_a_client_stays_connected():
 
 def test_a_taken_port_is_an_error_at_once(url):
     port = int(url.rsplit(":", 1)[1])
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(PromadError, match="in use"):
         SimulationServer(HOST, clock=lambda: NOW, port=port).start()

@@ -18,11 +18,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from test_exporter import ANOMALOUS, BLIND, CPU
 
+from promad import serving
 from promad.errors import PromadError
 from promad.exporter import Snapshot
-from promad.web import server as server_module
+from promad.serving import WebServer, listen
 from promad.web.app import build_app
-from promad.web.server import WebServer, listen
 
 
 @dataclass
@@ -75,7 +75,8 @@ def test_metrics_can_be_chosen_by_name(served: Served) -> None:
 def test_metrics_are_compressed_for_whoever_asks(served: Served) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as client:
         client.sendall(
-            b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+            b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+            b"Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
         )
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -139,7 +140,7 @@ def test_silent_and_slow_clients_block_nobody(served: Served) -> None:
 
 
 def test_a_client_that_never_asks_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(serving, "_SILENCE_SECONDS", 0.2)
     bound = listen("127.0.0.1", 0)
     server = WebServer(Starlette(), bound)
     server.start()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from urllib.parse import parse_qsl
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from promad.serving import WebServer, listen
 from promad.simulation.answers import answer_instant, answer_range, error_answer
 from promad.simulation.host import Host
 from promad.simulation.selection import BadDataError
@@ -37,8 +35,6 @@ BUILD = {
     "buildDate": "",
     "goVersion": "",
 }
-
-STOP_SECONDS = 1  # how long a request in flight may hold up `stop`
 
 
 def simulation_app(host: Host, clock: Clock) -> Starlette:
@@ -81,38 +77,22 @@ class SimulationServer:
         host: what is scraped.
         clock: the server's now in unix seconds; it may run faster than real time.
         port: on 127.0.0.1; 0 takes any free one.
+
+    Raises:
+        PromadError: if the port is taken.
     """
 
     def __init__(self, host: Host, clock: Clock = time.time, port: int = 0) -> None:
-        config = uvicorn.Config(
-            simulation_app(host, clock),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-        self._server = uvicorn.Server(config)
-        self._port = port
-        self._thread: threading.Thread | None = None
+        self._server = WebServer(simulation_app(host, clock), listen("127.0.0.1", port))
 
     def start(self) -> str:
-        """Begin to answer; returns the server's URL.
-
-        Raises:
-            OSError: if the port is taken.
-        """
-        listener = socket.create_server(("127.0.0.1", self._port))
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
-        )
-        self._thread.start()
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+        """Begin to answer; returns the server's URL."""
+        self._server.start()
+        return f"http://127.0.0.1:{self._server.port}"
 
     def stop(self) -> None:
-        """Stop answering, within about a second; harmless when already stopped."""
-        self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join()
+        """Stop answering, within a few seconds."""
+        self._server.stop()
 
     def __enter__(self) -> str:
         return self.start()

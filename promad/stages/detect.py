@@ -26,9 +26,9 @@ from promad.config import Config
 from promad.exporter import DaemonMetrics, Snapshot, SnapshotCollector
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.polling import Poller
+from promad.serving import WebServer, listen
 from promad.stages.watch import CATCH_UP_SAMPLES, Observer, Watch
 from promad.web.app import build_app
-from promad.web.server import WebServer, listen
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Serving an application in a thread of its own, with clients that say nothing shown out."""
+"""Serving an application over HTTP in a thread of its own; silent clients are shown out."""
 
 from __future__ import annotations
 
