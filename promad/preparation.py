@@ -18,6 +18,11 @@ from promad.frame import MetricFrame
 from promad.scaling import Scaler
 from promad.windows import SampleWindows, build_windows
 
+REACH = 10.0
+"""How far from its centre, in scaled units, a value can count. One further off counts as just
+there: bad enough to be seen, and not so bad that one feature, which hardly moved in training, hides
+all others, or raises the threshold out of their reach."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -54,9 +59,9 @@ class Preparation:
         return fill(values, self.fill_strategy, self.max_fill_steps, self.substitutes)
 
     def scale(self, frame: MetricFrame, group: int = 0) -> MetricFrame:
-        """One group filled and scaled; rows that no window may hold are NaN."""
+        """One group filled, scaled and held within `REACH`; rows no window may hold are NaN."""
         filled = self.fill(frame, group)
-        scaled = self.scaler.transform(filled.values)
+        scaled = np.clip(self.scaler.transform(filled.values), -REACH, REACH)
         scaled[~filled.usable] = np.nan
         return MetricFrame(
             frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]

@@ -1,7 +1,7 @@
 """A small history of the simulated host, and what the stages make of it. No server is needed."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,11 @@ class Worked:
 
     @property
     def bundle(self) -> Bundle:
-        return self.training.bundle
+        return replace(self.training.bundle, directory=self.store.root / self.training.bundle.id)
+
+    @property
+    def scaler_path(self) -> Path:
+        return self.config.artifacts_dir / self.preprocessed.scaler_path.name
 
     @property
     def store(self) -> BundleStore:
@@ -132,7 +136,15 @@ def stub_model(monkeypatch):
     monkeypatch.setitem(MODELS, "lstm_autoencoder", "stub_model")
 
 
+@pytest.fixture(scope="session")
+def sketch(tmp_path_factory):
+    """The stages run with the stub model; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "lstm_autoencoder", "stub_model")
+        return worked_through(tmp_path_factory.mktemp("sketch"))
+
+
 @pytest.fixture
-def sketched(tmp_path, stub_model):
-    """The stages run with the stub model."""
-    return worked_through(tmp_path / "artifacts")
+def sketched(sketch, tmp_path, stub_model):
+    """A copy of that, for a test to change or to train on once more."""
+    return replace(sketch, config=sketch.copied_to(tmp_path / "artifacts"))

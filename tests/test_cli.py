@@ -365,6 +365,17 @@ def test_a_bundle_that_is_not_there_or_damaged_is_one_line(run, tmp_path):
     assert "was changed since training" in err
 
 
+def test_a_damaged_bundle_does_not_hide_the_others_from_the_list(run, tmp_path):
+    path = write(tmp_path / "config.yaml")
+    damaged, sound = keep_bundle(path, 1), keep_bundle(path, 2)
+    (tmp_path / "artifacts" / "bundles" / damaged / "model.onnx").write_bytes(b"changed")
+    code, out, _ = run("models", "list")
+    assert code == 0
+    first, second = out.splitlines()
+    assert first.startswith(f"  {damaged}  unusable: ")
+    assert second.startswith(f"* {sound}  lstm_autoencoder, ")
+
+
 def test_without_a_bundle_the_list_says_how_to_get_one(run, tmp_path):
     write(tmp_path / "config.yaml")
     told = f"no bundle yet in {tmp_path}/artifacts/bundles — run promad train\n"

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from promad.config.durations import format_duration, format_instant
+from promad.errors import BundleError
 
 if TYPE_CHECKING:
-    from promad.bundle import Bundle, BundleStore
+    from promad.bundle import BundleStore
     from promad.prometheus.checking import QueryCheck
     from promad.stages.collect import Collected
     from promad.stages.filter import FilterReport
@@ -97,13 +98,17 @@ def bundle_lines(store: BundleStore) -> Iterator[str]:
     current = store.current_id()
     for bundle_id in store.ids():
         mark = "*" if bundle_id == current else " "
-        yield f"{mark} {bundle_id}  {_summary(store.open(bundle_id))}"
+        yield f"{mark} {bundle_id}  {_summary(store, bundle_id)}"
     if current is None:
         yield f"no bundle yet in {store.root} — run promad train"
 
 
-def _summary(bundle: Bundle) -> str:
-    manifest = bundle.manifest
+def _summary(store: BundleStore, bundle_id: str) -> str:
+    """What a bundle is, or what is wrong with it."""
+    try:
+        manifest = store.open(bundle_id).manifest
+    except BundleError as error:
+        return f"unusable: {error}"
     return (
         f"{manifest.model}, {len(manifest.queries)} features, trained on {manifest.trained_on}, "
         f"validation loss {manifest.figures['validation_loss']:.4g}, "

@@ -30,9 +30,8 @@ def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) ->
     """How validation errors are spread, as PNG, with the threshold drawn in."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    lowest, highest = float(scores.min()), max(float(scores.max()), threshold)
-    edges = np.geomspace(max(lowest, highest * 1e-6), highest * 1.1, 80)
-    axes.hist(scores, bins=edges.tolist(), color="tab:blue")
+    edges = _edges(scores, threshold)
+    axes.hist(np.maximum(scores, edges[0]), bins=edges.tolist(), color="tab:blue")
     axes.axvline(threshold, color="tab:red", label=f"threshold {threshold:.4g}")
     axes.set(
         title="Reconstruction error of validation windows",
@@ -43,3 +42,14 @@ def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) ->
     )
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def _edges(scores: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
+    """Bins of equal width on a logarithmic axis, up to the threshold or the highest score.
+
+    The first bin takes in whatever lies six decades or more below the highest score.
+    """
+    highest = max(float(scores.max()), threshold)
+    positive = scores[scores > scores.max() * 1e-6]
+    lowest = float(positive.min()) if len(positive) else highest
+    return np.geomspace(lowest / 1.1, highest * 1.1, 80)
