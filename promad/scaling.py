@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
-WIDEST_BULK = 20.0
+WIDEST_BULK = 10.0
 """How many units wide the middle 98 % of a feature's values may become. Most features span a few;
-one that hardly moves but in bursts would otherwise be measured by its stillness alone."""
+one that hardly moves but in bursts would otherwise be measured by its stillness alone, and its
+ordinary bursts would lie beyond what preparation lets through."""
 
 CONSTANT_UNIT = 0.1
 """A feature that never moved in training is scaled so that a change of a tenth of its size, or of

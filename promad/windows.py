@@ -18,10 +18,6 @@ from promad.frame import MetricFrame
 
 Inputs = NDArray[np.float32]
 
-LARGEST = 1e15
-"""Scaled values beyond this are taken as this: far beyond any model's notion of normal, and still
-small enough to be squared and summed."""
-
 _BATCH_BYTES = 16 * 2**20
 
 
@@ -136,7 +132,7 @@ def build_windows(
     """
     blocks, times, starts, offset = [], [], [], 0
     for index, frame in enumerate(frames):
-        values = np.clip(frame.values[group], -LARGEST, LARGEST).astype(np.float32)
+        values = frame.values[group].astype(np.float32)
         block = np.hstack([values, conditions[index]]) if conditions else values
         for first, last in runs(~np.isnan(block).any(axis=1)):
             starts.append(offset + np.arange(first, last - length + 1, dtype=np.int64))

@@ -180,4 +180,4 @@ def test_a_constant_that_moves_to_an_absurd_value_is_far_off_but_finite():
     assert scores.score[:-1].max() < scores.score[-1] < REACH**2
     verdict = detector_of().judge(scores)[-1]
     assert verdict.top_features[0].name == NAMES[0]
-    assert verdict.top_features[0].contribution == pytest.approx(1)
+    assert verdict.top_features[0].contribution > 0.9

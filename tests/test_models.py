@@ -101,7 +101,7 @@ def test_a_feature_that_leaves_its_range_has_the_largest_error(fitted):
 
 
 @pytest.mark.parametrize("value", [1e15, -1e15])
-def test_the_largest_value_there_is_still_has_a_finite_error(fitted, value):
+def test_even_an_absurd_value_has_a_finite_error(fitted, value):
     windows = every(windows_of())[:3].copy()
     windows[:, -1, 0] = value
     errors = fitted.model.apply(windows).errors

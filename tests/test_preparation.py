@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from promad.calendar import calendar_columns
 from promad.frame import single_group
-from promad.preparation import Preparation, usable_parts
+from promad.preparation import REACH, Preparation, usable_parts
 from promad.scaling import Scaler
 
 NAN = np.nan
@@ -59,6 +59,13 @@ def test_filled_values_are_scaled_and_rows_that_no_window_may_hold_are_missing()
     np.testing.assert_array_equal(
         scaled.values[0], [[1, 1], [1, 1], [NAN, NAN], [NAN, NAN], [3, 2]]
     )
+
+
+def test_a_value_out_of_reach_counts_as_just_there():
+    center, scale = preparation_of().scaler.center, preparation_of().scaler.scale
+    far = [center + 2 * REACH * scale, center - 1e300, center + REACH * scale, center]
+    scaled = preparation_of().scale(frame_of(far)).values[0]
+    np.testing.assert_array_equal(scaled, [[REACH] * 2, [-REACH] * 2, [REACH] * 2, [0] * 2])
 
 
 def test_a_substitute_is_in_the_features_own_unit():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import preprocessing
 
+from promad.preparation import REACH
 from promad.scaling import CONSTANT_UNIT, WIDEST_BULK, Scaler, fit_scaler
 
 KINDS = ("MinMaxScaler", "StandardScaler", "RobustScaler")
@@ -124,6 +125,10 @@ def test_a_feature_that_is_still_but_for_bursts_does_not_explode(stillness):
     assert np.percentile(scaled, 99) <= WIDEST_BULK
     assert scaled.max() < 100
     assert scaled.max() > 1  # and the bursts can still be seen
+
+
+def test_the_bulk_of_a_feature_stays_within_reach():
+    assert WIDEST_BULK <= REACH
 
 
 def test_missing_stays_missing():

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from promad.frame import single_group
 from promad.windows import (
-    LARGEST,
     ChosenWindows,
     SampleWindows,
     StoredWindows,
@@ -77,13 +76,6 @@ def test_conditions_stand_to_the_right_of_the_features():
     windows = build_windows(frames_of([block]), 0, 2, conditions)
     assert windows.width == 3
     np.testing.assert_array_equal(windows.take(np.array([0]))[0], [[0, 1, 9], [2, 3, 9]])
-
-
-def test_a_value_too_large_to_be_squared_is_cut_down():
-    windows = build_windows(frames_of([np.array([[1e300], [-1e300], [2.0]])]), 0, 3)
-    np.testing.assert_array_equal(
-        windows.take(np.array([0]))[0, :, 0], np.float32([LARGEST, -LARGEST, 2])
-    )
 
 
 @pytest.mark.parametrize("length", [2, 60, 1000])
