@@ -19,10 +19,11 @@ FILLING_STRATEGIES = ("ffill_then_bfill", "mean", "median")
 def context_samples(max_fill_steps: int) -> int:
     """How many samples before a window decide how the window is filled.
 
-    A gap that touches the window may begin `max_fill_steps` before it, and whether the sample
-    before that gap belongs to the same stretch takes as many again, and one, to tell.
+    A gap that reaches into the window and is filled has its source, at the earliest,
+    `max_fill_steps` before the window; whether that sample lies in a long gap of another feature
+    takes as many again to tell.
     """
-    return 2 * max_fill_steps + 1
+    return 2 * max_fill_steps
 
 
 @dataclass(frozen=True)

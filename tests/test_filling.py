@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -106,6 +106,7 @@ def test_runs_cover_exactly_what_is_true(mask):
 
 
 @given(gappy(least=12), st.sampled_from(STRATEGIES), limits, st.data())
+@settings(max_examples=300)
 def test_the_context_before_a_window_decides_how_it_is_filled(values, strategy, limit, data):
     """The serving side sees only so much of the past, and nothing of the future."""
     length = limit + 1 + data.draw(st.integers(0, 3))
@@ -117,6 +118,23 @@ def test_the_context_before_a_window_decides_how_it_is_filled(values, strategy, 
         np.testing.assert_array_equal(
             seen.values[first - begins :], whole.values[first : first + length]
         )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_and_one_sample_less_would_not_decide_it(limit):
+    """A gap reaches into the window; the sample before it is the last of another's long gap."""
+    first = context_samples(limit) + 1
+    values = np.arange(2.0 * (first + 9)).reshape(-1, 2)
+    values[first - 2 * limit : first - limit + 1, 0] = NAN
+    values[first - limit + 1 : first + 1, 1] = NAN
+
+    def window(context):
+        seen = fill(values[first - context :], "ffill_then_bfill", limit, SUBSTITUTES)
+        return seen.values[context:].tolist()
+
+    whole = fill(values, "ffill_then_bfill", limit, SUBSTITUTES).values[first:].tolist()
+    assert window(context_samples(limit)) == whole
+    assert window(context_samples(limit) - 1) != whole
 
 
 def test_the_strategies_that_fill_are_among_the_words_of_the_configuration():
