@@ -82,8 +82,11 @@ def fit_scaler(kind: str, values: Values, features: Sequence[str]) -> tuple[Scal
 
 
 def _noise(values: Values) -> Values:
-    """What rounding alone can make a constant feature seem to move: float64 (features,)."""
-    return np.abs(values).max(axis=0) * 1e-12
+    """What rounding alone can make a constant feature seem to move: float64 (features,).
+
+    Nothing smaller than single precision can tell apart is a movement either.
+    """
+    return np.maximum(np.abs(values).max(axis=0) * 1e-12, np.finfo(np.float32).tiny)
 
 
 def _center(estimator: Any) -> Values:

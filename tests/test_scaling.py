@@ -103,6 +103,12 @@ def test_rounding_alone_is_no_movement(kind):
     assert np.abs(scaler.transform(wobbling)).max() < 1e-9
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_movement_too_small_for_any_model_is_none(kind):
+    scaler, _ = fit_scaler(kind, np.array([[1e-308], [0.0], [3e-308]]), ["x"])
+    assert scaler.scale.item() == CONSTANT_UNIT
+
+
 def test_robust_scaling_looks_at_the_middle_half_even_if_that_is_one_unit_wide():
     values = np.concatenate([np.linspace(-1, 1, 101), [1e6]])[:, np.newaxis]
     scaler, _ = fit_scaler("RobustScaler", values, ["x"])
