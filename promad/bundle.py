@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ HISTOGRAM_PLOT = "reconstruction_error_histogram.png"
 
 _FORMAT = 1
 _CURRENT = "current"
+_ASIDE = ".partial-"
 
 
 class _Strict(BaseModel):
@@ -167,17 +168,16 @@ class BundleStore:
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """An empty directory to fill and then hand to `keep`; gone afterwards in any case."""
-        aside = self.root / f".partial-{os.getpid()}"
-        shutil.rmtree(aside, ignore_errors=True)
         try:
-            aside.mkdir(parents=True)
-            yield aside
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=self.root) as folder:
+                aside = Path(folder, "bundle")
+                aside.mkdir()
+                yield aside
         except OSError as error:
             raise BundleError(
                 f"{self.root}: cannot be written ({error.strerror or error})"
             ) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     def keep(self, directory: Path, manifest: Manifest) -> Bundle:
         """Seal a filled directory with its manifest, give it its name and make it current."""

@@ -1,6 +1,11 @@
 """What went wrong in the detector that promad replaces, each with a test that it does not here.
 
-Defects of polling, publishing and collecting are tested where those are.
+Defects of polling, publishing and collecting are tested where those are: only one series used (3)
+and a cache that never hits or is never renewed (5) in test_collect.py and test_prometheus_cache.py;
+no credentials, retries or parallel downloads (18) in test_prometheus_client.py; outages that read
+as healthy (4, 12), a run called successful that was not (13), the window's true count overwritten
+(14), and samples read before they are complete (16) in test_detect.py; one detector for a process
+(20) in test_exporter.py.
 """
 
 import ast

@@ -42,9 +42,11 @@ def _threshold(value: Any) -> float | str:
 
 
 def _alias(value: str) -> str:
-    if value == "timestamp" or not value.strip() or not value.isprintable():
+    taken = value == "timestamp" or value.startswith("group:")
+    if taken or not value.strip() or not value.isprintable():
         raise ValueError(
-            "cannot name a feature — choose a word for it (timestamp is taken by the time column)"
+            "cannot name a feature — choose a word for it "
+            "(timestamp and group:… are columns of promad's own)"
         )
     return value
 
