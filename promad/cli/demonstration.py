@@ -9,15 +9,13 @@ import typer
 
 from promad.cli import running
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
-from promad.clock import Clock, RealClock
-from promad.config import Config
+from promad.clock import RealClock
 from promad.config.durations import format_duration, format_instant
 from promad.errors import PromadError
 from promad.events import AnomalyEvent
 from promad.simulation.incidents import SCENARIOS
-from promad.stages.demo import SPEED, Outcome, Referee, Stage, real_config, simulated_stage
-from promad.stages.detect import Daemon
-from promad.stages.watch import Observer
+from promad.stages.demo import SPEED, Outcome, Referee, real_config, simulated_stage
+from promad.stages.detect import detection
 from promad.verdict import State, Verdict
 
 Address = tuple[str, int | None]
@@ -36,47 +34,39 @@ def demonstrate_on_simulation(
     if incident not in SCENARIOS:
         raise typer.BadParameter(f"{incident} is unknown; there are {', '.join(SCENARIOS)}")
     configure_logging(LogLevel.ERROR, LogFormat.LOGFMT)
-    stop = running.stop_on_signals()
     with simulated_stage(time.time(), artifacts, incident, seed) as stage:
         running.say([f"demo: a simulated host at {stage.config.prometheus_url}"])
         running.all_stages(stage.config, stage.time.now)
+        stop = running.stop_on_signals()
         referee = Referee(stage.incident, stop) if until_detected else Referee(stage.incident)
-        daemon = _start(stage.config, stage.time.run(), address, _Commentator(stage, referee))
-        running.say(
-            [
-                f"detect: watch {running.address(daemon, address[0])} — "
-                f"time runs {SPEED:g} times as fast; at {format_instant(stage.incident.start)}: "
-                f"{incident} ({stage.incident.scenario.story})"
-            ]
-        )
-        stop.wait()
-        daemon.stop()
+        comment = _Commentator(referee)
+        with detection([stage.config], stage.time.run(), *address, comment) as port:
+            running.say(
+                [
+                    f"detect: watch {running.address(address[0], port)} — time runs {SPEED:g} "
+                    f"times as fast; at {format_instant(stage.incident.start)}: "
+                    f"{incident} ({stage.incident.scenario.story})"
+                ]
+            )
+            stop.wait()
     _conclude(referee.outcome(), until_detected)
 
 
 def demonstrate_on_server(url: str, artifacts: Path, address: Address) -> None:
     """The five stages on the last day of a real server, then detection until a signal ends it."""
-    stop = running.stop_on_signals()
     config = real_config(url, artifacts, time.time())
     running.say([f"demo: {', '.join(config.features)} of {url}"])
     running.all_stages(config)
-    daemon = _start(config, RealClock(), address, None)
-    running.say([f"detect: watch {running.address(daemon, address[0])}"])
-    stop.wait()
-    daemon.stop()
-
-
-def _start(config: Config, clock: Clock, address: Address, observer: Observer | None) -> Daemon:
-    daemon = Daemon([config], clock, *address, observer)
-    daemon.start()
-    return daemon
+    stop = running.stop_on_signals()
+    with detection([config], RealClock(), *address) as port:
+        running.say([f"detect: watch {running.address(address[0], port)}"])
+        stop.wait()
 
 
 class _Commentator:
     """Says what happens, line by line, and lets the referee see it."""
 
-    def __init__(self, stage: Stage, referee: Referee) -> None:
-        self._incident = stage.incident
+    def __init__(self, referee: Referee) -> None:
         self._referee = referee
         self._said_at = float("-inf")
         self._state = State.WARMING

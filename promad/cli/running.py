@@ -8,13 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from promad.cli import reports
 from promad.config import Config
-
-if TYPE_CHECKING:
-    from promad.stages.detect import Daemon
 
 Now = Callable[[], float]
 
@@ -107,13 +104,11 @@ def detect(configs: Sequence[Config], host: str = "", port: int | None = None) -
     stop = stop_on_signals()
 
     from promad.clock import RealClock
-    from promad.stages.detect import Daemon
+    from promad.stages.detect import detection
 
-    daemon = Daemon(configs, RealClock(), host, port)
-    daemon.start()
-    say([f"detect: serving on {address(daemon, host)}"])
-    stop.wait()
-    daemon.stop()
+    with detection(configs, RealClock(), host, port) as served:
+        say([f"detect: serving on {address(host, served)}"])
+        stop.wait()
 
 
 def stop_on_signals() -> threading.Event:
@@ -124,6 +119,6 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def address(daemon: Daemon, host: str) -> str:
+def address(host: str, port: int) -> str:
     """Where a browser finds the daemon."""
-    return f"http://{host or 'localhost'}:{daemon.port}/"
+    return f"http://{host or 'localhost'}:{port}/"

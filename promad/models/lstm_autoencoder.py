@@ -122,11 +122,21 @@ def load(directory: Path) -> LstmAutoencoder:
     Raises:
         BundleError: if the file is no such model.
     """
+    from onnxruntime.capi import onnxruntime_pybind11_state as refusal
+
     path = directory / CODE_FREE_FILE
     try:
         session = _session(path.read_bytes())
         features = session.get_outputs()[0].shape[-1]
-    except Exception as error:
+    except (
+        OSError,
+        refusal.Fail,
+        refusal.InvalidArgument,
+        refusal.InvalidGraph,
+        refusal.InvalidProtobuf,
+        refusal.NotImplemented,
+        refusal.RuntimeException,
+    ) as error:
         raise BundleError(f"{path}: is no model ({error}) — train again or roll back") from error
     return LstmAutoencoder(session, int(features))
 

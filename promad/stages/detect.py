@@ -1,15 +1,15 @@
 """`detect`: poll, score the newest samples, judge, publish — on an absolute schedule, for ever.
 
-A `Daemon` runs one `Watch` per detector, each in a thread of its own, and the HTTP server beside
-them.
+One `Watch` per detector does the work, each in a thread of its own, and the HTTP server answers
+beside them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 import structlog
 from prometheus_client import (
@@ -36,76 +36,68 @@ _STOP_SECONDS = 2.0
 _POLL_RETRIES = 1
 
 
-class Daemon:
-    """The watches and the HTTP server: `start`, then `stop`."""
+@contextmanager
+def detection(
+    configs: Sequence[Config],
+    clock: Clock,
+    host: str = "",
+    port: int | None = None,
+    observer: Observer | None = None,
+) -> Iterator[int]:
+    """Detect in the background until the block ends; yields the port of the HTTP server.
 
-    def __init__(
-        self,
-        configs: Sequence[Config],
-        clock: Clock,
-        host: str = "",
-        port: int | None = None,
-        observer: Observer | None = None,
-    ) -> None:
-        """Bind the port, answer on it, and load the bundles.
+    The server answers before the bundles are loaded. At the end ticks under way have two seconds
+    to finish, and so have requests.
 
-        Args:
-            port: in place of the first configuration's `exporter_port`; 0 is any free one.
+    Args:
+        host: the interface to listen on; empty means every one.
+        port: in place of the first configuration's `exporter_port`; 0 is any free one.
+        observer: sees every scored sample.
 
-        Raises:
-            PromadError: if the port is taken, or a bundle is missing, damaged or does not fit.
-        """
-        wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
-        several = len(configs) > 1
-        registry = _registry()
-        registry.register(SnapshotCollector(self.snapshots, several))
-        self._watches: tuple[tuple[Watch, PrometheusClient], ...] = ()
-        self._threads: list[threading.Thread] = []
-        self._stop = threading.Event()
-        self._server = WebServer(
-            build_app(registry, self.snapshots, self.is_ready), listen(host, wanted)
-        )
-        self._server.start()
-        try:
-            metrics = DaemonMetrics(registry, several)
-            self._watches = tuple(_watch(config, clock, metrics, observer) for config in configs)
-        except BaseException:
-            self._server.stop()
-            raise
+    Raises:
+        PromadError: if the port is taken, or a bundle is missing, damaged or does not fit.
+    """
+    wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
+    registry, several = _registry(), len(configs) > 1
+    watches: list[Watch] = []
 
-    @property
-    def port(self) -> int:
-        """The port of the HTTP server."""
-        return self._server.port
+    def snapshots() -> list[Snapshot]:
+        return [watch.snapshot for watch in watches]
 
-    def snapshots(self) -> list[Snapshot]:
-        """Where every detector stands."""
-        return [watch.snapshot for watch, _ in self._watches]
+    def is_ready() -> bool:
+        return len(watches) == len(configs) and all(watch.answered for watch in watches)
 
-    def is_ready(self) -> bool:
-        """Whether every bundle is loaded and every Prometheus server has answered once."""
-        return bool(self._watches) and all(watch.answered for watch, _ in self._watches)
+    registry.register(SnapshotCollector(snapshots, several))
+    metrics = DaemonMetrics(registry, several)
+    with ExitStack() as stack:
+        server = WebServer(build_app(registry, snapshots, is_ready), listen(host, wanted))
+        server.start()
+        stack.callback(server.stop)
+        loaded = [_watch(config, clock, metrics, observer) for config in configs]
+        watches.extend(watch for watch, _ in loaded)
+        stack.enter_context(_ticking(loaded))
+        yield server.port
 
-    def start(self) -> None:
-        """Begin to tick."""
-        for watch, client in self._watches:
-            thread = threading.Thread(
-                target=self._run, args=(watch, client), name=watch.name, daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
 
-    def stop(self) -> None:
-        """Let ticks under way finish, for two seconds at most, and close the server likewise."""
-        self._stop.set()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        self._server.stop()
+@contextmanager
+def _ticking(watches: Sequence[tuple[Watch, PrometheusClient]]) -> Iterator[None]:
+    """Run each watch in a thread of its own until the block ends."""
+    stop = threading.Event()
 
-    def _run(self, watch: Watch, client: PrometheusClient) -> None:
+    def run(watch: Watch, client: PrometheusClient) -> None:
         with closing(client):
-            watch.run(self._stop)
+            watch.run(stop)
+
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in watches]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _registry() -> CollectorRegistry:
