@@ -308,6 +308,17 @@ def test_the_age_of_the_sample_furthest_behind_is_told() -> None:
     assert it.sample("promad_sample_age_seconds") == 14
 
 
+def test_a_tick_that_hangs_withdraws_the_last_verdict_in_the_end() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.clock.time = START + 3 * STEP
+    assert it.verdict.state is State.OK
+    it.clock.time += 1
+    assert (it.verdict.state, it.verdict.score_mse) == (State.BLIND, None)
+    assert it.verdict.why == "no tick has ended for 31s"
+    assert it.tick_at(40).state is State.OK
+
+
 def test_ticks_come_at_absolute_multiples_of_the_interval() -> None:
     it, stop = bench(), threading.Event()
     it.clock.time = START + 3.5

@@ -1,6 +1,6 @@
 """`Watch`: one detector at work, tick by tick.
 
-A tick polls, scores what is new, judges it, and swaps `snapshot` in one assignment. Nothing that
+A tick polls, scores what is new, judges it, and swaps what is published in one assignment. Nothing that
 happens in a tick ends the daemon: it is counted, logged, and makes the group blind.
 """
 
@@ -29,6 +29,10 @@ log = structlog.get_logger()
 
 CATCH_UP_SAMPLES = 100
 """How many samples beyond a window are kept, and so can be scored late after an outage."""
+
+OVERDUE_INTERVALS = 3
+"""After how many query intervals without a tick's end the last verdict is withdrawn: a tick may
+hang where no timeout reaches, as in looking up a name."""
 
 Observer = Callable[[Verdict, AnomalyEvent | None], None]
 """Called with each scored sample and the event that it ended, if it did."""
@@ -71,7 +75,19 @@ class Watch:
         self._observer = observer
         self._log = log.bind(detector=config.name)
         self._standing = _Standing(EventTracker(live.enter_after_samples, live.leave_after_samples))
-        self.snapshot = self._snapshot(self._unscored(clock.now(), State.WARMING, "not polled yet"))
+        self._published_at = clock.now()
+        self._published = self._snapshot(
+            self._unscored(self._published_at, State.WARMING, "not polled yet")
+        )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the last tick found out, or that it is too long ago to say anything now."""
+        since = self._clock.now() - self._published_at
+        if since <= OVERDUE_INTERVALS * self._live.query_interval_seconds:
+            return self._published
+        why = f"no tick has ended for {format_duration(round(since))}"
+        return self._snapshot(self._unscored(self._clock.now(), State.BLIND, why))
 
     def run(self, stop: threading.Event) -> None:
         """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
@@ -143,7 +159,7 @@ class Watch:
         if in_window < self._detector.length:
             why = f"{in_window} of {self._detector.length} samples of a window"
             return self._unscored(at, State.WARMING, why)
-        return scored or self.snapshot.groups[0].verdict
+        return scored or self._published.groups[0].verdict
 
     def _unscored(self, at: float, state: State, why: str) -> Verdict:
         return Verdict(at, state, self._detector.threshold.value, why=why)
@@ -185,7 +201,8 @@ class Watch:
         if verdict.state is not self._standing.state:
             self._log.info("state changed", state=str(verdict.state), why=verdict.why or None)
         self._standing = replace(self._standing, state=verdict.state)
-        self.snapshot = self._snapshot(verdict, in_window, failures)
+        self._published = self._snapshot(verdict, in_window, failures)
+        self._published_at = self._clock.now()
 
     def _snapshot(
         self,
