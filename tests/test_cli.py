@@ -376,6 +376,13 @@ def test_a_damaged_bundle_does_not_hide_the_others_from_the_list(run, tmp_path):
     assert second.startswith(f"* {sound}  lstm_autoencoder, ")
 
 
+def test_evaluating_a_folder_without_labelled_data_is_one_line(run, tmp_path):
+    write(tmp_path / "config.yaml")
+    code, _, err = run("evaluate", str(tmp_path / "nowhere"))
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"{tmp_path}/nowhere" in err
+
+
 def test_without_a_bundle_the_list_says_how_to_get_one(run, tmp_path):
     write(tmp_path / "config.yaml")
     told = f"no bundle yet in {tmp_path}/artifacts/bundles — run promad train\n"

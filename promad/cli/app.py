@@ -215,6 +215,33 @@ def check_config(
 
 
 @app.command()
+def evaluate(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Argument(help="Labelled data: <entity>/{train,test,test_label}.parquet.")
+    ],
+    entity: Annotated[
+        list[str] | None, typer.Option("--entity", help="Only this one; may be given again.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train with.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that work at once.")] = 1,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Write every score to this folder.")
+    ] = None,
+) -> None:
+    """Measure the configured model on labelled data, beside scores that learn nothing.
+
+    Each entity is preprocessed, trained on and scored as your own data would be, one sample after
+    the other. A model that does not beat the naive rows is seen not to.
+    """
+    first = _config(context)
+    running.evaluate(directory, first, range(seeds), entity or [], jobs, json, scores)
+
+
+@app.command()
 def demo(
     until_detected: Annotated[
         bool,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from promad.config.durations import format_duration, format_instant
 from promad.errors import BundleError
+from promad.evaluation.ranking import VUS_WINDOW
 
 if TYPE_CHECKING:
     from promad.bundle import BundleStore
     from promad.prometheus.checking import QueryCheck
     from promad.stages.collect import Collected
+    from promad.stages.evaluate import Evaluation
     from promad.stages.filter import FilterReport
     from promad.stages.preprocess import Preprocessed
     from promad.stages.train import TrainingReport
@@ -77,6 +79,33 @@ def filter_lines(report: FilterReport) -> Iterator[str]:
     yield (
         f"filter: {report.normal} normal and {report.anomalous} anomalous windows ({share:.1%}) "
         f"by threshold {report.threshold:.4g} → {report.normal_path}, {report.anomalous_path}"
+    )
+
+
+_SHOWN = {
+    "vus_pr": "VUS-PR",
+    "vus_roc": "VUS-ROC",
+    "auc_pr": "AUC-PR",
+    "event_recall": "recall",
+    "alarm_precision": "precision",
+    "false_episodes_per_week": "false/week",
+    "affiliation_f1": "affil. F1",
+}
+
+
+def evaluation_lines(found: Evaluation) -> Iterator[str]:
+    """A table of the mean figures, the model above the naive scores, then what they are of."""
+    rows = found.to_json()["rows"]
+    width = max(len(row) for row in rows)
+    yield "  " + " " * width + "".join(f"{title:>12}" for title in _SHOWN.values())
+    for row, figures in rows.items():
+        cells = (figures["mean"][name] for name in _SHOWN)
+        shown = "".join(f"{'-':>12}" if cell is None else f"{cell:12.3f}" for cell in cells)
+        yield f"  {row:{width}}{shown}"
+    yield (
+        f"evaluate: means over {len(found.found)} entities and {len(found.seeds)} seeds; VUS over "
+        f"{VUS_WINDOW} samples; recall, precision and false alarms of events at the threshold that "
+        "training chose; no point adjustment"
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from promad.cli import reports
@@ -81,6 +83,34 @@ def all_stages(config: Config, now: Now = time.time) -> None:
     collect(config, now)
     for stage in (preprocess, train, filter_):
         stage(config)
+
+
+def evaluate(
+    directory: Path,
+    config: Config,
+    seeds: Sequence[int],
+    entities: Sequence[str],
+    jobs: int,
+    json_path: Path | None,
+    scores_to: Path | None,
+) -> None:
+    """Evaluate on labelled data; seeds count from the configured one."""
+    from promad.files import written_whole
+    from promad.stages.evaluate import evaluate as stage
+
+    own = [config.training_settings.seed + seed for seed in seeds]
+    with _bar("evaluate") as update:
+
+        def show(entity: str, number: int, total: int) -> None:
+            update(number, total, entity)
+
+        found = stage(
+            directory, config, own, entities=entities, scores_to=scores_to, jobs=jobs, done=show
+        )
+    if json_path is not None:
+        with written_whole(json_path) as aside:
+            aside.write_text(json.dumps(found.to_json(), indent=2) + "\n")
+    say(reports.evaluation_lines(found))
 
 
 def check_online(config: Config) -> int:

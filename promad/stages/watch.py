@@ -1,7 +1,7 @@
 """`Watch`: one detector at work, tick by tick.
 
-A tick polls, scores what is new, judges it, and swaps what is published in one assignment. Nothing that
-happens in a tick ends the daemon: it is counted, logged, and makes the group blind.
+A tick polls, scores what is new, judges it, and swaps what is published in one assignment. Nothing
+that happens in a tick ends the daemon: it is counted, logged, and makes the group blind.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""Every figure for one set of scores, by name, so that rows of a table can be put side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from promad.evaluation.adjusted import point_adjusted_f1
+from promad.evaluation.affiliation import affiliation
+from promad.evaluation.agreement import Agreement, Flags, Reals, alarms, share_blind
+from promad.evaluation.episodes import episode_figures, episodes
+from promad.evaluation.explanations import Causes, explained_samples, explained_segments
+from promad.evaluation.ranges import range_based
+from promad.evaluation.ranking import VUS_WINDOW, auc_pr, best_f1, vus
+
+Figures = Mapping[str, float]
+
+FOR_COMPARISON_WITH_PAPERS = "papers_only_"
+"""How the names of figures begin that say nothing by themselves."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores of a labelled test part, and the limits that they are held to.
+
+    Attributes:
+        scores, limits: float64 (samples,), NaN where unknown.
+        contributions: float64 (samples, features), NaN where unknown.
+        step: seconds between samples.
+        enter_after, leave_after: the hysteresis that makes episodes of alarms.
+    """
+
+    scores: Reals
+    limits: Reals
+    contributions: Reals
+    step: float
+    enter_after: int = 1
+    leave_after: int = 1
+
+
+def all_figures(judged: Judged, labels: Flags, causes: Causes | None, seed: int) -> Figures:
+    """Every figure, NaN where it is not defined.
+
+    The operating point is that of the limits: episodes have the hysteresis, affiliation and ranges
+    look at every sample above its limit. `best_f1` and what is only for comparison with papers
+    choose their threshold with the labels before them. `seed` is for the random scores that stand
+    beside the latter.
+    """
+    return {
+        **_ranking(judged.scores, labels),
+        **_operating_point(judged, labels),
+        **_explanations(judged.contributions, causes),
+        **_for_papers(judged.scores, labels, seed),
+    }
+
+
+def _ranking(scores: Reals, labels: Flags) -> Figures:
+    volume = vus(scores, labels, VUS_WINDOW)
+    return {
+        "vus_pr": volume.pr,
+        "vus_roc": volume.roc,
+        "auc_pr": auc_pr(scores, labels),
+        "best_f1": best_f1(scores, labels),
+        "share_blind": share_blind(scores),
+    }
+
+
+def _operating_point(judged: Judged, labels: Flags) -> Figures:
+    found = episodes(judged.scores, judged.limits, judged.enter_after, judged.leave_after)
+    scored = int((~np.isnan(judged.scores)).sum())
+    seen = episode_figures(found, labels, scored, judged.step)
+    alarming = alarms(judged.scores, judged.limits)
+    return {
+        "event_recall": seen.event_recall,
+        "alarm_precision": seen.alarm_precision,
+        "event_f1": seen.event_f1,
+        "false_episodes_per_week": seen.false_episodes_per_week,
+        "delay_median_seconds": seen.median_delay_seconds,
+        "delay_p90_seconds": seen.p90_delay_seconds,
+        **_agreement("affiliation", affiliation(alarming, labels)),
+        **_agreement("range", range_based(alarming, labels)),
+    }
+
+
+def _agreement(name: str, found: Agreement) -> Figures:
+    return {
+        f"{name}_precision": found.precision,
+        f"{name}_recall": found.recall,
+        f"{name}_f1": found.f1,
+    }
+
+
+def _explanations(contributions: Reals, causes: Causes | None) -> Figures:
+    if causes is None:
+        return {}
+    of_samples = asdict(explained_samples(contributions, causes))
+    of_segments = asdict(explained_segments(contributions, causes))
+    return {
+        **{f"sample_{name}": value for name, value in of_samples.items()},
+        **{f"segment_{name}": value for name, value in of_segments.items()},
+    }
+
+
+def _for_papers(scores: Reals, labels: Flags, seed: int) -> Figures:
+    figures = {}
+    for name, more_than in (("point_adjusted_f1", 0.0), ("pa_20_f1", 0.2)):
+        adjusted = point_adjusted_f1(scores, labels, seed, more_than)
+        figures[FOR_COMPARISON_WITH_PAPERS + name] = adjusted.value
+        figures[f"{FOR_COMPARISON_WITH_PAPERS}{name}_of_random"] = adjusted.of_random
+    return figures
+
+
+def mean_figures(rows: Sequence[Figures]) -> Figures:
+    """The mean of each figure over the rows that define it; NaN where none does."""
+    return _over(rows, np.mean)
+
+
+def median_figures(rows: Sequence[Figures]) -> Figures:
+    """The median of each figure over the rows that define it; NaN where none does."""
+    return _over(rows, np.median)
+
+
+def _over(rows: Sequence[Figures], how: Callable[[Reals], Any]) -> Figures:
+    names = dict.fromkeys(name for row in rows for name in row)
+    summary = {}
+    for name in names:
+        values = np.array([row.get(name, np.nan) for row in rows])
+        known = values[~np.isnan(values)]
+        summary[name] = float(how(known)) if len(known) else float("nan")
+    return summary
