@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from promad.errors import DataError
+from promad.thresholds.epsilon import History
+from promad.thresholds.peaks import Peaks
+from promad.thresholds.standing import Constant, Standing
+
+WEEK = 7 * 86400.0
+FEWEST_SCORES = 10
+
+
+@dataclass(frozen=True)
+class DynamicSettings:
+    """What nonparametric dynamic thresholding needs; counts are samples.
+
+    Attributes:
+        history: how many of the newest scores each score is compared with.
+        batch: how many scores are judged at once in the published form.
+        error_buffer: how far around a high score its sequence reaches.
+        minimum_drop: by which share a sequence must top what is no anomaly.
+        mode: `stream` judges each score as it comes; `batch` is the published form, which needs
+            later scores and so suits recorded data only (a daemon streams all the same).
+    """
+
+    history: int = 2100
+    batch: int = 70
+    error_buffer: int = 100
+    minimum_drop: float = 0.13
+    mode: Literal["stream", "batch"] = "stream"
 
 
 @dataclass(frozen=True)
@@ -18,6 +47,9 @@ class ThresholdSettings:
         false_alarms_per_week: how many events per week of normal data are acceptable.
         step: seconds between scores.
         enter_after, leave_after: the hysteresis that turns scores into events.
+        level: the quantile of scores above which a tail is fitted.
+        drift_samples: the normal scores whose mean `dspot` subtracts.
+        dynamic: what `dynamic` needs.
     """
 
     step: float
@@ -25,6 +57,29 @@ class ThresholdSettings:
     enter_after: int = 1
     leave_after: int = 1
     value: float | None = None
+    level: float = 0.98
+    drift_samples: int = 200
+    dynamic: DynamicSettings = DynamicSettings()
+
+
+def _constant(value: float, parameters: Mapping[str, Any]) -> Standing:
+    return Constant(value)
+
+
+def _peaks(value: float, parameters: Mapping[str, Any]) -> Standing:
+    return Peaks.from_json(parameters)
+
+
+def _history(value: float, parameters: Mapping[str, Any]) -> Standing:
+    return History.from_json(parameters)
+
+
+_AT_WORK: Mapping[str, Callable[[float, Mapping[str, Any]], Standing]] = {
+    "spot": _peaks,
+    "dspot": _peaks,
+    "dynamic": _history,
+}
+"""How the thresholds that move begin; all others stay at their value."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +88,51 @@ class Threshold:
 
     Attributes:
         method: the name under which THRESHOLDS knows it.
-        value: the limit, above zero; a score above it is anomalous.
+        value: the limit, above zero; a score above it is anomalous. Of a threshold that moves, the
+            limit that it begins with.
         expected_false_alarms_per_week: how often normal data should cross it; None if unknown.
         why: one sentence on where the number comes from.
+        interval: 90 % of the uncertainty of `expected_false_alarms_per_week` that comes from how
+            little was seen, as low and high; None if unknown. Fits of a tail are repeated on data
+            drawn from it (parametric bootstrap, fixed seed), counted events are taken as Poisson.
+            It knows nothing of drift.
+        parameters: what a threshold that moves goes on from: plain JSON values.
     """
 
     method: str
     value: float
     expected_false_alarms_per_week: float | None
     why: str
+    interval: tuple[float, float] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def begin(self) -> Standing:
+        """The threshold at work, before the first score."""
+        begin = _AT_WORK.get(self.method, _constant)
+        return begin(self.value, self.parameters)
+
+    def resume(self, content: Any) -> Standing:
+        """The threshold at work as `Standing.to_json` described it.
+
+        Raises:
+            DataError: if `content` does not describe a standing of this threshold.
+        """
+        try:
+            return self.begin().resumed(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the stored standing of the {self.method} threshold cannot be used "
+                f"({type(error).__name__}: {error}) — remove it to begin afresh"
+            ) from error
 
     def limit(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The limit that each score is held to: (samples,) to (samples,)."""
-        return np.full(scores.shape, self.value)
+        """The limit that each score is held to: (samples,) to (samples,).
+
+        Those of `begin()` following the scores, which come in chronological order; NaN scores get
+        the limit as it stands. Each depends on its own and earlier scores only, except for
+        `dynamic` in its batch mode.
+        """
+        return self.begin().limits(scores)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same threshold."""
@@ -54,16 +141,55 @@ class Threshold:
             "value": self.value,
             "expected_false_alarms_per_week": self.expected_false_alarms_per_week,
             "why": self.why,
+            "interval": None if self.interval is None else list(self.interval),
+            "parameters": dict(self.parameters),
         }
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> Threshold:
-        """The threshold that `to_json` described.
+        """The threshold that `to_json` described; `interval` and `parameters` may be missing.
 
         Raises:
-            KeyError, ValueError: if `content` is not such a description.
+            KeyError, TypeError, ValueError: if `content` is not such a description.
         """
         value, rate = float(content["value"]), content["expected_false_alarms_per_week"]
         if not np.isfinite(value) or value <= 0:
             raise ValueError(f"threshold {value} is not above zero")
-        return Threshold(str(content["method"]), value, rate, str(content["why"]))
+        interval = content.get("interval")
+        threshold = Threshold(
+            str(content["method"]),
+            value,
+            rate,
+            str(content["why"]),
+            None if interval is None else (float(interval[0]), float(interval[1])),
+            dict(content.get("parameters") or {}),
+        )
+        threshold.begin()
+        return threshold
+
+
+def known_scores(scores: NDArray[np.float64], settings: ThresholdSettings) -> NDArray[np.float64]:
+    """The scores that are not NaN.
+
+    Raises:
+        DataError: if fewer than `FEWEST_SCORES` are known, or fewer than begin and end an event;
+            or if one is infinite.
+    """
+    known = scores[~np.isnan(scores)]
+    fewest = max(FEWEST_SCORES, settings.enter_after + settings.leave_after)
+    if len(known) < fewest:
+        raise DataError(
+            f"{len(known)} validation scores are too few to choose a threshold by ({fewest} are "
+            "needed) — collect a longer period or set anomaly_threshold_mse to a number"
+        )
+    if np.isinf(known).any():
+        raise DataError(
+            f"{int(np.isinf(known).sum())} of {len(known)} validation scores are infinite — no "
+            "threshold can be chosen by them; look for values out of all proportion in the data"
+        )
+    return known
+
+
+def in_words(budget: float) -> str:
+    """A budget: `1 false alarm a week`."""
+    return f"{budget:g} false alarm{'' if budget == 1 else 's'} a week"

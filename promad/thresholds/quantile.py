@@ -6,20 +6,28 @@ events, with the hysteresis that `detect` applies.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.errors import DataError
 from promad.events import event_levels
-from promad.thresholds.base import Threshold, ThresholdSettings
+from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, in_words, known_scores
+from promad.thresholds.standing import LOWEST_LIMIT
+from promad.thresholds.tail import Tail, by_weighted_moments, count_interval, share_interval
 
-FEWEST_SCORES = 10
-
-_WEEK = 7 * 86400.0
 _MOST_IN_TAIL = 20
-_HEAVIEST_TAIL = 0.5
 _LARGEST_FACTOR = 10.0
 _MARGIN = 1.0 + 1e-9
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A limit, how it was found, and a 90 % interval of the events expected in as much data."""
+
+    value: float
+    how: str
+    interval: tuple[float, float]
 
 
 def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
@@ -29,8 +37,7 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     average (as the k+1-th largest of n values is exceeded with chance (k+1)/(n+1)). So a budget
     worth 21 events or more in the data at hand gives an empirical quantile. Below that the limits
     for up to 20 events, which are the highest peaks of events, are continued by a generalised
-    Pareto tail: Hosking and Wallis 1987, "Parameter and quantile estimation for the generalized
-    Pareto distribution", Technometrics 29, probability-weighted moments of section 4. Its shape is
+    Pareto tail, fitted by probability-weighted moments (`promad.thresholds.tail`). Its shape is
     kept between 0 (an exponential tail) and 1/2 (a tail with a variance just infinite), because
     twenty values say little about it. A budget below one event in the data at hand never puts the
     limit below the highest peak, nor above ten times that.
@@ -41,58 +48,45 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: if fewer than `FEWEST_SCORES` are known, or fewer than begin and end an event.
     """
-    known = scores[~np.isnan(scores)]
-    fewest = max(FEWEST_SCORES, settings.enter_after + settings.leave_after)
-    if len(known) < fewest:
-        raise DataError(
-            f"{len(known)} validation scores are too few to choose a threshold by ({fewest} are "
-            "needed) — collect a longer period or set anomaly_threshold_mse to a number"
-        )
+    known = known_scores(scores, settings)
     levels = event_levels(known, settings.enter_after, settings.leave_after)
     limits = levels.lowest_thresholds()
-    weeks = len(known) * settings.step / _WEEK
-    allowed = settings.false_alarms_per_week * weeks
-    value, how = _limit(limits, allowed)
-    value = max(value * _MARGIN, float(np.finfo(np.float32).tiny))
+    weeks = len(known) * settings.step / WEEK
     budget = settings.false_alarms_per_week
+    found = _limit(limits, budget * weeks)
+    value = max(found.value * _MARGIN, LOWEST_LIMIT)
     why = (
-        f"{value:.4g} is expected to give {budget:g} false alarm{'' if budget == 1 else 's'} a "
-        f"week: {weeks * 7:.2g} days of validation data hold {levels.above(value)} above it, {how}"
+        f"{value:.4g} is expected to give {in_words(budget)}: {weeks * 7:.2g} days of normal "
+        f"data hold {levels.above(value)} above it, {found.how}"
     )
-    return Threshold("quantile", value, budget, why)
+    low, high = found.interval
+    return Threshold("quantile", value, budget, why, (low / weeks, high / weeks))
 
 
-def _limit(limits: NDArray[np.float64], allowed: float) -> tuple[float, str]:
-    """The limit that `allowed` events of as much new data will cross, and how it was found.
+def _limit(limits: NDArray[np.float64], allowed: float) -> _Limit:
+    """The limit that `allowed` events of as much new data will cross.
 
     `limits[k]` is the lowest above which there are at most `k` events.
     """
     in_tail = min(_MOST_IN_TAIL, len(limits) // 2)
     if allowed >= in_tail + 1:
-        return float(limits[min(int(allowed), len(limits)) - 1]), "by counting"
+        counted = min(int(allowed), len(limits)) - 1
+        return _Limit(float(limits[counted]), "by counting", count_interval(counted))
     highest = float(limits[0])
     if in_tail == 0:
-        return highest, "the highest that it holds"
-    level = _continued(limits[: in_tail + 1], allowed)
+        return _Limit(highest, "the highest that it holds", count_interval(0))
+    begin = float(limits[in_tail])
+    shape, scale = by_weighted_moments(limits[:in_tail] - begin)
+    tail = Tail(float(shape), float(scale))
+    level = begin + tail.level(min(allowed / (in_tail + 1), 1.0))
+    if allowed < 1:
+        level = float(np.clip(level, highest, highest * _LARGEST_FACTOR))
     how = f"by the tail of its {in_tail} highest peaks, of which the first is {highest:.4g}"
-    if allowed >= 1:
-        return level, how
-    return float(np.clip(level, highest, highest * _LARGEST_FACTOR)), how
+    return _Limit(level, how, _interval(tail, in_tail, level - begin))
 
 
-def _continued(limits: NDArray[np.float64], allowed: float) -> float:
-    """The level of a generalised Pareto tail that `allowed` events are expected to cross.
-
-    The last of `limits` (descending) is where the tail begins, the others are its values.
-    """
-    excesses = (limits[:-1] - limits[-1])[::-1]
-    count = len(excesses)
-    mean = float(excesses.mean())
-    below = (np.arange(1, count + 1) - 0.35) / count
-    moment = float(((1 - below) * excesses).mean())
-    spread = mean - 2 * moment
-    shape = 2 - mean / spread if spread > 0 else _HEAVIEST_TAIL
-    shape = float(np.clip(shape, 0.0, _HEAVIEST_TAIL))
-    times_rarer = np.log(len(limits) / allowed)
-    growth = np.expm1(shape * times_rarer) / shape if shape > 1e-6 else times_rarer
-    return float(limits[-1] + mean * (1 - shape) * growth)
+def _interval(tail: Tail, in_tail: int, excess: float) -> tuple[float, float]:
+    if tail.scale <= 0:
+        return count_interval(0)
+    low, high = share_interval(tail, in_tail, excess, likelihood=False)
+    return low * (in_tail + 1), high * (in_tail + 1)

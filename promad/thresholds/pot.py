@@ -1,0 +1,139 @@
+"""Peaks over threshold: a limit from the tail of declustered calibration scores.
+
+Siffer et al. 2017, "Anomaly detection in streams with extreme value theory", KDD, section 3 (the
+quantile z_q), and Coles 2001, "An introduction to statistical modeling of extreme values",
+chapter 4 and section 5.3 (runs declustering).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.thresholds import quantile
+from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, in_words, known_scores
+from promad.thresholds.peaks import FEWEST_PEAKS, fitted, from_log, gap_of, held, in_log
+from promad.thresholds.standing import LOWEST_LIMIT
+from promad.thresholds.tail import Tail, count_interval, share_interval
+
+LARGEST_FACTOR = 50.0
+MARGIN = 0.1
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What lies above a level, one value for each stretch of it.
+
+    Attributes:
+        level: where clusters begin, in log units.
+        excesses: the highest of each cluster over the level, float64 (clusters,), above 0.
+        taken: the row at which each cluster began, int64 (clusters,).
+        samples: of how many.
+    """
+
+    level: float
+    excesses: Values
+    taken: NDArray[np.int64]
+    samples: int
+
+    @property
+    def tied(self) -> bool:
+        """Whether there are none, or several that are all the same."""
+        return len(self.excesses) != 1 and not (self.excesses[:1] != self.excesses).any()
+
+
+def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
+    """The limit at which normal data is expected to begin `false_alarms_per_week` events a week.
+
+    The logarithm `log1p(score / median)` is taken first, so the limit keeps to the score's unit and
+    a heavy tail becomes a light one. Of the scores, the lowest of the last `enter_after` counts
+    (an event needs them all above the limit). Stretches above the `level` quantile that are less
+    than 10 samples (or `leave_after`, if more) apart are one cluster, of which the highest is kept;
+    the budget is a share of clusters, and the generalised Pareto tail of their excesses gives the
+    limit that as many reach. At most 50 times the highest score.
+
+    Where that says nothing, the method falls back, and `why` says so: to `quantile` where scores
+    are tied or the budget is worth more events than there are clusters, and to the highest score
+    and a tenth where there are fewer than 10 clusters.
+
+    Args:
+        scores: float64 (samples,), NaN = unknown, in chronological order.
+
+    Raises:
+        DataError: as `quantile.fit` does.
+    """
+    known = known_scores(scores, settings)
+    typical = typical_score(known)
+    found = clusters(in_log(known, typical), settings)
+    share = share_of_clusters(found, settings)
+    if found.tied or share >= 1:
+        return _counted(scores, settings, from_log(found.level, typical), found.tied)
+    highest = float(known.max())
+    weeks = len(known) * settings.step / WEEK
+    if len(found.excesses) < FEWEST_PEAKS:
+        return _above_all(highest, len(found.excesses), weeks)
+    tail = fitted(found.excesses)
+    value = min(from_log(found.level + tail.level(share), typical), highest * LARGEST_FACTOR)
+    excess = float(np.log1p(value / typical)) - found.level
+    budget = settings.false_alarms_per_week
+    why = (
+        f"{value:.4g} is expected to give {in_words(budget)}, by the tail (shape {tail.shape:.2f}) "
+        f"of the {len(found.excesses)} highest peaks in {weeks * 7:.2g} days of normal data, "
+        f"of which the first is {highest:.4g}"
+    )
+    return Threshold("pot", value, budget, why, rates(tail, found, excess, settings))
+
+
+def typical_score(known: Values) -> float:
+    """The median, or the mean where half of the scores are 0, or 1 where all are."""
+    return float(np.median(known)) or float(known.mean()) or 1.0
+
+
+def clusters(values: Values, settings: ThresholdSettings) -> Clusters:
+    """Runs declustering of the lowest of the last `enter_after` values."""
+    lowest = held(values, settings.enter_after)
+    level = float(np.quantile(lowest, settings.level))
+    above = np.flatnonzero(lowest > level)
+    if len(above) == 0:
+        return Clusters(level, np.empty(0), above, len(values))
+    first = np.append(True, np.diff(above) > gap_of(settings.leave_after))
+    peaks = np.maximum.reduceat(lowest[above], np.flatnonzero(first))
+    return Clusters(level, peaks - level, above[first], len(values))
+
+
+def share_of_clusters(found: Clusters, settings: ThresholdSettings) -> float:
+    """Which share of clusters the budget allows to become events; may be above 1."""
+    allowed = settings.false_alarms_per_week * settings.step / WEEK * found.samples
+    return allowed / max(len(found.excesses), 1)
+
+
+def rates(
+    tail: Tail, found: Clusters, excess: float, settings: ThresholdSettings
+) -> tuple[float, float]:
+    """A 90 % interval of the events a week whose excess is above one."""
+    weeks = found.samples * settings.step / WEEK
+    low, high = share_interval(tail, len(found.excesses), excess, likelihood=True)
+    return low * len(found.excesses) / weeks, high * len(found.excesses) / weeks
+
+
+def _counted(scores: Values, settings: ThresholdSettings, level: float, tied: bool) -> Threshold:
+    """What `quantile` makes of it, but no higher than where clusters begin if there are enough."""
+    counted = quantile.fit(scores, settings)
+    value = counted.value if tied else max(min(counted.value, level), LOWEST_LIMIT)
+    reason = "its peaks are tied" if tied else "the budget is above the rate of its peaks"
+    why = f"{value:.4g} is the quantile, because {reason}: {counted.why}"
+    return replace(counted, method="pot", value=value, why=why)
+
+
+def _above_all(highest: float, peaks: int, weeks: float) -> Threshold:
+    value = max(highest * (1 + MARGIN), LOWEST_LIMIT)
+    low, high = count_interval(0)
+    why = (
+        f"{value:.4g} is the highest of {weeks * 7:.2g} days of normal data and a tenth: its "
+        f"{peaks} peaks are fewer than the {FEWEST_PEAKS} that a tail needs"
+    )
+    return Threshold("pot", value, 1 / weeks, why, (low / weeks, high / weeks))
