@@ -26,15 +26,17 @@ from promad.detector import Detector
 from promad.errors import BundleError
 from promad.models import MODELS, model_named
 from promad.preparation import Preparation
+from promad.scoring import Scoring
 from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
 
 MANIFEST_FILE = "manifest.json"
 PREPARATION_FILE = "preparation.json"
+SCORING_FILE = "scoring.json"
 THRESHOLD_FILE = "threshold.json"
 HISTORY_PLOT = "training_history_loss.png"
 HISTOGRAM_PLOT = "reconstruction_error_histogram.png"
 
-_FORMAT = 1
+FORMAT = 2
 _CURRENT = "current"
 _ASIDE = ".partial-"
 
@@ -65,18 +67,22 @@ class Manifest(_Strict):
     created: str
     name: str
     model: str
+    preset: str
     trained_on: str
     server: str
     queries: dict[str, str]
     step_seconds: float
     sequence_length: int
     scaler: str
+    scoring: str
     threshold: dict[str, Any]
     training: Range
     validation: Range
     seed: int
     versions: dict[str, str]
     figures: dict[str, Any]
+    excluded: list[str] = []
+    gate: dict[str, Any] = {}
     files: dict[str, FileEntry] = {}
 
 
@@ -187,7 +193,8 @@ class BundleStore:
         moment = datetime.fromisoformat(sealed.created).astimezone(UTC)
         digest = _name_digest(content)
         bundle_id = f"{moment:%Y%m%dT%H%M%SZ}-{digest}"
-        directory.rename(self.root / bundle_id)
+        if not (self.root / bundle_id).exists():  # else the very same was made in this second
+            directory.rename(self.root / bundle_id)
         return self.promote(bundle_id)
 
 
@@ -197,7 +204,8 @@ def _name_digest(manifest: bytes) -> str:
 
 
 def _entries(directory: Path) -> dict[str, FileEntry]:
-    return {path.name: _entry(path) for path in sorted(directory.iterdir())}
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): _entry(path) for path in files}
 
 
 def _entry(path: Path) -> FileEntry:
@@ -218,10 +226,10 @@ def open_bundle(directory: Path) -> Bundle:
     except (OSError, ValidationError) as error:
         first = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise BundleError(f"{path}: cannot be read ({first}) — train again or roll back") from error
-    if manifest.format != _FORMAT or manifest.model not in MODELS:
+    if manifest.format != FORMAT or manifest.model not in MODELS:
         raise BundleError(
             f"{path}: format {manifest.format}, model {manifest.model} is not for this version of "
-            f"promad (format {_FORMAT}, models {', '.join(MODELS)}) — train again"
+            f"promad (format {FORMAT}, models {', '.join(MODELS)}) — train again"
         )
     if not directory.name.endswith(f"-{_name_digest(content)}"):
         raise BundleError(
@@ -263,14 +271,21 @@ def check_fits(bundle: Bundle, config: Config) -> None:
     step = config.real_time_anomaly_detection.data_step_duration or config.data_settings.step
     for key, trained_as, asked_for in (
         ("step", manifest.step_seconds, step),
+        ("number of scored features", _scored(bundle), config.scored),
         ("sequence_length", manifest.sequence_length, config.training_settings.sequence_length),
         ("model", manifest.model, config.training_settings.model),
+        ("preset", manifest.preset, config.training_settings.preset),
+        ("scoring", manifest.scoring, config.training_settings.scoring.method),
     ):
         if trained_as != asked_for:
             raise BundleError(
                 f"{where}: {key} is {trained_as} in it and {asked_for} in the configuration "
                 "— train again, or set it back"
             )
+
+
+def _scored(bundle: Bundle) -> int:
+    return int(_json(bundle.directory / PREPARATION_FILE)["scored"])
 
 
 def _insist_on_equal_promql(
@@ -296,6 +311,7 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
     directory, manifest = bundle.directory, bundle.manifest
     try:
         preparation = Preparation.from_json(_json(directory / PREPARATION_FILE))
+        scoring = Scoring.from_json(_json(directory / SCORING_FILE))
         threshold = Threshold.from_json(_json(directory / THRESHOLD_FILE))
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{directory}: cannot be understood ({error}) — train again") from error
@@ -303,7 +319,7 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
         given = ThresholdSettings(step=preparation.step, value=threshold_value)
         threshold = THRESHOLDS["fixed"](np.empty(0), given)
     model = model_named(manifest.model).load(directory)
-    return Detector(preparation, model, threshold, manifest.sequence_length)
+    return Detector(preparation, model, scoring, threshold, manifest.sequence_length)
 
 
 def _json(path: Path) -> Any:

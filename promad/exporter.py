@@ -34,6 +34,7 @@ class GroupStatus:
         event: the event that is open, if any.
         last_scored_at: unix seconds of the newest sample that got a score; None before the first.
         samples_in_window: complete samples in a row up to now, at most a window's length.
+        features: how many are scored when none is missing.
     """
 
     verdict: Verdict
@@ -42,6 +43,14 @@ class GroupStatus:
     event: AnomalyEvent | None = None
     last_scored_at: float | None = None
     samples_in_window: int = 0
+    features: int = 0
+
+    @property
+    def known_features(self) -> float | None:
+        """The share of features that the newest score rests on; None without a score."""
+        if self.verdict.score is None or self.features == 0:
+            return None
+        return len(self.verdict.features) / self.features
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,13 @@ class Snapshot:
 
 
 _GroupValue = Callable[[GroupStatus], float | None]
-_FeatureValue = Callable[[FeatureView], float]
+_FeatureValue = Callable[[FeatureView], float | None]
 
 _GROUP_GAUGES: tuple[tuple[str, str, _GroupValue], ...] = (
     (
         "latest_reconstruction_error_mse",
         "Mean squared reconstruction error of the newest window, in scaled units.",
-        lambda status: status.verdict.score_mse,
+        lambda status: status.verdict.mse,
     ),
     (
         "is_anomaly_detected",
@@ -77,13 +86,23 @@ _GROUP_GAUGES: tuple[tuple[str, str, _GroupValue], ...] = (
     ),
     (
         "score",
-        "Error over threshold of the newest window: above 1 is anomalous.",
+        "Score over threshold of the newest sample: above 1 is anomalous.",
         lambda status: status.verdict.score_ratio,
     ),
     (
+        "threshold",
+        "The limit that the score is held to, in the score's own unit.",
+        lambda status: status.verdict.threshold,
+    ),
+    (
         "threshold_mse",
-        "The limit that the reconstruction error is held to.",
+        "The limit that the reconstruction error is held to; only with `scoring: mse`.",
         lambda status: status.verdict.threshold_mse,
+    ),
+    (
+        "known_features_ratio",
+        "Share of the features that the newest score rests on.",
+        lambda status: status.known_features,
     ),
     (
         "last_successful_run_timestamp_seconds",
@@ -105,8 +124,18 @@ _FEATURE_GAUGES: tuple[tuple[str, str, _FeatureValue], ...] = (
     ),
     (
         "feature_contribution_ratio",
-        "Share of one feature in the error of the newest window; the shares sum to 1.",
+        "Share of one feature in what lies above all features' baselines; the shares sum to 1.",
         lambda view: view.contribution,
+    ),
+    (
+        "feature_elevation_ratio",
+        "Error of one feature over its baseline in training: above 1 it deviates.",
+        lambda view: view.elevation,
+    ),
+    (
+        "feature_deviating_since_timestamp_seconds",
+        "Since when one feature has deviated without a break; absent while it does not.",
+        lambda view: view.since,
     ),
     (
         "feature_observed_value",
@@ -125,7 +154,7 @@ _STATE = ("state", "1 for the state that the group is in, 0 for the others.")
 
 
 def _flag(verdict: Verdict) -> float | None:
-    return None if verdict.score_mse is None else float(verdict.state is State.ANOMALOUS)
+    return None if verdict.score is None else float(verdict.state is State.ANOMALOUS)
 
 
 @dataclass(frozen=True)
@@ -222,6 +251,17 @@ class DaemonMetrics:
             "Events a week that the threshold is expected to give on normal data.",
             *self._own,
         )
+        self.expected_bounds = self._gauge(
+            "expected_false_alarms_per_week_bound",
+            "Between these the expected number of events a week lies with 90 % confidence.",
+            *self._own,
+            "bound",
+        )
+        self.adapted = self._counter(
+            "threshold_adapted",
+            "Times that the threshold was raised because the alert budget was far exceeded.",
+            *self._own,
+        )
         self.polls = self._counter("polls", "Polls of the Prometheus server.", *self._own)
         self.poll_failures = self._counter(
             "poll_failures",
@@ -285,19 +325,29 @@ class DetectorMetrics:
     daemon: DaemonMetrics
     labels: dict[str, str]
 
-    def loaded(
-        self, model: str, bundle: str, trained_at: float, expected_false_alarms: float | None
-    ) -> None:
+    def loaded(self, model: str, bundle: str, trained_at: float) -> None:
         """A bundle is in use; every counter is there from now on, at 0."""
         info = {**self.labels, "model": model, "bundle": bundle}
         self.daemon.reveal(self.daemon.model_info).labels(**info).set(1)
         self._set(self.daemon.model_trained, trained_at)
-        if expected_false_alarms is not None:
-            self._set(self.daemon.expected_false_alarms, expected_false_alarms)
-        for metric in (self.daemon.polls, self.daemon.ticks_skipped, self.daemon.tick_failures):
+        daemon = self.daemon
+        for metric in (daemon.polls, daemon.ticks_skipped, daemon.tick_failures, daemon.adapted):
             self._child(metric)
         for reason in FAILURE_REASONS:
             self.daemon.poll_failures.labels(**self.labels, reason=reason)
+
+    def expects(self, false_alarms: float | None, interval: tuple[float, float] | None) -> None:
+        """How many events a week the threshold should give on normal data, as far as is known."""
+        if false_alarms is not None:
+            self._set(self.daemon.expected_false_alarms, false_alarms)
+        if interval is not None:
+            bounds = self.daemon.reveal(self.daemon.expected_bounds)
+            for bound, value in zip(("low", "high"), interval, strict=True):
+                bounds.labels(**self.labels, bound=bound).set(value)
+
+    def threshold_adapted(self, times: int) -> None:
+        """The threshold was raised."""
+        self._child(self.daemon.adapted).inc(times)
 
     def polled(self, queries: Iterable[str], failures: Mapping[str, PrometheusError]) -> None:
         """A poll is over, and these queries failed in it."""

@@ -66,6 +66,27 @@ def fill(values: Values, strategy: str, max_fill_steps: int, substitutes: Values
     return Filled(filled, ~still_missing, (missing & ~np.isnan(filled)).sum(axis=0))
 
 
+def fill_as_it_comes(
+    values: Values, strategy: str, max_fill_steps: int, substitutes: Values
+) -> Values:
+    """The first `max_fill_steps` samples of every gap filled, by what was known by then.
+
+    (samples, features) to the same shape; NaN where a gap has lasted longer, and at the beginning,
+    where there is no value to repeat yet. A row depends on the `max_fill_steps` before it alone,
+    and each feature on itself alone: what `fill` does once a gap is over, done while it lasts.
+    """
+    missing = np.isnan(values)
+    if strategy not in FILLING_STRATEGIES or not missing.any():
+        return values
+    rows = np.arange(len(values))[:, np.newaxis]
+    source = np.maximum.accumulate(np.where(missing, -1, rows), axis=0)
+    within = missing & (rows - source <= max_fill_steps)
+    if strategy == "ffill_then_bfill":
+        known = np.take_along_axis(values, np.maximum(source, 0), axis=0)
+        return np.where(within, known, values)
+    return np.where(within, substitutes, values)
+
+
 def long_gaps(missing: NDArray[np.bool_], limit: int) -> NDArray[np.bool_]:
     """Where a feature is missing for more than `limit` samples in a row: bool, same shape."""
     long = np.zeros_like(missing)

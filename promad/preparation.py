@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.calendar import calendar_columns
-from promad.filling import Filled, context_samples, fill, runs
+from promad.filling import Filled, context_samples, fill, fill_as_it_comes, runs
 from promad.frame import MetricFrame
 from promad.scaling import Scaler
 from promad.windows import SampleWindows, build_windows
 
-REACH = 30.0
+REACH = 10.0
 """How far from its centre, in scaled units, a value can count. One further off counts as just
-there. So one feature that hardly moved in training cannot hide all others, or raise the threshold
-out of their reach; and one wild sample of one feature still adds up to 900 / (length * features) to
-a window's error, which at the default length and 16 features is nearly 2."""
+there, so that one feature that hardly moved in training can neither hide all others nor raise the
+threshold out of their reach."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,9 @@ class Preparation:
     """Everything that turns a frame into windows.
 
     Attributes:
-        features: the columns that are measured and reproduced, in this order.
+        features: the columns that are measured, in this order.
+        scored: how many of them, from the first, are reproduced and scored; the rest are conditions
+            that only tell the model what else was going on.
         step: seconds between samples.
         fill_strategy: the `nan_fill_strategy` word.
         max_fill_steps: the longest gap that is filled, in samples.
@@ -41,6 +42,7 @@ class Preparation:
     """
 
     features: tuple[str, ...]
+    scored: int
     step: float
     fill_strategy: str
     max_fill_steps: int
@@ -68,6 +70,32 @@ class Preparation:
             frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
         )
 
+    def scale_with_gaps(
+        self, frame: MetricFrame, required_share: float, group: int = 0
+    ) -> tuple[MetricFrame, NDArray[np.bool_]]:
+        """As `scale`, but a row may lack features, and which ones: bool (samples, features).
+
+        Gaps are filled as they come: no row knows whether its gap will turn out long. At least
+        `required_share` of the scored features must be there. The missing ones stand at their
+        centre, which is neutral to the others; their own errors mean nothing.
+        """
+        values = frame.values[group]
+        filled = fill_as_it_comes(values, self.fill_strategy, self.max_fill_steps, self.substitutes)
+        missing = np.isnan(filled)
+        known = 1.0 - missing[:, : self.scored].mean(axis=1)
+        usable = (known > 0) & (known >= required_share - 1e-9)
+        scaled = np.clip(self.scaler.transform(filled), -REACH, REACH)
+        scaled = np.where(missing, 0.0, scaled)
+        scaled[~usable] = np.nan
+        return MetricFrame(
+            frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
+        ), missing
+
+    def natural(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scored features, (..., scored), from scaled units back to their own."""
+        scaler = self.scaler
+        return scaled * scaler.scale[: self.scored] + scaler.center[: self.scored]
+
     def windows(self, scaled: Sequence[MetricFrame], length: int) -> SampleWindows:
         """Every window of frames that `scale` made, with the calendar columns on the right."""
         conditions = [
@@ -79,6 +107,7 @@ class Preparation:
         """Plain values, from which `from_json` makes the same preparation to the last bit."""
         return {
             "features": list(self.features),
+            "scored": self.scored,
             "step_seconds": self.step,
             "fill_strategy": self.fill_strategy,
             "max_fill_steps": self.max_fill_steps,
@@ -97,6 +126,7 @@ class Preparation:
         """
         return Preparation(
             features=tuple(content["features"]),
+            scored=int(content["scored"]),
             step=float(content["step_seconds"]),
             fill_strategy=str(content["fill_strategy"]),
             max_fill_steps=int(content["max_fill_steps"]),

@@ -20,9 +20,16 @@ WIDEST_BULK = 10.0
 one that hardly moves but in bursts would otherwise be measured by its stillness alone, and its
 ordinary bursts would lie beyond what preparation lets through."""
 
-CONSTANT_UNIT = 0.1
-"""A feature that never moved in training is scaled so that a change of a tenth of its size, or of
-0.1 where it is smaller than 1, counts as one unit: `up` falling from 1 to 0 is then ten units."""
+CONSTANT_UNIT = 0.05
+"""A feature that never moved in training is scaled so that a change of a twentieth of its size, or
+of 0.05 where it is smaller than 1, counts as one unit: `up` falling from 1 to 0 is then 20 units.
+"""
+
+PARETO = "ParetoScaler"
+"""Centred on the mean, and one unit is the root of standard deviation times range: between the two,
+so a feature that hardly moves but for bursts neither explodes nor drowns (van den Berg et al. 2006,
+"Centering, scaling, and transformations", BMC Genomics 7:142, table 1, where the root of the
+standard deviation alone is meant; with the range it keeps the unit of the feature)."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +67,22 @@ class Scaler:
 
 
 def fit_scaler(kind: str, values: Values, features: Sequence[str]) -> tuple[Scaler, Any]:
-    """Fit `kind` (a scikit-learn class name) on values (samples, features) without NaN.
+    """Fit `kind` (`PARETO` or a scikit-learn class) on values (samples, features) without NaN.
 
-    Returns the scaler and the scikit-learn estimator with the same parameters. Where the
+    Returns the scaler and the scikit-learn estimator with the same parameters, which for `PARETO`
+    is a StandardScaler. Where the
     estimator's measure of spread is too small for `WIDEST_BULK` that decides; where both are
     nothing, the standard deviation; and where the feature never moved, `CONSTANT_UNIT` of its size.
     """
     import pandas as pd
     from sklearn import preprocessing
 
-    estimator = getattr(preprocessing, kind)()
+    estimator = getattr(preprocessing, "StandardScaler" if kind == PARETO else kind)()
     estimator.fit(pd.DataFrame(values, columns=list(features)))
     center = _center(estimator)
     bulk = np.subtract(*np.percentile(values, [99, 1], axis=0))
-    scale = np.maximum(_spread(estimator, values), bulk / WIDEST_BULK)
+    spread = _pareto_unit(values) if kind == PARETO else _spread(estimator, values)
+    scale = np.maximum(spread, bulk / WIDEST_BULK)
     scale = np.where(scale > _noise(values), scale, values.std(axis=0))
     still = scale <= _noise(values)
     scale = np.where(still, CONSTANT_UNIT * np.maximum(np.abs(center), 1.0), scale)
@@ -104,6 +113,10 @@ def _spread(estimator: Any, values: Values) -> Values:
         return np.sqrt(np.asarray(estimator.var_, np.float64))
     low, high = estimator.quantile_range
     return np.asarray(np.subtract(*np.percentile(values, [high, low], axis=0)), np.float64)
+
+
+def _pareto_unit(values: Values) -> Values:
+    return np.asarray(np.sqrt(values.std(axis=0) * np.ptp(values, axis=0)), np.float64)
 
 
 def _adjust(estimator: Any, center: Values, scale: Values) -> None:

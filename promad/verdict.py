@@ -27,8 +27,11 @@ class Scores:
 
     Attributes:
         times: unix seconds of each window's last sample, float64 (windows,).
-        score: mean squared reconstruction error in scaled units, float64 (windows,); NaN = unknown.
-        errors: the same per feature, float64 (windows, features); `score` is their mean.
+        score: what is held to the threshold, float64 (windows,); NaN = unknown.
+        errors: what each feature adds to the score, smoothed, float64 (windows, features); NaN =
+            the feature is missing.
+        window_errors: the mean squared error of each feature over the window, in scaled units
+            squared, float64 (windows, features); NaN as in `errors`.
         observed: the last sample in the features' own units, float64 (windows, features).
         expected: what the model would have had there, same units and shape.
 
@@ -38,6 +41,7 @@ class Scores:
     times: NDArray[np.float64]
     score: NDArray[np.float64]
     errors: NDArray[np.float64]
+    window_errors: NDArray[np.float64]
     observed: NDArray[np.float64]
     expected: NDArray[np.float64]
 
@@ -48,10 +52,14 @@ class FeatureView:
 
     Attributes:
         name: the query's alias.
-        error: its squared reconstruction error in scaled units, mean over the window.
-        contribution: its share of the window's error, 0 to 1; the shares sum to 1.
+        error: its mean squared error over the window, in scaled units squared.
+        contribution: its share of what lies above all features' baselines, 0 to 1; the shares sum
+            to 1.
         observed: the newest value, in the feature's own units.
         expected: the value the model would have had there, same units.
+        elevation: its smoothed error over its baseline, which it stayed below for 95 % of training:
+            above 1 it deviates.
+        since: unix seconds since when it has deviated without a break; None if it does not.
     """
 
     name: str
@@ -59,28 +67,48 @@ class FeatureView:
     contribution: float
     observed: float
     expected: float
+    elevation: float = 0.0
+    since: float | None = None
+
+    @property
+    def direction(self) -> str:
+        """Whether the newest value lies `above` or `below` what the model would have had."""
+        return "above" if self.observed >= self.expected else "below"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The judgement of one group at one time.
 
-    `score_mse` and `threshold_mse` are in the model's scaled units squared; `score_mse` is None
-    and `features` is empty unless `state` is OK or ANOMALOUS: a blind group has no number to show.
-    `why` says in words what made the group blind or what it is still warming for, else is "".
+    Attributes:
+        at: unix seconds of the sample judged.
+        state: how things stand.
+        threshold: the limit, in the score's own unit.
+        score: None unless `state` is OK or ANOMALOUS: a blind group has no number to show.
+        mse: the mean squared error over the window and all features, in scaled units squared.
+        plain: whether `score` is just that (`scoring: mse`).
+        features: those that are known; empty without a score.
+        why: what made the group blind, what it is still warming for, or what is left out.
     """
 
     at: float
     state: State
-    threshold_mse: float
-    score_mse: float | None = None
+    threshold: float
+    score: float | None = None
+    mse: float | None = None
+    plain: bool = False
     features: tuple[FeatureView, ...] = ()
     why: str = ""
 
     @property
     def score_ratio(self) -> float | None:
-        """Error over threshold: above 1 is anomalous, whatever the model; None when unknown."""
-        return None if self.score_mse is None else self.score_mse / self.threshold_mse
+        """Score over threshold: above 1 is anomalous, whatever the model; None when unknown."""
+        return None if self.score is None else self.score / self.threshold
+
+    @property
+    def threshold_mse(self) -> float | None:
+        """The limit of `mse`; None where something else is held to the threshold."""
+        return self.threshold if self.plain else None
 
     @property
     def top_features(self) -> tuple[FeatureView, ...]:

@@ -119,6 +119,28 @@ class ChosenWindows:
         return self.source.take(self.indices[indices])
 
 
+@dataclass(frozen=True)
+class TailWindows:
+    """The last `length` samples of each window of another sequence."""
+
+    source: Windows
+    length: int
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        return self.source.times
+
+    @property
+    def width(self) -> int:
+        return self.source.width
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, indices: NDArray[np.int64]) -> Inputs:
+        return self.source.take(indices)[:, -self.length :]
+
+
 def build_windows(
     frames: Sequence[MetricFrame], group: int, length: int, conditions: Sequence[Inputs] = ()
 ) -> SampleWindows:
@@ -145,6 +167,13 @@ def build_windows(
 
 
 _NONE = np.empty(0, np.int64)
+
+
+def sample_numbers(times: NDArray[np.float64], step: float) -> NDArray[np.int64]:
+    """Which sample each time is, counted from the first: int64 (times,)."""
+    if len(times) == 0:
+        return _NONE
+    return np.asarray(np.round((times - times[0]) / step), np.int64)
 
 
 def windows_per_batch(windows: Windows, most: int) -> int:

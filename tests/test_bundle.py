@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import naive_scoring
 import numpy as np
 import pytest
 from simulated import NOW, config_for, contents, frame_of, silent
@@ -27,7 +28,8 @@ def retrain(worked, later=1.0):
 
 
 def files_of(bundle):
-    return sorted(path.name for path in bundle.directory.iterdir())
+    below = (path for path in bundle.directory.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(bundle.directory)) for path in below)
 
 
 def test_the_manifest_holds_the_digest_and_size_of_every_file(worked):
@@ -44,7 +46,8 @@ def test_the_manifest_tells_what_the_model_was_made_from(worked):
     assert list(manifest.queries) == list(worked.config.features)
     assert manifest.queries == worked.config.promql
     assert (manifest.step_seconds, manifest.sequence_length) == (30.0, 8)
-    assert (manifest.model, manifest.scaler) == ("lstm_autoencoder", "StandardScaler")
+    assert (manifest.model, manifest.scaler) == ("lstm_autoencoder", "ParetoScaler")
+    assert (manifest.format, manifest.preset, manifest.scoring) == (2, "improved", "normalised")
     assert manifest.server == "http://prometheus.example"
     assert (manifest.seed, manifest.trained_on) == (42, "all windows")
     assert {"promad", "python", "numpy", "tensorflow", "keras", "onnx"} <= set(manifest.versions)
@@ -121,8 +124,8 @@ def test_a_directory_in_the_place_of_a_file_is_refused(store):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 2, r"format 2, model lstm_autoencoder is not for this version .*format 1"),
-        ("model", "oracle", r"format 1, model oracle is not for this version"),
+        ("format", 1, r"format 1, model lstm_autoencoder is not for this version .*format 2"),
+        ("model", "oracle", r"format 2, model oracle is not for this version"),
         ("surprise", 1, r"cannot be read \(1 validation error for Manifest\)"),
     ],
 )
@@ -137,11 +140,23 @@ def test_what_is_loaded_scores_as_what_was_trained(worked):
     detector = load_detector(worked.bundle)
     assert detector.threshold == worked.training.threshold
     assert detector.length == 8
-    scores = detector.score(frame_of(worked.values))
-    quantiles = worked.bundle.manifest.figures["validation_mse_quantiles"]
-    validation = scores.score[-worked.training.validation_windows :]
-    assert float(np.quantile(validation, 0.5)) == pytest.approx(quantiles["0.5"], rel=1e-4)
-    assert validation.max() == pytest.approx(quantiles["1"], rel=1e-4)
+    scaled = detector.preparation.scale(frame_of(worked.values))
+    windows = detector.preparation.windows([scaled], 8)
+    errors = detector.model.apply(windows.take(np.arange(len(windows)))).errors
+    of_training = np.arange(len(windows)) < worked.training.training_windows
+    of_validation = np.arange(len(windows)) >= len(windows) - worked.training.validation_windows
+    seen = of_training | of_validation  # and not the windows between the two
+    scoring = detector.scoring
+    smoothed = naive_scoring.moving_average(
+        errors[seen] / scoring.normaliser,
+        (windows.starts + 7)[seen],
+        scoring.span,
+        scoring.memory,
+    )
+    scores = smoothed.mean(axis=1)
+    quantiles = worked.bundle.manifest.figures["validation_score_quantiles"]
+    assert float(np.quantile(scores, 0.5)) == pytest.approx(quantiles["0.5"], rel=1e-4)
+    assert scores.max() == pytest.approx(quantiles["1"], rel=1e-4)
 
 
 def test_a_given_threshold_takes_the_place_of_the_bundles_own(worked):
@@ -339,6 +354,22 @@ def misfits():
         (
             {"training_settings": {"sequence_length": 9}},
             r"sequence_length is 8 in it and 9 in the configuration",
+        ),
+        (
+            {"training_settings": {"model": "linear"}},
+            r"model is lstm_autoencoder in it and linear in the configuration",
+        ),
+        (
+            {"training_settings": {"preset": "original"}},
+            r"preset is improved in it and original in the configuration",
+        ),
+        (
+            {"training_settings": {"scoring": "mse"}},
+            r"scoring is normalised in it and mse in the configuration",
+        ),
+        (
+            {"real_time_anomaly_detection": {"anomaly_threshold_mse": 0.5}},
+            r"scoring is normalised in it and mse in the configuration",
         ),
     ]
 

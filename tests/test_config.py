@@ -22,7 +22,9 @@ from promad.config import (
 )
 from promad.config.durations import format_instant
 from promad.config.settings import key_paths
+from promad.config.suitable import PRESETS
 from promad.errors import ConfigError
+from promad.models import MODELS
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config.yaml"
@@ -180,6 +182,123 @@ def test_a_file_that_says_everything_is_read_in_no_time():
     started = time.perf_counter()
     read_config(text)
     assert time.perf_counter() - started < 0.5
+
+
+# What suits each model
+
+
+def training(**keys):
+    return Config.model_validate(
+        {"queries": {"a": "up"}, "training_settings": keys}
+    ).training_settings
+
+
+AUTOMATIC = (
+    "preset", "sequence_length", "epochs", "batch_size", "learning_rate",
+    "early_stopping_patience", "lstm_units_encoder1", "lstm_units_encoder2_latent",
+    "lstm_units_decoder1", "lstm_units_decoder2", "scoring",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_auto_and_nothing_and_the_first_preset_mean_the_same(model):
+    alone = training(model=model)
+    assert alone == training(model=model, preset=PRESETS[model][0])
+    assert alone == training(model=model, **dict.fromkeys(AUTOMATIC, "auto"))
+    assert (alone.model, alone.preset) == (model, PRESETS[model][0])
+
+
+def test_the_default_model_may_be_left_to_promad_too():
+    assert training(model="auto") == training() == training(model="lstm_autoencoder")
+
+
+def test_every_model_and_preset_has_settings_and_each_preset_its_own():
+    assert set(PRESETS) == set(MODELS)
+    for model, presets in PRESETS.items():
+        assert len(
+            {training(model=model, preset=preset).model_dump_json() for preset in presets}
+        ) == (len(presets))
+
+
+def test_what_suits_a_model_is_what_its_papers_or_measurements_say():
+    autoencoder, tranad = training(), training(model="tranad")
+    assert (autoencoder.preset, autoencoder.sequence_length, autoencoder.epochs) == (
+        "improved",
+        20,
+        15,
+    )
+    assert (tranad.preset, tranad.sequence_length, tranad.learning_rate) == ("strict", 10, 0.0005)
+    assert training(model="lstm_forecaster").sequence_length == 101
+    assert training(model="fusion").sequence_length == 20
+    original = training(preset="original")
+    assert (original.sequence_length, original.epochs, original.scoring.method) == (30, 50, "mse")
+
+
+def test_what_is_said_goes_before_what_suits():
+    said = training(model="tranad", sequence_length=33, epochs="auto", batch_size=7)
+    assert (said.sequence_length, said.batch_size) == (33, 7)
+    assert said.epochs == training(model="tranad").epochs
+
+
+def test_one_key_of_scoring_leaves_the_others_as_they_suit_the_model():
+    said = training(model="linear", scoring={"aggregate": "top_k", "smoothing_samples": "auto"})
+    expected = training(model="linear").scoring.model_copy(update={"aggregate": "top_k"})
+    assert said.scoring == expected
+    assert expected.smoothing_samples == 20
+
+
+def test_a_word_for_scoring_is_its_method():
+    assert training(scoring="mse") == training(scoring={"method": "mse"})
+    assert training(preset="original", scoring="normalised").scoring.method == "normalised"
+    assert training(scoring="auto") == training(scoring=None) == training()
+
+
+def test_a_limit_that_a_person_gives_is_held_to_the_plain_error():
+    for scoring in ("auto", "normalised", "mse", {"aggregate": "top_k"}):
+        config = Config.model_validate(
+            {
+                "queries": {"a": "up"},
+                "training_settings": {"scoring": scoring},
+                "real_time_anomaly_detection": {"anomaly_threshold_mse": 0.5},
+            }
+        )
+        assert config.training_settings.scoring.method == "mse"
+    automatic = {"queries": {"a": "up"}, "real_time_anomaly_detection": {"threshold": "quantile"}}
+    assert Config.model_validate(automatic).training_settings.scoring.method == "normalised"
+
+
+# Conditions and exclusions
+
+
+def test_conditions_come_after_all_that_is_scored_in_the_order_of_the_file():
+    config = read_config(
+        "queries:\n"
+        "  c: {expr: host_c, condition: true}\n"
+        "  z: host_z\n"
+        "  b: {expr: host_b, condition: on}\n"
+        "  a: {expr: host_a, condition: false}\n"
+    )
+    assert config.features == ("z", "a", "c", "b")
+    assert config.scored == 2
+    assert list(config.promql.items()) == [(name, f"host_{name}") for name in config.features]
+
+
+def test_without_conditions_everything_is_scored():
+    config = read_config("queries: {b: up, a: up}")
+    assert (config.features, config.scored) == (("b", "a"), 2)
+
+
+def test_what_training_leaves_out_is_a_period_or_an_expression():
+    config = read_config(
+        f"{QUERIES}data_settings:\n  exclude:\n"
+        "    - {start: 2026-11-02, end: 2026-11-03}\n"
+        "    - changes(version[5m])\n"
+        "    - {expr: maintenance}\n"
+    )
+    period, *expressions = config.data_settings.exclude
+    assert period.end - period.start == 86400.0
+    assert [each.expr for each in expressions] == ["changes(version[5m])", "maintenance"]
+    assert read_config(QUERIES).data_settings.exclude == ()
 
 
 # What is read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,22 +24,25 @@ from promad.models import Outcome
 from promad.preparation import Preparation
 from promad.prometheus.polling import Poll
 from promad.scaling import Scaler
-from promad.stages.watch import Watch
+from promad.scoring import Scoring
+from promad.stages.watch import StoredLimits, Watch
 from promad.thresholds import Threshold
+from promad.thresholds.standing import Constant
 from promad.verdict import State, Verdict
 
 STEP = 10.0
 LENGTH = 4
 START = 1_000_000.0
 FEATURES = ("cpu", "load")
+MANY = ("cpu", "load", "disk", "network")
 
 
 class ExpectsNothing:
     """A model that expects every feature to be 0, so the error is the mean square."""
 
     def apply(self, windows: NDArray[np.float32]) -> Outcome:
-        errors = np.square(windows, dtype=np.float64).mean(axis=1)
-        return Outcome(errors, np.zeros_like(errors))
+        squares = np.square(windows, dtype=np.float64)
+        return Outcome(squares[:, -1], np.zeros_like(squares[:, -1]), squares.mean(axis=1))
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Server:
     """Answers polls: every feature is 0 but for what `values` says, by time and feature."""
 
     samples: int
+    features: tuple[str, ...] = FEATURES
     values: dict[tuple[float, str], float] = field(default_factory=dict)
     failures: dict[str, PrometheusError] = field(default_factory=dict)
     since: float = -np.inf
@@ -58,14 +63,14 @@ class Server:
             raise self.raises
         newest = np.floor(at / STEP) * STEP
         times = newest - STEP * np.arange(self.samples)[::-1]
-        columns = [[self.values.get((t, name), 0.0) for name in FEATURES] for t in times]
+        columns = [[self.values.get((t, name), 0.0) for name in self.features] for t in times]
         known = np.where((times >= self.since)[:, np.newaxis], np.array(columns), np.nan)
-        frame = single_group(float(times[0]), STEP, FEATURES, known)
+        frame = single_group(float(times[0]), STEP, self.features, known)
         seen = {
             name: float(times[~np.isnan(known[:, column])][-1])
             if not np.isnan(known[:, column]).all()
             else None
-            for column, name in enumerate(FEATURES)
+            for column, name in enumerate(self.features)
         }
         return Poll(frame, dict(self.failures), seen)
 
@@ -120,15 +125,24 @@ class Bench:
             self.server.values[(START + at, feature)] = value
 
 
-def preparation(strategy: str = "ffill_then_bfill") -> Preparation:
-    scaler = Scaler("StandardScaler", np.zeros(2), np.ones(2))
-    return Preparation(FEATURES, STEP, strategy, 1, np.zeros(2), scaler, (), "UTC")
+def preparation(strategy: str, features: tuple[str, ...]) -> Preparation:
+    count = len(features)
+    scaler = Scaler("StandardScaler", np.zeros(count), np.ones(count))
+    return Preparation(features, count, STEP, strategy, 1, np.zeros(count), scaler, (), "UTC")
 
 
-def bench(strategy: str = "ffill_then_bfill", **live: Any) -> Bench:
+def bench(
+    strategy: str = "ffill_then_bfill",
+    features: tuple[str, ...] = FEATURES,
+    limits: StoredLimits | None = None,
+    span: int = 1,
+    method: str = "mse",
+    **live: Any,
+) -> Bench:
+    """A watch on the plain error, or on the newest sample's error if `method` is `normalised`."""
     config = Config.model_validate(
         {
-            "queries": dict.fromkeys(FEATURES, "up"),
+            "queries": dict.fromkeys(features, "up"),
             "real_time_anomaly_detection": {
                 "query_interval_seconds": STEP,
                 "latency_offset": "0s",
@@ -139,27 +153,32 @@ def bench(strategy: str = "ffill_then_bfill", **live: Any) -> Bench:
         }
     )
     threshold = Threshold("fixed", 1.0, None, "given")
-    detector = Detector(preparation(strategy), ExpectsNothing(), threshold, LENGTH)
-    server, clock, registry = Server(detector.samples_needed + 10), Hands(), CollectorRegistry()
+    ones = np.ones(len(features))
+    scoring = Scoring(method, ones, ones, None, span, required_share=0.7)
+    detector = Detector(
+        preparation(strategy, features), ExpectsNothing(), scoring, threshold, LENGTH
+    )
+    server = Server(detector.samples_needed + 10, features)
+    clock, registry = Hands(), CollectorRegistry()
     ended: list[AnomalyEvent] = []
 
     def observe(_: Verdict, event: AnomalyEvent | None) -> None:
         ended.extend([event] if event else [])
 
     metrics = DaemonMetrics(registry, several=False).of("promad")
-    metrics.loaded("made-up", "b", 0.0, None)
-    watch = Watch(config, detector, server, clock, metrics, observe)  # type: ignore[arg-type]
+    metrics.loaded("made-up", "b", 0.0)
+    watch = Watch(config, detector, server, clock, metrics, observe, limits)  # type: ignore[arg-type]
     return Bench(watch, server, clock, registry, ended)
 
 
 def test_before_the_first_tick_the_group_is_warming_and_has_no_number() -> None:
     assert bench().verdict.state is State.WARMING
-    assert bench().verdict.score_mse is None
+    assert bench().verdict.score is None
 
 
 def test_a_quiet_tick_is_ok_with_a_score_and_every_feature() -> None:
     verdict = bench().tick_at(0)
-    assert (verdict.state, verdict.score_mse, verdict.at) == (State.OK, 0.0, START)
+    assert (verdict.state, verdict.score, verdict.at) == (State.OK, 0.0, START)
     assert [view.name for view in verdict.features] == list(FEATURES)
 
 
@@ -168,7 +187,7 @@ def test_a_failed_query_withdraws_the_score_and_names_the_query() -> None:
     it.tick_at(0)
     it.server.failures = {"load": PrometheusError("no answer in time", "timeout")}
     verdict = it.tick_at(10)
-    assert (verdict.state, verdict.score_mse, verdict.features) == (State.BLIND, None, ())
+    assert (verdict.state, verdict.score, verdict.features) == (State.BLIND, None, ())
     assert verdict.why == "query load failed: timeout"
     assert it.watch.snapshot.failed_queries == (("load", "no answer in time"),)
     assert it.sample("promad_query_up", query="load") == 0
@@ -223,6 +242,111 @@ def test_a_short_gap_is_filled_as_in_training_and_a_long_one_is_blind() -> None:
     assert np.isnan(filled.features[0].observed)
     blind = it.tick_at(20)
     assert (blind.state, blind.why) == (State.BLIND, "no sample of cpu")
+
+
+# Some features missing
+
+
+def test_a_missing_feature_leaves_a_score_by_the_others_and_is_named() -> None:
+    it = bench(features=MANY)
+    it.rise("disk", range(-60, 60, 10), np.nan)
+    it.rise("network", [0], 4.0)
+    verdict = it.tick_at(0)
+    assert (verdict.state, verdict.why) == (State.ANOMALOUS, "scored without disk")
+    assert [view.name for view in verdict.features] == ["cpu", "load", "network"]
+    assert verdict.score == pytest.approx(4.0**2 / LENGTH / 3)
+    assert it.status.known_features == 0.75
+
+
+def test_with_too_few_features_the_group_is_blind_at_once_and_says_what_is_missing() -> None:
+    it = bench(features=MANY)
+    it.tick_at(0)
+    for name in ("disk", "cpu"):
+        it.rise(name, [10, 20], np.nan)
+    assert it.tick_at(10).state is State.OK  # a short gap is filled
+    verdict = it.tick_at(20)
+    assert (verdict.state, verdict.score) == (State.BLIND, None)
+    assert verdict.why == "no sample of cpu, disk"
+
+
+def test_windows_that_lack_too_many_features_in_different_samples_are_blind() -> None:
+    """Each sample has enough of them, and still no score may be made up, nor an old one shown."""
+    it = bench(features=MANY)
+    it.rise("cpu", [10, 20], np.nan)
+    it.rise("disk", [30, 40], np.nan)
+    states = [it.tick_at(seconds).state for seconds in (0, 10, 20, 30, 40)]
+    assert states == [State.OK] * 4 + [State.BLIND]
+    assert it.verdict.why == "too few features are known for a score"
+    assert it.verdict.at == START + 40
+    assert it.tick_at(45).state is State.BLIND
+    assert it.tick_at(60).state is State.OK  # the gap of cpu has left the window
+
+
+def test_one_failed_query_of_four_leaves_a_score() -> None:
+    it = bench(features=MANY)
+    it.tick_at(0)
+    it.server.failures = {"disk": PrometheusError("no answer in time", "timeout")}
+    assert it.tick_at(10).state is State.OK
+    assert it.watch.snapshot.failed_queries == (("disk", "no answer in time"),)
+    assert it.sample("promad_query_up", query="disk") == 0
+
+
+def test_too_many_failed_queries_are_blind_at_once_though_short_gaps_are_filled() -> None:
+    it = bench(features=MANY)
+    it.tick_at(0)
+    late = PrometheusError("no answer in time", "timeout")
+    it.server.failures = {"disk": late, "cpu": late}
+    verdict = it.tick_at(10)
+    assert (verdict.state, verdict.why) == (State.BLIND, "query disk and 1 more failed: timeout")
+
+
+def test_a_query_that_is_answered_within_the_same_sample_brings_its_verdict_back() -> None:
+    it = bench()
+    before = it.tick_at(10)
+    it.server.failures = {"cpu": UnreachableError("gone")}
+    assert it.tick_at(13).state is State.BLIND
+    it.server.failures = {}
+    assert it.tick_at(16) == before
+
+
+# Since when
+
+
+def test_a_feature_deviates_since_the_first_sample_above_its_baseline() -> None:
+    it = bench(method="normalised")
+    it.rise("cpu", [10, 20, 40], 2.0)
+    seen = {}
+    for seconds in (0, 10, 20, 30, 40):
+        verdict = it.tick_at(seconds)
+        seen[seconds] = {view.name: view.since for view in verdict.features}
+    assert [seen[seconds]["cpu"] for seconds in seen] == [
+        None,
+        START + 10,
+        START + 10,
+        None,
+        START + 40,
+    ]
+    assert {since["load"] for since in seen.values()} == {None}
+
+
+# Thresholds that move
+
+
+def test_the_limit_that_stands_is_shown_with_and_without_a_score() -> None:
+    it = bench(limits=StoredLimits(Constant(2.5)))
+    assert it.tick_at(0).threshold == 2.5
+    it.server.failures = {name: UnreachableError("gone") for name in FEATURES}
+    assert (it.tick_at(10).threshold, it.verdict.state) == (2.5, State.BLIND)
+
+
+def test_the_smoothing_remembers_what_was_before_the_window() -> None:
+    it = bench(method="normalised", span=3)
+    it.rise("cpu", [0], 5.0)
+    scores = [it.tick_at(seconds).score or 0.0 for seconds in range(0, 160, 10)]
+    assert scores[0] > 1
+    assert all(later < earlier for earlier, later in pairwise(scores))
+    assert scores[14] > 0
+    assert scores[15] == 0
 
 
 def test_without_filling_any_missing_sample_is_blind() -> None:
@@ -314,7 +438,7 @@ def test_a_tick_that_hangs_withdraws_the_last_verdict_in_the_end() -> None:
     it.clock.time = START + 3 * STEP
     assert it.verdict.state is State.OK
     it.clock.time += 1
-    assert (it.verdict.state, it.verdict.score_mse) == (State.BLIND, None)
+    assert (it.verdict.state, it.verdict.score) == (State.BLIND, None)
     assert it.verdict.why == "no tick has ended for 31s"
     assert it.tick_at(40).state is State.OK
 

@@ -16,21 +16,30 @@ from promad.events import AnomalyEvent
 from promad.exporter import DaemonMetrics, GroupStatus, Snapshot, SnapshotCollector
 from promad.verdict import FeatureView, State, Verdict
 
-CPU = FeatureView("cpu", error=0.3, contribution=0.75, observed=0.9, expected=0.25)
-LOAD = FeatureView("load", error=0.1, contribution=0.25, observed=4.0, expected=3.5)
+CPU = FeatureView(
+    "cpu",
+    error=0.3,
+    contribution=0.75,
+    observed=0.9,
+    expected=0.25,
+    elevation=2.5,
+    since=1699999940.0,
+)
+LOAD = FeatureView("load", error=0.1, contribution=0.25, observed=4.0, expected=3.5, elevation=0.5)
 
 ANOMALOUS = GroupStatus(
-    verdict=Verdict(1700000000.0, State.ANOMALOUS, 0.1, 0.2, (CPU, LOAD)),
+    verdict=Verdict(1700000000.0, State.ANOMALOUS, 3.0, score=6.0, mse=0.2, features=(CPU, LOAD)),
     events_begun=3,
     event=AnomalyEvent(3, 1699999940.0, None, 2.0, 1700000000.0, (CPU, LOAD)),
     last_scored_at=1700000000.0,
     samples_in_window=30,
+    features=4,
 )
 OK = replace(ANOMALOUS, verdict=replace(ANOMALOUS.verdict, state=State.OK), event=None)
 BLIND = replace(
-    OK, verdict=Verdict(1700000030.0, State.BLIND, 0.1, why="query cpu failed"), samples_in_window=0
+    OK, verdict=Verdict(1700000030.0, State.BLIND, 3.0, why="query cpu failed"), samples_in_window=0
 )
-WARMING = GroupStatus(Verdict(1700000030.0, State.WARMING, 0.1, why="4 of 30"), samples_in_window=4)
+WARMING = GroupStatus(Verdict(1700000030.0, State.WARMING, 3.0, why="4 of 30"), samples_in_window=4)
 
 
 def exposition(*statuses: GroupStatus, prefix: str = "anomaly_detector_") -> str:
@@ -57,12 +66,18 @@ anomaly_detector_latest_reconstruction_error_mse 0.2
 absent while blind or warming.
 # TYPE anomaly_detector_is_anomaly_detected gauge
 anomaly_detector_is_anomaly_detected 1.0
-# HELP anomaly_detector_score Error over threshold of the newest window: above 1 is anomalous.
+# HELP anomaly_detector_score Score over threshold of the newest sample: above 1 is anomalous.
 # TYPE anomaly_detector_score gauge
 anomaly_detector_score 2.0
-# HELP anomaly_detector_threshold_mse The limit that the reconstruction error is held to.
+# HELP anomaly_detector_threshold The limit that the score is held to, in the score's own unit.
+# TYPE anomaly_detector_threshold gauge
+anomaly_detector_threshold 3.0
+# HELP anomaly_detector_threshold_mse The limit that the reconstruction error is held to; only \
+with `scoring: mse`.
 # TYPE anomaly_detector_threshold_mse gauge
-anomaly_detector_threshold_mse 0.1
+# HELP anomaly_detector_known_features_ratio Share of the features that the newest score rests on.
+# TYPE anomaly_detector_known_features_ratio gauge
+anomaly_detector_known_features_ratio 0.5
 # HELP anomaly_detector_last_successful_run_timestamp_seconds Time of the newest sample that got \
 a score.
 # TYPE anomaly_detector_last_successful_run_timestamp_seconds gauge
@@ -86,11 +101,20 @@ feature, in scaled units.
 # TYPE anomaly_detector_feature_reconstruction_error_mse gauge
 anomaly_detector_feature_reconstruction_error_mse{feature_name="cpu"} 0.3
 anomaly_detector_feature_reconstruction_error_mse{feature_name="load"} 0.1
-# HELP anomaly_detector_feature_contribution_ratio Share of one feature in the error of the newest \
-window; the shares sum to 1.
+# HELP anomaly_detector_feature_contribution_ratio Share of one feature in what lies above all \
+features' baselines; the shares sum to 1.
 # TYPE anomaly_detector_feature_contribution_ratio gauge
 anomaly_detector_feature_contribution_ratio{feature_name="cpu"} 0.75
 anomaly_detector_feature_contribution_ratio{feature_name="load"} 0.25
+# HELP anomaly_detector_feature_elevation_ratio Error of one feature over its baseline in \
+training: above 1 it deviates.
+# TYPE anomaly_detector_feature_elevation_ratio gauge
+anomaly_detector_feature_elevation_ratio{feature_name="cpu"} 2.5
+anomaly_detector_feature_elevation_ratio{feature_name="load"} 0.5
+# HELP anomaly_detector_feature_deviating_since_timestamp_seconds Since when one feature has \
+deviated without a break; absent while it does not.
+# TYPE anomaly_detector_feature_deviating_since_timestamp_seconds gauge
+anomaly_detector_feature_deviating_since_timestamp_seconds{feature_name="cpu"} 1.69999994e+09
 # HELP anomaly_detector_feature_observed_value Newest value of one feature, in its own unit.
 # TYPE anomaly_detector_feature_observed_value gauge
 anomaly_detector_feature_observed_value{feature_name="cpu"} 0.9
@@ -103,6 +127,10 @@ anomaly_detector_feature_expected_value{feature_name="load"} 3.5
 """
 
 DAEMON_TEXT = """\
+# HELP promad_threshold_adapted_total Times that the threshold was raised because the alert budget \
+was far exceeded.
+# TYPE promad_threshold_adapted_total counter
+promad_threshold_adapted_total 2.0
 # HELP promad_polls_total Polls of the Prometheus server.
 # TYPE promad_polls_total counter
 promad_polls_total 1.0
@@ -158,6 +186,11 @@ promad_model_trained_timestamp_seconds 1.7e+09
 on normal data.
 # TYPE promad_expected_false_alarms_per_week gauge
 promad_expected_false_alarms_per_week 1.0
+# HELP promad_expected_false_alarms_per_week_bound Between these the expected number of events a \
+week lies with 90 % confidence.
+# TYPE promad_expected_false_alarms_per_week_bound gauge
+promad_expected_false_alarms_per_week_bound{bound="low"} 0.25
+promad_expected_false_alarms_per_week_bound{bound="high"} 4.0
 # HELP promad_query_up 1 if the last poll got the query answered, else 0.
 # TYPE promad_query_up gauge
 promad_query_up{query="cpu"} 0.0
@@ -174,7 +207,9 @@ def daemon_registry() -> CollectorRegistry:
     """A daemon's metrics after one poll in which the query `cpu` timed out."""
     registry = CollectorRegistry()
     own = DaemonMetrics(registry, several=False).of("host")
-    own.loaded("lstm_autoencoder", "20260101T000000Z-abc", 1.7e9, 1.0)
+    own.loaded("lstm_autoencoder", "20260101T000000Z-abc", 1.7e9)
+    own.expects(1.0, (0.25, 4.0))
+    own.threshold_adapted(2)
     own.polled(["cpu", "load"], {"cpu": PrometheusError("too slow", "timeout")})
     own.sample_is(12.5)
     own.ticked(0.0078125)
@@ -185,7 +220,9 @@ def daemon_registry() -> CollectorRegistry:
 
 def test_what_is_not_known_yet_is_not_exposed() -> None:
     registry = CollectorRegistry()
-    DaemonMetrics(registry, several=False).of("host").loaded("m", "b", 1.7e9, None)
+    own = DaemonMetrics(registry, several=False).of("host")
+    own.loaded("m", "b", 1.7e9)
+    own.expects(None, None)
     text = generate_latest(registry).decode()
     assert "promad_model_trained_timestamp_seconds 1.7e+09" in text
     for unknown in ("sample_age_seconds", "expected_false_alarms_per_week", "query_up"):
@@ -205,8 +242,8 @@ def test_an_anomalous_group_exposes_everything() -> None:
 def test_the_daemon_exposes_its_own_work(daemon_registry: CollectorRegistry) -> None:
     text = without_created(generate_latest(daemon_registry).decode())
     build, rest = (
-        text[: text.index("# HELP promad_polls_total")],
-        text[text.index("# HELP promad_polls_total") :],
+        text[: text.index("# HELP promad_threshold_adapted_total")],
+        text[text.index("# HELP promad_threshold_adapted_total") :],
     )
     assert "promad_build_info{" in build
     assert rest == DAEMON_TEXT
@@ -216,11 +253,23 @@ def test_the_daemon_exposes_its_own_work(daemon_registry: CollectorRegistry) -> 
 def test_without_a_score_no_score_series_is_exposed(status: GroupStatus) -> None:
     exposed = {line.split("{")[0].split(" ")[0] for line in samples(exposition(status))}
     assert exposed - {"anomaly_detector_last_successful_run_timestamp_seconds"} == {
-        "anomaly_detector_threshold_mse",
+        "anomaly_detector_threshold",
         "anomaly_detector_data_points_in_current_window",
         "anomaly_detector_total_anomalies_count_total",
         "anomaly_detector_state",
     }
+
+
+def test_only_the_plain_error_has_a_limit_of_its_own() -> None:
+    plain = replace(OK, verdict=replace(OK.verdict, score=0.2, threshold=0.1, plain=True))
+    text = samples(exposition(plain))
+    for line in ("latest_reconstruction_error_mse 0.2", "threshold_mse 0.1", "threshold 0.1"):
+        assert f"anomaly_detector_{line}" in text
+
+
+def test_an_unknown_number_of_features_is_not_a_share() -> None:
+    assert "anomaly_detector_known_features_ratio 0.5" in samples(exposition(OK))
+    assert "known_features_ratio " not in "".join(samples(exposition(replace(OK, features=0))))
 
 
 def test_a_quiet_group_is_flagged_0_even_while_its_score_flickers_above_1() -> None:

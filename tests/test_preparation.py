@@ -2,10 +2,12 @@
 
 import json
 
+import naive_scoring
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from promad.calendar import calendar_columns
 from promad.frame import single_group
@@ -17,9 +19,10 @@ finite = st.floats(-1e12, 1e12)
 positive = st.floats(1e-12, 1e12)
 
 
-def preparation_of(strategy="ffill_then_bfill", limit=2, time_features=()):
+def preparation_of(strategy="ffill_then_bfill", limit=2, time_features=(), scored=2):
     return Preparation(
         features=("a", "b"),
+        scored=scored,
         step=30.0,
         fill_strategy=strategy,
         max_fill_steps=limit,
@@ -44,7 +47,7 @@ def frame_of(values, start=1_750_000_020.0):
 def test_json_brings_back_the_same_preparation(center, scale, strategy, limit, time_features):
     scaler = Scaler("MinMaxScaler", np.array(center), np.array(scale))
     before = Preparation(
-        ("a", "b"), 0.1, strategy, limit, np.array(scale), scaler, tuple(time_features), "UTC"
+        ("a", "b"), 1, 0.1, strategy, limit, np.array(scale), scaler, tuple(time_features), "UTC"
     )
     after = Preparation.from_json(json.loads(json.dumps(before.to_json())))
     assert after.to_json() == before.to_json()
@@ -78,6 +81,83 @@ def test_scaling_changes_nothing_in_the_frame_it_is_given():
     before = frame.values.copy()
     preparation_of().scale(frame)
     np.testing.assert_array_equal(frame.values, before)
+
+
+# Gaps while they last
+
+
+def with_gaps(values, share=0.5, **keys):
+    frame, missing = preparation_of(**keys).scale_with_gaps(frame_of(values), share)
+    return frame.values[0], missing
+
+
+@given(
+    arrays(np.float64, (12, 2), elements=finite | st.just(NAN)),
+    st.sampled_from(["ffill_then_bfill", "mean", "median", "drop_rows", "none"]),
+    st.integers(0, 4),
+)
+def test_gaps_are_filled_as_they_come_like_their_twin_does(values, strategy, limit):
+    scaled, missing = with_gaps(values, strategy=strategy, limit=limit)
+    preparation = preparation_of(strategy, limit)
+    filled = naive_scoring.fill_as_it_comes(values, strategy, limit, preparation.substitutes)
+    np.testing.assert_array_equal(missing, np.isnan(filled))
+    there = ~missing
+    expected = np.clip(preparation.scaler.transform(filled), -REACH, REACH)
+    np.testing.assert_array_equal(scaled[there], expected[there])
+
+
+@given(
+    arrays(np.float64, (12, 2), elements=st.just(NAN) | st.floats(0, 9)),
+    st.sampled_from(["ffill_then_bfill", "mean"]),
+    st.integers(1, 11),
+)
+def test_what_comes_later_even_a_gap_changes_no_row(values, strategy, now):
+    for later in (values[now:] + 1, np.full((12 - now, 2), NAN)):
+        changed = np.vstack([values[:now], later])
+        for before, after in zip(with_gaps(values), with_gaps(changed), strict=True):
+            np.testing.assert_array_equal(before[:now], after[:now])
+
+
+@given(arrays(np.float64, (20, 2), elements=st.just(NAN) | st.floats(0, 9)), st.integers(0, 3))
+def test_the_context_before_a_row_decides_it(values, limit):
+    for strategy in ("ffill_then_bfill", "mean"):
+        whole = with_gaps(values, strategy=strategy, limit=limit)
+        tail = with_gaps(
+            values[10 - preparation_of(limit=limit).context :], strategy=strategy, limit=limit
+        )
+        for before, after in zip(whole, tail, strict=True):
+            np.testing.assert_array_equal(before[10:], after[-10:])
+
+
+def test_a_missing_feature_stands_at_its_centre_while_enough_others_are_known():
+    scaled, missing = with_gaps([[3, 6], [NAN, 6], [5, 10]], limit=0)
+    np.testing.assert_array_equal(scaled, [[1, 1], [0, 1], [2, 2]])
+    assert missing.tolist() == [[False, False], [True, False], [False, False]]
+
+
+def test_a_row_with_too_few_features_is_in_no_window():
+    scaled, _ = with_gaps([[3, 6], [NAN, 6], [NAN, NAN]], share=0.7, limit=0)
+    np.testing.assert_array_equal(scaled, [[1, 1], [NAN, NAN], [NAN, NAN]])
+    scaled, _ = with_gaps([[3, 6], [NAN, 6], [NAN, NAN]], share=0.01, limit=0)
+    np.testing.assert_array_equal(scaled, [[1, 1], [0, 1], [NAN, NAN]])
+
+
+def test_a_missing_condition_takes_no_part_in_what_is_enough():
+    scaled, missing = with_gaps([[3, NAN], [NAN, 6]], share=1.0, limit=0, scored=1)
+    np.testing.assert_array_equal(scaled, [[1, 0], [NAN, NAN]])
+    assert missing.tolist() == [[False, True], [True, False]]
+
+
+@given(arrays(np.float64, (6, 2), elements=finite))
+def test_where_nothing_is_missing_it_is_what_training_sees(values):
+    np.testing.assert_array_equal(
+        with_gaps(values)[0], preparation_of().scale(frame_of(values)).values[0]
+    )
+
+
+def test_only_what_is_scored_is_given_back_in_its_own_unit():
+    assert preparation_of().natural(np.array([[1.0, 1.0]])).tolist() == [[3.0, 6.0]]
+    assert preparation_of(scored=1).natural(np.array([[1.0], [2.0]])).tolist() == [[3.0], [5.0]]
 
 
 def test_windows_hold_the_calendar_to_the_right_of_the_features():

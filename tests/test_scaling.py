@@ -12,9 +12,10 @@ from hypothesis.extra.numpy import arrays
 from sklearn import preprocessing
 
 from promad.preparation import REACH
-from promad.scaling import CONSTANT_UNIT, WIDEST_BULK, Scaler, fit_scaler
+from promad.scaling import CONSTANT_UNIT, PARETO, WIDEST_BULK, Scaler, fit_scaler
 
-KINDS = ("MinMaxScaler", "StandardScaler", "RobustScaler")
+SKLEARN = ("MinMaxScaler", "StandardScaler", "RobustScaler")
+KINDS = (PARETO, *SKLEARN)
 NAMES = ["a", "b", "c"]
 
 numbers = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1.0])
@@ -32,12 +33,40 @@ def size_of(scaler, values):
     return 1.0 + (np.abs(values) + np.abs(scaler.center)) / scaler.scale
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SKLEARN)
 def test_ordinary_features_are_scaled_as_scikit_learn_does(kind):
     values = ordinary()
     scaler, _ = fit_scaler(kind, values, NAMES)
     expected = getattr(preprocessing, kind)().fit_transform(values)
     np.testing.assert_allclose(scaler.transform(values), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_pareto_unit_is_the_root_of_standard_deviation_times_range():
+    values = ordinary()
+    scaler, _ = fit_scaler(PARETO, values, NAMES)
+    unit = np.sqrt(values.std(axis=0) * (values.max(axis=0) - values.min(axis=0)))
+    np.testing.assert_allclose(scaler.scale, unit, rtol=1e-12)
+    np.testing.assert_allclose(scaler.center, values.mean(axis=0), rtol=1e-12)
+
+
+@given(arrays(np.float64, (30, 1), elements=st.floats(-1e3, 1e3)), st.floats(0.1, 1e3))
+def test_a_pareto_unit_lies_between_deviation_and_range_and_turns_with_the_features_unit(
+    values, factor
+):
+    if np.ptp(values) < 1e-3:
+        return
+    scaler, _ = fit_scaler(PARETO, values, ["x"])
+    assert values.std() <= scaler.scale.item() <= np.ptp(values)
+    other, _ = fit_scaler(PARETO, values * factor, ["x"])
+    assert other.scale.item() == pytest.approx(scaler.scale.item() * factor, rel=1e-6)
+
+
+def test_a_pareto_scaled_feature_stays_well_within_reach_of_what_it_was_trained_on():
+    chance = np.random.default_rng(4)
+    values = chance.random(5000)
+    values[chance.random(5000) < 0.001] = 1e6  # so rarely that no percentile knows of it
+    scaler, _ = fit_scaler(PARETO, values[:, np.newaxis], ["errors"])
+    assert 1 < np.abs(scaler.transform(values[:, np.newaxis])).max() < REACH
 
 
 @given(samples, samples, kinds)

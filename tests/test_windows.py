@@ -11,8 +11,10 @@ from promad.windows import (
     ChosenWindows,
     SampleWindows,
     StoredWindows,
+    TailWindows,
     batches,
     build_windows,
+    sample_numbers,
     split_at,
     windows_per_batch,
 )
@@ -151,3 +153,28 @@ def test_in_unbroken_data_the_gap_is_exactly_one_window():
     last = max(samples_of(split.training)[-1])
     first = min(samples_of(split.validation)[0])
     assert (last, first) == (1059, 1059 + 8 + 1)
+
+
+# Tails, and where windows lie
+
+
+@given(st.integers(1, 8), st.lists(st.integers(0, 22), min_size=1, max_size=5))
+def test_tails_are_the_last_samples_of_each_window_at_the_same_times(length, chosen):
+    windows = plain_windows(30, 8)
+    tails, indices = TailWindows(windows, length), np.array(chosen)
+    np.testing.assert_array_equal(tails.take(indices), windows.take(indices)[:, 8 - length :])
+    np.testing.assert_array_equal(tails.times, windows.times)
+    assert (len(tails), tails.length, tails.width) == (len(windows), length, windows.width)
+
+
+def test_tails_are_the_windows_of_that_length_that_end_at_the_same_samples():
+    long, short = plain_windows(30, 8), plain_windows(30, 3)
+    every = np.arange(len(long))
+    np.testing.assert_array_equal(TailWindows(long, 3).take(every), short.take(every + 5))
+
+
+def test_samples_are_numbered_from_the_first_window_on_with_gaps_left_out():
+    times = 1000 * STEP + STEP * np.array([0.0, 1.0, 1.999, 7.001])
+    assert sample_numbers(times, STEP).tolist() == [0, 1, 2, 7]
+    assert sample_numbers(times, STEP).dtype == np.int64
+    assert sample_numbers(np.empty(0), STEP).tolist() == []

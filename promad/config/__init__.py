@@ -12,6 +12,7 @@ from promad.config.settings import (
     PrometheusSettings,
     Query,
     RealTimeSettings,
+    ScoringSettings,
     TrainingSettings,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "PrometheusSettings",
     "Query",
     "RealTimeSettings",
+    "ScoringSettings",
     "TrainingSettings",
     "format_duration",
     "load_config",

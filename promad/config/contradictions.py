@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from promad.config.durations import format_duration
 from promad.config.settings import Config, KeyPath
+from promad.config.suitable import PRESETS
 
 Contradiction = tuple[tuple[KeyPath, ...], str]
 """The keys that do not go together, the one to mend first, and `what is wrong — what to do`."""
@@ -16,11 +17,22 @@ _LENGTH = ("training_settings", "sequence_length")
 
 def contradictions(config: Config) -> Iterator[Contradiction]:
     """Every contradiction in a configuration whose keys are all sound; `queries` have no part."""
+    yield from _of_models(config)
     yield from _of_periods(config)
     yield from _of_steps(config)
     yield from _of_file_names(config)
     yield from _of_authentication(config)
     yield from _of_encryption(config)
+
+
+def _of_models(config: Config) -> Iterator[Contradiction]:
+    model, preset = config.training_settings.model, config.training_settings.preset
+    if preset not in PRESETS[model]:
+        yield (
+            (("training_settings", "preset"), ("training_settings", "model")),
+            f"{preset} does not belong to {model} (it has {', '.join(PRESETS[model])}) "
+            "— use one of these, or auto",
+        )
 
 
 def _of_periods(config: Config) -> Iterator[Contradiction]:

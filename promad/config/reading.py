@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from promad.config.contradictions import contradictions
 from promad.config.document import Document, NotYamlError, Place, Problem, parse_document
+from promad.config.overriding import overridden
 from promad.config.settings import Config, key_paths
 from promad.errors import ConfigError
 
@@ -18,8 +19,11 @@ _LARGEST_FILE_BYTES = 1_000_000
 _LONGEST_VALUE = 80
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in `path`; the relative paths in it are taken relative to the file.
+
+    Args:
+        overrides: `section.key=value` each, going before what the file says.
 
     Raises:
         ConfigError: with one line for every mistake in the file.
@@ -33,15 +37,21 @@ def load_config(path: Path) -> Config:
         raise ConfigError(
             [f"{path}: cannot be read ({reason}) — name the file with promad -c FILE"]
         ) from None
-    return read_config(text, str(path), path.resolve().parent)
+    return read_config(text, str(path), path.resolve().parent, overrides)
 
 
-def read_config(text: str, name: str = "config.yaml", directory: Path | None = None) -> Config:
+def read_config(
+    text: str,
+    name: str = "config.yaml",
+    directory: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
     """The configuration written in `text`.
 
     Args:
         name: stands before each problem's line number.
         directory: what relative paths are relative to; None leaves them as they are.
+        overrides: `section.key=value` each, going before what the text says.
 
     Raises:
         ConfigError: with one line for every mistake.
@@ -50,13 +60,16 @@ def read_config(text: str, name: str = "config.yaml", directory: Path | None = N
         document = parse_document(text)
     except NotYamlError as error:
         raise ConfigError([_one_line(f"{name}:{error.line}: {error}")]) from None
+    document = overridden(document, overrides)
     config, problems = _validate(document, {"directory": directory})
     problems = [*document.problems, *problems]
     if config is None or problems:
         located = sorted(
             (document.line_of(place), _dotted(place), what) for place, what in problems
         )
-        lines = (f"{name}:{line}: {key}: {what}" for line, key, what in located)
+        lines = (
+            f"{f'{name}:{line}' if line else '--set'}: {key}: {what}" for line, key, what in located
+        )
         raise ConfigError([_one_line(line) for line in lines])
     return config
 

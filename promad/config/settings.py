@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from promad.config.suitable import DEFAULT_MEMBERS, MemberName, ModelName, PresetName, completed
 from promad.config.values import (
     Alias,
     AuthorizationType,
@@ -66,6 +67,7 @@ class Query(_Section):
     """What one feature is measured by; in the file also written as the bare expression."""
 
     expr: PromQL
+    condition: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -75,6 +77,30 @@ class Query(_Section):
         if not isinstance(value, str):
             raise ValueError("is no expression — write PromQL, in quotes if in doubt")
         return {"expr": value}
+
+
+class Exclusion(_Section):
+    """Samples that training leaves out: a period, or wherever an expression is not zero."""
+
+    start: Instant | None = None
+    end: Instant | None = None
+    expr: PromQL | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_expression(cls, value: Any) -> Any:
+        return {"expr": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Exclusion:
+        if self.expr is not None:
+            if self.start is not None or self.end is not None:
+                raise ValueError("is both a period and an expression — make two entries of it")
+        elif self.start is None or self.end is None:
+            raise ValueError("is neither — give start and end, or PromQL in quotes")
+        elif self.end <= self.start:
+            raise ValueError("the period ends before it starts — swap start and end")
+        return self
 
 
 class BasicAuth(_Section):
@@ -132,6 +158,7 @@ class DataSettings(_Section):
     step: PositiveDuration = 30.0
     cache_chunk_hours: PositiveFloat = 24.0
     allow_partial: bool = False
+    exclude: tuple[Exclusion, ...] = ()
     output_filename: FileName = "prometheus_metrics_data.parquet"
 
 
@@ -145,38 +172,132 @@ class PreprocessingSettings(_Section):
     max_fill_steps: NaturalInt = 5
     time_features: tuple[CalendarFeature, ...] = ()
     time_zone: TimeZone = "UTC"
-    scaler_type: Literal["MinMaxScaler", "StandardScaler", "RobustScaler"] = "StandardScaler"
+    scaler_type: Literal["ParetoScaler", "StandardScaler", "MinMaxScaler", "RobustScaler"] = (
+        "ParetoScaler"
+    )
     processed_output_filename: FileName = "processed_metrics_data.parquet"
     scaler_output_filename: FileName = "fitted_scaler.joblib"
 
 
+class LinearSettings(_Section):
+    """The window-PCA and ridge-VAR pair."""
+
+    components: PositiveInt = 20
+    lags: PositiveInt = 10
+    ridge: PositiveFloat = 1.0
+
+
+class ForecasterSettings(_Section):
+    """The stacked LSTM forecaster."""
+
+    n_predictions: PositiveInt = 10
+    layers: tuple[PositiveInt, ...] = (80, 80)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+
+
+class TranadSettings(_Section):
+    """The two-phase transformer."""
+
+    scoring_mode: Literal["phase2_only", "averaged"] = "phase2_only"
+    loss_weighting: Literal["epoch_inverse", "exponential_decay"] = "epoch_inverse"
+
+
+class FusionSettings(_Section):
+    """Several models, scored as one."""
+
+    members: tuple[MemberName, ...] = DEFAULT_MEMBERS
+
+    @model_validator(mode="after")
+    def _has_two_different_members(self) -> FusionSettings:
+        if len(set(self.members)) < max(2, len(self.members)):
+            raise ValueError("members are not two or more different models — name each once")
+        return self
+
+
+class ScoringSettings(_Section):
+    """How errors become a score; `scoring: mse` alone is the plain error over the window."""
+
+    method: Literal["normalised", "mse"] = "normalised"
+    normalise_by: Literal["feature", "model"] = "feature"
+    quantile: Share = 0.99
+    aggregate: Literal["mean", "top_k"] = "mean"
+    top_k: PositiveInt = 3
+    smoothing_samples: PositiveInt = 10
+    required_share: Annotated[float, Field(gt=0, le=1)] = 0.7
+
+
 class TrainingSettings(_Section):
-    """How `train` fits the model."""
+    """How `train` fits the model. `auto` in the file is what suits the model and its preset."""
 
     input_processed_filename: FileName | None = None
-    model: Literal["lstm_autoencoder"] = "lstm_autoencoder"
+    model: ModelName = "lstm_autoencoder"
+    preset: PresetName
     model_output_filename: KerasFileName = "lstm_autoencoder_model.keras"
-    sequence_length: Annotated[int, Field(ge=2, strict=True)] = 30
+    sequence_length: Annotated[int, Field(ge=2, strict=True)]
     train_split_ratio: Share = 0.8
-    epochs: PositiveInt = 50
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 0.001
-    early_stopping_patience: PositiveInt = 10
-    lstm_units_encoder1: PositiveInt = 64
-    lstm_units_encoder2_latent: PositiveInt = 32
-    lstm_units_decoder1: PositiveInt = 32
-    lstm_units_decoder2: PositiveInt = 64
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    early_stopping_patience: PositiveInt
+    lstm_units_encoder1: PositiveInt
+    lstm_units_encoder2_latent: PositiveInt
+    lstm_units_decoder1: PositiveInt
+    lstm_units_decoder2: PositiveInt
     seed: NaturalInt = 42
+    scoring: ScoringSettings
+    gate: bool = True
+    linear: LinearSettings = LinearSettings()
+    lstm_forecaster: ForecasterSettings = ForecasterSettings()
+    tranad: TranadSettings = TranadSettings()
+    fusion: FusionSettings = FusionSettings()
     train_on_filtered_sequences: bool = False
     filtered_model_output_filename: KerasFileName = "lstm_autoencoder_model_filtered.keras"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_what_suits_the_model(cls, value: Any) -> Any:
+        """Put the model's own defaults where the file says `auto` or nothing."""
+        said = {} if value is None else value
+        return completed(said) if isinstance(said, Mapping) else said
+
+    def of_member(self, model: str) -> TrainingSettings:
+        """The settings of one member of a fusion.
+
+        They are that model's own, but for what the file says otherwise.
+        """
+        untold = TrainingSettings(model=self.model, preset=self.preset)  # type: ignore[call-arg]
+        said = {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name not in {"model", "preset", "sequence_length", "scoring"}
+            and getattr(self, name) != getattr(untold, name)
+        }
+        return TrainingSettings.model_validate({**said, "model": model})
+
 
 class DataFilteringSettings(_Section):
-    """Where `filter` writes the windows; the errors of all windows are kept only if named."""
+    """Where `filter` writes the windows, and how much it trims.
+
+    The errors of all windows are kept only if named.
+    """
 
     normal_sequences_output_filename: FileName = "normal_sequences.npy"
     anomalous_sequences_output_filename: FileName = "anomalous_sequences.npy"
     all_sequence_errors_output_filename: FileName | None = None
+    trim_share: Share = 0.05
+    trim_rounds: PositiveInt = 2
+
+
+class ThresholdTuning(_Section):
+    """What only some of the thresholds need."""
+
+    level: Share = 0.98
+    drift_samples: PositiveInt = 200
+    history_samples: PositiveInt = 2100
+    batch_samples: PositiveInt = 70
+    error_buffer: PositiveInt = 100
+    minimum_drop: Share = 0.13
+    mode: Literal["stream", "batch"] = "stream"
 
 
 class AlertBudget(_Section):
@@ -190,7 +311,10 @@ class RealTimeSettings(_Section):
 
     query_interval_seconds: PositiveFloat = 30.0
     anomaly_threshold_mse: ThresholdValue = "auto"
+    threshold: Literal["auto", "quantile", "pot", "spot", "dspot", "dynamic"] = "auto"
+    threshold_tuning: ThresholdTuning = ThresholdTuning()
     alert_budget: AlertBudget = AlertBudget()
+    adapt_threshold: bool = True
     enter_after_samples: PositiveInt = 2
     leave_after_samples: PositiveInt = 5
     latency_offset: Duration = 10.0
@@ -210,19 +334,43 @@ class Config(_Section):
     queries: Annotated[Mapping[Alias, Query], Field(min_length=1)]
     data_settings: DataSettings = DataSettings()
     preprocessing_settings: PreprocessingSettings = PreprocessingSettings()
-    training_settings: TrainingSettings = TrainingSettings()
+    training_settings: TrainingSettings = TrainingSettings.model_validate({})
     data_filtering_settings: DataFilteringSettings = DataFilteringSettings()
     real_time_anomaly_detection: RealTimeSettings = RealTimeSettings()
 
+    @field_validator("queries")
+    @classmethod
+    def _leaves_something_to_score(cls, queries: Mapping[str, Query]) -> Mapping[str, Query]:
+        if queries and all(query.condition for query in queries.values()):
+            raise ValueError("are all conditions — leave one without condition, to be scored")
+        return queries
+
+    @model_validator(mode="after")
+    def _a_given_mse_is_held_to_the_mse(self) -> Config:
+        """Let a limit that a person gave be held to what that person means."""
+        scoring = self.training_settings.scoring
+        if self.real_time_anomaly_detection.anomaly_threshold_mse == "auto" or (
+            scoring.method == "mse"
+        ):
+            return self
+        plain = scoring.model_copy(update={"method": "mse"})
+        training = self.training_settings.model_copy(update={"scoring": plain})
+        return self.model_copy(update={"training_settings": training})
+
     @property
     def features(self) -> tuple[str, ...]:
-        """The queries' aliases, in the order of the file."""
-        return tuple(self.queries)
+        """The queries' aliases, in the order of the file; conditions come after all others."""
+        return tuple(sorted(self.queries, key=lambda alias: self.queries[alias].condition))
+
+    @property
+    def scored(self) -> int:
+        """How many of the features are scored; the rest only condition the model."""
+        return sum(not query.condition for query in self.queries.values())
 
     @property
     def promql(self) -> dict[str, str]:
         """The expression behind each feature."""
-        return {alias: query.expr for alias, query in self.queries.items()}
+        return {alias: self.queries[alias].expr for alias in self.features}
 
 
 KeyPath = tuple[str, ...]

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 
+from promad.models import fusion
 from promad.models.base import Model, Outcome, Progress, Trained, TrainingHistory
 
-MODELS: Mapping[str, str] = {"lstm_autoencoder": "promad.models.lstm_autoencoder"}
+MODELS: Mapping[str, str] = {**fusion.MODULES, "fusion": "promad.models.fusion"}
 
 
 def model_named(name: str) -> ModuleType:

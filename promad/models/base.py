@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.windows import Windows
+
 Inputs = NDArray[np.float32]
 
 Progress = Callable[[int, int, float, float], None]
@@ -18,15 +20,22 @@ Progress = Callable[[int, int, float, float], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model makes of windows; both float64 (windows, features), in scaled units.
+    """What a model makes of windows; all float64.
 
     Attributes:
-        errors: how badly each feature was reproduced: at least 0, higher is worse.
-        expected: what the model would have had at each window's last sample.
+        errors: how badly each feature's last sample was reproduced or predicted, squared, so at
+            least 0, higher is worse: (windows, features), or of a fusion its members' side by
+            side, (windows, members * features). The unit is the model's own, scaled units squared
+            where it does not say otherwise; scoring divides by what is usual.
+        expected: what the model would have had at each window's last sample, (windows, features)
+            in scaled units.
+        window_errors: the mean squared error of each feature over the whole window, (windows,
+            features); the same as `errors` where a model looks at the last sample alone.
     """
 
     errors: NDArray[np.float64]
     expected: NDArray[np.float64]
+    window_errors: NDArray[np.float64]
 
 
 class Model(Protocol):
@@ -39,7 +48,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """Mean squared error after each epoch, on both parts; `best_epoch` counts from 1."""
+    """The loss after each epoch, on both parts; the weights of `best_epoch`, from 1, are kept."""
 
     training_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
@@ -62,4 +71,8 @@ class Trained(Protocol):
 
     def save(self, directory: Path, native_file_name: str) -> None:
         """Write the code-free form that `load` reads, and the training library's own file."""
+        ...
+
+    def refitted(self, windows: Windows) -> Trained:
+        """The same fitted to all windows where that takes seconds; itself where it does not."""
         ...

@@ -5,17 +5,20 @@ in its usual range. Bad at: anomalies that are merely rare values of a smooth fe
 spikes in long windows, which the mean over the window dilutes.
 
 Malhotra et al. 2016, "LSTM-based Encoder-Decoder for Multi-sensor Anomaly Detection", section 2,
-with these departures: two layers on each side, the decoder fed with the repeated latent state
-rather than its own output, tanh throughout and a linear output, which can follow a feature beyond
-what training saw.
+with these departures: the decoder is fed with the repeated latent state rather than its own output;
+tanh throughout and a linear output, which can follow a feature beyond what training saw.
+
+Preset `original` has two layers on each side, by the keys `lstm_units_*`, and is fitted to the mean
+squared error of every window in every epoch. Preset `improved` has one layer of
+`lstm_units_encoder1`, a dense latent state of `lstm_units_encoder2_latent` and one layer of
+`lstm_units_decoder2`. It clips what it reads, so that what is far away cannot be copied through,
+while the error is taken against what was measured and keeps the overshoot. It is trained with
+noise, on Huber's error, on every third of the overlapping windows in each epoch. Its decoder sees
+the conditions, which the latent state then need not carry.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,37 +28,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.errors import BundleError
 from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
-from promad.windows import Split
+from promad.models.onnx_running import (
+    insist_on_equality,
+    load_session,
+    native_messages_silenced,
+    open_session,
+    run_in_batches,
+)
+from promad.windows import Split, Windows
 
 CODE_FREE_FILE = "model.onnx"
-_BATCH = 256
 
 
 @dataclass(frozen=True)
 class LstmAutoencoder:
     """A fitted autoencoder, run by ONNX Runtime on one thread.
 
-    `features` columns of the input are reproduced; the rest only condition the model.
+    `features` columns of a window's last `length` rows are reproduced; the other columns only
+    condition the model.
     """
 
     session: Any
+    length: int
     features: int
 
     def reconstruct(self, windows: Inputs) -> NDArray[np.float32]:
         """The windows as the model draws them: float32 (windows, length, features)."""
-        parts = [
-            self.session.run(None, {"window": windows[first : first + _BATCH]})[0]
-            for first in range(0, len(windows), _BATCH)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, 1, self.features), np.float32)
+        return run_in_batches(self.session, windows)[0]
 
     def apply(self, windows: Inputs) -> Outcome:
-        """Per feature the mean squared error over the window, and the drawn last sample."""
+        """Per feature the squared errors at the last sample and over all, and what is drawn.
+
+        Of longer windows the last rows are taken.
+        """
+        windows = windows[:, -self.length :]
         drawn = self.reconstruct(windows)
-        errors = np.square(windows[:, :, : self.features] - drawn, dtype=np.float64).mean(axis=1)
-        return Outcome(errors, drawn[:, -1].astype(np.float64))
+        squares = np.square(windows[:, :, : self.features] - drawn, dtype=np.float64)
+        return Outcome(squares[:, -1], drawn[:, -1].astype(np.float64), squares.mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,10 @@ class TrainedLstmAutoencoder:
         (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
         self.keras_model.save(directory / native_file_name)
 
+    def refitted(self, windows: Windows) -> TrainedLstmAutoencoder:
+        """Itself: fitting takes a minute, and to know when to stop takes windows held out."""
+        return self
+
 
 def fit(
     split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
@@ -84,84 +98,29 @@ def fit(
     Args:
         features: how many columns of the windows are to be reproduced.
     """
-    from promad.models.lstm_onnx import to_onnx
+    with native_messages_silenced():
+        from promad.models.autoencoder_training import PRESETS
+        from promad.models.training import cut_to, train_network
 
-    with _native_messages_silenced():
-        from promad.models.training import build_network, train_network
-
-    windows = split.training
-    network = build_network(windows.length, windows.width, features, settings, seed)
-    history = train_network(network, split, features, settings, seed, progress)
-    onnx_bytes = to_onnx(network.get_weights(), windows.length, features)
-    model = LstmAutoencoder(_session(onnx_bytes), features)
-    _insist_on_equality(
-        model, network, split.validation.take(np.arange(min(8, len(split.validation))))
-    )
+    split = cut_to(split, settings.sequence_length)
+    length, width = split.training.length, split.training.width
+    preset = PRESETS[settings.preset]
+    network = preset.build(length, width, features, settings, seed)
+    loss = preset.loss(network, features)
+    history = train_network(network, loss, split, settings, preset.course, seed, progress)
+    onnx_bytes = preset.to_onnx(network.get_weights(), length, features)
+    model = LstmAutoencoder(open_session(onnx_bytes), length, features)
+    some = split.validation.take(np.arange(min(8, len(split.validation))))
+    insist_on_equality(model.reconstruct(some), network(some).numpy())
     return TrainedLstmAutoencoder(model, history, network, onnx_bytes)
 
 
-@contextmanager
-def _native_messages_silenced() -> Iterator[None]:
-    """Keep TensorFlow's greetings, which its libraries write past Python, off standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
-
-
 def load(directory: Path) -> LstmAutoencoder:
-    """The model in a bundle's directory, from its code-free form.
+    """The model in a bundle's directory, from its code-free preset.
 
     Raises:
         BundleError: if the file is no such model.
     """
-    from onnxruntime.capi import onnxruntime_pybind11_state as refusal
-
-    path = directory / CODE_FREE_FILE
-    try:
-        session = _session(path.read_bytes())
-        features = session.get_outputs()[0].shape[-1]
-    except (
-        OSError,
-        refusal.Fail,
-        refusal.InvalidArgument,
-        refusal.InvalidGraph,
-        refusal.InvalidProtobuf,
-        refusal.NotImplemented,
-        refusal.RuntimeException,
-    ) as error:
-        raise BundleError(f"{path}: is no model ({error}) — train again or roll back") from error
-    return LstmAutoencoder(session, int(features))
-
-
-def _session(onnx_bytes: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False
-    return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-
-
-def _insist_on_equality(model: LstmAutoencoder, network: Any, windows: Inputs) -> None:
-    """Refuse a model whose two forms disagree by more than 1e-5, or that share of what they draw.
-
-    Single precision cannot do better where values far from 1 are drawn.
-    """
-    drawn = network(windows).numpy()
-    difference = np.abs(model.reconstruct(windows) - drawn).max()
-    allowed = 1e-5 * max(1.0, float(np.abs(drawn).max()))
-    if not difference < allowed:
-        raise BundleError(
-            f"the code-free model differs from Keras by {difference:.2g} ({allowed:.2g} is "
-            "allowed) — train again with a smaller learning_rate"
-        )
+    session = load_session(directory / CODE_FREE_FILE)
+    _, length, features = session.get_outputs()[0].shape
+    return LstmAutoencoder(session, int(length), int(features))

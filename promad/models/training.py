@@ -1,4 +1,4 @@
-"""Building and fitting the network in Keras.
+"""Fitting a network in Keras until validation stops improving.
 
 An epoch runs as a few calls into one compiled graph, each over a block of batches. That costs
 less than a call per batch and lets the windows be gathered a block at a time.
@@ -7,6 +7,7 @@ less than a call per batch and lets the windows be gathered a block at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -17,93 +18,128 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.errors import DataError
 from promad.models.base import Progress, TrainingHistory
-from promad.windows import Split, Windows, batches, windows_per_batch
+from promad.windows import (
+    ChosenWindows,
+    Split,
+    TailWindows,
+    Windows,
+    batches,
+    windows_per_batch,
+)
 
 _BLOCK_WINDOWS = 2048
 _FORWARD_BATCH = 256
 
+Loss = Callable[[Any, bool], Any]
+"""A batch (batch, length, width), and whether it is trained on, to the loss that is lowered."""
 
-def build_network(
-    length: int, width: int, features: int, settings: TrainingSettings, seed: int
-) -> keras.Model:
-    """The network (batch, length, width) → (batch, length, features), weights drawn by `seed`."""
-    keras.utils.set_random_seed(seed)
-    return keras.Sequential(
-        [
-            keras.layers.Input((length, width)),
-            keras.layers.LSTM(settings.lstm_units_encoder1, return_sequences=True),
-            keras.layers.LSTM(settings.lstm_units_encoder2_latent),
-            keras.layers.RepeatVector(length),
-            keras.layers.LSTM(settings.lstm_units_decoder1, return_sequences=True),
-            keras.layers.LSTM(settings.lstm_units_decoder2, return_sequences=True),
-            keras.layers.TimeDistributed(keras.layers.Dense(features)),
-        ]
-    )
+
+def cut_to(split: Split, length: int) -> Split:
+    """The split with no more than `length` samples in a window, the latest."""
+    if split.training.length <= length:
+        return split
+    return Split(TailWindows(split.training, length), TailWindows(split.validation, length))
+
+
+@dataclass(frozen=True)
+class Course:
+    """How often windows are visited, what counts as better, and which weights are kept.
+
+    Attributes:
+        stride: an epoch trains on every `stride`-th window from a random first one, in random
+            order, and validation looks at every `stride`-th. Neighbours share most samples.
+        least_improvement: the share by which validation must fall to count as better.
+        best_kept: keep the weights of the best epoch; otherwise those of the last.
+    """
+
+    stride: int = 1
+    least_improvement: float = 0.0
+    best_kept: bool = True
+
+    def of_epoch(self, windows: int, chance: np.random.Generator) -> NDArray[np.int64]:
+        """The windows that an epoch trains on, in their order."""
+        if self.stride == 1:
+            return chance.permutation(windows)
+        first = chance.integers(min(self.stride, windows))
+        return chance.permutation(np.arange(first, windows, self.stride))
+
+    def of_validation(self, windows: Windows) -> NDArray[np.int64]:
+        return np.arange(0, len(windows), self.stride)
 
 
 def train_network(
     network: keras.Model,
+    loss: Loss,
     split: Split,
-    features: int,
     settings: TrainingSettings,
+    course: Course,
     seed: int,
     progress: Progress,
 ) -> TrainingHistory:
-    """Fit in place until validation stops improving, and leave the best weights in the network.
+    """Fit in place until validation stops improving; the history's best epoch is the one kept.
 
     Raises:
         DataError: if the loss stops being a number.
     """
-    train_block, error_of = _steps(network, features, settings.learning_rate)
-    shuffle = np.random.default_rng(seed)
+    shape = (split.training.length, split.training.width)
+    train_block, loss_of = _steps(network, loss, shape, settings.learning_rate)
+    chance = np.random.default_rng(seed)
+    held_out = ChosenWindows(split.validation, course.of_validation(split.validation))
     training, validation = [], []
-    best_loss, best_weights = np.inf, network.get_weights()
+    best_epoch, best_loss, best_weights = 0, np.inf, network.get_weights()
     for epoch in range(1, settings.epochs + 1):
-        order = shuffle.permutation(len(split.training))
+        order = course.of_epoch(len(split.training), chance)
         training.append(_epoch(train_block, split.training, order, settings.batch_size))
-        validation.append(_mean_error(error_of, split.validation))
+        validation.append(_mean_error(loss_of, held_out))
         progress(epoch, settings.epochs, training[-1], validation[-1])
-        if not np.isfinite([training[-1], validation[-1]]).all():
-            raise DataError(
-                f"the loss is no number in epoch {epoch} — use a smaller learning_rate "
-                f"(now {settings.learning_rate:g}) or StandardScaler"
-            )
-        if validation[-1] < best_loss:
-            best_loss, best_weights = validation[-1], network.get_weights()
-        elif epoch - int(np.argmin(validation)) > settings.early_stopping_patience:
+        _insist_on_numbers(training[-1], validation[-1], epoch, settings)
+        if validation[-1] < best_loss * (1 - course.least_improvement):
+            best_epoch, best_loss, best_weights = epoch, validation[-1], network.get_weights()
+        elif epoch - best_epoch >= settings.early_stopping_patience:
             break
+    if not course.best_kept:
+        return TrainingHistory(tuple(training), tuple(validation), len(training))
     network.set_weights(best_weights)
-    return TrainingHistory(tuple(training), tuple(validation), int(np.argmin(validation)) + 1)
+    return TrainingHistory(tuple(training), tuple(validation), best_epoch)
+
+
+def _insist_on_numbers(
+    training: float, validation: float, epoch: int, settings: TrainingSettings
+) -> None:
+    if not np.isfinite([training, validation]).all():
+        raise DataError(
+            f"the loss is no number in epoch {epoch} — use a smaller learning_rate "
+            f"(now {settings.learning_rate:g}) or StandardScaler"
+        )
 
 
 Step = Callable[[tf.Tensor], tf.Tensor]
 
 
-def _steps(network: keras.Model, features: int, learning_rate: float) -> tuple[Step, Step]:
-    """The compiled steps: (steps, batch, length, width) → summed loss, and a batch's error."""
+def _steps(
+    network: keras.Model, loss: Loss, shape: tuple[int, int], learning_rate: float
+) -> tuple[Step, Step]:
+    """The compiled steps: (steps, batch, length, width) → summed loss, and a batch's loss."""
     optimizer = keras.optimizers.Adam(learning_rate)
     optimizer.build(network.trainable_variables)
-    shape = [None, network.input_shape[1], network.input_shape[2]]
 
-    def loss_of(windows: Any, training: bool) -> Any:
-        drawn = network(windows, training=training)
-        return tf.reduce_mean(tf.square(windows[:, :, :features] - drawn))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape])])  # type: ignore[untyped-decorator]
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec([None, None, *shape])]
+    )
     def train_block(block: Any) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(block)[0]):
             with tf.GradientTape() as tape:
-                loss = loss_of(block[step], training=True)
-            gradients = tape.gradient(loss, network.trainable_variables)
+                value = loss(block[step], True)
+            gradients = tape.gradient(value, network.trainable_variables)
             optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-            total += loss
+            total += value
         return total
 
-    error_of = tf.function(
-        lambda windows: loss_of(windows, training=False), input_signature=[tf.TensorSpec(shape)]
+    loss_of = tf.function(
+        lambda windows: loss(windows, False), input_signature=[tf.TensorSpec([None, *shape])]
     )
-    return train_block, error_of
+    return train_block, loss_of
 
 
 def _epoch(step: Step, windows: Windows, order: NDArray[np.int64], batch_size: int) -> float:
@@ -129,9 +165,9 @@ def _blocks(
         yield windows.take(order[whole:])[np.newaxis]
 
 
-def _mean_error(error_of: Step, windows: Windows) -> float:
-    """The mean squared error over all windows."""
+def _mean_error(loss_of: Step, windows: Windows) -> float:
+    """The mean loss over all windows."""
     total = 0.0
     for batch in batches(windows, _FORWARD_BATCH):
-        total += float(error_of(tf.constant(batch))) * len(batch)
+        total += float(loss_of(tf.constant(batch))) * len(batch)
     return total / len(windows)

@@ -6,10 +6,12 @@ beside them.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import structlog
 from prometheus_client import (
@@ -24,13 +26,19 @@ from promad.bundle import BundleStore, check_fits, load_detector
 from promad.clock import Clock
 from promad.config import Config
 from promad.exporter import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.files import written_whole
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.polling import Poller
 from promad.serving import WebServer, listen
-from promad.stages.watch import CATCH_UP_SAMPLES, Observer, Watch
+from promad.stages.thresholding import at_work
+from promad.stages.watch import CATCH_UP_SAMPLES, Observer, StoredLimits, Watch
+from promad.thresholds import Standing, Threshold
 from promad.web.app import build_app
 
 log = structlog.get_logger()
+
+STANDING_FILE = "threshold_standing.json"
+"""Beside the bundles: where the threshold at work stood when it was last written down."""
 
 _STOP_SECONDS = 2.0
 _POLL_RETRIES = 1
@@ -118,12 +126,8 @@ def _watch(
     given = None if live.anomaly_threshold_mse == "auto" else live.anomaly_threshold_mse
     detector = load_detector(bundle, given)
     own = metrics.of(config.name)
-    own.loaded(
-        bundle.manifest.model,
-        bundle.id,
-        bundle.trained_at,
-        detector.threshold.expected_false_alarms_per_week,
-    )
+    own.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
+    own.expects(detector.threshold.expected_false_alarms_per_week, detector.threshold.interval)
     log.info("bundle loaded", detector=config.name, bundle=bundle.id, model=bundle.manifest.model)
     client = _client(config)
     poller = Poller(
@@ -134,7 +138,34 @@ def _watch(
         live.stale_after,
         allow_partial=config.data_settings.allow_partial,
     )
-    return Watch(config, detector, poller, clock, own, observer), client
+    limits = _stored_limits(config, bundle.id, detector.threshold)
+    return Watch(config, detector, poller, clock, own, observer, limits), client
+
+
+def _stored_limits(config: Config, bundle_id: str, threshold: Threshold) -> StoredLimits:
+    """The threshold at work, where it was when a daemon on the same bundle last wrote it down."""
+    path = config.artifacts_dir / STANDING_FILE
+
+    def write(standing: Standing) -> None:
+        content = {"bundle": bundle_id, "standing": standing.to_json()}
+        try:
+            with written_whole(path) as aside:
+                aside.write_text(json.dumps(content))
+        except OSError as error:
+            log.warning("threshold standing not kept", file=str(path), error=str(error))
+
+    return StoredLimits(_resumed(at_work(threshold, config), path, bundle_id), write)
+
+
+def _resumed(standing: Standing, path: Path, bundle_id: str) -> Standing:
+    try:
+        content = json.loads(path.read_text())
+        return standing.resumed(content["standing"]) if content["bundle"] == bundle_id else standing
+    except FileNotFoundError:
+        return standing
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("threshold standing begins afresh", file=str(path), error=str(error))
+        return standing
 
 
 def _client(config: Config) -> PrometheusClient:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config import Config
@@ -23,6 +24,7 @@ from promad.events import AnomalyEvent, EventTracker
 from promad.exporter import DetectorMetrics, GroupStatus, Snapshot
 from promad.frame import MetricFrame, align_down
 from promad.prometheus.polling import Poll, Poller
+from promad.thresholds import Standing, followed
 from promad.verdict import FeatureView, State, Verdict
 
 log = structlog.get_logger()
@@ -33,6 +35,8 @@ CATCH_UP_SAMPLES = 100
 OVERDUE_INTERVALS = 3
 """After how many query intervals without a tick's end the last verdict is withdrawn: a tick may
 hang where no timeout reaches, as in looking up a name."""
+
+_KEEP_SECONDS = 600.0
 
 Observer = Callable[[Verdict, AnomalyEvent | None], None]
 """Called with each scored sample and the event that it ended, if it did."""
@@ -46,6 +50,49 @@ class _Standing:
     scored_until: float | None = None
     state: State | None = None
     failing: frozenset[str] = frozenset()
+    deviating: Mapping[str, float] = field(default_factory=dict)
+    newest: Verdict | None = None
+
+
+class StoredLimits:
+    """A threshold at work, kept in a file so that a restart does not forget what it learned.
+
+    `raises` and `why` tell how often and why the last scores raised it.
+    """
+
+    def __init__(
+        self, standing: Standing, write: Callable[[Standing], None] = lambda standing: None
+    ) -> None:
+        self._standing = standing
+        self._write = write
+        self._kept_at: float | None = None
+        self.raises = 0
+        self.why = ""
+
+    def follow(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The limits of scores that follow those before: (samples,) to (samples,)."""
+        before = getattr(self._standing, "adapted", 0)
+        limits, self._standing = followed(self._standing, scores)
+        self.raises = getattr(self._standing, "adapted", 0) - before
+        self.why = getattr(self._standing, "why", "")
+        return limits
+
+    @property
+    def now(self) -> float:
+        """The limit as it stands."""
+        return self._standing.follow(np.nan)[0]
+
+    def keep_if_due(self, now: float) -> None:
+        """Write the standing if that was not done for ten minutes."""
+        if self._kept_at is None:
+            self._kept_at = now
+        if now - self._kept_at >= _KEEP_SECONDS:
+            self.keep(now)
+
+    def keep(self, now: float) -> None:
+        """Write the standing now."""
+        self._kept_at = now
+        self._write(self._standing)
 
 
 class Watch:
@@ -62,17 +109,20 @@ class Watch:
         clock: Clock,
         metrics: DetectorMetrics,
         observer: Observer | None = None,
+        limits: StoredLimits | None = None,
     ) -> None:
         live = config.real_time_anomaly_detection
         self.name = config.name
         self.answered = False
         self._live = live
         self._features = config.features
+        self._scored_features = config.features[: config.scored]
         self._detector = detector
         self._poller = poller
         self._clock = clock
         self._metrics = metrics
         self._observer = observer
+        self._limits = limits or StoredLimits(detector.threshold.begin())
         self._log = log.bind(detector=config.name)
         self._standing = _Standing(EventTracker(live.enter_after_samples, live.leave_after_samples))
         self._published_at = clock.now()
@@ -91,10 +141,17 @@ class Watch:
 
     def run(self, stop: threading.Event) -> None:
         """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
+        try:
+            self._run(stop)
+        finally:
+            self._limits.keep(self._clock.now())
+
+    def _run(self, stop: threading.Event) -> None:
         interval = self._live.query_interval_seconds
         due = align_down(self._clock.now(), interval)
         while not stop.is_set():
             self.tick()
+            self._limits.keep_if_due(self._clock.now())
             due = self._next_due(due + interval, interval)
             self._clock.wait_until(due, stop)
 
@@ -113,7 +170,7 @@ class Watch:
         at = self._clock.now() - self._live.latency_offset
         try:
             poll = self._poll(at)
-            in_window = self._complete_samples(poll.frame)
+            in_window = self._detector.complete_samples(poll.frame)
             self._publish(self._verdict(poll, in_window), in_window, poll.failures)
         except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets
             self._log.exception("the tick failed")
@@ -142,42 +199,66 @@ class Watch:
             self._log.info("query answered again", query=alias)
         self._standing = replace(self._standing, failing=frozenset(failures))
 
-    def _complete_samples(self, frame: MetricFrame) -> int:
-        """Complete samples in a row at the end of the frame, at most a window's length."""
-        usable = self._detector.preparation.fill(frame).usable[-self._detector.length :]
-        unusable = np.flatnonzero(~usable)
-        return len(usable) - 1 - int(unusable[-1]) if len(unusable) else len(usable)
-
     def _verdict(self, poll: Poll, in_window: int) -> Verdict:
         """The judgement of the newest sample, or why there is none."""
         at = poll.frame.end
-        if poll.failures:
+        if self._too_many(poll.failures):
             return self._unscored(at, State.BLIND, _failed(poll.failures))
-        scored = self._score(poll.frame)
+        self._score(poll.frame)
         if in_window == 0:
             return self._unscored(at, State.BLIND, _missing(poll.frame))
         if in_window < self._detector.length:
             why = f"{in_window} of {self._detector.length} samples of a window"
             return self._unscored(at, State.WARMING, why)
-        return scored or self._published.groups[0].verdict
+        newest = self._standing.newest
+        if newest is None or abs(newest.at - at) > poll.frame.step / 2:
+            return self._unscored(at, State.BLIND, "too few features are known for a score")
+        return replace(newest, why=_left_out(self._scored_features, newest))
+
+    def _too_many(self, failures: Mapping[str, PrometheusError]) -> bool:
+        """Whether the queries that were answered are fewer than a score needs.
+
+        A short gap is filled, so without this the last answers would pass for new ones.
+        """
+        answered = sum(name not in failures for name in self._scored_features)
+        needed = self._detector.scoring.required_share * len(self._scored_features)
+        return answered == 0 or answered < needed - 1e-9
 
     def _unscored(self, at: float, state: State, why: str) -> Verdict:
-        return Verdict(at, state, self._detector.threshold.value, why=why)
+        return Verdict(at, state, self._limits.now, why=why)
 
-    def _score(self, frame: MetricFrame) -> Verdict | None:
-        """Score the samples that are new, keep the book of events, return the newest verdict."""
-        verdict = None
+    def _score(self, frame: MetricFrame) -> None:
+        """Score the samples that are new and keep the book of events."""
         scores = self._detector.score(frame, self._scored_until(frame))
-        for judged in self._detector.judge(scores):
-            verdict = self._follow(judged)
-        return verdict
+        limits = self._limits.follow(scores.score)
+        self._tell_adaptation()
+        for judged in self._detector.judge(scores, limits):
+            self._follow(self._dated(judged))
+
+    def _tell_adaptation(self) -> None:
+        """Say so if the threshold was just raised, because the alert budget was far exceeded."""
+        if self._limits.raises:
+            self._metrics.threshold_adapted(self._limits.raises)
+            self._log.warning("threshold adapted", why=self._limits.why)
+
+    def _dated(self, verdict: Verdict) -> Verdict:
+        """The verdict with the time since when each feature has deviated."""
+        before = self._standing.deviating
+        now = {
+            view.name: before.get(view.name, verdict.at)
+            for view in verdict.features
+            if view.elevation > 1
+        }
+        self._standing = replace(self._standing, deviating=now)
+        dated = tuple(replace(view, since=now.get(view.name)) for view in verdict.features)
+        return replace(verdict, features=dated)
 
     def _scored_until(self, frame: MetricFrame) -> float:
         """The time after which samples are new; at first, and if time went back, only the last."""
         until = self._standing.scored_until
         return frame.end - frame.step if until is None or until > frame.end else until
 
-    def _follow(self, judged: Verdict) -> Verdict:
+    def _follow(self, judged: Verdict) -> None:
         """Enter one judged sample into the book of events; its state is then the event's."""
         before = self._standing.tracker
         tracker, ended = before.follow(judged)
@@ -188,9 +269,9 @@ class Watch:
             self._log.warning("anomaly ended", **_described(ended))
         state = State.OK if tracker.current is None else State.ANOMALOUS
         verdict = replace(judged, state=state)
+        self._standing = replace(self._standing, newest=verdict)
         if self._observer is not None:
             self._observer(verdict, ended)
-        return verdict
 
     def _publish(
         self,
@@ -216,9 +297,16 @@ class Watch:
             event=self._standing.tracker.current,
             last_scored_at=self._standing.scored_until,
             samples_in_window=in_window,
+            features=len(self._scored_features),
         )
         failed = tuple((alias, str(failure)) for alias, failure in (failures or {}).items())
         return Snapshot(self.name, self._live.metrics_prefix, (status,), failed)
+
+
+def _left_out(features: tuple[str, ...], verdict: Verdict) -> str:
+    known = {view.name for view in verdict.features}
+    gone = [name for name in features if name not in known]
+    return f"scored without {_some(gone)}" if gone else ""
 
 
 def _failed(failures: Mapping[str, PrometheusError]) -> str:
@@ -230,7 +318,11 @@ def _failed(failures: Mapping[str, PrometheusError]) -> str:
 def _missing(frame: MetricFrame) -> str:
     newest = frame.values[0, -1]
     gone = [name for name, value in zip(frame.features, newest, strict=True) if np.isnan(value)]
-    return f"no sample of {', '.join(gone[:5])}{' and others' if len(gone) > 5 else ''}"
+    return f"no sample of {_some(gone)}"
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
 
 
 def _described(event: AnomalyEvent) -> dict[str, object]:

@@ -51,8 +51,8 @@ def _group(status: GroupStatus) -> str:
     rows = [
         ("Sample", format_instant(verdict.at)),
         ("Score (above 1 is anomalous)", _number(verdict.score_ratio)),
-        ("MSE", _number(verdict.score_mse)),
-        ("Threshold", _number(verdict.threshold_mse)),
+        ("MSE", _number(verdict.mse)),
+        ("Threshold", _number(verdict.threshold)),
         ("Samples in the window", str(status.samples_in_window)),
         ("Events begun", str(status.events_begun)),
     ]
@@ -68,13 +68,20 @@ def _features(views: Sequence[FeatureView]) -> str:
         return ""
     rows = "".join(
         f"<tr><td>{escape(view.name)}</td><td>{view.contribution:.0%}</td>"
-        f"<td>{_number(view.observed)}</td><td>{_number(view.expected)}</td></tr>"
+        f"<td>{_number(view.observed)}</td><td>{_number(view.expected)}</td>"
+        f"<td>{_since(view)}</td></tr>"
         for view in views
     )
     return (
-        "<table><thead><tr><th>Feature</th><th>Share of the error</th><th>Observed</th>"
-        f"<th>Expected</th></tr></thead><tbody>{rows}</tbody></table>"
+        "<table><thead><tr><th>Feature</th><th>Share of the excess</th><th>Observed</th>"
+        f"<th>Expected</th><th>Deviating since</th></tr></thead><tbody>{rows}</tbody></table>"
     )
+
+
+def _since(view: FeatureView) -> str:
+    if view.since is None:
+        return "within its usual error"
+    return f"{format_instant(view.since)}, {view.direction}, {view.elevation:.3g} times the usual"
 
 
 def _number(value: float | None) -> str:

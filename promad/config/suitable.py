@@ -1,0 +1,108 @@
+"""What suits each model: the values that `auto` stands for in `training_settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+ModelName = Literal["lstm_autoencoder", "linear", "lstm_forecaster", "tranad", "fusion"]
+MemberName = Literal["lstm_autoencoder", "linear", "lstm_forecaster", "tranad"]
+PresetName = Literal["standard", "improved", "original", "strict", "paper"]
+
+DEFAULT_MODEL = "lstm_autoencoder"
+
+PRESETS: Mapping[str, tuple[str, ...]] = {
+    "lstm_autoencoder": ("improved", "original"),
+    "linear": ("standard",),
+    "lstm_forecaster": ("standard",),
+    "tranad": ("strict", "paper"),
+    "fusion": ("standard",),
+}
+"""The presets of each model, its default first."""
+
+_COMMON: Mapping[str, Any] = {
+    "sequence_length": 30,
+    "epochs": 50,
+    "batch_size": 64,
+    "learning_rate": 0.001,
+    "early_stopping_patience": 10,
+    "lstm_units_encoder1": 64,
+    "lstm_units_encoder2_latent": 32,
+    "lstm_units_decoder1": 32,
+    "lstm_units_decoder2": 64,
+    "scoring": {},
+}
+
+_OWN: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("lstm_autoencoder", "improved"): {
+        "sequence_length": 20,
+        "epochs": 15,
+        "batch_size": 128,
+        "early_stopping_patience": 3,
+        "lstm_units_encoder2_latent": 12,
+    },
+    ("lstm_autoencoder", "original"): {"scoring": {"method": "mse"}},
+    ("linear", "standard"): {"sequence_length": 20, "scoring": {"smoothing_samples": 20}},
+    ("lstm_forecaster", "standard"): {
+        "sequence_length": 101,
+        "epochs": 25,
+        "batch_size": 8,
+        "learning_rate": 0.004,
+        "early_stopping_patience": 25,
+    },
+    ("tranad", "strict"): {
+        "sequence_length": 10,
+        "epochs": 6,
+        "batch_size": 128,
+        "learning_rate": 0.0005,
+        "early_stopping_patience": 3,
+    },
+    ("tranad", "paper"): {
+        "sequence_length": 11,
+        "epochs": 5,
+        "batch_size": 128,
+        "learning_rate": 0.0001,
+        "scoring": {"method": "mse"},
+    },
+    ("fusion", "standard"): {"scoring": {"smoothing_samples": 20}},
+}
+
+DEFAULT_MEMBERS: tuple[MemberName, ...] = ("linear", "lstm_autoencoder")
+
+
+def completed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `training_settings` with what suits the model where `auto` or nothing stands."""
+    said = {key: value for key, value in given.items() if value != "auto"}
+    model = said.get("model", DEFAULT_MODEL)
+    presets = PRESETS.get(model) if isinstance(model, str) else None
+    if presets is None:
+        model, presets = DEFAULT_MODEL, PRESETS[DEFAULT_MODEL]
+    preset = said.get("preset", presets[0])
+    own = _OWN.get((model, preset)) if isinstance(preset, str) else None
+    suits = {**_COMMON, **(own or {})}
+    if model == "fusion":
+        suits["sequence_length"] = max(map(_own_length, _members(said)))
+    return {"preset": presets[0], **suits, **said, "scoring": _scoring(suits, said)}
+
+
+def _members(said: Mapping[str, Any]) -> list[str]:
+    """The members of a fusion, as far as they make sense."""
+    fusion = said.get("fusion")
+    named = fusion.get("members") if isinstance(fusion, Mapping) else None
+    known = [name for name in named if name in PRESETS] if isinstance(named, list | tuple) else []
+    return known or list(DEFAULT_MEMBERS)
+
+
+def _own_length(model: str) -> int:
+    """How long the windows of a model are, if nothing else is said."""
+    own = _OWN.get((model, PRESETS[model][0]), {})
+    return int(own.get("sequence_length", _COMMON["sequence_length"]))
+
+
+def _scoring(suits: Mapping[str, Any], said: Mapping[str, Any]) -> Any:
+    scoring = said.get("scoring", {})
+    if isinstance(scoring, str):
+        scoring = {"method": scoring}
+    if not isinstance(scoring, Mapping):
+        return scoring
+    return {**suits["scoring"], **{key: value for key, value in scoring.items() if value != "auto"}}

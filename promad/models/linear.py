@@ -1,0 +1,252 @@
+"""A linear pair: what a window has in common with the main directions of normal windows, and what
+the samples before say about the newest one. Fits in seconds, without TensorFlow.
+
+Good at: features that move together (a broken correlation leaves the plane), sudden jumps and
+changes of level, and being there at once. Bad at: anomalies that a linear map explains too, as the
+absence of a daily peak; relations that hold in one regime only; a slow drift, of which each step is
+small and which the directions follow.
+
+First part: principal components of whole windows (windows, length * columns), and of the difference
+between a window and its projection the last sample's (Jolliffe 2002, "Principal Component
+Analysis", section 10.1). Second part: a vector autoregression on the last `lags` samples, with a
+ridge penalty (Lütkepohl 2005, "New Introduction to Multiple Time Series Analysis", section 2.2;
+Hoerl and Kennard 1970). Each part's squared residual is divided by what its mean over the features
+stays below for 99 % of training, and the two are added.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.config import TrainingSettings
+from promad.errors import BundleError
+from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.windows import Split, TailWindows, Windows, batches
+
+CODE_FREE_FILE = "linear.npz"
+
+_USUAL = 0.99
+_SMALLEST = 1e-6
+_FARTHEST = 1e6
+"""Inputs are held within this many scaled units, so that no square overflows."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fitted pair; all float64.
+
+    Attributes:
+        features: how many of the columns are reproduced.
+        length: samples per window.
+        mean: of the flattened windows, (length * columns,).
+        directions: orthonormal, (length * columns, components).
+        coefficients: from 1, the last `lags` samples and the newest sample's conditions to the
+            newest sample, (1 + lags * columns + conditions, features).
+        lags: samples that the second part looks back.
+        usual: what each part's residual is divided by, (2,).
+    """
+
+    features: int
+    length: int
+    mean: Values
+    directions: Values
+    coefficients: Values
+    lags: int
+    usual: Values
+
+    def apply(self, windows: Inputs) -> Outcome:
+        """Errors in units of what is usual for the model, the mean of both expectations, and the
+        mean squared residual of the first part in scaled units.
+        """
+        rows = _held(windows, self.length)
+        drawn, predicted = self.drawn(rows), self.predicted(rows)
+        actual = rows[:, :, : self.features]
+        residuals = np.square(actual - drawn)
+        together = residuals[:, -1] / self.usual[0]
+        in_time = np.square(actual[:, -1] - predicted) / self.usual[1]
+        expected = (drawn[:, -1] + predicted) / 2
+        return Outcome(together + in_time, expected, residuals.mean(axis=1))
+
+    def drawn(self, rows: Values) -> Values:
+        """The windows projected onto the directions: (windows, length, features)."""
+        flat = rows.reshape(len(rows), self.mean.size)
+        projected = ((flat - self.mean) @ self.directions) @ self.directions.T + self.mean
+        return projected.reshape(rows.shape)[:, :, : self.features]
+
+    def predicted(self, rows: Values) -> Values:
+        """The last sample as the ones before it suggest: (windows, features)."""
+        return np.asarray(_history(rows, self.features, self.lags) @ self.coefficients, np.float64)
+
+
+def _held(windows: Inputs, length: int) -> Values:
+    """The last `length` samples of each window as float64, held within what can be squared."""
+    tail = windows[:, windows.shape[1] - length :].astype(np.float64)
+    return np.asarray(np.clip(tail, -_FARTHEST, _FARTHEST), np.float64)
+
+
+def _history(rows: Values, features: int, lags: int) -> Values:
+    """What the second part predicts the last sample from: (windows, 1 + lags * columns + ...)."""
+    count = len(rows)
+    before = rows[:, -1 - lags : -1].reshape(count, lags * rows.shape[2])
+    return np.hstack([np.ones((count, 1)), before, rows[:, -1, features:]])
+
+
+@dataclass(frozen=True)
+class TrainedLinear:
+    """The fitted pair. Its history has one entry: the residuals' mean squares on both parts."""
+
+    model: Linear
+    history: TrainingHistory
+    settings: TrainingSettings
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"numpy": version("numpy")}
+
+    def save(self, directory: Path, native_file_name: str) -> None:
+        model = self.model
+        with (directory / CODE_FREE_FILE).open("wb") as file:
+            np.savez(
+                file,
+                shape=np.array([model.features, model.length, model.lags]),
+                mean=model.mean,
+                directions=model.directions,
+                coefficients=model.coefficients,
+                usual=model.usual,
+            )
+
+    def refitted(self, windows: Windows) -> TrainedLinear:
+        """The same pair fitted to all of these windows, at no cost worth speaking of."""
+        own = TailWindows(windows, self.model.length)
+        model = _fitted(own, self.model.features, self.settings)
+        return TrainedLinear(model, self.history, self.settings)
+
+
+def fit(
+    split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
+) -> TrainedLinear:
+    """Fit on `split.training`. Nothing is left to chance, so the seed changes nothing.
+
+    Args:
+        features: how many columns of the windows are to be reproduced.
+    """
+    length = min(settings.sequence_length, split.training.length)
+    parts = [TailWindows(windows, length) for windows in (split.training, split.validation)]
+    model = _fitted(parts[0], features, settings)
+    losses = [_mean_error(model, windows) for windows in parts]
+    progress(1, 1, losses[0], losses[1])
+    return TrainedLinear(model, TrainingHistory((losses[0],), (losses[1],), 1), settings)
+
+
+def load(directory: Path) -> Linear:
+    """The model in a bundle's directory.
+
+    Raises:
+        BundleError: if the file is no such model.
+    """
+    path = directory / CODE_FREE_FILE
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            features, length, lags = (int(value) for value in found["shape"])
+            model = Linear(
+                features,
+                length,
+                found["mean"],
+                found["directions"],
+                found["coefficients"],
+                lags,
+                found["usual"],
+            )
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+        raise BundleError(f"{path}: is no model ({error}) — train again or roll back") from error
+    if not _holds_together(model):
+        raise BundleError(f"{path}: is no model (its parts do not fit) — train again or roll back")
+    return model
+
+
+def _holds_together(model: Linear) -> bool:
+    """Whether the shapes are those of one pair and each number is one."""
+    width = model.mean.size // max(model.length, 1)
+    known = 1 + model.lags * width + width - model.features
+    parts = (model.mean, model.directions, model.coefficients, model.usual)
+    return (
+        model.mean.shape == (model.length * width,)
+        and model.directions.shape[:1] == model.mean.shape
+        and model.coefficients.shape == (known, model.features)
+        and model.usual.shape == (2,)
+        and all(np.isfinite(part).all() for part in parts)
+        and bool((model.usual > 0).all())
+    )
+
+
+def _fitted(windows: Windows, features: int, settings: TrainingSettings) -> Linear:
+    length, lags = windows.length, min(settings.linear.lags, windows.length - 1)
+    mean, directions = _principal_components(windows, settings.linear.components)
+    coefficients = _autoregression(windows, features, lags, settings.linear.ridge)
+    unscaled = Linear(features, length, mean, directions, coefficients, lags, np.ones(2))
+    return Linear(features, length, mean, directions, coefficients, lags, _usual(unscaled, windows))
+
+
+def _samples(windows: Windows) -> Iterator[Values]:
+    for batch in batches(windows):
+        yield _held(batch, windows.length)
+
+
+def _principal_components(windows: Windows, most: int) -> tuple[Values, Values]:
+    """Mean and leading directions of the flattened windows; at most a quarter of all directions.
+
+    Of more, a window of a single feature would be reproduced as it is.
+    """
+    size = windows.length * windows.width
+    total, products = np.zeros(size), np.zeros((size, size))
+    for rows in _samples(windows):
+        flat = rows.reshape(len(rows), -1)
+        total += flat.sum(axis=0)
+        products += flat.T @ flat
+    mean = total / len(windows)
+    covariance = products / len(windows) - np.outer(mean, mean)
+    directions = np.linalg.eigh(covariance).eigenvectors[:, ::-1]
+    return mean, np.ascontiguousarray(directions[:, : max(1, min(most, size // 4))])
+
+
+def _autoregression(windows: Windows, features: int, lags: int, ridge: float) -> Values:
+    """Coefficients that predict the last sample from those before; the constant is not shrunk."""
+    size = 1 + lags * windows.width + windows.width - features
+    products, targets = np.zeros((size, size)), np.zeros((size, features))
+    for rows in _samples(windows):
+        known = _history(rows, features, lags)
+        products += known.T @ known
+        targets += known.T @ rows[:, -1, :features]
+    penalty = np.full(size, ridge)
+    penalty[0] = ridge * 1e-9
+    return np.asarray(np.linalg.solve(products + np.diag(penalty), targets), np.float64)
+
+
+def _usual(model: Linear, windows: Windows) -> Values:
+    """For each part what the mean of its squared residual stays below for most of training."""
+    means = [_parts(model, rows) for rows in _samples(windows)]
+    usual = np.quantile(np.concatenate(means), _USUAL, axis=0)
+    return np.asarray(np.maximum(usual, _SMALLEST), np.float64)
+
+
+def _parts(model: Linear, rows: Values) -> Values:
+    """Both parts' mean squared residual at the last sample: (windows, 2)."""
+    actual = rows[:, -1, : model.features]
+    both = (actual - model.drawn(rows)[:, -1], actual - model.predicted(rows))
+    return np.column_stack([np.square(residual).mean(axis=1) for residual in both])
+
+
+def _mean_error(model: Linear, windows: Windows) -> float:
+    """The mean squared residual of the first part over whole windows, as networks tell theirs."""
+    total = sum(float(model.apply(batch).window_errors.sum()) for batch in batches(windows))
+    return total / (len(windows) * model.features)

@@ -1,0 +1,123 @@
+"""LSTM forecaster: predicts each sample from those before it.
+
+Good at: values that do not follow from their own past or from the commands that condition them,
+jumps, broken cycles. Bad at: slow drifts, which a forecast follows, and features that are noise.
+
+Hundman et al. 2018, "Detecting spacecraft anomalies using LSTMs and nonparametric dynamic
+thresholding", KDD, section 3.1, with these departures. Every row of a training window, not its
+last alone, is forecast from the rows before it, so that windows may start far apart. Farther
+horizons, which only steady the training, weigh less. Validation comes after training in time
+instead of being drawn from it; as in the published code the last weights are kept, for what comes
+later may differ so much that the first epochs look best. Several features share one network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.config import TrainingSettings
+from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.models.onnx_running import (
+    insist_on_equality,
+    load_session,
+    native_messages_silenced,
+    open_session,
+    run_in_batches,
+)
+from promad.windows import Split, Windows
+
+CODE_FREE_FILE = "model.onnx"
+_STARTS_PER_WINDOW = 4
+_LEAST_IMPROVEMENT = 3e-4
+
+
+@dataclass(frozen=True)
+class LstmForecaster:
+    """A fitted forecaster, run by ONNX Runtime on one thread.
+
+    `features` columns of a window's last row are forecast from the `history` rows before it; the
+    other columns only condition the model.
+    """
+
+    session: Any
+    history: int
+    features: int
+
+    def forecast(self, windows: Inputs) -> NDArray[np.float32]:
+        """What each window's last row should hold: float32 (windows, features)."""
+        before = np.ascontiguousarray(windows[:, -1 - self.history : -1])
+        return run_in_batches(self.session, before)[0]
+
+    def apply(self, windows: Inputs) -> Outcome:
+        """Per feature the squared error of the forecast of the last sample, and the forecast."""
+        expected = self.forecast(windows).astype(np.float64)
+        errors = np.square(windows[:, -1, : self.features] - expected)
+        return Outcome(errors, expected, errors)
+
+
+@dataclass(frozen=True)
+class TrainedLstmForecaster:
+    """The fitted forecaster with its Keras original."""
+
+    model: LstmForecaster
+    history: TrainingHistory
+    keras_model: Any
+    onnx_bytes: bytes
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
+
+    def save(self, directory: Path, native_file_name: str) -> None:
+        (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
+        self.keras_model.save(directory / native_file_name)
+
+    def refitted(self, windows: Windows) -> TrainedLstmForecaster:
+        """Itself: fitting takes minutes."""
+        return self
+
+
+def fit(
+    split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
+) -> TrainedLstmForecaster:
+    """Fit on `split.training`, stop by `split.validation`; the same seed gives the same model.
+
+    Args:
+        features: how many columns of the windows are to be forecast.
+    """
+    from promad.models.lstm_onnx import forecaster_to_onnx
+
+    with native_messages_silenced():
+        from promad.models.forecaster_training import build_network, forecast_loss
+        from promad.models.training import Course, cut_to, train_network
+
+    split = cut_to(split, settings.sequence_length)
+    length, width = split.training.length, split.training.width
+    network = build_network(width, features, settings, seed)
+    loss = forecast_loss(network, length, features, settings.lstm_forecaster.n_predictions)
+    stride = max(1, length // _STARTS_PER_WINDOW)
+    course = Course(stride, _LEAST_IMPROVEMENT, best_kept=False)
+    history = train_network(network, loss, split, settings, course, seed, progress)
+    onnx_bytes = forecaster_to_onnx(network.get_weights(), length - 1, features)
+    model = LstmForecaster(open_session(onnx_bytes), length - 1, features)
+    some = split.validation.take(np.arange(min(8, len(split.validation))))
+    natively = network(some[:, :-1]).numpy()[:, -1, :features]
+    insist_on_equality(model.forecast(some), natively)
+    return TrainedLstmForecaster(model, history, network, onnx_bytes)
+
+
+def load(directory: Path) -> LstmForecaster:
+    """The model in a bundle's directory, from its code-free form.
+
+    Raises:
+        BundleError: if the file is no such model.
+    """
+    session = load_session(directory / CODE_FREE_FILE)
+    history, features = session.get_inputs()[0].shape[1], session.get_outputs()[0].shape[-1]
+    return LstmForecaster(session, int(history), int(features))

@@ -1,0 +1,96 @@
+"""Slow, obvious twins of scoring, filling as it comes, and the linear pair, for comparison only."""
+
+import math
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+
+
+def moving_average(values, at, span, memory):
+    """Weights from the definition, a row, a column and a sample at a time: (rows, columns)."""
+    if span == 1:
+        return values.copy()
+    decay = 1 - 2 / (span + 1)
+    half = sum(decay**back for back in range(memory)) / 2
+    result = np.full(values.shape, math.nan)
+    for row in range(len(values)):
+        for column in range(values.shape[1]):
+            if math.isnan(values[row, column]):
+                continue
+            pairs = [
+                (decay ** int(at[row] - at[other]), values[other, column])
+                for other in range(row + 1)
+                if at[row] - at[other] < memory and not math.isnan(values[other, column])
+            ]
+            known = sum(weight for weight, _ in pairs)
+            total = sum(weight * value for weight, value in pairs)
+            result[row, column] = total / max(known, half)
+    return result
+
+
+def member_score(row, top_k, required_share):
+    """One model's score of one row of smoothed errors, a list; NaN where too little is known."""
+    known = sorted((value for value in row if not math.isnan(value)), reverse=True)
+    if not known or len(known) < required_share * len(row) - 1e-9:
+        return math.nan
+    chosen = known if top_k is None else known[:top_k]
+    return sum(chosen) / len(chosen)
+
+
+def score(row, members, top_k, required_share):
+    """A row's score: of several members the mean of log(1 + s)."""
+    size = len(row) // members
+    each = [
+        member_score(row[start : start + size], top_k, required_share)
+        for start in range(0, len(row), size)
+    ]
+    return each[0] if members == 1 else sum(math.log1p(value) for value in each) / members
+
+
+def fill_as_it_comes(values, strategy, limit, substitutes):
+    """Each cell filled if no more than `limit` in a row have been missing up to it."""
+    result = values.copy()
+    if strategy in {"drop_rows", "none"}:
+        return result
+    for column in range(values.shape[1]):
+        missing, last = 0, math.nan
+        for row in range(len(values)):
+            if not math.isnan(values[row, column]):
+                missing, last = 0, values[row, column]
+                continue
+            missing += 1
+            if missing <= limit:
+                fills = strategy == "ffill_then_bfill"
+                result[row, column] = last if fills else substitutes[column]
+    return result
+
+
+def linear_parts(training, windows, features, components, lags, ridge):
+    """Both residuals of the pair and its window errors, by scikit-learn's PCA and Ridge.
+
+    Returns:
+        The first part's residual at the last sample and the second part's, (windows, features),
+        and the first part's mean squared residual over the window.
+    """
+    plane = PCA(components, svd_solver="full").fit(training.reshape(len(training), -1))
+    flat = windows.reshape(len(windows), -1)
+    drawn = plane.inverse_transform(plane.transform(flat)).reshape(windows.shape)[:, :, :features]
+    past, target = linear_history(training, features, lags), training[:, -1, :features]
+    after = Ridge(ridge).fit(past, target)
+    predicted = after.predict(linear_history(windows, features, lags)).reshape(-1, features)
+    actual = windows[:, :, :features]
+    return (
+        actual[:, -1] - drawn[:, -1],
+        actual[:, -1] - predicted,
+        np.square(actual - drawn).mean(axis=1),
+    )
+
+
+def linear_history(windows, features, lags):
+    """For each window the `lags` samples before the last one, and that one's conditions."""
+    rows = []
+    for window in windows:
+        before = [value for sample in window[-1 - lags : -1] for value in sample]
+        rows.append(before + list(window[-1, features:]))
+    return np.array(rows)
