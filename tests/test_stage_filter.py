@@ -1,11 +1,15 @@
 """filter sorts every window into one of two files, with its end time beside it."""
 
+from dataclasses import dataclass
+
+import naive_scoring
 import numpy as np
 import pytest
 from simulated import LENGTH, NAMES, STEP, config_for, contents, frame_of
 
 from promad.artifacts import end_times_path
 from promad.attribution import shares
+from promad.bundle import BundleStore, load_detector
 from promad.config import Config
 from promad.errors import BundleError, DataError
 from promad.stages.filter import filter_windows
@@ -20,8 +24,26 @@ def with_threshold(config: Config, value, **names) -> Config:
     )
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What filter should find: of every window without a gap its end, score and errors."""
+
+    times: np.ndarray
+    score: np.ndarray
+    errors: np.ndarray
+
+
 def scores_of(worked):
-    return worked.detector().score(frame_of(worked.values))
+    """By the twin of smoothing, from the windows that training would see."""
+    detector = worked.detector()
+    scaled = detector.preparation.scale(frame_of(worked.values))
+    windows = detector.preparation.windows([scaled], LENGTH)
+    errors = detector.model.apply(windows.take(np.arange(len(windows)))).errors
+    scoring, at = detector.scoring, windows.starts + LENGTH - 1
+    smoothed = naive_scoring.moving_average(
+        errors / scoring.normaliser, at, scoring.span, scoring.memory
+    )
+    return Expected(windows.times, smoothed.mean(axis=1), smoothed)
 
 
 @pytest.fixture
@@ -37,6 +59,22 @@ def half(sketched):
 
 def loaded(path):
     return np.load(path, allow_pickle=False), np.load(end_times_path(path), allow_pickle=False)
+
+
+def test_a_window_without_a_gap_scores_as_in_serving_once_gaps_are_forgotten(half, sketched):
+    config, report, _, _ = half
+    errors, ends = loaded(report.errors_path)
+    detector = load_detector(BundleStore.of(config).open_current())
+    served = detector.score(frame_of(sketched.values))
+    forgotten = LENGTH + detector.scoring.memory
+    rows = (served.times - served.times[0]) / STEP + LENGTH - 1
+    apart = (rows < 200) | (rows > 210 + forgotten)
+    np.testing.assert_allclose(
+        served.score[apart],
+        errors[np.isin(ends.astype(np.int64), np.round(served.times[apart] * 1000))],
+        rtol=1e-9,
+    )
+    assert apart.sum() > 300
 
 
 def test_every_window_is_either_normal_or_anomalous(half):
@@ -81,7 +119,7 @@ def test_the_errors_of_all_windows_are_written_if_named(half):
     config, report, scores, _ = half
     assert report.errors_path == config.artifacts_dir / "errors.npy"
     errors, ends = loaded(report.errors_path)
-    np.testing.assert_array_equal(errors, scores.score)
+    np.testing.assert_allclose(errors, scores.score, rtol=1e-9)
     assert len(ends) == len(scores.times)
 
 
@@ -126,7 +164,9 @@ def test_a_worst_window_tells_what_made_it(half):
     share = shares(scores.errors[row])
     expected = sorted(zip(NAMES, share.tolist(), strict=True), key=lambda pair: -pair[1])
     assert report.worst[0].end == scores.times[row]
-    assert list(report.worst[0].top_features) == expected[:3]
+    top = report.worst[0].top_features
+    assert [name for name, _ in top] == [name for name, _ in expected[:3]]
+    assert [share for _, share in top] == pytest.approx([share for _, share in expected[:3]])
 
 
 def test_where_nothing_is_anomalous_there_is_no_worst_window(sketched):
@@ -138,7 +178,7 @@ def test_where_nothing_is_anomalous_there_is_no_worst_window(sketched):
 
 
 def test_the_real_model_sorts_by_the_threshold_of_its_bundle(worked):
-    scores = worked.detector().score(frame_of(worked.values))
+    scores = scores_of(worked)
     threshold = worked.training.threshold.value
     assert worked.filtered.threshold == threshold
     assert worked.filtered.anomalous == int((scores.score > threshold).sum())

@@ -20,9 +20,11 @@ from simulated import (
 )
 
 from promad.artifacts import end_times_path, write_small_array
-from promad.bundle import BundleStore, load_detector
-from promad.errors import DataError
-from promad.models import TrainingHistory
+from promad.bundle import BundleStore, check_fits, load_detector
+from promad.detector import applied
+from promad.errors import BundleError, DataError
+from promad.models import TrainingHistory, fusion
+from promad.scoring import fit_scoring
 from promad.stages.filter import filter_windows
 from promad.stages.plots import draw_histogram, draw_history
 from promad.stages.preprocess import preprocess, read_processed
@@ -89,12 +91,11 @@ def test_every_epoch_is_told(worked):
 
 def test_the_threshold_is_chosen_by_the_budget_and_says_why(worked):
     threshold = worked.training.threshold
-    assert threshold.method == "quantile"
-    assert threshold.expected_false_alarms_per_week == 1.0
-    assert threshold.why.startswith(
-        f"{threshold.value:.4g} is expected to give 1 false alarm a week"
-    )
-    assert threshold.value > worked.bundle.manifest.figures["validation_mse_quantiles"]["0.9"]
+    assert threshold.method == "pot"
+    low, high = threshold.interval
+    assert low <= threshold.expected_false_alarms_per_week <= high
+    assert threshold.why.startswith(f"{threshold.value:.4g} is")
+    assert threshold.value > worked.bundle.manifest.figures["validation_score_quantiles"]["0.9"]
 
 
 def test_a_larger_budget_gives_a_lower_threshold(sketched):
@@ -123,6 +124,7 @@ def test_the_bundle_holds_the_model_the_scaler_and_the_pictures(worked):
         "model.onnx",
         "preparation.json",
         "reconstruction_error_histogram.png",
+        "scoring.json",
         "threshold.json",
         "training_history_loss.png",
     ]
@@ -173,6 +175,129 @@ def test_any_scores_can_be_drawn(tmp_path, scores, threshold):
 def test_a_history_of_one_epoch_can_be_drawn(tmp_path):
     draw_history(TrainingHistory((0.5,), (0.4,), 1), tmp_path / "h.png")
     assert (tmp_path / "h.png").read_bytes().startswith(PNG)
+
+
+# Conditions, other models and other scorings
+
+
+@pytest.fixture
+def conditioned(tmp_path, stub_model):
+    """Trained with the last feature as a condition."""
+    queries = {name: name for name in NAMES[:2]} | {NAMES[2]: {"expr": NAMES[2], "condition": True}}
+    config = config_for(tmp_path, queries=dict(reversed(queries.items())))
+    assert config.features == (NAMES[1], NAMES[0], NAMES[2])
+    write_raw(config, [frame_of(values_in_order(), names=config.features)])
+    preprocess(config)
+    return config, run(config)
+
+
+def values_in_order():
+    return host_values(420)[:, [1, 0, 2]]
+
+
+def test_conditions_reach_the_model_but_no_score_and_no_attribution(fits, conditioned):
+    config, report = conditioned
+    assert config.features[-1] == NAMES[2]
+    (split,) = fits
+    assert split.training.width == 3
+    detector = load_detector(report.bundle)
+    assert detector.scoring.normaliser.shape == detector.scoring.baseline.shape == (2,)
+    scores = detector.score(frame_of(values_in_order(), names=config.features))
+    assert scores.errors.shape[1] == scores.observed.shape[1] == 2
+    for verdict in detector.judge(scores)[-5:]:
+        assert {view.name for view in verdict.features} == set(NAMES[:2])
+
+
+def test_filter_blames_no_condition(conditioned):
+    config, _ = conditioned
+    lower = with_keys(config, "real_time_anomaly_detection", anomaly_threshold_mse=1e-9)
+    for window in filter_windows(lower).worst:
+        assert {name for name, _ in window.top_features} == set(NAMES[:2])
+
+
+def test_a_bundle_whose_conditions_became_features_does_not_fit(conditioned):
+    config, report = conditioned
+    check_fits(report.bundle, config)
+    other = config_for(config.artifacts_dir, queries={name: name for name in config.features})
+    with pytest.raises(BundleError, match="number of scored features is 2 in it and 3 in"):
+        check_fits(report.bundle, other)
+
+
+@pytest.fixture
+def linear(tmp_path):
+    """Trained with the linear model."""
+    config = config_for(tmp_path, training_settings={"model": "linear"})
+    write_raw(config, [frame_of(host_values(420))])
+    preprocess(config)
+    return config, run(config)
+
+
+def test_a_model_that_is_quick_to_fit_is_fitted_to_all_windows_in_the_end(linear):
+    config, report = linear
+    frames, preparation, _ = read_processed(config)
+    windows = preparation.windows(frames, LENGTH)
+    detector = load_detector(report.bundle)
+    every = windows.take(np.arange(len(windows))).reshape(len(windows), -1)
+    np.testing.assert_allclose(detector.model.mean, every.mean(axis=0), rtol=1e-4, atol=1e-6)
+    errors = applied(detector.model, windows).errors
+    settings = config.training_settings.scoring
+    expected = fit_scoring(errors, windows.starts, 1, settings)
+    np.testing.assert_allclose(detector.scoring.normaliser, expected.normaliser)
+    np.testing.assert_allclose(detector.scoring.baseline, expected.baseline)
+
+
+def test_and_its_bundle_needs_no_training_library(linear):
+    _, report = linear
+    assert {"linear.npz", "scoring.json"} <= set(report.bundle.manifest.files)
+    assert not any(name.endswith(".keras") for name in report.bundle.manifest.files)
+    assert (report.bundle.manifest.model, report.bundle.manifest.preset) == ("linear", "standard")
+
+
+@pytest.fixture
+def fused(tmp_path, monkeypatch):
+    """Trained with a fusion of the linear model and the stub."""
+    monkeypatch.setitem(fusion.MODULES, "lstm_autoencoder", "stub_model")
+    config = config_for(tmp_path, training_settings={"model": "fusion"})
+    write_raw(config, [frame_of(host_values(420))])
+    preprocess(config)
+    return config, run(config)
+
+
+def test_the_bundle_of_a_fusion_holds_a_folder_for_each_member(fused):
+    config, report = fused
+    files = set(report.bundle.manifest.files)
+    assert {"linear/linear.npz", "lstm_autoencoder/stub.txt", "scoring.json"} <= files
+    detector = load_detector(BundleStore.of(config).open_current())
+    assert detector.scoring.members == 2
+    assert detector.scoring.normaliser.shape == (6,)
+    scores = detector.score(frame_of(host_values(420)))
+    assert scores.errors.shape == (420 - LENGTH + 1, 3)
+    np.testing.assert_allclose(scores.errors.mean(axis=1), scores.score)
+    assert filter_windows(config).normal > 0
+
+
+def test_no_file_of_a_member_can_be_spoilt_without_being_named(fused):
+    config, report = fused
+    path = report.bundle.directory / "linear" / "linear.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"linear/linear.npz: was changed since training"):
+        BundleStore.of(config).open_current()
+
+
+@pytest.mark.parametrize("model", ["fusion", "linear"])
+def test_the_plain_error_can_be_the_score_of_any_model(tmp_path, monkeypatch, model):
+    monkeypatch.setitem(fusion.MODULES, "lstm_autoencoder", "stub_model")
+    config = config_for(tmp_path, training_settings={"model": model, "scoring": "mse"})
+    write_raw(config, [frame_of(host_values(420))])
+    preprocess(config)
+    report = run(config)
+    detector = load_detector(report.bundle)
+    assert (report.bundle.manifest.scoring, detector.scoring.members) == ("mse", 1)
+    scores = detector.score(frame_of(host_values(420)))
+    np.testing.assert_allclose(scores.score, scores.window_errors.mean(axis=1))
+    verdict = detector.judge(scores)[-1]
+    assert verdict.threshold_mse == verdict.threshold
+    assert verdict.mse == pytest.approx(verdict.score)
 
 
 # Training on filter's normal windows

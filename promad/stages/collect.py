@@ -16,7 +16,9 @@ from promad.config import Config
 from promad.config.durations import format_instant
 from promad.frame import MetricFrame
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
+from promad.prometheus.grid import Span
 from promad.prometheus.history import Progress
+from promad.stages.exclusion import Marked, Marks, expressions, fetch_marks
 
 CACHE_DIRECTORY = "cache"
 
@@ -35,6 +37,7 @@ class Collected:
         points: how many samples they brought.
         chunks_from_cache: how many chunks needed no request.
         seconds: wall time from the first request to the finished file.
+        marks: what the expressions of `data_settings.exclude` mark.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class Collected:
     points: int
     chunks_from_cache: int
     seconds: float
+    marks: Marks
 
 
 def collect(config: Config, *, now: float, progress: Progress | None = None) -> Collected:
@@ -67,9 +71,17 @@ def collect(config: Config, *, now: float, progress: Progress | None = None) -> 
             allow_partial=config.data_settings.allow_partial,
             progress=progress,
         )
+        marked = fetch_marks(
+            client,
+            expressions(config),
+            [Span(frame.start, frame.end) for frame in history.frames],
+            config.data_settings.step,
+            allow_partial=config.data_settings.allow_partial,
+        )
     path = config.artifacts_dir / config.data_settings.output_filename
-    write_frames(path, history.frames, _metadata(config, history.frames, now))
-    return _summary(path, history, time.perf_counter() - began)
+    metadata = _metadata(config, history.frames, marked.marks, now)
+    write_frames(path, history.frames, metadata)
+    return _summary(path, history, marked, time.perf_counter() - began)
 
 
 def periods(config: Config, now: float) -> list[tuple[float, float]]:
@@ -94,7 +106,9 @@ def _cache(config: Config) -> ChunkCache:
     )
 
 
-def _metadata(config: Config, frames: Sequence[MetricFrame], now: float) -> dict[str, str]:
+def _metadata(
+    config: Config, frames: Sequence[MetricFrame], marks: Marks, now: float
+) -> dict[str, str]:
     spans = [
         {"start": format_instant(frame.start), "end": format_instant(frame.end)} for frame in frames
     ]
@@ -103,11 +117,12 @@ def _metadata(config: Config, frames: Sequence[MetricFrame], now: float) -> dict
         "queries": json.dumps(config.promql),
         "step_seconds": repr(config.data_settings.step),
         "periods": json.dumps(spans),
+        "marks": json.dumps(marks),
         "collected_at": format_instant(now),
     }
 
 
-def _summary(path: Path, history: History, seconds: float) -> Collected:
+def _summary(path: Path, history: History, marked: Marked, seconds: float) -> Collected:
     frames = history.frames
     missing = sum(np.isnan(frame.values[0]).sum(axis=0) for frame in frames)
     samples = sum(frame.samples for frame in frames)
@@ -117,8 +132,9 @@ def _summary(path: Path, history: History, seconds: float) -> Collected:
         features=frames[0].features,
         periods=tuple((frame.start, frame.end) for frame in frames),
         missing_share=dict(zip(frames[0].features, (missing / samples).tolist(), strict=True)),
-        requests=history.requests,
-        points=history.points,
+        requests=history.requests + marked.requests,
+        points=history.points + marked.points,
         chunks_from_cache=history.chunks_from_cache,
         seconds=seconds,
+        marks=marked.marks,
     )

@@ -21,6 +21,7 @@ from promad.filling import fill, long_gaps
 from promad.frame import MetricFrame
 from promad.preparation import Preparation, usable_parts
 from promad.scaling import fit_scaler
+from promad.stages.exclusion import Stretch, described, outside, stretches
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Preprocessed:
         parts: the stretches left; no window spans two of them.
         training_rows: how many of the rows kept belong to the training part.
         features: by name, in order.
+        left_out: the stretches that `data_settings.exclude` names, entry by entry.
+        rows_left_out: how many of the rows lie in any of them; they are not among those dropped.
     """
 
     path: Path
@@ -53,6 +56,8 @@ class Preprocessed:
     parts: int
     training_rows: int
     features: dict[str, FeatureReport]
+    left_out: tuple[Stretch, ...]
+    rows_left_out: int
 
 
 def preprocess(config: Config) -> Preprocessed:
@@ -65,8 +70,10 @@ def preprocess(config: Config) -> Preprocessed:
     source = config.artifacts_dir / (
         settings.input_filename or config.data_settings.output_filename
     )
-    frames, metadata = read_frames(source, "collect")
-    _insist_on_origin(metadata, frames[0].features, config, source)
+    collected, metadata = read_frames(source, "collect")
+    _insist_on_origin(metadata, collected[0].features, config, source)
+    left_out = stretches(config, metadata, collected, source)
+    frames = outside(collected, left_out)
     _insist_on_values(frames, source)
     boundary = _training_boundary(frames, config)
     preparation, estimator = _fit(frames, boundary, config)
@@ -75,13 +82,22 @@ def preprocess(config: Config) -> Preprocessed:
     _insist_on_two_windows(parts, length, source)
 
     features = _report(frames, preparation)
-    rows, usable = sum(f.samples for f in frames), sum(part.samples for part in parts)
+    rows, considered = (sum(f.samples for f in each) for each in (collected, frames))
+    usable = sum(part.samples for part in parts)
     scaler_path = config.artifacts_dir / settings.scaler_output_filename
     digest = _write_scaler(scaler_path, estimator)
     path = config.artifacts_dir / settings.processed_output_filename
     training_rows = sum(int((part.times <= boundary + part.step / 2).sum()) for part in parts)
     report = Preprocessed(
-        path, scaler_path, rows, rows - usable, len(parts), training_rows, features
+        path,
+        scaler_path,
+        rows,
+        considered - usable,
+        len(parts),
+        training_rows,
+        features,
+        left_out,
+        rows - considered,
     )
     kept = scaled if settings.nan_fill_strategy == "none" else parts
     write_frames(
@@ -93,6 +109,8 @@ def preprocess(config: Config) -> Preprocessed:
             "training_ends_at": repr(boundary),
             "train_split_ratio": repr(config.training_settings.train_split_ratio),
             "filled_dropped_split": json.dumps(_counts(report)),
+            "exclude": described(config),
+            "left_out": json.dumps([stretch.line for stretch in left_out]),
             "scaler_sha256": digest,
         },
     )
@@ -124,6 +142,11 @@ def _insist_on_origin(
 
 
 def _insist_on_values(frames: Sequence[MetricFrame], source: Path) -> None:
+    if not frames:
+        raise DataError(
+            f"{source}: data_settings.exclude leaves nothing of it — narrow it, "
+            "or collect a longer period"
+        )
     for column, feature in enumerate(frames[0].features):
         if all(np.isnan(frame.values[0, :, column]).all() for frame in frames):
             raise DataError(
@@ -178,6 +201,7 @@ def _fit(frames: Sequence[MetricFrame], boundary: float, config: Config) -> tupl
     scaler, estimator = fit_scaler(settings.scaler_type, rows, config.features)
     preparation = Preparation(
         features=config.features,
+        scored=config.scored,
         step=frames[0].step,
         fill_strategy=settings.nan_fill_strategy,
         max_fill_steps=settings.max_fill_steps,
@@ -244,6 +268,7 @@ def _counts(report: Preprocessed) -> dict[str, Any]:
     return {
         "rows": report.rows,
         "dropped": report.dropped,
+        "left_out": report.rows_left_out,
         "parts": report.parts,
         "features": {name: asdict(feature) for name, feature in report.features.items()},
     }
@@ -270,6 +295,10 @@ def read_processed(config: Config) -> tuple[list[MetricFrame], Preparation, dict
         ) from error
     _insist_on_origin(metadata, preparation.features, config, path)
     _insist_on_settings(preparation, split_ratio, config, path)
+    if metadata.get("exclude", "[]") != described(config):
+        raise DataError(
+            f"{path}: was made with another data_settings.exclude — run promad preprocess again"
+        )
     return frames, preparation, metadata
 
 
@@ -282,6 +311,7 @@ def _insist_on_settings(
         ("nan_fill_strategy", preparation.fill_strategy, wanted.nan_fill_strategy),
         ("max_fill_steps", preparation.max_fill_steps, wanted.max_fill_steps),
         ("scaler_type", preparation.scaler.kind, wanted.scaler_type),
+        ("the number of scored features", preparation.scored, config.scored),
         ("time_features", preparation.time_features, wanted.time_features),
         ("time_zone", preparation.time_zone, wanted.time_zone),
         ("train_split_ratio", split_ratio, config.training_settings.train_split_ratio),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,41 @@ from numpy.typing import NDArray
 import promad
 from promad.artifacts import end_times_path, read_array
 from promad.bundle import (
+    FORMAT,
     HISTOGRAM_PLOT,
     HISTORY_PLOT,
     PREPARATION_FILE,
+    SCORING_FILE,
     THRESHOLD_FILE,
     Bundle,
     BundleStore,
     Manifest,
     Range,
 )
-from promad.config import Config
+from promad.config import Config, ScoringSettings
 from promad.config.durations import format_instant
-from promad.detector import errors_and_expected
+from promad.detector import applied, scored_errors
 from promad.errors import DataError
-from promad.models import Progress, Trained, TrainingHistory, model_named
+from promad.frame import MetricFrame
+from promad.models import Model, Progress, Trained, TrainingHistory, model_named
 from promad.preparation import Preparation
+from promad.scoring import Scoring, fit_scoring
+from promad.stages.gate import Gate, gate, skipped
 from promad.stages.plots import draw_histogram, draw_history
 from promad.stages.preprocess import read_processed
-from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
-from promad.windows import SampleWindows, Split, StoredWindows, Windows, split_at
+from promad.stages.thresholding import choose_threshold
+from promad.thresholds import Threshold
+from promad.windows import (
+    SampleWindows,
+    Split,
+    StoredWindows,
+    Windows,
+    sample_numbers,
+    split_at,
+)
 
-_FORMAT = 1
+BASELINE = "linear"
+"""The model that the gate lets through in any case: what a network is to be replaced by."""
 
 
 @dataclass(frozen=True)
@@ -49,44 +63,129 @@ class TrainingReport:
     history: TrainingHistory
     training_windows: int
     validation_windows: int
+    gate: Gate
 
 
 @dataclass(frozen=True)
 class _Material:
     """What a model is trained on, and where it came from."""
 
+    windows: Windows
     split: Split
+    frames: Sequence[MetricFrame]
     preparation: Preparation
     metadata: Mapping[str, str]
     native_file: str
     trained_on: str
     scaler: bytes
 
+    @property
+    def step(self) -> float:
+        """Seconds between samples."""
+        return self.preparation.step
 
-def train(config: Config, progress: Progress, *, now: Callable[[], float]) -> TrainingReport:
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What training came to; `scores` are those of the training and the validation part."""
+
+    trained: Trained
+    scoring: Scoring
+    scores: NDArray[np.float64]
+    threshold: Threshold
+    gate: Gate
+
+
+def train(
+    config: Config, progress: Progress, *, now: Callable[[], float], force: bool = False
+) -> TrainingReport:
     """Train on the processed data, or on filter's normal windows, and promote the outcome.
 
+    Args:
+        force: promote a network that the gate would refuse all the same.
+
     Raises:
-        DataError: if the data is missing, or too little to train and validate on.
+        DataError: if the data is missing, or too little to train and validate on; or if the gate
+            refuses the network.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
     settings = config.training_settings
     material = _filtered(config) if settings.train_on_filtered_sequences else _processed(config)
     choose_threshold(np.ones(len(material.split.validation)), config)  # too few? not after hours
-    features = len(material.preparation.features)
+    features = material.preparation.scored
     model = model_named(settings.model)
     trained: Trained = model.fit(material.split, features, settings, settings.seed, progress)
-    errors, _ = errors_and_expected(trained.model, material.split.validation, features)
-    scores = errors.mean(axis=1)
+    scoring, scores = _scored(trained.model, material, settings.scoring)
+    verdict = _through_the_gate(config, material, trained.model, scoring, force)
     threshold = choose_threshold(scores, config)
-    bundle = _write(config, material, trained, scores, threshold, now())
+    final = trained.refitted(material.windows)
+    if final is not trained:
+        scoring = _fit_scoring(final.model, material.windows, material, settings.scoring)
+    fitted = _Fitted(final, scoring, scores, threshold, verdict)
+    bundle = _write(config, material, fitted, now())
     return TrainingReport(
         bundle,
         threshold,
         trained.history,
         len(material.split.training),
         len(material.split.validation),
+        verdict,
     )
+
+
+def _through_the_gate(
+    config: Config, material: _Material, model: Model, scoring: Scoring, force: bool
+) -> Gate:
+    """The gate's verdict; one that refuses is an error, but for a linear model or by force."""
+    settings = config.training_settings
+    if not settings.gate:
+        return skipped(settings.model, "training_settings.gate is false")
+    verdict = gate(
+        settings.model,
+        model,
+        scoring,
+        material.preparation,
+        material.frames,
+        float(material.metadata["training_ends_at"]),
+        settings.sequence_length,
+    )
+    if verdict.passed or settings.model == BASELINE:
+        return verdict
+    if force:
+        return replace(verdict, forced=True)
+    row, figure = verdict.best_naive
+    raise DataError(
+        f"{settings.model} finds injected anomalies with VUS-PR {verdict.own:.3f}, no better than "
+        f"{row}, which learns nothing, with {figure:.3f}; nothing was promoted — collect a longer "
+        "period, leave incidents out by data_settings.exclude, choose other queries, "
+        f"set model: {BASELINE}, or train with --force"
+    )
+
+
+def _scored(
+    model: Model, material: _Material, settings: ScoringSettings
+) -> tuple[Scoring, NDArray[np.float64]]:
+    """Scoring as the training part has it, and the scores of both parts, in chronological order."""
+    training, validation = material.split.training, material.split.validation
+    scoring = _fit_scoring(model, training, material, settings)
+    both = [_errors(model, part, material, settings.method) for part in (training, validation)]
+    at = sample_numbers(np.concatenate([training.times, validation.times]), material.step)
+    smoothed = scoring.smoothed(np.concatenate(both), at)
+    return scoring, scoring.score(smoothed)
+
+
+def _fit_scoring(
+    model: Model, windows: Windows, material: _Material, settings: ScoringSettings
+) -> Scoring:
+    errors = _errors(model, windows, material, settings.method)
+    members = errors.shape[1] // material.preparation.scored
+    return fit_scoring(errors, sample_numbers(windows.times, material.step), members, settings)
+
+
+def _errors(
+    model: Model, windows: Windows, material: _Material, method: str
+) -> NDArray[np.float64]:
+    return scored_errors(applied(model, windows), method)
 
 
 def _processed(config: Config) -> _Material:
@@ -95,7 +194,7 @@ def _processed(config: Config) -> _Material:
     split = _split(windows, preparation, metadata, config)
     name = config.training_settings.model_output_filename
     scaler = _scaler(config, metadata)
-    return _Material(split, preparation, metadata, name, "all windows", scaler)
+    return _Material(windows, split, frames, preparation, metadata, name, "all windows", scaler)
 
 
 def _filtered(config: Config) -> _Material:
@@ -111,7 +210,9 @@ def _filtered(config: Config) -> _Material:
     split = _split(windows, preparation, metadata, config)
     name = config.training_settings.filtered_model_output_filename
     scaler = _scaler(config, metadata)
-    return _Material(split, preparation, metadata, name, "normal windows of filter", scaler)
+    return _Material(
+        windows, split, frames, preparation, metadata, name, "normal windows of filter", scaler
+    )
 
 
 def _stored(path: Path) -> StoredWindows:
@@ -152,38 +253,23 @@ def _split(
     return split
 
 
-def choose_threshold(scores: NDArray[np.float64], config: Config) -> Threshold:
-    """The threshold that the configuration asks for: by the alert budget, or as given."""
-    live = config.real_time_anomaly_detection
-    given = None if live.anomaly_threshold_mse == "auto" else live.anomaly_threshold_mse
-    settings = ThresholdSettings(
-        step=config.data_settings.step,
-        false_alarms_per_week=live.alert_budget.false_alarms_per_week,
-        enter_after=live.enter_after_samples,
-        leave_after=live.leave_after_samples,
-        value=given,
-    )
-    return THRESHOLDS["quantile" if given is None else "fixed"](scores, settings)
-
-
 def _write(
     config: Config,
     material: _Material,
-    trained: Trained,
-    scores: NDArray[np.float64],
-    threshold: Threshold,
+    fitted: _Fitted,
     now: float,
 ) -> Bundle:
     store = BundleStore.of(config)
     with store.writing() as directory:
-        trained.save(directory, material.native_file)
+        fitted.trained.save(directory, material.native_file)
         scaler_file = config.preprocessing_settings.scaler_output_filename
         (directory / scaler_file).write_bytes(material.scaler)
         _write_json(directory / PREPARATION_FILE, material.preparation.to_json())
-        _write_json(directory / THRESHOLD_FILE, threshold.to_json())
-        draw_history(trained.history, directory / HISTORY_PLOT)
-        draw_histogram(scores, threshold.value, directory / HISTOGRAM_PLOT)
-        manifest = _manifest(config, material, trained, scores, threshold, now)
+        _write_json(directory / SCORING_FILE, fitted.scoring.to_json())
+        _write_json(directory / THRESHOLD_FILE, fitted.threshold.to_json())
+        draw_history(fitted.trained.history, directory / HISTORY_PLOT)
+        draw_histogram(fitted.scores, fitted.threshold.value, directory / HISTOGRAM_PLOT)
+        manifest = _manifest(config, material, fitted, now)
         return store.keep(directory, manifest)
 
 
@@ -211,25 +297,25 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _manifest(
     config: Config,
     material: _Material,
-    trained: Trained,
-    scores: NDArray[np.float64],
-    threshold: Threshold,
+    fitted: _Fitted,
     now: float,
 ) -> Manifest:
-    preparation, history = material.preparation, trained.history
+    preparation, history = material.preparation, fitted.trained.history
     created = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
     return Manifest(
-        format=_FORMAT,
+        format=FORMAT,
         created=created,
         name=config.name,
         model=config.training_settings.model,
+        preset=config.training_settings.preset,
         trained_on=material.trained_on,
         server=material.metadata.get("server", ""),
         queries=config.promql,
         step_seconds=preparation.step,
         sequence_length=config.training_settings.sequence_length,
         scaler=preparation.scaler.kind,
-        threshold=threshold.to_json(),
+        scoring=fitted.scoring.method,
+        threshold=replace(fitted.threshold, parameters={}).to_json(),
         training=_range(material.split.training, preparation.step),
         validation=_range(material.split.validation, preparation.step),
         seed=config.training_settings.seed,
@@ -237,9 +323,11 @@ def _manifest(
             "promad": promad.__version__,
             "python": sys.version.split()[0],
             "numpy": np.__version__,
-            **trained.versions,
+            **fitted.trained.versions,
         },
-        figures=_figures(history, scores),
+        figures=_figures(history, fitted.scores),
+        excluded=json.loads(material.metadata.get("left_out", "[]")),
+        gate=fitted.gate.to_json(),
     )
 
 
@@ -258,7 +346,7 @@ def _figures(history: TrainingHistory, scores: NDArray[np.float64]) -> dict[str,
         "best_epoch": history.best_epoch,
         "training_loss": history.training_loss[history.best_epoch - 1],
         "validation_loss": history.validation_loss[history.best_epoch - 1],
-        "validation_mse_quantiles": {
+        "validation_score_quantiles": {
             f"{level:g}": float(np.quantile(scores, level)) for level in levels
         },
     }
