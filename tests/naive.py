@@ -273,3 +273,43 @@ def sequence_counts(predicted, known):
         else:
             false += 1
     return len(credited), len(known) - len(credited), false
+
+
+def nab_score(series, threshold, false_alarm, missed):
+    """The NAB score of several (ratios, windows) at one threshold, sample by sample."""
+
+    def sigmoid(place):
+        return -1.0 if place > 3 else 2 / (1 + math.exp(5 * place)) - 1
+
+    earned = windows_in_all = 0
+    for ratios, windows in series:
+        first_hit = {}
+        for row, ratio in enumerate(ratios):
+            if math.isnan(ratio) or ratio < threshold:
+                continue
+            inside = [i for i, (start, end) in enumerate(windows) if start <= row < end]
+            over = [(start, end) for start, end in windows if end <= row]
+            if inside:
+                start, end = windows[inside[0]]
+                first_hit.setdefault(inside[0], sigmoid((row - end) / (end - start)) / sigmoid(-1))
+            elif over:
+                start, end = over[-1]
+                earned += false_alarm * sigmoid((row - (end - 1)) / max(end - 1 - start, 1))
+            else:
+                earned -= false_alarm
+        earned += sum(first_hit.get(i, -missed) for i in range(len(windows)))
+        windows_in_all += len(windows)
+    null, perfect = -missed * windows_in_all, windows_in_all
+    return 100 * (earned - null) / (perfect - null) if windows_in_all else math.nan
+
+
+def last_value_smoothed(changes, share):
+    """Each known change moves the smoothed one by a share; the first one is taken as it is."""
+    smoothed, found = math.nan, []
+    for change in changes:
+        if math.isnan(change):
+            found.append(math.nan)
+            continue
+        smoothed = change if math.isnan(smoothed) else (1 - share) * smoothed + share * change
+        found.append(smoothed)
+    return found

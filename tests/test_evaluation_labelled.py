@@ -54,19 +54,39 @@ def test_an_interpretation_is_read_whether_or_not_its_ends_are_included(folder, 
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"),
+    ("content", "expected", "counting"),
     [
-        ("start,end,class\n1,2,point\n5,7,contextual\n", ((1, 3, "point"), (5, 8, "contextual"))),
+        (
+            "start,end,class\n1,2,point\n5,7,contextual\n",
+            ((1, 3, "point"), (5, 8, "contextual")),
+            "sequences",
+        ),
         (
             "kind,start_timestamp,end_timestamp,test_start,test_end\nwindow,60,120,1,2\n",
             ((1, 3, "window"),),
+            "windows",
         ),
     ],
     ids=["telemanom", "nab"],
 )
-def test_anomalies_are_as_their_publishers_count_them(folder, content, expected):
+def test_anomalies_are_as_their_publishers_count_them(folder, content, expected, counting):
     (folder / "labels.csv").write_text(content)
-    assert read_labelled(folder).known_anomalies == tuple(KnownAnomaly(*each) for each in expected)
+    data = read_labelled(folder)
+    assert data.known_anomalies == tuple(KnownAnomaly(*each) for each in expected)
+    assert data.counting == counting
+
+
+def test_without_a_table_of_anomalies_the_segments_count(folder):
+    assert read_labelled(folder).counting == "segments"
+
+
+def test_the_first_features_alone_have_no_causes_but_all_have(folder):
+    (folder / "interpretation.txt").write_text("1-3:2\n")
+    data = read_labelled(folder)
+    first = data.with_first(1)
+    assert (first.features, first.train.shape, first.test.shape) == (("a",), (4, 1), (8, 1))
+    assert first.causes is None
+    assert data.with_first(2) is data
 
 
 def test_times_are_seconds(folder):

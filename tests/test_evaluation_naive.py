@@ -1,5 +1,6 @@
 """The naive rows: causal, seeded, and unmoved by what is missing or hardly moved in training."""
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,10 +52,25 @@ def test_the_change_is_to_the_sample_before():
     np.testing.assert_allclose(scores, [np.nan, 5, 0, 0])
 
 
+@given(test=arrays(float, st.tuples(st.integers(1, 30), st.just(2)), elements=VALUES))
+def test_the_smoothed_change_is_an_exponential_mean_of_the_change(test):
+    train = np.array([[0.0, 10.0], [2.0, 30.0]])
+    changes = NAIVE["last value"](train, test, 0)
+    smoothed = NAIVE["last value smoothed"](train, test, 0)
+    expected = naive.last_value_smoothed(changes.tolist(), 0.1)
+    np.testing.assert_allclose(smoothed, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_a_feature_that_never_moved_counts_but_does_not_explode():
     train = np.column_stack([np.full(9, 1e9), np.zeros(9)])
     scores = NAIVE["|z|"](train, np.array([[1e9, 0.0], [1.1e9, 0.0], [9e30, 3.0]]), 0)
     np.testing.assert_allclose(scores, [0, 10, np.hypot(50, 3)])
+
+
+@pytest.mark.parametrize("largest", [5e-324, 1e-308])
+def test_a_feature_that_was_all_but_zero_does_not_explode(largest):
+    scores = NAIVE["|z|"](np.array([[largest]]), np.array([[0.0], [1.0]]), 0)
+    assert (scores[0] <= 50, scores[1]) == (True, 50)
 
 
 @each

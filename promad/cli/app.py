@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NoReturn
@@ -32,6 +34,17 @@ models = typer.Typer(
     help="List, show and change the bundles that training left.", no_args_is_help=True
 )
 app.add_typer(models, name="models")
+data_sets = typer.Typer(help="Get labelled data to evaluate on.", no_args_is_help=True)
+app.add_typer(data_sets, name="datasets")
+
+
+class EvaluatedColumns(StrEnum):
+    """Which columns of labelled data are scored."""
+
+    AUTO = "auto"
+    ALL = "all"
+    FIRST = "first"
+
 
 ConfigOption = Annotated[
     list[Path] | None,
@@ -44,6 +57,10 @@ ListenOption = Annotated[
         metavar="[HOST]:PORT",
         help="Where to serve metrics, in place of exporter_port on every interface.",
     ),
+]
+
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Promote a network that the gate refuses all the same.")
 ]
 
 
@@ -84,13 +101,15 @@ def _globals(
     configure_logging(log_level, log_format)
 
 
-def _configs(context: typer.Context, given: list[Path] | None = None) -> list[Config]:
+def _configs(
+    context: typer.Context, given: list[Path] | None = None, overrides: Sequence[str] = ()
+) -> list[Config]:
     paths = given or context.obj
     configs: list[Config] = []
     problems: list[str] = []
     for path in paths:
         try:
-            configs.append(load_config(path))
+            configs.append(load_config(path, overrides))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -104,8 +123,8 @@ def _configs(context: typer.Context, given: list[Path] | None = None) -> list[Co
     return configs
 
 
-def _config(context: typer.Context) -> Config:
-    configs = _configs(context)
+def _config(context: typer.Context, overrides: Sequence[str] = ()) -> Config:
+    configs = _configs(context, overrides=overrides)
     if len(configs) > 1:
         raise ConfigError([f"{context.obj[1]}: only detect takes several files — give one -c"])
     return configs[0]
@@ -132,43 +151,54 @@ def preprocess(context: typer.Context) -> None:
 
 
 @app.command()
-def train(context: typer.Context) -> None:
+def train(context: typer.Context, force: ForceOption = False) -> None:
     """Train the model, choose the threshold, and make the new bundle the current one.
 
     The threshold is chosen on the newest part of the data, which training does not see, by the
-    alert budget in the configuration. A training that fails or is interrupted changes nothing.
+    alert budget in the configuration. A training that fails or is interrupted changes nothing; nor
+    does a network that finds injected anomalies no better than scores that learn nothing.
     """
-    running.train(_config(context))
+    running.train(_config(context), force)
 
 
 @app.command("filter")
-def filter_(context: typer.Context) -> None:
+def filter_(
+    context: typer.Context,
+    trim: Annotated[
+        bool,
+        typer.Option("--trim", help="Drop the worst of the training part instead, never much."),
+    ] = False,
+) -> None:
     """Split the windows of the processed data into normal and anomalous ones.
 
     Look at the worst windows it names, then set train_on_filtered_sequences and train again to get
-    a model that has not learned from incidents.
+    a model that has not learned from incidents. With --trim only what is to be left out of that
+    training counts as anomalous: at most trim_share of the training part, and nothing that came
+    back on another day.
     """
-    running.filter_(_config(context))
+    running.filter_(_config(context), trim)
 
 
 @app.command()
 def run(
     context: typer.Context,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Train once more, on the normal windows only.")
+        bool, typer.Option("--retrain", help="Trim the training part and train again.")
     ] = False,
+    force: ForceOption = False,
     then_detect: Annotated[
         bool, typer.Option("--detect", help="Start the daemon once the stages are done.")
     ] = False,
 ) -> None:
     """Run collect, preprocess, train and filter in this order.
 
-    With train_on_filtered_sequences in the configuration, --retrain is understood.
+    With --retrain, filter --trim and train follow, trim_rounds times at most. With
+    train_on_filtered_sequences in the configuration, --retrain is understood.
     """
     config = _config(context)
-    running.all_stages(_trained_on(config, filtered=False))
+    running.all_stages(_trained_on(config, filtered=False), force=force)
     if retrain or config.training_settings.train_on_filtered_sequences:
-        running.train(_trained_on(config, filtered=True))
+        running.trim_and_train(_trained_on(config, filtered=True), force)
     if then_detect:
         running.detect([config])
 
@@ -223,22 +253,80 @@ def evaluate(
     entity: Annotated[
         list[str] | None, typer.Option("--entity", help="Only this one; may be given again.")
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="In place of the configured one; again for a row more."),
+    ] = None,
+    threshold: Annotated[
+        str | None, typer.Option("--threshold", help="In place of the configured one.")
+    ] = None,
+    scoring: Annotated[
+        str | None, typer.Option("--scoring", help="auto or mse, in place of the configured one.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other key: section.key=value."),
+    ] = None,
+    columns: Annotated[
+        EvaluatedColumns,
+        typer.Option("--columns", help="Score all columns, or the first alone (telemetry)."),
+    ] = EvaluatedColumns.AUTO,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to train with.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that work at once.")] = 1,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write every figure to this file.")
+        Path | None,
+        typer.Option("--json", help="Write every figure to this file; a run cut short goes on."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what a run that was cut short has found.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a page with tables and charts.")
     ] = None,
     scores: Annotated[
         Path | None, typer.Option("--scores", help="Write every score to this folder.")
     ] = None,
 ) -> None:
-    """Measure the configured model on labelled data, beside scores that learn nothing.
+    """Measure models on labelled data, beside a linear one and scores that learn nothing.
 
     Each entity is preprocessed, trained on and scored as your own data would be, one sample after
-    the other. A model that does not beat the naive rows is seen not to.
+    the other. A model that does not beat the rows below it is seen not to.
     """
-    first = _config(context)
-    running.evaluate(directory, first, range(seeds), entity or [], jobs, json, scores)
+    overrides = [
+        *(set_ or []),
+        *([f"real_time_anomaly_detection.threshold={threshold}"] if threshold else []),
+        *([f"training_settings.scoring={scoring}"] if scoring else []),
+    ]
+    wanted = [[f"training_settings.model={name}"] for name in dict.fromkeys(model or [])] or [[]]
+    configs = [_config(context, [*overrides, *own]) for own in wanted]
+    failed = running.evaluate(
+        directory,
+        configs,
+        seeds=seeds,
+        entities=entity or [],
+        columns=columns.value,
+        jobs=jobs,
+        json_path=json,
+        fresh=fresh,
+        report_path=report,
+        scores_to=scores,
+    )
+    if failed:
+        raise typer.Exit(PromadError.exit_code)
+
+
+@data_sets.command("fetch")
+def fetch_data_set(
+    name: Annotated[str, typer.Argument(help="smd, smap-msl or nab.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The folder to make; data/NAME if left out.")
+    ] = None,
+) -> None:
+    """Download a public data set and lay it out for promad evaluate.
+
+    Every file is checked. What is there already stays, so that a fetch that was cut short goes on.
+    """
+    running.fetch_data_set(name, to or Path("data") / name)
 
 
 @app.command()
@@ -255,6 +343,9 @@ def demo(
         str, typer.Option("--incident", help="slow_disk, memory_leak or retry_storm.")
     ] = "slow_disk",
     seed: Annotated[int, typer.Option("--seed", help="Which host of all possible ones.")] = 7,
+    model: Annotated[
+        str, typer.Option("--model", help="Which model learns; see config.yaml.")
+    ] = "lstm_autoencoder",
     artifacts: Annotated[
         Path | None, typer.Option("--artifacts", help="Keep what the stages leave in this folder.")
     ] = None,
@@ -272,9 +363,11 @@ def demo(
     with ExitStack() as stack:
         folder = artifacts or Path(stack.enter_context(TemporaryDirectory(prefix="promad-demo-")))
         if prometheus is not None:
-            demonstrate_on_server(prometheus, folder.resolve(), address)
+            demonstrate_on_server(prometheus, model, folder.resolve(), address)
         else:
-            demonstrate_on_simulation(incident, seed, folder.resolve(), address, until_detected)
+            demonstrate_on_simulation(
+                incident, seed, model, folder.resolve(), address, until_detected
+            )
 
 
 @models.command("list")

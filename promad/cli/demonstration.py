@@ -11,6 +11,7 @@ from promad.cli import running
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.clock import RealClock
 from promad.config.durations import format_duration, format_instant
+from promad.config.suitable import PRESETS
 from promad.errors import PromadError
 from promad.events import AnomalyEvent
 from promad.simulation.incidents import SCENARIOS
@@ -24,7 +25,12 @@ _LINE_EVERY_SECONDS = 300.0
 
 
 def demonstrate_on_simulation(
-    incident: str, seed: int, artifacts: Path, address: Address, until_detected: bool
+    incident: str,
+    seed: int,
+    model: str,
+    artifacts: Path,
+    address: Address,
+    until_detected: bool,
 ) -> None:
     """The five stages on a simulated host, then the incident; ends by itself only if asked to.
 
@@ -33,8 +39,9 @@ def demonstrate_on_simulation(
     """
     if incident not in SCENARIOS:
         raise typer.BadParameter(f"{incident} is unknown; there are {', '.join(SCENARIOS)}")
+    insist_on_model(model)
     configure_logging(LogLevel.ERROR, LogFormat.LOGFMT)
-    with simulated_stage(time.time(), artifacts, incident, seed) as stage:
+    with simulated_stage(time.time(), artifacts, incident, seed, model) as stage:
         running.say([f"demo: a simulated host at {stage.config.prometheus_url}"])
         running.all_stages(stage.config, stage.time.now)
         stop = running.stop_on_signals()
@@ -52,11 +59,18 @@ def demonstrate_on_simulation(
     _conclude(referee.outcome(), until_detected)
 
 
-def demonstrate_on_server(url: str, artifacts: Path, address: Address) -> None:
+def insist_on_model(model: str) -> None:
+    """Refuse a model that there is not."""
+    if model not in PRESETS:
+        raise typer.BadParameter(f"{model} is unknown; there are {', '.join(PRESETS)}")
+
+
+def demonstrate_on_server(url: str, model: str, artifacts: Path, address: Address) -> None:
     """The five stages on the last day of a real server, then detection until a signal ends it."""
-    config = real_config(url, artifacts, time.time())
+    insist_on_model(model)
+    config = real_config(url, artifacts, time.time(), model)
     running.say([f"demo: {', '.join(config.features)} of {url}"])
-    running.all_stages(config)
+    running.all_stages(config, force=True)  # a show, whatever the gate says of this server
     stop = running.stop_on_signals()
     with detection([config], RealClock(), *address) as port:
         running.say([f"detect: watch {running.address(address[0], port)}"])

@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from promad.cli import reports
 from promad.config import Config
+
+if TYPE_CHECKING:
+    from promad.stages.evaluate import Progress
 
 Now = Callable[[], float]
 
@@ -55,7 +58,7 @@ def preprocess(config: Config) -> None:
     say(reports.preprocessed_lines(stage(config)))
 
 
-def train(config: Config) -> None:
+def train(config: Config, force: bool = False) -> None:
     """Train, with a line per epoch where there is no terminal to draw a bar on."""
     from promad.stages.train import train as stage
 
@@ -67,50 +70,104 @@ def train(config: Config) -> None:
             if not sys.stdout.isatty():
                 say([f"  {words}"])
 
-        report = stage(config, show, now=time.time)
+        report = stage(config, show, now=time.time, force=force)
     say(reports.training_lines(report))
 
 
-def filter_(config: Config) -> None:
-    """Filter what was preprocessed."""
+def filter_(config: Config, trimming: bool = False) -> int:
+    """Filter what was preprocessed; how many windows were found anomalous or dropped."""
     from promad.stages.filter import filter_windows
 
-    say(reports.filter_lines(filter_windows(config)))
+    report = filter_windows(config, trimming=trimming)
+    say(reports.filter_lines(report))
+    return report.anomalous
 
 
-def all_stages(config: Config, now: Now = time.time) -> None:
+def all_stages(config: Config, now: Now = time.time, force: bool = False) -> None:
     """Collect, preprocess, train, filter."""
     collect(config, now)
-    for stage in (preprocess, train, filter_):
-        stage(config)
+    preprocess(config)
+    train(config, force)
+    filter_(config)
+
+
+def trim_and_train(config: Config, force: bool = False) -> None:
+    """Drop the worst of the training part and train again, `trim_rounds` times or until it is good.
+
+    `config` says to train on what filter left.
+    """
+    for _ in range(config.data_filtering_settings.trim_rounds):
+        if filter_(config, trimming=True) == 0:
+            return
+        train(config, force)
 
 
 def evaluate(
     directory: Path,
-    config: Config,
-    seeds: Sequence[int],
-    entities: Sequence[str],
-    jobs: int,
-    json_path: Path | None,
-    scores_to: Path | None,
-) -> None:
-    """Evaluate on labelled data; seeds count from the configured one."""
+    configs: Sequence[Config],
+    *,
+    seeds: int = 1,
+    entities: Sequence[str] = (),
+    columns: Literal["auto", "all", "first"] = "auto",
+    jobs: int = 1,
+    json_path: Path | None = None,
+    fresh: bool = False,
+    report_path: Path | None = None,
+    scores_to: Path | None = None,
+) -> int:
+    """Evaluate on labelled data, seeds counting from the configured one; how many entities failed.
+
+    With `json_path`, what is found is kept beside it until it is all there.
+    """
     from promad.files import written_whole
     from promad.stages.evaluate import evaluate as stage
+    from promad.stages.evaluation_kept import kept_beside
+    from promad.stages.evaluation_report import write_report
 
-    own = [config.training_settings.seed + seed for seed in seeds]
+    kept = None if json_path is None else kept_beside(json_path)
+    if kept is not None and fresh:
+        kept.remove()
+    first = configs[0].training_settings.seed
     with _bar("evaluate") as update:
+        line = reports.EvaluationProgress(time.monotonic)
 
-        def show(entity: str, number: int, total: int) -> None:
-            update(number, total, entity)
+        def show(progress: Progress) -> None:
+            words = line.of(progress)
+            update(progress.number, progress.total, words)
+            if progress.failure or not sys.stdout.isatty():
+                say([f"  {words}"])
 
         found = stage(
-            directory, config, own, entities=entities, scores_to=scores_to, jobs=jobs, done=show
+            directory,
+            configs,
+            range(first, first + seeds),
+            entities=entities,
+            columns=columns,
+            scores_to=scores_to,
+            kept=kept,
+            jobs=jobs,
+            done=show,
         )
-    if json_path is not None:
+    if json_path is not None and kept is not None:
         with written_whole(json_path) as aside:
             aside.write_text(json.dumps(found.to_json(), indent=2) + "\n")
+        kept.remove()
+    if report_path is not None:
+        write_report(report_path, found)
     say(reports.evaluation_lines(found))
+    return len(found.failed)
+
+
+def fetch_data_set(name: str, directory: Path) -> None:
+    """Fetch a public data set, with a line for each entity."""
+    from promad.datasets import fetch
+
+    folders = set()
+    for report in fetch(name, directory):
+        say([reports.fetched_line(report)])
+        folders.add((directory / report.entity).parent)
+    for folder in sorted(folders):
+        say([f"datasets: {name} is there — promad evaluate {folder}"])
 
 
 def check_online(config: Config) -> int:

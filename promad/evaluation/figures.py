@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from promad.evaluation.affiliation import affiliation
 from promad.evaluation.agreement import Agreement, Flags, Reals, alarms, share_blind
 from promad.evaluation.episodes import episode_figures, episodes
 from promad.evaluation.explanations import Causes, explained_samples, explained_segments
+from promad.evaluation.labelled import LabelledData
+from promad.evaluation.nab import PROFILES, NabSeries, at_threshold, nab_series
 from promad.evaluation.ranges import range_based
-from promad.evaluation.ranking import VUS_WINDOW, auc_pr, best_f1, vus
+from promad.evaluation.ranking import VUS_NARROW_WINDOW, VUS_WINDOW, auc_pr, best_f1, vus
+from promad.evaluation.sequences import SequenceCounts, count_sequences
 
 Figures = Mapping[str, float]
 
@@ -41,6 +44,44 @@ class Judged:
     leave_after: int = 1
 
 
+def figures_of(judged: Judged, data: LabelledData, seed: int) -> Figures:
+    """Every figure that the data allows, those of `all_figures` first."""
+    figures = all_figures(judged, data.labels, data.causes, seed)
+    if data.counting == "sequences":
+        return {**figures, **sequences_of(judged, data)}
+    if (series := nab_of(judged, data)) is not None:
+        of_nab = {f"nab_{name}": at_threshold([series], each) for name, each in PROFILES.items()}
+        return {**figures, **of_nab}
+    return figures
+
+
+def sequences_of(judged: Judged, data: LabelledData) -> Figures:
+    """Counts of the known sequences that episodes found and missed, and of false episodes."""
+    found = episodes(judged.scores, judged.limits, judged.enter_after, judged.leave_after)
+    bounds = np.array([(each.start, each.end) for each in data.known_anomalies], np.int64)
+    known_starts, known_ends = bounds.reshape(-1, 2).T
+    counts = count_sequences(found.starts, found.ends, known_starts, known_ends)
+    return {f"sequences_{name}": float(count) for name, count in asdict(counts).items()}
+
+
+def summed_sequences(rows: Iterable[Figures]) -> SequenceCounts:
+    """The counts of several rows that `sequences_of` made, added up."""
+    counts = (
+        SequenceCounts(*(row[f"sequences_{name}"] for name in ("found", "missed", "false")))
+        for row in rows
+    )
+    return sum(counts, SequenceCounts(0, 0, 0))
+
+
+def nab_of(judged: Judged, data: LabelledData) -> NabSeries | None:
+    """The series as NAB scores it, if its publishers count windows."""
+    if data.counting != "windows":
+        return None
+    windows = [(each.start, each.end) for each in data.known_anomalies if each.kind == "window"]
+    starts, ends = np.array(windows, np.int64).reshape(-1, 2).T
+    return nab_series(judged.scores, judged.limits, starts, ends)
+
+
 def all_figures(judged: Judged, labels: Flags, causes: Causes | None, seed: int) -> Figures:
     """Every figure, NaN where it is not defined.
 
@@ -58,11 +99,13 @@ def all_figures(judged: Judged, labels: Flags, causes: Causes | None, seed: int)
 
 
 def _ranking(scores: Reals, labels: Flags) -> Figures:
-    volume = vus(scores, labels, VUS_WINDOW)
+    volume, narrow = (vus(scores, labels, width) for width in (VUS_WINDOW, VUS_NARROW_WINDOW))
     return {
         "vus_pr": volume.pr,
         "vus_roc": volume.roc,
         "auc_pr": auc_pr(scores, labels),
+        f"vus_{VUS_NARROW_WINDOW}_pr": narrow.pr,
+        f"vus_{VUS_NARROW_WINDOW}_roc": narrow.roc,
         "best_f1": best_f1(scores, labels),
         "share_blind": share_blind(scores),
     }

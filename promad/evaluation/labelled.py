@@ -17,8 +17,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,9 @@ from promad.evaluation.explanations import Causes
 
 TRAIN, TEST, LABEL = "train.parquet", "test.parquet", "test_label.parquet"
 INTERPRETATION, ANOMALIES = "interpretation.txt", "labels.csv"
+
+Counting = Literal["segments", "sequences", "windows"]
+"""How publishers count anomalies: as runs of labels, as the Telemanom paper does, or as NAB."""
 
 _LINE = re.compile(r"(\d+)-(\d+):(\d+(?:,\d+)*)")
 
@@ -57,6 +61,8 @@ class LabelledData:
         train, test: float64 (samples, features), NaN where missing, in time order.
         labels: bool (samples of test,).
         known_anomalies: as in labels.csv, or else the segments of `labels`.
+        counting: how those are counted. With `sequences` the first feature is the telemetry that
+            the labels are about, and the others are commands sent meanwhile.
         causes: which features were to blame, where that is known.
         train_times, test_times: unix seconds, float64 (samples,), where they are known.
     """
@@ -67,9 +73,22 @@ class LabelledData:
     test: Reals
     labels: Flags
     known_anomalies: tuple[KnownAnomaly, ...]
+    counting: Counting
     causes: Causes | None
     train_times: Reals | None
     test_times: Reals | None
+
+    def with_first(self, features: int) -> LabelledData:
+        """The same with the first few features alone; if that leaves any out, without causes."""
+        if features == len(self.features):
+            return self
+        return replace(
+            self,
+            features=self.features[:features],
+            train=self.train[:, :features],
+            test=self.test[:, :features],
+            causes=None,
+        )
 
 
 def entities_in(directory: Path) -> list[Path]:
@@ -102,13 +121,15 @@ def read_labelled(folder: Path) -> LabelledData:
         raise DataError(f"{folder / TEST}: its columns are not those of {TRAIN}")
     train, test = _values(train_table, folder / TRAIN), _values(test_table, folder / TEST)
     labels = _labels(folder / LABEL, len(test))
+    known, counting = _known_anomalies(folder / ANOMALIES, labels)
     return LabelledData(
         entity=folder.resolve().name,
         features=tuple(test_table.column_names),
         train=train,
         test=test,
         labels=labels,
-        known_anomalies=_known_anomalies(folder / ANOMALIES, labels),
+        known_anomalies=known,
+        counting=counting,
         causes=_causes(folder / INTERPRETATION, labels, test.shape[1]),
         train_times=_times(folder / "train_timestamp.parquet", len(train)),
         test_times=_times(folder / "test_timestamp.parquet", len(test)),
@@ -172,16 +193,17 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _known_anomalies(path: Path, labels: Flags) -> tuple[KnownAnomaly, ...]:
+def _known_anomalies(path: Path, labels: Flags) -> tuple[tuple[KnownAnomaly, ...], Counting]:
     if not path.exists():
         bounds = zip(*segments(labels), strict=True)
-        return tuple(KnownAnomaly(int(start), int(end), "") for start, end in bounds)
+        return tuple(KnownAnomaly(int(start), int(end), "") for start, end in bounds), "segments"
     rows = csv.DictReader(_lines(path))
     columns = {"start", "end"} if "start" in (rows.fieldnames or ()) else {"test_start", "test_end"}
     if not columns <= set(rows.fieldnames or ()):
         raise DataError(f"{path}: has neither columns start and end nor test_start and test_end")
     end, start = sorted(columns)
-    return tuple(_each(path, rows, lambda row: _known_anomaly(row, start, end, len(labels))))
+    known = tuple(_each(path, rows, lambda row: _known_anomaly(row, start, end, len(labels))))
+    return known, "sequences" if start == "start" else "windows"
 
 
 def _known_anomaly(row: dict[str, str], start: str, end: str, samples: int) -> KnownAnomaly:

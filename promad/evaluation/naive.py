@@ -16,6 +16,7 @@ Values = NDArray[np.float64]
 NaiveScore = Callable[[Values, Values, int], Values]
 
 _SMALLEST_SPREAD = 0.01
+_SMOOTHING = 0.1
 _FARTHEST = 50.0
 
 
@@ -34,10 +35,19 @@ def change_since_last(train: Values, test: Values, seed: int) -> Values:
     return _norm(_changes(train, test, seed)) ** 2
 
 
+def smoothed_change(train: Values, test: Values, seed: int) -> Values:
+    """The squared distance to the sample before, exponentially smoothed with weight 0.1.
+
+    NaN where that distance is unknown; the next known one carries on from before.
+    """
+    return _smoothed(change_since_last(train, test, seed)[:, np.newaxis])[:, 0]
+
+
 NAIVE: Mapping[str, NaiveScore] = {
     "random": random_score,
     "|z|": distance_from_mean,
     "last value": change_since_last,
+    "last value smoothed": smoothed_change,
 }
 
 
@@ -53,10 +63,15 @@ def _changes(train: Values, test: Values, seed: int) -> Values:
     return np.abs(np.diff(_standardised(train, test), axis=0, prepend=np.nan))
 
 
+def _smoothed_changes(train: Values, test: Values, seed: int) -> Values:
+    return _smoothed(_changes(train, test, seed) ** 2)
+
+
 NAIVE_CONTRIBUTIONS: Mapping[str, NaiveScore] = {
     "random": _random_contributions,
     "|z|": _distances,
     "last value": _changes,
+    "last value smoothed": _smoothed_changes,
 }
 """By the same names, which features a score comes from: float64 (samples of test, features)."""
 
@@ -74,9 +89,21 @@ def _standardised(train: Values, test: Values) -> Values:
     mean = np.where(count > 0, np.where(known, train, 0.0).sum(axis=0) / seen, np.nan)
     spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / seen)
     largest = np.abs(np.where(known, train, 0.0)).max(axis=0, initial=0.0)
-    floor = np.where(largest > 0, _SMALLEST_SPREAD * largest, 1.0)
-    scaled = (test - mean) / np.maximum(spread, floor)
+    above_zero = np.maximum(_SMALLEST_SPREAD * largest, np.finfo(np.float64).tiny)
+    floor = np.where(largest > 0, above_zero, 1.0)
+    with np.errstate(over="ignore"):  # what is beyond all numbers is clipped like the rest
+        scaled = (test - mean) / np.maximum(spread, floor)
     return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), np.float64)
+
+
+def _smoothed(values: Values) -> Values:
+    """Each column's exponential mean over its known values so far: (samples, columns)."""
+    found, newest = np.empty_like(values), np.full(values.shape[1], np.nan)
+    for row, value in enumerate(values):
+        step = np.where(np.isnan(newest), value, newest + _SMOOTHING * (value - newest))
+        newest = np.where(np.isnan(value), newest, step)
+        found[row] = np.where(np.isnan(value), np.nan, newest)
+    return found
 
 
 def _norm(values: Values) -> Values:

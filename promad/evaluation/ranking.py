@@ -18,6 +18,8 @@ from promad.evaluation.agreement import Flags, Reals, segments
 THRESHOLDS = 250
 VUS_WINDOW = 100
 """The widest buffer, in samples, of the figures that promad publishes."""
+VUS_NARROW_WINDOW = 10
+"""The same for those that forgive less."""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ Rows = NDArray[np.int64]
 class SequenceCounts:
     """Known sequences that were found and missed, and predicted ones that met none.
 
-    Counts of several series are added up before precision and recall are taken.
+    Counts of several series are added up before precision and recall are taken; a mean over seeds
+    need not be whole.
     """
 
-    found: int
-    missed: int
-    false: int
+    found: float
+    missed: float
+    false: float
 
     def __add__(self, other: SequenceCounts) -> SequenceCounts:
         return SequenceCounts(

@@ -84,7 +84,9 @@ class Stage:
 
 
 @contextmanager
-def simulated_stage(now: float, artifacts: Path, scenario: str, seed: int) -> Iterator[Stage]:
+def simulated_stage(
+    now: float, artifacts: Path, scenario: str, seed: int, model: str
+) -> Iterator[Stage]:
     """Serve a simulated host's history up to `now` (unix seconds) and its future beyond."""
     time = SimulatedTime(align_down(now, STEP))
     there = Incident(scenario, _HOST_TIME + _QUIET_SECONDS)
@@ -92,16 +94,16 @@ def simulated_stage(now: float, artifacts: Path, scenario: str, seed: int) -> It
     incident = Incident(scenario, time.start + _QUIET_SECONDS)
     with SimulationServer(MovedHost(host, _HOST_TIME - time.start), time.now) as url:
         queries = {name.removeprefix("host_").removeprefix("app_"): name for name in FEATURES}
-        yield Stage(_config(url, artifacts, queries, STEP, _HISTORY_HOURS), time, incident)
+        yield Stage(_config(url, artifacts, queries, STEP, _HISTORY_HOURS, model), time, incident)
 
 
-def real_config(url: str, artifacts: Path, now: float) -> Config:
+def real_config(url: str, artifacts: Path, now: float, model: str) -> Config:
     """A configuration for a real server: the usual queries, as far as it can answer them.
 
     Raises:
         PrometheusError, DataError: if it answers fewer than three.
     """
-    config = _config(url, artifacts, _REAL_QUERIES, 15.0, 24.0)
+    config = _config(url, artifacts, _REAL_QUERIES, 15.0, 24.0, model)
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         client.build_info()
         checks = inspect_queries(client, config.promql, config.data_settings.step, now)
@@ -111,11 +113,11 @@ def real_config(url: str, artifacts: Path, now: float) -> Config:
             f"{url}: only {len(found)} of the demo's {len(checks)} queries have data "
             "— scrape a node_exporter or Prometheus itself, or write a config.yaml of your own"
         )
-    return _config(url, artifacts, found, 15.0, 24.0)
+    return _config(url, artifacts, found, 15.0, 24.0, model)
 
 
 def _config(
-    url: str, artifacts: Path, queries: dict[str, str], step: float, hours: float
+    url: str, artifacts: Path, queries: dict[str, str], step: float, hours: float, model: str
 ) -> Config:
     return Config.model_validate(
         {
@@ -124,7 +126,7 @@ def _config(
             "artifacts_dir": artifacts,
             "queries": queries,
             "data_settings": {"step": format_duration(step), "collection_period_hours": hours},
-            "training_settings": {"epochs": 30, "early_stopping_patience": 5},
+            "training_settings": {"model": model},
             "real_time_anomaly_detection": {"query_interval_seconds": step, "latency_offset": "1s"},
         }
     )

@@ -1,142 +1,110 @@
-"""`evaluate`: what the configured detector is worth on labelled data, beside the naive scores.
+"""`evaluate`: what the configured models are worth on labelled data, beside simple scores.
 
-Each entity goes through the stages that a user's data goes through: its training part is written
-as collected data, preprocessed, trained on and put into a bundle; the bundle's detector then
-scores the test part, each sample by those up to it.
+Read `evaluation_rows` next, which makes one row for one entity; `evaluation_kept` remembers it,
+`evaluation_outcome` sums up, and `evaluation_report` draws.
 """
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from promad.artifacts import write_frames
-from promad.bundle import load_detector
-from promad.config import Config, Query
-from promad.detector import Detector
+from promad.config import Config
 from promad.errors import DataError
-from promad.evaluation.agreement import Reals, alarms
-from promad.evaluation.episodes import MARGIN_SECONDS
-from promad.evaluation.figures import Figures, Judged, all_figures, mean_figures, median_figures
-from promad.evaluation.labelled import LabelledData, entities_in, read_labelled
-from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
-from promad.evaluation.ranking import VUS_WINDOW
-from promad.files import written_whole
-from promad.frame import MetricFrame, single_group
-from promad.stages.preprocess import preprocess
-from promad.stages.train import choose_threshold, train
+from promad.evaluation.labelled import entities_in
+from promad.evaluation.naive import NAIVE
+from promad.stages.evaluation_kept import Kept
+from promad.stages.evaluation_outcome import Evaluation
+from promad.stages.evaluation_rows import (
+    NAIVE_ROWS,
+    Columns,
+    Row,
+    Rows,
+    Task,
+    linear_config,
+    rows_of,
+)
 
-Rows = Mapping[str, Figures]
-"""The figures of the configured model and of each naive score, by name."""
-
-Done = Callable[[str, int, int], None]
-"""Called when an entity is through with one seed: its name, how many are done, how many there are.
-"""
+_LINEAR = "linear"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
+class Progress:
+    """A task that is through: the `number`-th of `total`.
 
     Attributes:
-        model: the name of the configured model's row.
-        seeds: each entity was trained on with each.
-        found: entity, then seed, to the rows.
+        rows: what came of it; empty if it failed.
+        failure: the one line that says why it did.
+        reused: whether it was done by an earlier run.
     """
 
-    model: str
-    seeds: tuple[int, ...]
-    found: Mapping[str, Mapping[int, Rows]]
-
-    @property
-    def row_names(self) -> tuple[str, ...]:
-        """The configured model first."""
-        return (self.model, *NAIVE)
-
-    def entity_figures(self, row: str) -> dict[str, Figures]:
-        """For each entity the mean over the seeds."""
-        return {
-            entity: mean_figures([rows[row] for rows in by_seed.values()])
-            for entity, by_seed in self.found.items()
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; a figure that is not defined is null.
-
-        A mean or median is taken over the entities that define the figure.
-        """
-        return {
-            "model": self.model,
-            "seeds": list(self.seeds),
-            "vus_window_samples": VUS_WINDOW,
-            "false_episode_margin_seconds": MARGIN_SECONDS,
-            "rows": {row: self._row_to_json(row) for row in self.row_names},
-        }
-
-    def _row_to_json(self, row: str) -> dict[str, Any]:
-        of_entities = self.entity_figures(row)
-        return {
-            "mean": _plain(mean_figures(list(of_entities.values()))),
-            "median": _plain(median_figures(list(of_entities.values()))),
-            "entities": {entity: _plain(figures) for entity, figures in of_entities.items()},
-            "seeds": {
-                entity: {str(seed): _plain(rows[row]) for seed, rows in by_seed.items()}
-                for entity, by_seed in self.found.items()
-            },
-        }
+    task: Task
+    rows: Rows
+    failure: str | None
+    reused: bool
+    number: int = 0
+    total: int = 0
 
 
-def _plain(figures: Figures) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+Done = Callable[[Progress], None]
+"""Called when a task is through."""
 
 
 def evaluate(
     directory: Path,
-    config: Config,
+    configs: Sequence[Config],
     seeds: Sequence[int],
     *,
     entities: Sequence[str] = (),
+    columns: Columns = "auto",
     scores_to: Path | None = None,
+    kept: Kept | None = None,
     jobs: int = 1,
-    done: Done = lambda entity, number, total: None,
+    done: Done = lambda progress: None,
 ) -> Evaluation:
     """Train on each entity with each seed, score its test part, and compare with the labels.
 
-    The queries of the configuration are not used; the columns of the data stand in for them.
+    The queries of the configurations are not used; the columns of the data stand in for them. An
+    entity that cannot be read or trained on is passed over and named in the outcome.
 
     Args:
         directory: the labelled data, see `promad.evaluation.labelled`.
+        configs: one for each model, none of the same; the naive scores go by the first one.
         entities: the names of those wanted; none means all.
+        columns: which columns are scored.
         scores_to: where to leave `<entity>.parquet`, or with several seeds
-            `seed-<k>/<entity>.parquet`: a row per row of test.parquet, with `score` (NaN where
-            unknown), `threshold`, `anomalous` (the score is above it), and `error:<feature>`.
+            `seed-<k>/<entity>.parquet`, and with several models each in a folder of its name: a row
+            per row of test.parquet, with `score` (NaN where unknown), `threshold`, `anomalous` (the
+            score is above it), and `error:<feature>` for the features that are scored.
+        kept: where what is done is kept, and what was done before is found.
         jobs: how many processes work at once.
 
     Raises:
-        DataError: if the data cannot be read, or is too little to train on.
+        DataError: if there is no such data.
     """
-    from joblib import Parallel, delayed
-
     folders = _wanted(entities_in(directory), entities, directory)
-    tasks = [(folder, seed) for folder in folders for seed in seeds]
-    work = (
-        delayed(_one)(folder, config, seed, _score_path(folder, seed, seeds, scores_to))
-        for folder, seed in tasks
-    )
-    found: dict[str, dict[int, Rows]] = {folder.resolve().name: {} for folder in folders}
-    outcomes = Parallel(n_jobs=jobs, return_as="generator")(work)
-    for number, ((folder, seed), rows) in enumerate(zip(tasks, outcomes, strict=True), 1):
-        found[folder.resolve().name][seed] = rows
-        done(folder.resolve().name, number, len(tasks))
-    return Evaluation(config.training_settings.model, tuple(seeds), found)
+    tasks = [
+        task for folder in folders for task in _tasks(folder, configs, seeds, columns, scores_to)
+    ]
+    found: dict[str, dict[int, dict[str, Row]]] = {}
+    failed: dict[str, str] = {}
+    for progress in _worked(tasks, kept, jobs):
+        done(progress)
+        task = progress.task
+        if progress.failure is not None:
+            failed.setdefault(task.entity, progress.failure)
+        for seed in seeds if task.row == _LINEAR and not _has_linear(configs) else (task.seed,):
+            found.setdefault(task.entity, {}).setdefault(seed, {}).update(progress.rows)
+    for entity in failed:
+        del found[entity]
+    models = tuple(config.training_settings.model for config in configs)
+    beside = () if _has_linear(configs) else (_LINEAR,)
+    return Evaluation(models, (*models, *beside, *NAIVE), tuple(seeds), found, failed)
+
+
+def _has_linear(configs: Sequence[Config]) -> bool:
+    return any(config.training_settings.model == _LINEAR for config in configs)
 
 
 def _wanted(folders: Sequence[Path], names: Sequence[str], directory: Path) -> list[Path]:
@@ -147,115 +115,46 @@ def _wanted(folders: Sequence[Path], names: Sequence[str], directory: Path) -> l
     return [by_name[name] for name in names or by_name]
 
 
-def _score_path(
-    folder: Path, seed: int, seeds: Sequence[int], scores_to: Path | None
-) -> Path | None:
-    if scores_to is None:
-        return None
-    parent = scores_to / f"seed-{seed}" if len(seeds) > 1 else scores_to
-    return parent / f"{folder.resolve().name}.parquet"
+def _tasks(
+    folder: Path,
+    configs: Sequence[Config],
+    seeds: Sequence[int],
+    columns: Columns,
+    scores_to: Path | None,
+) -> Iterator[Task]:
+    """All that there is to do for an entity, the quickest first."""
+    for seed in seeds:
+        yield Task(folder, NAIVE_ROWS, seed, configs[0], columns)
+    if not _has_linear(configs):
+        yield Task(folder, _LINEAR, seeds[0], linear_config(configs[0]), columns)
+    for config in configs:
+        model = config.training_settings.model
+        for seed in seeds:
+            parts = [model] * (len(configs) > 1) + [f"seed-{seed}"] * (len(seeds) > 1)
+            name = f"{folder.resolve().name}.parquet"
+            path = None if scores_to is None else scores_to.joinpath(*parts, name)
+            yield Task(folder, model, seed, config, columns, path)
 
 
-def _one(folder: Path, config: Config, seed: int, scores_path: Path | None) -> Rows:
-    """All rows for one entity and one seed."""
-    data = read_labelled(folder)
-    step, model = _step(data, config), str(config.training_settings.model)
-    with tempfile.TemporaryDirectory(prefix="promad-evaluate-") as work:
-        own = _config_for(data, config, seed, step, Path(work))
-        judged = {model: _by_model(data, own)}
-    if scores_path is not None:
-        _write_scores(scores_path, data.features, judged[model])
-    judged |= {name: _by_naive(name, data, own) for name in NAIVE}
-    return {
-        name: all_figures(each, data.labels, data.causes, seed) for name, each in judged.items()
-    }
+def _worked(tasks: Sequence[Task], kept: Kept | None, jobs: int) -> Iterator[Progress]:
+    from joblib import Parallel, delayed
+
+    work = (delayed(_one)(task, kept) for task in tasks)
+    outcomes = Parallel(n_jobs=jobs, return_as="generator")(work)
+    for number, outcome in enumerate(outcomes, 1):
+        yield Progress(
+            outcome.task, outcome.rows, outcome.failure, outcome.reused, number, len(tasks)
+        )
 
 
-def _step(data: LabelledData, config: Config) -> float:
-    """Seconds between samples: as the data says, or else as the configuration does."""
-    if data.test_times is None or len(data.test_times) < 2:
-        return config.data_settings.step
-    return float(np.median(np.diff(data.test_times)))
-
-
-def _config_for(data: LabelledData, config: Config, seed: int, step: float, work: Path) -> Config:
-    """The configuration with this data's columns, and artifacts of its own."""
-    return config.model_copy(
-        update={
-            "artifacts_dir": work,
-            "queries": {feature: Query(expr="up") for feature in data.features},
-            "data_settings": config.data_settings.model_copy(update={"step": step}),
-            "training_settings": config.training_settings.model_copy(
-                update={"seed": seed, "train_on_filtered_sequences": False}
-            ),
-        }
-    )
-
-
-def _by_model(data: LabelledData, config: Config) -> Judged:
-    """The test part as the trained detector sees it.
-
-    It is scored by itself: that it follows on the training part is not taken for granted, so the
-    samples before the first whole window are blind. Rows count as one step apart.
-    """
-    training = _frame(data, data.train, data.train_times, config)
-    write_frames(config.artifacts_dir / config.data_settings.output_filename, [training], {})
-    preprocess(config)
-    report = train(config, lambda *epoch: None, now=lambda: training.end)
-    test = _frame(data, data.test, data.test_times, config)
-    return _scored(load_detector(report.bundle), test, config)
-
-
-def _frame(data: LabelledData, values: Reals, times: Reals | None, config: Config) -> MetricFrame:
-    start = 0.0 if times is None else float(times[0])
-    return single_group(start, config.data_settings.step, data.features, values)
-
-
-def _scored(detector: Detector, frame: MetricFrame, config: Config) -> Judged:
-    """A row for each sample of the frame, NaN where the detector has no score."""
-    known = detector.score(frame)
-    rows = np.round((known.times - frame.start) / frame.step).astype(np.int64)
-    scores = np.full(frame.samples, np.nan)
-    errors = np.full((frame.samples, len(frame.features)), np.nan)
-    scores[rows], errors[rows] = known.score, known.errors
-    return _judged(scores, detector.threshold.limit(scores), errors, config)
-
-
-def _by_naive(name: str, data: LabelledData, config: Config) -> Judged:
-    """A naive score of the test part, held to a threshold of its own.
-
-    That is chosen by the alert budget, on the part of the training data that a model validates on.
-    """
-    live = config.real_time_anomaly_detection.model_copy(update={"anomaly_threshold_mse": "auto"})
-    by_budget = config.model_copy(update={"real_time_anomaly_detection": live})
-    seed, score = config.training_settings.seed, NAIVE[name]
-    last = max(1, int(len(data.train) * config.training_settings.train_split_ratio))
-    held_out = score(data.train[:last], data.train[last:], seed + 1)
-    scores = score(data.train, data.test, seed)
-    limits = choose_threshold(held_out, by_budget).limit(scores)
-    contributions = NAIVE_CONTRIBUTIONS[name](data.train, data.test, seed)
-    return _judged(scores, limits, contributions, config)
-
-
-def _judged(scores: Reals, limits: Reals, contributions: Reals, config: Config) -> Judged:
-    live = config.real_time_anomaly_detection
-    return Judged(
-        scores,
-        limits,
-        contributions,
-        config.data_settings.step,
-        live.enter_after_samples,
-        live.leave_after_samples,
-    )
-
-
-def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
-    columns: dict[str, Any] = {
-        "score": pa.array(judged.scores),
-        "threshold": pa.array(judged.limits),
-        "anomalous": pa.array(alarms(judged.scores, judged.limits)),
-    }
-    for column, feature in enumerate(features):
-        columns[f"error:{feature}"] = pa.array(judged.contributions[:, column])
-    with written_whole(path) as aside:
-        pq.write_table(pa.table(columns), aside)
+def _one(task: Task, kept: Kept | None) -> Progress:
+    known = None if kept is None else kept.rows(task)
+    if known is not None:
+        return Progress(task, known, None, reused=True)
+    try:
+        rows: Mapping[str, Row] = rows_of(task)
+    except DataError as error:
+        return Progress(task, {}, str(error), reused=False)
+    if kept is not None:
+        kept.keep(task, rows)
+    return Progress(task, rows, None, reused=False)
