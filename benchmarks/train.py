@@ -95,17 +95,26 @@ def windows_of(arguments: argparse.Namespace) -> Split:
 
 def train_promad(arguments: argparse.Namespace) -> Run:
     """The package's own way."""
-    from promad.models.training import build_network, train_network
+    from promad.models.autoencoder_training import PRESETS
+    from promad.models.training import train_network
 
-    settings = TrainingSettings(epochs=arguments.epochs, early_stopping_patience=arguments.epochs)
+    settings, preset = settings_of(arguments), PRESETS["original"]
     split = windows_of(arguments)
     features = arguments.features
-    network = build_network(arguments.length, features, features, settings, SEED)
+    network = preset.build(arguments.length, features, features, settings, SEED)
+    loss = preset.loss(network, features)
     return timed(
         split,
         lambda note: train_network(
-            network, split, features, settings, SEED, lambda *epoch: note(epoch[3])
+            network, loss, split, settings, preset.course, SEED, lambda *epoch: note(epoch[3])
         ),
+    )
+
+
+def settings_of(arguments: argparse.Namespace) -> TrainingSettings:
+    epochs = arguments.epochs
+    return TrainingSettings.model_validate(
+        {"preset": "original", "epochs": epochs, "early_stopping_patience": epochs}
     )
 
 
@@ -113,14 +122,15 @@ def train_plain(arguments: argparse.Namespace) -> Run:
     """`model.fit` on arrays of all windows, as most tutorials do it."""
     import keras
 
-    from promad.models.training import build_network
+    from promad.models.autoencoder_training import build_original
 
     split = windows_of(arguments)
     training, validation = (
         part.take(np.arange(len(part))) for part in (split.training, split.validation)
     )
     features = arguments.features
-    network = build_network(arguments.length, features, features, TrainingSettings(), SEED)
+    settings = settings_of(arguments)
+    network = build_original(arguments.length, features, features, settings, SEED)
     network.compile(keras.optimizers.Adam(0.001), "mse")
 
     def fit(note: Callable[[float], None]) -> None:

@@ -67,7 +67,7 @@ def _variables(groups: Groups) -> list[Any]:
         _labels(
             "feature",
             "Feature",
-            groups.select("feature_reconstruction_error_mse"),
+            groups.select("feature_contribution_ratio"),
             "feature_name",
             ".+",
         ),

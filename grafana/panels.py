@@ -73,7 +73,7 @@ def _now(groups: Groups) -> list[Any]:
         ),
         number(
             "Score now",
-            "Error over threshold of the worst group: above 1 is anomalous.",
+            "Score over threshold of the worst group: above 1 is anomalous.",
             "none",
             (f"max({groups.select('score')})", "score"),
             HEALTHY_IS_LOW,
@@ -110,7 +110,7 @@ def _now(groups: Groups) -> list[Any]:
 
 def _score(groups: Groups) -> list[Any]:
     score = lines(
-        "Error over threshold",
+        "Score over threshold",
         "The score of each group: above 1 is anomalous. A gap means that there was no score.",
         "none",
         (groups.select("score"), groups.legend),
@@ -118,23 +118,38 @@ def _score(groups: Groups) -> list[Any]:
     return [
         limited(score, 1.0).min(0).decimals(2),
         lines(
-            "Error and threshold",
-            "Mean squared reconstruction error in the model's scaled units, and its limit.",
+            "Threshold",
+            "The limit that the score is held to, in the score's own unit. A step is a threshold "
+            "that adapted, or another model.",
             "none",
-            (groups.select("latest_reconstruction_error_mse"), f"error {groups.legend}"),
-            (groups.select("threshold_mse"), f"threshold {groups.legend}"),
+            (groups.select("threshold"), groups.legend),
         ).min(0),
+        lines(
+            "Reconstruction error",
+            "Mean squared error of the newest window in the model's scaled units.",
+            "none",
+            (groups.select("latest_reconstruction_error_mse"), groups.legend),
+        ).min(0),
+        lines(
+            "Known features",
+            "Share of the features that the score rests on; the missing ones are left out of it.",
+            "percentunit",
+            (groups.select("known_features_ratio"), groups.legend),
+        )
+        .min(0)
+        .max(1),
     ]
 
 
 def _features(groups: Groups) -> list[Any]:
     share = groups.select("feature_contribution_ratio")
-    error = groups.select("feature_reconstruction_error_mse", 'feature_name=~"$feature"')
+    elevation = groups.select("feature_elevation_ratio", 'feature_name=~"$feature"')
+    since = groups.select("feature_deviating_since_timestamp_seconds")
     name = f"{{{{feature_name}}}} {groups.legend}"
     return [
         lines(
             "Top features over time",
-            "The five features with the largest share of the error at each time.",
+            "The five features with the largest share of what lies above the baselines.",
             "percentunit",
             (f"topk(5, {share})", name),
         )
@@ -142,22 +157,35 @@ def _features(groups: Groups) -> list[Any]:
         .max(1),
         bars(
             "Top features now",
-            "The five features with the largest share of the newest error.",
+            "The five features with the largest share of what lies above the baselines.",
             "percentunit",
             (f"topk(5, {share})", name),
         ).max(1),
-        heat(
-            "Error of each feature",
-            "Squared reconstruction error of each chosen feature: the redder, the larger.",
-            "none",
-            (error, name),
+        bars(
+            "Deviating for the longest",
+            "Of the features above their baselines, the five that have been so for the longest. "
+            "What began first is often nearer to the cause than what is largest.",
+            "s",
+            (f"topk(5, time() - {since})", name),
         ),
-        lines(
-            "Error of each feature, in lines",
-            "Squared reconstruction error of each chosen feature, in the model's scaled units.",
+        heat(
+            "Elevation of each feature",
+            "Error of each chosen feature over its baseline, which it stayed below for 95 % of "
+            "training: the redder, the larger.",
             "none",
-            (error, name),
-        ).height(10),
+            (elevation, name),
+        ),
+        limited(
+            lines(
+                "Elevation of each feature, in lines",
+                "Error of each chosen feature over its baseline in training: above 1 it deviates.",
+                "none",
+                (elevation, name),
+            ),
+            1.0,
+        )
+        .span(24)
+        .height(10),
     ]
 
 

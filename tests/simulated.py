@@ -49,6 +49,7 @@ def config_for(directory, **sections):
             "lstm_units_encoder2_latent": 4,
             "lstm_units_decoder1": 4,
             "lstm_units_decoder2": 8,
+            "gate": False,
         },
     }
     raw["queries"] = sections.pop("queries", raw["queries"])

@@ -17,7 +17,8 @@ class MeanOfWindow:
     def apply(self, windows):
         values = windows[:, :, : self.features].astype(np.float64)
         expected = values.mean(axis=1)
-        return Outcome(np.square(values - expected[:, np.newaxis]).mean(axis=1), expected)
+        squares = np.square(values - expected[:, np.newaxis])
+        return Outcome(squares[:, -1].copy(), expected, squares.mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Trained:
     def save(self, directory, native_file_name):
         (directory / "stub.txt").write_text(str(self.model.features))
         (directory / native_file_name).write_text("for the training library")
+
+    def refitted(self, windows):
+        return self
 
 
 def fit(split, features, settings, seed, progress):

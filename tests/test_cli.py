@@ -15,7 +15,7 @@ import structlog
 import typer
 
 import promad
-from promad.bundle import BundleStore, Manifest, Range
+from promad.bundle import FORMAT, BundleStore, Manifest, Range
 from promad.cli import app as cli
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.config import load_config
@@ -314,16 +314,18 @@ def keep_bundle(config: Path, minute: int) -> str:
     store = BundleStore.of(load_config(config))
     span = Range(start="2026-11-01T00:00:00Z", end="2026-11-02T00:00:00Z", windows=100)
     manifest = Manifest(
-        format=1,
+        format=FORMAT,
         created=datetime(2026, 11, 3, 6, minute, tzinfo=UTC).isoformat(),
         name="t",
         model="lstm_autoencoder",
+        preset="improved",
         trained_on="all windows",
         server="http://127.0.0.1:9",
         queries={"load": "host_load1"},
         step_seconds=30,
         sequence_length=30,
-        scaler="StandardScaler",
+        scaler="ParetoScaler",
+        scoring="normalised",
         threshold={"value": 0.25},
         training=span,
         validation=span,

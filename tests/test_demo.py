@@ -25,7 +25,7 @@ LATENCY = FeatureView("latency_p99_seconds", 1.0, 1.0, 2.0, 1.0)
 
 
 def verdict(seconds: float, state: State) -> Verdict:
-    return Verdict(START + seconds, state, 1.0, 2.0, (LATENCY,))
+    return Verdict(START + seconds, state, 1.0, 2.0, features=(LATENCY,))
 
 
 def event(start: float, end: float, peak: float = 3.0) -> AnomalyEvent:
@@ -107,7 +107,7 @@ def test_a_real_server_without_data_is_one_line_that_says_what_to_do(tmp_path: P
         PrometheusServer(tmp_path) as server,
         pytest.raises(DataError, match="only 0 of the demo's 17 queries have data"),
     ):
-        real_config(server.url, tmp_path, time.time())
+        real_config(server.url, tmp_path, time.time(), "linear")
 
 
 def test_on_a_real_server_the_demo_takes_the_queries_that_have_data(tmp_path: Path) -> None:
@@ -117,10 +117,10 @@ def test_on_a_real_server_the_demo_takes_the_queries_that_have_data(tmp_path: Pa
         f"global: {{scrape_interval: 1s}}\nscrape_configs: [{target}]\n"
     )
     with server:
-        first_sample_on_the_grid = time.time() + 20
+        first_sample_on_the_grid = time.time() + 40
         while len(server.query("rate(prometheus_http_requests_total[2m])")) == 0:
             assert time.time() < first_sample_on_the_grid
             time.sleep(0.2)
-        config = real_config(server.url, tmp_path, first_sample_on_the_grid)
+        config = real_config(server.url, tmp_path, first_sample_on_the_grid, "linear")
     assert "prometheus_series" in config.queries
     assert "load1" not in config.queries

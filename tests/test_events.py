@@ -19,7 +19,7 @@ def verdict_of(at, score, threshold=1.0):
         return Verdict(float(at), State.BLIND, threshold)
     feature = FeatureView(str(score), score, 1.0, 0.0, 0.0)
     state = State.ANOMALOUS if score > threshold else State.OK
-    return Verdict(float(at), state, threshold, score, (feature,))
+    return Verdict(float(at), state, threshold, score, features=(feature,))
 
 
 def followed(scores, enter_after=1, leave_after=1, threshold=1.0):

@@ -43,10 +43,12 @@ EXPOSED = {
     "anomaly_detector_latest_reconstruction_error_mse": GROUP,
     "anomaly_detector_is_anomaly_detected": GROUP,
     "anomaly_detector_total_anomalies_count_total": GROUP,
-    "anomaly_detector_feature_reconstruction_error_mse": GROUP | {"feature_name"},
+    "anomaly_detector_feature_elevation_ratio": GROUP | {"feature_name"},
+    "anomaly_detector_feature_deviating_since_timestamp_seconds": GROUP | {"feature_name"},
+    "anomaly_detector_known_features_ratio": GROUP,
+    "anomaly_detector_threshold": GROUP,
     "anomaly_detector_last_successful_run_timestamp_seconds": GROUP,
     "anomaly_detector_data_points_in_current_window": GROUP,
-    "anomaly_detector_threshold_mse": GROUP,
     "anomaly_detector_score": GROUP,
     "anomaly_detector_state": GROUP | {"state"},
     "anomaly_detector_feature_contribution_ratio": GROUP | {"feature_name"},
@@ -259,7 +261,8 @@ def exposition() -> Iterator[Metric]:
     """What a promad with several detectors exposes."""
     registry = CollectorRegistry()
     own = DaemonMetrics(registry, several=True).of("a")
-    own.loaded("m", "b", trained_at=1.0, expected_false_alarms=1.0)
+    own.loaded("m", "b", trained_at=1.0)
+    own.expects(1.0, (0.5, 2.0))
     own.polled(["q"], {})
     own.sample_is(1.0)
     snapshot = Snapshot("a", "anomaly_detector_", groups=())
@@ -284,11 +287,18 @@ def test_the_builders_examples_are_true():
     assert doctest.testmod(promql) == (0, 2)
 
 
-def test_the_score_is_held_against_one():
-    (score,) = (panel for panel in PANELS.values() if panel["title"] == "Error over threshold")
+@pytest.mark.parametrize("title", ["Score over threshold", "Elevation of each feature, in lines"])
+def test_what_is_odd_above_one_is_held_against_one(title):
+    (score,) = (panel for panel in PANELS.values() if panel["title"] == title)
     steps = score["fieldConfig"]["defaults"]["thresholds"]["steps"]
     assert [step["value"] for step in steps] == [None, 1.0]
     assert score["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"]["mode"] == "line+area"
+
+
+def test_a_panel_that_only_the_plain_error_fills_is_not_empty_with_another_scoring():
+    for panel in PANELS.values():
+        names = {selector.name for each in panel["targets"] for selector in selectors(each["expr"])}
+        assert names != {"anomaly_detector_threshold_mse"}
 
 
 def test_observed_and_expected_are_shown_together_for_each_chosen_feature():

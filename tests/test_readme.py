@@ -23,6 +23,7 @@ from promad.verdict import FeatureView, State, Verdict
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 SCRIPTS = tomllib.loads((ROOT / "Pipfile").read_text())["scripts"]
 PREFIX = Config(queries={"a": "up"}).real_time_anomaly_detection.metrics_prefix
@@ -35,9 +36,9 @@ def blocks(language: str) -> list[str]:
     return [textwrap.dedent(text) for text in found]
 
 
-def rows(pattern: str) -> list[tuple[str, ...]]:
+def rows(pattern: str, text: str = README) -> list[tuple[str, ...]]:
     """The cells of the table rows that look so."""
-    return re.findall(rf"^\| {pattern} \|$", README, re.MULTILINE)
+    return re.findall(rf"^\| {pattern} \|$", text, re.MULTILINE)
 
 
 COMMANDS = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
@@ -128,12 +129,14 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of every metric of one detector, by its name in the text format."""
     registry = CollectorRegistry()
     own = DaemonMetrics(registry, several=False).of("d")
-    own.loaded("m", "b", trained_at=1.0, expected_false_alarms=1.0)
+    own.loaded("m", "b", trained_at=1.0)
+    own.expects(1.0, (0.5, 2.0))
+    own.threshold_adapted(1)
     own.polled(["q"], {})
     own.sample_is(1.0)
-    view = FeatureView("a", error=1.0, contribution=1.0, observed=1.0, expected=1.0)
-    verdict = Verdict(1.0, State.OK, threshold_mse=1.0, score_mse=1.0, features=(view,))
-    snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, last_scored_at=1.0),))
+    view = FeatureView("a", 1.0, 1.0, observed=1.0, expected=1.0, elevation=2.0, since=1.0)
+    verdict = Verdict(1.0, State.OK, 1.0, score=1.0, mse=1.0, plain=True, features=(view,))
+    snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, last_scored_at=1.0, features=1),))
     registry.register(SnapshotCollector(lambda: [snapshot], several=False))
     return {
         family.name + ("_total" if family.type == "counter" else ""): (
@@ -145,7 +148,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
-    found = rows(r"`([a-z0-9_]+)` \| (\w+) \| (.*?) ?\| .+ \| .+")
+    found = rows(r"`([a-z0-9_]+)` \| (\w+) \| (.*?) ?\| .+ \| .+", METRICS)
     return {
         name: (kind, frozenset(re.findall(r"`(\w+)`", labels)))
         for name, kind, labels in found
@@ -157,15 +160,19 @@ def test_the_table_of_metrics_is_what_is_exposed():
     assert documented() == exposed()
 
 
-def test_the_twelve_that_begin_with_the_prefix_come_first():
+def test_the_sixteen_that_begin_with_the_prefix_come_first():
     names = list(documented())
-    assert [name.startswith(PREFIX) for name in names] == [True] * 12 + [False] * (len(names) - 12)
+    assert [name.startswith(PREFIX) for name in names] == [True] * 16 + [False] * (len(names) - 16)
 
 
 def test_every_metric_in_the_rules_is_exposed():
     for block in blocks("yaml"):
         for name in re.findall(r"\b(?:promad|anomaly_detector)_\w+", block):
             assert name in exposed()
+
+
+def test_every_model_is_introduced():
+    assert set(rows(r"`(\w+)` \| .+ \| .+")) >= set(MODELS)
 
 
 def test_every_state_is_explained():
@@ -205,6 +212,8 @@ def test_every_default_in_the_table_is_the_default():
         assert float(value.removesuffix("s")) == default, key
     ((_, queries),) = rows(r"`(queries)` \| (\d+) of node_exporter \| .+")
     assert int(queries) == len(load_config(ROOT / "config.yaml").queries)
+    assert "70 % of the features" in README
+    assert defaults.training_settings.scoring.required_share == 0.7
     live = RealTimeSettings()
     assert (live.enter_after_samples, live.leave_after_samples) == (2, 5)
     assert "Two samples in a row above the threshold begin an event, five in a row" in README

@@ -27,15 +27,15 @@ def draw_history(history: TrainingHistory, path: Path) -> None:
 
 
 def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) -> None:
-    """How validation errors are spread, as PNG, with the threshold drawn in."""
+    """How scores are spread, as PNG, with the threshold drawn in."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     edges = _edges(scores, threshold)
     axes.hist(np.maximum(scores, edges[0]), bins=edges.tolist(), color="tab:blue")
     axes.axvline(threshold, color="tab:red", label=f"threshold {threshold:.4g}")
     axes.set(
-        title="Reconstruction error of validation windows",
-        xlabel="mean squared error of a window (scaled)",
+        title="Scores of the history",
+        xlabel="score of a window",
         ylabel="windows",
         xscale="log",
         yscale="log",
