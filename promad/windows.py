@@ -199,6 +199,13 @@ class Split:
     validation: Windows
 
 
+def cut_to(split: Split, length: int) -> Split:
+    """The split with no more than `length` samples in a window, the latest."""
+    if split.training.length <= length:
+        return split
+    return Split(TailWindows(split.training, length), TailWindows(split.validation, length))
+
+
 def split_at(windows: Windows, boundary: float, step: float) -> Split:
     """Split at a time: training ends at `boundary`, validation begins one window after it.
 

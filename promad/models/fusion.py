@@ -22,7 +22,7 @@ import numpy as np
 from promad.config import TrainingSettings
 from promad.errors import BundleError
 from promad.models.base import Inputs, Model, Outcome, Progress, Trained, TrainingHistory
-from promad.windows import Split, TailWindows, Windows
+from promad.windows import Split, TailWindows, Windows, cut_to
 
 MODULES: Mapping[str, str] = {
     "linear": "promad.models.linear",
@@ -112,8 +112,7 @@ def _fit_member(
     progress: Progress,
 ) -> Trained:
     own = settings.of_member(name)
-    length = min(own.sequence_length, settings.sequence_length, split.training.length)
-    tails = Split(TailWindows(split.training, length), TailWindows(split.validation, length))
+    tails = cut_to(split, min(own.sequence_length, settings.sequence_length))
     trained: Trained = import_module(MODULES[name]).fit(tails, features, own, seed, progress)
     return trained
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.errors import BundleError
 from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
-from promad.windows import Split, TailWindows, Windows, batches
+from promad.windows import Split, TailWindows, Windows, batches, cut_to
 
 CODE_FREE_FILE = "linear.npz"
 
@@ -140,10 +140,9 @@ def fit(
     Args:
         features: how many columns of the windows are to be reproduced.
     """
-    length = min(settings.sequence_length, split.training.length)
-    parts = [TailWindows(windows, length) for windows in (split.training, split.validation)]
-    model = _fitted(parts[0], features, settings)
-    losses = [_mean_error(model, windows) for windows in parts]
+    own = cut_to(split, settings.sequence_length)
+    model = _fitted(own.training, features, settings)
+    losses = [_mean_error(model, windows) for windows in (own.training, own.validation)]
     progress(1, 1, losses[0], losses[1])
     return TrainedLinear(model, TrainingHistory((losses[0],), (losses[1],), 1), settings)
 

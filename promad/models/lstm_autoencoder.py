@@ -20,7 +20,6 @@ the conditions, which the latent state then need not carry.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.models.base import Inputs, Outcome, Progress
 from promad.models.onnx_running import (
+    CODE_FREE_FILE,
+    TrainedNetwork,
     insist_on_equality,
     load_session,
     native_messages_silenced,
     open_session,
     run_in_batches,
 )
-from promad.windows import Split, Windows
-
-CODE_FREE_FILE = "model.onnx"
+from promad.windows import Split, cut_to
 
 
 @dataclass(frozen=True)
@@ -68,31 +67,9 @@ class LstmAutoencoder:
         return Outcome(squares[:, -1], drawn[:, -1].astype(np.float64), squares.mean(axis=1))
 
 
-@dataclass(frozen=True)
-class TrainedLstmAutoencoder:
-    """The fitted autoencoder with its Keras original."""
-
-    model: LstmAutoencoder
-    history: TrainingHistory
-    keras_model: Any
-    onnx_bytes: bytes
-
-    @property
-    def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
-
-    def save(self, directory: Path, native_file_name: str) -> None:
-        (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
-        self.keras_model.save(directory / native_file_name)
-
-    def refitted(self, windows: Windows) -> TrainedLstmAutoencoder:
-        """Itself: fitting takes a minute, and to know when to stop takes windows held out."""
-        return self
-
-
 def fit(
     split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
-) -> TrainedLstmAutoencoder:
+) -> TrainedNetwork[LstmAutoencoder]:
     """Fit on `split.training`, stop by `split.validation`; the same seed gives the same model.
 
     Args:
@@ -100,7 +77,7 @@ def fit(
     """
     with native_messages_silenced():
         from promad.models.autoencoder_training import PRESETS
-        from promad.models.training import cut_to, train_network
+        from promad.models.training import train_network
 
     split = cut_to(split, settings.sequence_length)
     length, width = split.training.length, split.training.width
@@ -112,7 +89,7 @@ def fit(
     model = LstmAutoencoder(open_session(onnx_bytes), length, features)
     some = split.validation.take(np.arange(min(8, len(split.validation))))
     insist_on_equality(model.reconstruct(some), network(some).numpy())
-    return TrainedLstmAutoencoder(model, history, network, onnx_bytes)
+    return TrainedNetwork(model, history, network, onnx_bytes)
 
 
 def load(directory: Path) -> LstmAutoencoder:

@@ -14,7 +14,6 @@ later may differ so much that the first epochs look best. Several features share
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.models.base import Inputs, Outcome, Progress
 from promad.models.onnx_running import (
+    CODE_FREE_FILE,
+    TrainedNetwork,
     insist_on_equality,
     load_session,
     native_messages_silenced,
     open_session,
     run_in_batches,
 )
-from promad.windows import Split, Windows
+from promad.windows import Split, cut_to
 
-CODE_FREE_FILE = "model.onnx"
 _STARTS_PER_WINDOW = 4
 _LEAST_IMPROVEMENT = 3e-4
 
@@ -61,31 +61,9 @@ class LstmForecaster:
         return Outcome(errors, expected, errors)
 
 
-@dataclass(frozen=True)
-class TrainedLstmForecaster:
-    """The fitted forecaster with its Keras original."""
-
-    model: LstmForecaster
-    history: TrainingHistory
-    keras_model: Any
-    onnx_bytes: bytes
-
-    @property
-    def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
-
-    def save(self, directory: Path, native_file_name: str) -> None:
-        (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
-        self.keras_model.save(directory / native_file_name)
-
-    def refitted(self, windows: Windows) -> TrainedLstmForecaster:
-        """Itself: fitting takes minutes."""
-        return self
-
-
 def fit(
     split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
-) -> TrainedLstmForecaster:
+) -> TrainedNetwork[LstmForecaster]:
     """Fit on `split.training`, stop by `split.validation`; the same seed gives the same model.
 
     Args:
@@ -95,7 +73,7 @@ def fit(
 
     with native_messages_silenced():
         from promad.models.forecaster_training import build_network, forecast_loss
-        from promad.models.training import Course, cut_to, train_network
+        from promad.models.training import Course, train_network
 
     split = cut_to(split, settings.sequence_length)
     length, width = split.training.length, split.training.width
@@ -109,7 +87,7 @@ def fit(
     some = split.validation.take(np.arange(min(8, len(split.validation))))
     natively = network(some[:, :-1]).numpy()[:, -1, :features]
     insist_on_equality(model.forecast(some), natively)
-    return TrainedLstmForecaster(model, history, network, onnx_bytes)
+    return TrainedNetwork(model, history, network, onnx_bytes)
 
 
 def load(directory: Path) -> LstmForecaster:

@@ -1,4 +1,4 @@
-"""Running a network in its code-free form, ONNX, on one thread and without TensorFlow."""
+"""A network in its code-free form, ONNX: kept beside its Keras original, run without TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.errors import BundleError
+from promad.models.base import Model, TrainingHistory
+from promad.windows import Windows
+
+CODE_FREE_FILE = "model.onnx"
 
 _BATCH = 256
+
+
+@dataclass(frozen=True)
+class TrainedNetwork[M: Model]:
+    """A fitted network with its Keras original."""
+
+    model: M
+    history: TrainingHistory
+    keras_model: Any
+    onnx_bytes: bytes
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
+
+    def save(self, directory: Path, native_file_name: str) -> None:
+        (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
+        self.keras_model.save(directory / native_file_name)
+
+    def refitted(self, windows: Windows) -> TrainedNetwork[M]:
+        """Itself: fitting takes minutes, and to know when to stop takes windows held out."""
+        return self
 
 
 def open_session(onnx_bytes: bytes) -> Any:

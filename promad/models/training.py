@@ -21,7 +21,6 @@ from promad.models.base import Progress, TrainingHistory
 from promad.windows import (
     ChosenWindows,
     Split,
-    TailWindows,
     Windows,
     batches,
     windows_per_batch,
@@ -32,13 +31,6 @@ _FORWARD_BATCH = 256
 
 Loss = Callable[[Any, bool], Any]
 """A batch (batch, length, width), and whether it is trained on, to the loss that is lowered."""
-
-
-def cut_to(split: Split, length: int) -> Split:
-    """The split with no more than `length` samples in a window, the latest."""
-    if split.training.length <= length:
-        return split
-    return Split(TailWindows(split.training, length), TailWindows(split.validation, length))
 
 
 @dataclass(frozen=True)
@@ -89,8 +81,8 @@ def train_network(
     best_epoch, best_loss, best_weights = 0, np.inf, network.get_weights()
     for epoch in range(1, settings.epochs + 1):
         order = course.of_epoch(len(split.training), chance)
-        training.append(_epoch(train_block, split.training, order, settings.batch_size))
-        validation.append(_mean_error(loss_of, held_out))
+        training.append(train_epoch(train_block, split.training, order, settings.batch_size))
+        validation.append(mean_loss(loss_of, held_out))
         progress(epoch, settings.epochs, training[-1], validation[-1])
         _insist_on_numbers(training[-1], validation[-1], epoch, settings)
         if validation[-1] < best_loss * (1 - course.least_improvement):
@@ -142,7 +134,7 @@ def _steps(
     return train_block, loss_of
 
 
-def _epoch(step: Step, windows: Windows, order: NDArray[np.int64], batch_size: int) -> float:
+def train_epoch(step: Step, windows: Windows, order: NDArray[np.int64], batch_size: int) -> float:
     """Train once on every window in `order`; the mean loss per batch."""
     total, steps = 0.0, 0
     for block in _blocks(windows, order, batch_size):
@@ -165,7 +157,7 @@ def _blocks(
         yield windows.take(order[whole:])[np.newaxis]
 
 
-def _mean_error(loss_of: Step, windows: Windows) -> float:
+def mean_loss(loss_of: Step, windows: Windows) -> float:
     """The mean loss over all windows."""
     total = 0.0
     for batch in batches(windows, _FORWARD_BATCH):

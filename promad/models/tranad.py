@@ -35,7 +35,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +43,18 @@ from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.errors import BundleError
-from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.models.base import Inputs, Outcome, Progress
 from promad.models.onnx_running import (
+    CODE_FREE_FILE,
+    TrainedNetwork,
     insist_on_equality,
     load_session,
     native_messages_silenced,
     open_session,
     run_in_batches,
 )
-from promad.windows import Split, TailWindows, Windows, batches
+from promad.windows import Split, Windows, batches, cut_to
 
-CODE_FREE_FILE = "model.onnx"
 FACTS = "promad"
 """Under what name the facts that no graph holds stand in the file, as JSON."""
 _EQUAL_ON = 8
@@ -184,31 +184,9 @@ class Tranad:
         return Outcome(errors, drawn[1], errors)
 
 
-@dataclass(frozen=True)
-class TrainedTranad:
-    """The fitted model with its Keras original."""
-
-    model: Tranad
-    history: TrainingHistory
-    keras_model: Any
-    onnx_bytes: bytes
-
-    @property
-    def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
-
-    def save(self, directory: Path, native_file_name: str) -> None:
-        (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
-        self.keras_model.save(directory / native_file_name)
-
-    def refitted(self, windows: Windows) -> TrainedTranad:
-        """Itself: fitting takes minutes, and to know when to stop takes windows held out."""
-        return self
-
-
 def fit(
     split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
-) -> TrainedTranad:
+) -> TrainedNetwork[Tranad]:
     """Fit on `split.training`, keep the best epoch by `split.validation`.
 
     The same seed gives the same model. Of windows longer than `settings.sequence_length` the last
@@ -226,8 +204,8 @@ def fit(
         from promad.models.tranad_network import build_network, train_network, weights_of
 
     design = DESIGNS["paper" if settings.preset == "paper" else "strict"]
-    length = min(settings.sequence_length, split.training.length)
-    own = Split(TailWindows(split.training, length), TailWindows(split.validation, length))
+    own = cut_to(split, settings.sequence_length)
+    length = own.training.length
     measure = fit_measure(own.training, features, design)
     network = build_network(design, measure, length, seed)
     history = train_network(network, own, design, measure, settings, seed, progress)
@@ -241,7 +219,7 @@ def fit(
     onnx_bytes = to_onnx(weights_of(network), design, measure, length, facts)
     model = _opened(open_session(onnx_bytes))
     _insist_on_one_model(model, network, own.training)
-    return TrainedTranad(model, history, network, onnx_bytes)
+    return TrainedNetwork(model, history, network, onnx_bytes)
 
 
 def _insist_on_one_model(model: Tranad, network: Any, windows: Windows) -> None:

@@ -20,7 +20,7 @@ from keras import layers, ops
 from promad.config import TrainingSettings
 from promad.errors import DataError
 from promad.models.base import Progress, TrainingHistory
-from promad.models.training import _epoch, _mean_error
+from promad.models.training import mean_loss, train_epoch
 from promad.models.tranad import Design, Measure, first_phase_weight, positional_encoding
 from promad.windows import Split
 
@@ -178,8 +178,8 @@ def train_network(
         optimizer.learning_rate.assign(settings.learning_rate * _stair(epoch))
         order = shuffle.permutation(len(split.training))
         step = partial(train_block, tf.constant(weight, tf.float32))
-        training.append(_epoch(step, split.training, order, settings.batch_size))
-        validation.append(_mean_error(error_of, split.validation))
+        training.append(train_epoch(step, split.training, order, settings.batch_size))
+        validation.append(mean_loss(error_of, split.validation))
         progress(epoch, settings.epochs, training[-1], validation[-1])
         _insist_on_numbers(training[-1], validation[-1], epoch, settings.learning_rate)
         best_epoch = int(np.argmin(validation)) + 1

@@ -120,7 +120,8 @@ def train(
     threshold = choose_threshold(scores, config)
     final = trained.refitted(material.windows)
     if final is not trained:
-        scoring = _fit_scoring(final.model, material.windows, material, settings.scoring)
+        errors = scored_errors(applied(final.model, material.windows), settings.scoring.method)
+        scoring = _fit_scoring(errors, material.windows, material, settings.scoring)
     fitted = _Fitted(final, scoring, scores, threshold, verdict)
     bundle = _write(config, material, fitted, now())
     return TrainingReport(
@@ -167,25 +168,18 @@ def _scored(
 ) -> tuple[Scoring, NDArray[np.float64]]:
     """Scoring as the training part has it, and the scores of both parts, in chronological order."""
     training, validation = material.split.training, material.split.validation
-    scoring = _fit_scoring(model, training, material, settings)
-    both = [_errors(model, part, material, settings.method) for part in (training, validation)]
+    errors = scored_errors(applied(model, training), settings.method)
+    scoring = _fit_scoring(errors, training, material, settings)
+    held_out = scored_errors(applied(model, validation), settings.method)
     at = sample_numbers(np.concatenate([training.times, validation.times]), material.step)
-    smoothed = scoring.smoothed(np.concatenate(both), at)
-    return scoring, scoring.score(smoothed)
+    return scoring, scoring.score(scoring.smoothed(np.concatenate([errors, held_out]), at))
 
 
 def _fit_scoring(
-    model: Model, windows: Windows, material: _Material, settings: ScoringSettings
+    errors: NDArray[np.float64], windows: Windows, material: _Material, settings: ScoringSettings
 ) -> Scoring:
-    errors = _errors(model, windows, material, settings.method)
     members = errors.shape[1] // material.preparation.scored
     return fit_scoring(errors, sample_numbers(windows.times, material.step), members, settings)
-
-
-def _errors(
-    model: Model, windows: Windows, material: _Material, method: str
-) -> NDArray[np.float64]:
-    return scored_errors(applied(model, windows), method)
 
 
 def _processed(config: Config) -> _Material:
