@@ -36,9 +36,15 @@ class Detector:
 
     def complete_samples(self, frame: MetricFrame) -> int:
         """Usable samples in a row at the end of the frame, at most a window's length."""
+        return int(self.complete_runs(frame)[-1])
+
+    def complete_runs(self, frame: MetricFrame) -> NDArray[np.int64]:
+        """Usable samples in a row up to each sample, at most a window's length: (samples,)."""
         scaled, _ = self.preparation.scale_with_gaps(frame, self.scoring.required_share)
-        unusable = np.isnan(scaled.values[0, -self.length :]).any(axis=1)
-        return int(np.argmax(np.append(unusable[::-1], True)))
+        unusable = np.isnan(scaled.values[0]).any(axis=1)
+        rows = np.arange(len(unusable))
+        broken = np.maximum.accumulate(np.where(unusable, rows, -1))
+        return np.minimum(rows - broken, self.length)
 
     def score(self, frame: MetricFrame, since: float = -np.inf) -> Scores:
         """Score every window of the frame's first group that ends after `since`.

@@ -6,6 +6,7 @@ An event begins once `enter_after` scored samples in a row were above the thresh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,20 +22,38 @@ class AnomalyEvent:
     """One anomaly, open while `end` is None.
 
     Attributes:
-        id: counts the events of a group, from 1.
+        group: the name of the group that it befell.
         start: unix seconds of the first sample above the threshold.
-        end: unix seconds of the last sample above it, once the event is over.
-        peak_ratio: the largest error over threshold seen so far.
-        peak_at: when that was.
-        top_features: the features that made the peak, largest contribution first.
+        flagged_at: unix seconds of the sample that made it an event.
+        end: unix seconds of the last sample above the threshold, once the event is over.
+        peak: the verdict with the largest score over threshold so far, attribution and all.
     """
 
-    id: int
+    group: str
     start: float
+    flagged_at: float
     end: float | None
-    peak_ratio: float
-    peak_at: float
-    top_features: tuple[FeatureView, ...]
+    peak: Verdict
+
+    @property
+    def id(self) -> str:
+        """Twelve letters and digits, the same whenever the same event is found again."""
+        return hashlib.sha256(f"{self.group}\n{self.start:.3f}".encode()).hexdigest()[:12]
+
+    @property
+    def peak_ratio(self) -> float:
+        """The largest score over threshold seen so far."""
+        return self.peak.score_ratio or 0.0
+
+    @property
+    def peak_at(self) -> float:
+        """When that was, in unix seconds."""
+        return self.peak.at
+
+    @property
+    def top_features(self) -> tuple[FeatureView, ...]:
+        """The three features that made the peak, largest contribution first."""
+        return self.peak.top_features
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class EventTracker:
     """Where a group stands between quiet and anomalous; `follow` returns the next standing.
 
     Attributes:
+        group: the name of the group.
         enter_after: samples above the threshold that begin an event.
         leave_after: samples not above it that end one.
         current: the event that is open now, if any.
@@ -52,6 +72,7 @@ class EventTracker:
         last_above: the last sample above the threshold.
     """
 
+    group: str
     enter_after: int
     leave_after: int
     current: AnomalyEvent | None = None
@@ -74,11 +95,12 @@ class EventTracker:
         seen = replace(self, below=0, last_above=verdict.at)
         if self.current is not None:
             return replace(seen, current=_raised(self.current, verdict, ratio))
-        rising = self.rising or _first(self.begun + 1, verdict, ratio)
-        rising = _raised(rising, verdict, ratio)
+        first = AnomalyEvent(self.group, verdict.at, verdict.at, None, verdict)
+        rising = _raised(self.rising or first, verdict, ratio)
+        rising = replace(rising, flagged_at=verdict.at)
         if self.above + 1 < self.enter_after:
             return replace(seen, rising=rising, above=self.above + 1)
-        return replace(seen, rising=None, above=0, current=rising, begun=rising.id)
+        return replace(seen, rising=None, above=0, current=rising, begun=self.begun + 1)
 
     def _one_below(self) -> tuple[EventTracker, AnomalyEvent | None]:
         if self.current is None:
@@ -89,15 +111,9 @@ class EventTracker:
         return replace(self, current=None, below=0), ended
 
 
-def _first(id_: int, verdict: Verdict, ratio: float) -> AnomalyEvent:
-    return AnomalyEvent(id_, verdict.at, None, ratio, verdict.at, verdict.top_features)
-
-
 def _raised(event: AnomalyEvent, verdict: Verdict, ratio: float) -> AnomalyEvent:
     """The event with this sample as its peak, if it is the highest yet."""
-    if ratio <= event.peak_ratio:
-        return event
-    return replace(event, peak_ratio=ratio, peak_at=verdict.at, top_features=verdict.top_features)
+    return event if ratio <= event.peak_ratio else replace(event, peak=verdict)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ from promad.frame import THE_ONLY_GROUP, Labels
 from promad.verdict import FeatureView, State, Verdict
 
 
+DAEMON_PREFIX = "promad_"
+"""What the names of the metrics about the daemon itself begin with."""
+
+
 @dataclass(frozen=True)
 class GroupStatus:
     """Where one group stands.
@@ -34,7 +38,6 @@ class GroupStatus:
         event: the event that is open, if any.
         last_scored_at: unix seconds of the newest sample that got a score; None before the first.
         samples_in_window: complete samples in a row up to now, at most a window's length.
-        features: how many are scored when none is missing.
     """
 
     verdict: Verdict
@@ -43,14 +46,13 @@ class GroupStatus:
     event: AnomalyEvent | None = None
     last_scored_at: float | None = None
     samples_in_window: int = 0
-    features: int = 0
 
     @property
-    def known_features(self) -> float | None:
-        """The share of features that the newest score rests on; None without a score."""
-        if self.verdict.score is None or self.features == 0:
+    def anomalous_since(self) -> float | None:
+        """Start of the event that is open, in unix seconds; None without a score too."""
+        if self.event is None or self.verdict.state is not State.ANOMALOUS:
             return None
-        return len(self.verdict.features) / self.features
+        return self.event.start
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,12 @@ _GROUP_GAUGES: tuple[tuple[str, str, _GroupValue], ...] = (
     (
         "known_features_ratio",
         "Share of the features that the newest score rests on.",
-        lambda status: status.known_features,
+        lambda status: status.verdict.known_share,
+    ),
+    (
+        "anomalous_since_timestamp_seconds",
+        "Start of the event that is open; absent while none is, and while blind or warming.",
+        lambda status: status.anomalous_since,
     ),
     (
         "last_successful_run_timestamp_seconds",
@@ -246,6 +253,13 @@ class DaemonMetrics:
         self.model_trained = self._gauge(
             "model_trained_timestamp_seconds", "When the bundle in use was trained.", *self._own
         )
+        self.reload_worked = self._gauge(
+            "config_last_reload_successful", "1 if the last load of the configuration worked."
+        )
+        self.reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was loaded.",
+        )
         self.expected_false_alarms = self._gauge(
             "expected_false_alarms_per_week",
             "Events a week that the threshold is expected to give on normal data.",
@@ -286,8 +300,11 @@ class DaemonMetrics:
         self.tick_failures = self._counter(
             "tick_failures", "Ticks that ended in an unforeseen error.", *self._own
         )
+        self.event_log_failures = self._counter(
+            "event_log_failures", "Times that events could not be written down.", *self._own
+        )
         self.tick_duration = Histogram(
-            "promad_tick_duration_seconds",
+            DAEMON_PREFIX + "tick_duration_seconds",
             "How long a tick took: polling, scoring and judging.",
             self._own,
             registry=registry,
@@ -296,7 +313,7 @@ class DaemonMetrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         """A gauge that is there from its first value on: unset, it would claim to be 0."""
-        return Gauge(f"promad_{name}", text, labels, registry=None)
+        return Gauge(DAEMON_PREFIX + name, text, labels, registry=None)
 
     def reveal(self, gauge: Gauge) -> Gauge:
         """The gauge, exposed from now on."""
@@ -306,7 +323,21 @@ class DaemonMetrics:
         return gauge
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"promad_{name}", text, labels, registry=self._registry)
+        return Counter(DAEMON_PREFIX + name, text, labels, registry=self._registry)
+
+    def forget(self) -> None:
+        """Forget which models, queries and expectations there were: others take their place."""
+        for gauge in (self.model_info, self.query_up, self.expected_bounds):
+            gauge.clear()
+
+    def reloaded(self, at: float) -> None:
+        """The configuration in use was loaded at a time, in unix seconds."""
+        self.reveal(self.reload_worked).set(1)
+        self.reveal(self.reloaded_at).set(at)
+
+    def reload_failed(self) -> None:
+        """A new configuration could not be loaded; the one before stays in use."""
+        self.reveal(self.reload_worked).set(0)
 
     def of(self, detector: str) -> DetectorMetrics:
         """The part of one detector."""
@@ -331,7 +362,13 @@ class DetectorMetrics:
         self.daemon.reveal(self.daemon.model_info).labels(**info).set(1)
         self._set(self.daemon.model_trained, trained_at)
         daemon = self.daemon
-        for metric in (daemon.polls, daemon.ticks_skipped, daemon.tick_failures, daemon.adapted):
+        for metric in (
+            daemon.polls,
+            daemon.ticks_skipped,
+            daemon.tick_failures,
+            daemon.adapted,
+            daemon.event_log_failures,
+        ):
             self._child(metric)
         for reason in FAILURE_REASONS:
             self.daemon.poll_failures.labels(**self.labels, reason=reason)
@@ -371,6 +408,10 @@ class DetectorMetrics:
     def tick_failed(self) -> None:
         """A tick ended in an unforeseen error."""
         self._child(self.daemon.tick_failures).inc()
+
+    def event_log_failed(self) -> None:
+        """Events could not be written down."""
+        self._child(self.daemon.event_log_failures).inc()
 
     def skipped(self, ticks: int) -> None:
         """Ticks were left out."""

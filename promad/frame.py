@@ -15,6 +15,16 @@ THE_ONLY_GROUP: Labels = ()
 """The group of a detector that watches one thing and so needs no labels to tell groups apart."""
 
 
+def group_name(detector: str, group: Labels) -> str:
+    """What a group is called: by its detector, and by its labels where it has any.
+
+    >>> group_name("web", ()), group_name("web", (("instance", "a:9100"), ("job", "node")))
+    ('web', 'web{instance="a:9100", job="node"}')
+    """
+    labels = ", ".join(f'{label}="{value}"' for label, value in group)
+    return f"{detector}{{{labels}}}" if labels else detector
+
+
 def labels_of(mapping: Mapping[str, str]) -> Labels:
     """The canonical (sorted, hashable) form of a label set."""
     return tuple(sorted(mapping.items()))

@@ -88,6 +88,7 @@ class Verdict:
         mse: the mean squared error over the window and all features, in scaled units squared.
         plain: whether `score` is just that (`scoring: mse`).
         features: those that are known; empty without a score.
+        missing: the scored features that are not known, so that the score rests on the others.
         why: what made the group blind, what it is still warming for, or what is left out.
     """
 
@@ -98,6 +99,7 @@ class Verdict:
     mse: float | None = None
     plain: bool = False
     features: tuple[FeatureView, ...] = ()
+    missing: tuple[str, ...] = ()
     why: str = ""
 
     @property
@@ -111,6 +113,19 @@ class Verdict:
         return self.threshold if self.plain else None
 
     @property
+    def known_share(self) -> float | None:
+        """The share of the scored features that the score rests on; None without a score."""
+        if self.score is None or not self.features:
+            return None
+        return len(self.features) / (len(self.features) + len(self.missing))
+
+    @property
+    def ranked_features(self) -> tuple[FeatureView, ...]:
+        """The features that contribute anything, largest contribution first."""
+        contributing = (view for view in self.features if view.contribution > 0)
+        return tuple(sorted(contributing, key=lambda view: -view.contribution))
+
+    @property
     def top_features(self) -> tuple[FeatureView, ...]:
         """The three features with the largest contribution, largest first."""
-        return tuple(sorted(self.features, key=lambda view: -view.contribution)[:3])
+        return self.ranked_features[:3]

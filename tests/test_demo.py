@@ -29,7 +29,8 @@ def verdict(seconds: float, state: State) -> Verdict:
 
 
 def event(start: float, end: float, peak: float = 3.0) -> AnomalyEvent:
-    return AnomalyEvent(1, START + start, START + end, peak, START + start, (LATENCY,))
+    highest = replace(verdict(start, State.ANOMALOUS), score=peak)
+    return AnomalyEvent("demo", START + start, START + start, START + end, highest)
 
 
 @pytest.mark.slow
@@ -83,8 +84,8 @@ def test_an_event_that_ended_before_the_incident_is_a_false_alarm() -> None:
 def test_of_several_events_the_highest_counts() -> None:
     referee = Referee(INCIDENT)
     referee.observe(verdict(600, State.OK), event(200, 500))
-    referee.observe(verdict(900, State.OK), replace(event(700, 800), peak_ratio=9.0))
-    assert referee.outcome().event == replace(event(700, 800), peak_ratio=9.0)
+    referee.observe(verdict(900, State.OK), event(700, 800, peak=9.0))
+    assert referee.outcome().event == event(700, 800, peak=9.0)
 
 
 def test_an_incident_that_is_not_noticed_is_given_up_in_the_end() -> None:

@@ -25,7 +25,9 @@ from promad.preparation import Preparation
 from promad.prometheus.polling import Poll
 from promad.scaling import Scaler
 from promad.scoring import Scoring
-from promad.stages.watch import StoredLimits, Watch
+from promad.stages.judging import Judge
+from promad.stages.thresholding import StoredLimits
+from promad.stages.watch import Watch
 from promad.thresholds import Threshold
 from promad.thresholds.standing import Constant
 from promad.verdict import State, Verdict
@@ -167,7 +169,8 @@ def bench(
 
     metrics = DaemonMetrics(registry, several=False).of("promad")
     metrics.loaded("made-up", "b", 0.0)
-    watch = Watch(config, detector, server, clock, metrics, observe, limits)  # type: ignore[arg-type]
+    judge = Judge(detector, config.name, config, limits)
+    watch = Watch(config, judge, server, clock, metrics, observe)  # type: ignore[arg-type]
     return Bench(watch, server, clock, registry, ended)
 
 
@@ -255,7 +258,7 @@ def test_a_missing_feature_leaves_a_score_by_the_others_and_is_named() -> None:
     assert (verdict.state, verdict.why) == (State.ANOMALOUS, "scored without disk")
     assert [view.name for view in verdict.features] == ["cpu", "load", "network"]
     assert verdict.score == pytest.approx(4.0**2 / LENGTH / 3)
-    assert it.status.known_features == 0.75
+    assert (verdict.known_share, verdict.missing) == (0.75, ("disk",))
 
 
 def test_with_too_few_features_the_group_is_blind_at_once_and_says_what_is_missing() -> None:
@@ -364,7 +367,7 @@ def test_an_incident_is_one_event_however_often_it_is_polled() -> None:
     assert it.status.events_begun == 1
     (event,) = it.ended
     assert (event.start, event.end, event.peak_at) == (START + 10, START + 40, START + 10)
-    assert [view.name for view in event.top_features] == ["cpu", "load"]
+    assert [view.name for view in event.top_features] == ["cpu"]
 
 
 def test_a_sample_is_scored_once_however_often_it_is_polled() -> None:
@@ -495,4 +498,9 @@ def test_an_event_is_logged_in_one_line_with_start_end_peak_and_top_features() -
     assert ended["start"] == "1970-01-12T13:46:50Z"
     assert ended["end"] == "1970-01-12T13:47:20Z"
     assert ended["peak_score"] == pytest.approx(9 / 4 / 2, abs=0.01)
-    assert ended["top_features"].startswith("cpu 100% (observed 3, expected 0)")
+    assert ended["top_features"] == "cpu"
+    assert ended["explanation"] == (
+        "The score is 1.12 times the threshold, anomalous since 1970-01-12T13:46:50Z. "
+        "cpu makes 100% of the excess: it is above what is expected, 3 against 0, "
+        "2.25 times its usual error, since 1970-01-12T13:46:50Z."
+    )

@@ -1,5 +1,8 @@
 """Events begin and end with hysteresis, are counted once, and every threshold's count is known."""
 
+import re
+from dataclasses import replace
+
 import naive
 import numpy as np
 from hypothesis import given
@@ -24,7 +27,7 @@ def verdict_of(at, score, threshold=1.0):
 
 def followed(scores, enter_after=1, leave_after=1, threshold=1.0):
     """The tracker after all scores, the events that ended, and how many had begun after each."""
-    tracker, ended, begun = EventTracker(enter_after, leave_after), [], []
+    tracker, ended, begun = EventTracker("g", enter_after, leave_after), [], []
     for at, score in enumerate(scores):
         tracker, event = tracker.follow(verdict_of(at, score, threshold))
         ended += [event] if event else []
@@ -38,7 +41,7 @@ def test_the_tracker_finds_the_events_of_its_twin(scores, enter_after, leave_aft
     found = [*ended, *([tracker.current] if tracker.current else [])]
     expected = naive.events(scores, threshold, enter_after, leave_after)
     assert [(event.start, event.end, event.peak_at) for event in found] == expected
-    assert [event.id for event in found] == list(range(1, len(expected) + 1))
+    assert len({event.id for event in found}) == len(expected)
     assert [event.peak_ratio for event in found] == [
         scores[highest] / threshold for _, _, highest in expected
     ]
@@ -67,6 +70,14 @@ def test_the_peak_may_lie_before_the_event_was_certain():
     assert [view.name for view in tracker.current.top_features] == ["9"]
 
 
+def test_an_event_was_flagged_when_it_was_certain_and_is_found_again_by_its_id():
+    tracker, _, _ = followed([0, 2, 3, 4], enter_after=2)
+    assert (tracker.current.start, tracker.current.flagged_at) == (1, 2)
+    again, _, _ = followed([0, 9, 9, 9], enter_after=3)
+    assert again.current.id == tracker.current.id != replace(tracker.current, group="h").id
+    assert re.fullmatch("[0-9a-f]{12}", again.current.id)
+
+
 def test_a_peak_from_before_the_run_was_broken_is_forgotten():
     tracker, _, _ = followed([9, 0, 2, 3], enter_after=2)
     assert (tracker.current.start, tracker.current.peak_ratio) == (2, 3)
@@ -91,9 +102,9 @@ def test_samples_without_a_score_neither_begin_nor_end_anything(
 
 
 def test_following_changes_nothing_in_the_tracker_it_follows_from():
-    before = EventTracker(1, 1)
+    before = EventTracker("g", 1, 1)
     after, _ = before.follow(verdict_of(0, 5.0))
-    assert before == EventTracker(1, 1)
+    assert before == EventTracker("g", 1, 1)
     assert after.begun == 1
 
 

@@ -27,13 +27,21 @@ CPU = FeatureView(
 )
 LOAD = FeatureView("load", error=0.1, contribution=0.25, observed=4.0, expected=3.5, elevation=0.5)
 
+JUDGED = Verdict(
+    1700000000.0,
+    State.ANOMALOUS,
+    3.0,
+    score=6.0,
+    mse=0.2,
+    features=(CPU, LOAD),
+    missing=("disk", "network"),
+)
 ANOMALOUS = GroupStatus(
-    verdict=Verdict(1700000000.0, State.ANOMALOUS, 3.0, score=6.0, mse=0.2, features=(CPU, LOAD)),
+    verdict=JUDGED,
     events_begun=3,
-    event=AnomalyEvent(3, 1699999940.0, None, 2.0, 1700000000.0, (CPU, LOAD)),
+    event=AnomalyEvent("d0", 1699999940.0, 1699999970.0, None, JUDGED),
     last_scored_at=1700000000.0,
     samples_in_window=30,
-    features=4,
 )
 OK = replace(ANOMALOUS, verdict=replace(ANOMALOUS.verdict, state=State.OK), event=None)
 BLIND = replace(
@@ -78,6 +86,10 @@ with `scoring: mse`.
 # HELP anomaly_detector_known_features_ratio Share of the features that the newest score rests on.
 # TYPE anomaly_detector_known_features_ratio gauge
 anomaly_detector_known_features_ratio 0.5
+# HELP anomaly_detector_anomalous_since_timestamp_seconds Start of the event that is open; absent \
+while none is, and while blind or warming.
+# TYPE anomaly_detector_anomalous_since_timestamp_seconds gauge
+anomaly_detector_anomalous_since_timestamp_seconds 1.69999994e+09
 # HELP anomaly_detector_last_successful_run_timestamp_seconds Time of the newest sample that got \
 a score.
 # TYPE anomaly_detector_last_successful_run_timestamp_seconds gauge
@@ -159,6 +171,9 @@ promad_ticks_skipped_total 2.0
 # HELP promad_tick_failures_total Ticks that ended in an unforeseen error.
 # TYPE promad_tick_failures_total counter
 promad_tick_failures_total 1.0
+# HELP promad_event_log_failures_total Times that events could not be written down.
+# TYPE promad_event_log_failures_total counter
+promad_event_log_failures_total 0.0
 # HELP promad_tick_duration_seconds How long a tick took: polling, scoring and judging.
 # TYPE promad_tick_duration_seconds histogram
 promad_tick_duration_seconds_bucket{le="0.005"} 0.0
@@ -265,11 +280,6 @@ def test_only_the_plain_error_has_a_limit_of_its_own() -> None:
     text = samples(exposition(plain))
     for line in ("latest_reconstruction_error_mse 0.2", "threshold_mse 0.1", "threshold 0.1"):
         assert f"anomaly_detector_{line}" in text
-
-
-def test_an_unknown_number_of_features_is_not_a_share() -> None:
-    assert "anomaly_detector_known_features_ratio 0.5" in samples(exposition(OK))
-    assert "known_features_ratio " not in "".join(samples(exposition(replace(OK, features=0))))
 
 
 def test_a_quiet_group_is_flagged_0_even_while_its_score_flickers_above_1() -> None:

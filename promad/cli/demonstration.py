@@ -47,10 +47,10 @@ def demonstrate_on_simulation(
         stop = running.stop_on_signals()
         referee = Referee(stage.incident, stop) if until_detected else Referee(stage.incident)
         comment = _Commentator(referee)
-        with detection([stage.config], stage.time.run(), *address, comment) as port:
+        with detection([stage.config], stage.time.run(), *address, comment) as daemon:
             running.say(
                 [
-                    f"detect: watch {running.address(address[0], port)} — time runs {SPEED:g} "
+                    f"detect: watch {running.address(address[0], daemon.port)} — time runs {SPEED:g} "
                     f"times as fast; at {format_instant(stage.incident.start)}: "
                     f"{incident} ({stage.incident.scenario.story})"
                 ]
@@ -72,8 +72,8 @@ def demonstrate_on_server(url: str, model: str, artifacts: Path, address: Addres
     running.say([f"demo: {', '.join(config.features)} of {url}"])
     running.all_stages(config, force=True)  # a show, whatever the gate says of this server
     stop = running.stop_on_signals()
-    with detection([config], RealClock(), *address) as port:
-        running.say([f"detect: watch {running.address(address[0], port)}"])
+    with detection([config], RealClock(), *address) as daemon:
+        running.say([f"detect: watch {running.address(address[0], daemon.port)}"])
         stop.wait()
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from promad.cli import reports
@@ -186,16 +187,34 @@ def check_online(config: Config) -> int:
     return problems
 
 
-def detect(configs: Sequence[Config], host: str = "", port: int | None = None) -> None:
-    """Run the daemon until a signal ends it."""
-    stop = stop_on_signals()
+def mixin(configs: Sequence[Config], directory: Path, job: str) -> None:
+    """Write dashboards and rules for a daemon that runs these detectors."""
+    from promad.mixin.writing import write_mixin
+
+    say([reports.mixin_line(write_mixin(configs, directory, job))])
+
+
+def detect(
+    read: Callable[[], Sequence[Config]], host: str = "", port: int | None = None
+) -> None:
+    """Run the daemon until a signal ends it; SIGHUP has it read its configuration again."""
+    signals = _signals()
 
     from promad.clock import RealClock
     from promad.stages.detect import detection
 
-    with detection(configs, RealClock(), host, port) as served:
-        say([f"detect: serving on {address(host, served)}"])
-        stop.wait()
+    with detection(read(), RealClock(), host, port) as daemon:
+        say([f"detect: serving on {address(host, daemon.port)}"])
+        while signals.get() == signal.SIGHUP:
+            daemon.reload(read)
+
+
+def _signals() -> SimpleQueue[int]:
+    """Where SIGHUP, SIGTERM and SIGINT arrive."""
+    arrived: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _: arrived.put(caught))
+    return arrived
 
 
 def stop_on_signals() -> threading.Event:

@@ -14,6 +14,7 @@ from promad.config.settings import (
     RealTimeSettings,
     ScoringSettings,
     TrainingSettings,
+    WebSettings,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "RealTimeSettings",
     "ScoringSettings",
     "TrainingSettings",
+    "WebSettings",
     "format_duration",
     "load_config",
     "parse_duration",

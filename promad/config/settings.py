@@ -322,6 +322,17 @@ class RealTimeSettings(_Section):
     exporter_port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8001
     metrics_prefix: MetricsPrefix = "anomaly_detector_"
     data_step_duration: PositiveDuration | None = None
+    history_samples: PositiveInt = 720
+    events_retention: PositiveDuration = 90 * 86400.0
+
+
+class WebSettings(_Section):
+    """Where a person's browser finds things; used in links alone."""
+
+    external_url: ServerUrl | None = None
+    prometheus_url: ServerUrl | None = None
+    grafana_url: ServerUrl | None = None
+    runbook_url: Text = "docs/runbooks.md"
 
 
 class Config(_Section):
@@ -337,6 +348,7 @@ class Config(_Section):
     training_settings: TrainingSettings = TrainingSettings.model_validate({})
     data_filtering_settings: DataFilteringSettings = DataFilteringSettings()
     real_time_anomaly_detection: RealTimeSettings = RealTimeSettings()
+    web: WebSettings = WebSettings()
 
     @field_validator("queries")
     @classmethod

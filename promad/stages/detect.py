@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -22,26 +23,145 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from promad.bundle import BundleStore, check_fits, load_detector
+from promad.bundle import Bundle, BundleStore, check_fits, load_detector
 from promad.clock import Clock
 from promad.config import Config
+from promad.detector import Detector
+from promad.errors import PromadError
+from promad.eventlog import FILE_NAME as EVENTS_FILE
+from promad.eventlog import EventLog, open_event_log
 from promad.exporter import DaemonMetrics, Snapshot, SnapshotCollector
 from promad.files import written_whole
+from promad.frame import THE_ONLY_GROUP, group_name
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.polling import Poller
 from promad.serving import WebServer, listen
-from promad.stages.thresholding import at_work
-from promad.stages.watch import CATCH_UP_SAMPLES, Observer, StoredLimits, Watch
+from promad.stages.judging import Judge
+from promad.stages.keeping import Keeper
+from promad.stages.thresholding import StoredLimits, at_work
+from promad.stages.watch import Observer, Watch
 from promad.thresholds import Standing, Threshold
 from promad.web.app import build_app
+from promad.web.served import Served
 
 log = structlog.get_logger()
 
 STANDING_FILE = "threshold_standing.json"
 """Beside the bundles: where the threshold at work stood when it was last written down."""
 
+CATCH_UP_SAMPLES = 100
+"""How many samples beyond a window are kept, and so can be scored late after an outage."""
+
 _STOP_SECONDS = 2.0
 _POLL_RETRIES = 1
+
+
+class Daemon:
+    """Detectors at work behind an HTTP server, see `detection`."""
+
+    def __init__(
+        self, configs: Sequence[Config], clock: Clock, observer: Observer | None = None
+    ) -> None:
+        self._names = {config.name for config in configs}
+        self._clock = clock
+        self._observer = observer
+        self._working: Sequence[_Working] = ()
+        self._ticking = ExitStack()
+        self.registry = _registry()
+        several = len(configs) > 1
+        self.registry.register(SnapshotCollector(self._snapshots, several))
+        self._metrics = DaemonMetrics(self.registry, several)
+        self.port = 0
+
+    def served(self) -> list[Served]:
+        """What is at work, for whoever looks at it."""
+        return [one.served for one in self._working]
+
+    def is_ready(self) -> bool:
+        """Whether every detector has had an answer from its server."""
+        return bool(self._working) and all(one.watch.answered for one in self._working)
+
+    def _snapshots(self) -> list[Snapshot]:
+        return [one.watch.snapshot for one in self._working]
+
+    def start(self, configs: Sequence[Config]) -> None:
+        """Let these detectors begin, in place of those at work.
+
+        Raises:
+            PromadError: if one cannot begin; what was at work before goes on then.
+        """
+        loaded = [_load(config) for config in configs]
+        before = self._working
+        self._ticking.close()
+        self._metrics.forget()
+        self._working = [self._begin(one) for one in loaded]
+        _close_logs(before)
+        self._ticking.enter_context(_ticking(self._working))
+        self._metrics.reloaded(self._clock.now())
+
+    def reload(self, read: Callable[[], Sequence[Config]]) -> None:
+        """Take what `read` returns in place of what is at work; if that fails, say so and go on."""
+        try:
+            configs = read()
+            if {config.name for config in configs} != self._names:
+                raise PromadError("detectors came or went — restart to change which there are")
+            self.start(configs)
+        except PromadError as error:
+            self._metrics.reload_failed()
+            log.error("reload failed", error=str(error))
+        else:
+            log.info("reloaded")
+
+    def stop(self) -> None:
+        """Begin no other tick; those under way have two seconds to finish."""
+        self._ticking.close()
+        _close_logs(self._working)
+
+    def _begin(self, loaded: _Loaded) -> _Working:
+        """A loaded detector at work, from where the last one on the same bundle stopped."""
+        config, bundle, detector = loaded.config, loaded.bundle, loaded.detector
+        live = config.real_time_anomaly_detection
+        own = self._metrics.of(config.name)
+        own.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
+        own.expects(detector.threshold.expected_false_alarms_per_week, detector.threshold.interval)
+        log.info(
+            "bundle loaded", detector=config.name, bundle=bundle.id, model=bundle.manifest.model
+        )
+        client = _client(config)
+        step = detector.preparation.step
+        poller = Poller(
+            client,
+            config.promql,
+            step,
+            detector.samples_needed + CATCH_UP_SAMPLES,
+            live.stale_after,
+            allow_partial=config.data_settings.allow_partial,
+        )
+        group = group_name(config.name, THE_ONLY_GROUP)
+        limits = _stored_limits(config, bundle.id, detector.threshold)
+        judge = Judge(detector, group, config, limits)
+        events = loaded.events
+        keeper = Keeper(events, bundle.id, live.events_retention, CATCH_UP_SAMPLES * step, own)
+        keeper.resume(judge, self._clock.now())
+        watch = Watch(config, judge, poller, self._clock, own, self._observer, keeper)
+        rings = {group: watch.ring}
+        served = Served(config, bundle, detector, events, rings, lambda: watch.snapshot)
+        return _Working(watch, client, served)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    config: Config
+    bundle: Bundle
+    detector: Detector
+    events: EventLog
+
+
+@dataclass(frozen=True)
+class _Working:
+    watch: Watch
+    client: PrometheusClient
+    served: Served
 
 
 @contextmanager
@@ -51,8 +171,8 @@ def detection(
     host: str = "",
     port: int | None = None,
     observer: Observer | None = None,
-) -> Iterator[int]:
-    """Detect in the background until the block ends; yields the port of the HTTP server.
+) -> Iterator[Daemon]:
+    """Detect in the background until the block ends; yields the daemon, whose `port` is served.
 
     The server answers before the bundles are loaded. At the end ticks under way have two seconds
     to finish, and so have requests.
@@ -66,37 +186,28 @@ def detection(
         PromadError: if the port is taken, or a bundle is missing, damaged or does not fit.
     """
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
-    registry, several = _registry(), len(configs) > 1
-    watches: list[Watch] = []
-
-    def snapshots() -> list[Snapshot]:
-        return [watch.snapshot for watch in watches]
-
-    def is_ready() -> bool:
-        return len(watches) == len(configs) and all(watch.answered for watch in watches)
-
-    registry.register(SnapshotCollector(snapshots, several))
-    metrics = DaemonMetrics(registry, several)
+    daemon = Daemon(configs, clock, observer)
     with ExitStack() as stack:
-        server = WebServer(build_app(registry, snapshots, is_ready), listen(host, wanted))
+        app = build_app(daemon.registry, daemon.served, daemon.is_ready)
+        server = WebServer(app, listen(host, wanted))
+        daemon.port = server.port
         server.start()
         stack.callback(server.stop)
-        loaded = [_watch(config, clock, metrics, observer) for config in configs]
-        watches.extend(watch for watch, _ in loaded)
-        stack.enter_context(_ticking(loaded))
-        yield server.port
+        stack.callback(daemon.stop)
+        daemon.start(configs)
+        yield daemon
 
 
 @contextmanager
-def _ticking(watches: Sequence[tuple[Watch, PrometheusClient]]) -> Iterator[None]:
+def _ticking(working: Sequence[_Working]) -> Iterator[None]:
     """Run each watch in a thread of its own until the block ends."""
     stop = threading.Event()
 
-    def run(watch: Watch, client: PrometheusClient) -> None:
-        with closing(client):
-            watch.run(stop)
+    def run(one: _Working) -> None:
+        with closing(one.client):
+            one.watch.run(stop)
 
-    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in watches]
+    threads = [threading.Thread(target=run, args=[one], daemon=True) for one in working]
     for thread in threads:
         thread.start()
     try:
@@ -116,30 +227,26 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-def _watch(
-    config: Config, clock: Clock, metrics: DaemonMetrics, observer: Observer | None
-) -> tuple[Watch, PrometheusClient]:
-    """A watch on the current bundle, and the connection that it polls over."""
+def _load(config: Config) -> _Loaded:
+    """All of a detector that may turn out to be missing or wrong."""
     bundle = BundleStore.of(config).open_current()
     check_fits(bundle, config)
-    live = config.real_time_anomaly_detection
-    given = None if live.anomaly_threshold_mse == "auto" else live.anomaly_threshold_mse
-    detector = load_detector(bundle, given)
-    own = metrics.of(config.name)
-    own.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
-    own.expects(detector.threshold.expected_false_alarms_per_week, detector.threshold.interval)
-    log.info("bundle loaded", detector=config.name, bundle=bundle.id, model=bundle.manifest.model)
-    client = _client(config)
-    poller = Poller(
-        client,
-        config.promql,
-        detector.preparation.step,
-        detector.samples_needed + CATCH_UP_SAMPLES,
-        live.stale_after,
-        allow_partial=config.data_settings.allow_partial,
-    )
-    limits = _stored_limits(config, bundle.id, detector.threshold)
-    return Watch(config, detector, poller, clock, own, observer, limits), client
+    given = config.real_time_anomaly_detection.anomaly_threshold_mse
+    detector = load_detector(bundle, None if given == "auto" else given)
+    return _Loaded(config, bundle, detector, _event_log(config))
+
+
+def _close_logs(working: Sequence[_Working]) -> None:
+    for one in working:
+        one.served.events.close()
+
+
+def _event_log(config: Config) -> EventLog:
+    """The detector's event log; a damaged one is moved aside."""
+    events, aside = open_event_log(config.artifacts_dir / EVENTS_FILE)
+    if aside is not None:
+        log.error("the event log was damaged; it begins afresh", moved_to=str(aside))
+    return events
 
 
 def _stored_limits(config: Config, bundle_id: str, threshold: Threshold) -> StoredLimits:

@@ -9,34 +9,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
-from promad.detector import Detector
 from promad.errors import PrometheusError
-from promad.events import AnomalyEvent, EventTracker
+from promad.events import AnomalyEvent
+from promad.explanation import paragraph
 from promad.exporter import DetectorMetrics, GroupStatus, Snapshot
-from promad.frame import MetricFrame, align_down
+from promad.frame import align_down
 from promad.prometheus.polling import Poll, Poller
-from promad.thresholds import Standing, followed
-from promad.verdict import FeatureView, State, Verdict
+from promad.ring import Ring
+from promad.stages.judging import Judge, Judged
+from promad.stages.keeping import Keeper
+from promad.verdict import State, Verdict
 
 log = structlog.get_logger()
-
-CATCH_UP_SAMPLES = 100
-"""How many samples beyond a window are kept, and so can be scored late after an outage."""
 
 OVERDUE_INTERVALS = 3
 """After how many query intervals without a tick's end the last verdict is withdrawn: a tick may
 hang where no timeout reaches, as in looking up a name."""
-
-_KEEP_SECONDS = 600.0
 
 Observer = Callable[[Verdict, AnomalyEvent | None], None]
 """Called with each scored sample and the event that it ended, if it did."""
@@ -46,53 +41,8 @@ Observer = Callable[[Verdict, AnomalyEvent | None], None]
 class _Standing:
     """What one tick hands to the next."""
 
-    tracker: EventTracker
-    scored_until: float | None = None
     state: State | None = None
     failing: frozenset[str] = frozenset()
-    deviating: Mapping[str, float] = field(default_factory=dict)
-    newest: Verdict | None = None
-
-
-class StoredLimits:
-    """A threshold at work, kept in a file so that a restart does not forget what it learned.
-
-    `raises` and `why` tell how often and why the last scores raised it.
-    """
-
-    def __init__(
-        self, standing: Standing, write: Callable[[Standing], None] = lambda standing: None
-    ) -> None:
-        self._standing = standing
-        self._write = write
-        self._kept_at: float | None = None
-        self.raises = 0
-        self.why = ""
-
-    def follow(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The limits of scores that follow those before: (samples,) to (samples,)."""
-        before = getattr(self._standing, "adapted", 0)
-        limits, self._standing = followed(self._standing, scores)
-        self.raises = getattr(self._standing, "adapted", 0) - before
-        self.why = getattr(self._standing, "why", "")
-        return limits
-
-    @property
-    def now(self) -> float:
-        """The limit as it stands."""
-        return self._standing.follow(np.nan)[0]
-
-    def keep_if_due(self, now: float) -> None:
-        """Write the standing if that was not done for ten minutes."""
-        if self._kept_at is None:
-            self._kept_at = now
-        if now - self._kept_at >= _KEEP_SECONDS:
-            self.keep(now)
-
-    def keep(self, now: float) -> None:
-        """Write the standing now."""
-        self._kept_at = now
-        self._write(self._standing)
 
 
 class Watch:
@@ -104,31 +54,30 @@ class Watch:
     def __init__(
         self,
         config: Config,
-        detector: Detector,
+        judge: Judge,
         poller: Poller,
         clock: Clock,
         metrics: DetectorMetrics,
         observer: Observer | None = None,
-        limits: StoredLimits | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         live = config.real_time_anomaly_detection
         self.name = config.name
         self.answered = False
+        self.ring = Ring(judge.scored_features, live.history_samples)
         self._live = live
         self._features = config.features
-        self._scored_features = config.features[: config.scored]
-        self._detector = detector
+        self._judge = judge
         self._poller = poller
         self._clock = clock
         self._metrics = metrics
         self._observer = observer
-        self._limits = limits or StoredLimits(detector.threshold.begin())
+        self._keeper = keeper
         self._log = log.bind(detector=config.name)
-        self._standing = _Standing(EventTracker(live.enter_after_samples, live.leave_after_samples))
+        self._standing = _Standing()
         self._published_at = clock.now()
-        self._published = self._snapshot(
-            self._unscored(self._published_at, State.WARMING, "not polled yet")
-        )
+        waiting = Verdict(self._published_at, State.WARMING, judge.limits.now, why="not polled yet")
+        self._published = self._snapshot(waiting)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -137,21 +86,21 @@ class Watch:
         if since <= OVERDUE_INTERVALS * self._live.query_interval_seconds:
             return self._published
         why = f"no tick has ended for {format_duration(round(since))}"
-        return self._snapshot(self._unscored(self._clock.now(), State.BLIND, why))
+        return self._snapshot(self._judge.blind(self._clock.now(), why))
 
     def run(self, stop: threading.Event) -> None:
         """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
         try:
             self._run(stop)
         finally:
-            self._limits.keep(self._clock.now())
+            self._judge.limits.keep(self._clock.now())
 
     def _run(self, stop: threading.Event) -> None:
         interval = self._live.query_interval_seconds
         due = align_down(self._clock.now(), interval)
         while not stop.is_set():
             self.tick()
-            self._limits.keep_if_due(self._clock.now())
+            self._judge.limits.keep_if_due(self._clock.now())
             due = self._next_due(due + interval, interval)
             self._clock.wait_until(due, stop)
 
@@ -170,12 +119,12 @@ class Watch:
         at = self._clock.now() - self._live.latency_offset
         try:
             poll = self._poll(at)
-            in_window = self._detector.complete_samples(poll.frame)
+            in_window = self._judge.complete_samples(poll.frame)
             self._publish(self._verdict(poll, in_window), in_window, poll.failures)
         except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets
             self._log.exception("the tick failed")
             self._metrics.tick_failed()
-            self._publish(self._unscored(at, State.BLIND, "the tick failed, see the log"))
+            self._publish(self._judge.blind(at, "the tick failed, see the log"))
         self._metrics.ticked(time.perf_counter() - started)
 
     def _poll(self, at: float) -> Poll:
@@ -201,77 +150,41 @@ class Watch:
 
     def _verdict(self, poll: Poll, in_window: int) -> Verdict:
         """The judgement of the newest sample, or why there is none."""
-        at = poll.frame.end
         if self._too_many(poll.failures):
-            return self._unscored(at, State.BLIND, _failed(poll.failures))
-        self._score(poll.frame)
-        if in_window == 0:
-            return self._unscored(at, State.BLIND, _missing(poll.frame))
-        if in_window < self._detector.length:
-            why = f"{in_window} of {self._detector.length} samples of a window"
-            return self._unscored(at, State.WARMING, why)
-        newest = self._standing.newest
-        if newest is None or abs(newest.at - at) > poll.frame.step / 2:
-            return self._unscored(at, State.BLIND, "too few features are known for a score")
-        return replace(newest, why=_left_out(self._scored_features, newest))
+            return self._judge.blind(poll.frame.end, _failed(poll.failures), tuple(poll.failures))
+        judged = list(self._judge.follow(poll.frame))
+        self._tell_adaptation()
+        for each in judged:
+            self._tell(each)
+        if judged and self._keeper is not None:
+            self._keeper.keep(self._judge, judged, self._clock.now())
+        return self._judge.newest(poll.frame, in_window)
 
     def _too_many(self, failures: Mapping[str, PrometheusError]) -> bool:
         """Whether the queries that were answered are fewer than a score needs.
 
         A short gap is filled, so without this the last answers would pass for new ones.
         """
-        answered = sum(name not in failures for name in self._scored_features)
-        needed = self._detector.scoring.required_share * len(self._scored_features)
-        return answered == 0 or answered < needed - 1e-9
-
-    def _unscored(self, at: float, state: State, why: str) -> Verdict:
-        return Verdict(at, state, self._limits.now, why=why)
-
-    def _score(self, frame: MetricFrame) -> None:
-        """Score the samples that are new and keep the book of events."""
-        scores = self._detector.score(frame, self._scored_until(frame))
-        limits = self._limits.follow(scores.score)
-        self._tell_adaptation()
-        for judged in self._detector.judge(scores, limits):
-            self._follow(self._dated(judged))
+        scored = self._judge.scored_features
+        answered = sum(name not in failures for name in scored)
+        return answered == 0 or answered < self._judge.required_share * len(scored) - 1e-9
 
     def _tell_adaptation(self) -> None:
         """Say so if the threshold was just raised, because the alert budget was far exceeded."""
-        if self._limits.raises:
-            self._metrics.threshold_adapted(self._limits.raises)
-            self._log.warning("threshold adapted", why=self._limits.why)
+        limits = self._judge.limits
+        if limits.raises:
+            self._metrics.threshold_adapted(limits.raises)
+            self._log.warning("threshold adapted", why=limits.why)
 
-    def _dated(self, verdict: Verdict) -> Verdict:
-        """The verdict with the time since when each feature has deviated."""
-        before = self._standing.deviating
-        now = {
-            view.name: before.get(view.name, verdict.at)
-            for view in verdict.features
-            if view.elevation > 1
-        }
-        self._standing = replace(self._standing, deviating=now)
-        dated = tuple(replace(view, since=now.get(view.name)) for view in verdict.features)
-        return replace(verdict, features=dated)
-
-    def _scored_until(self, frame: MetricFrame) -> float:
-        """The time after which samples are new; at first, and if time went back, only the last."""
-        until = self._standing.scored_until
-        return frame.end - frame.step if until is None or until > frame.end else until
-
-    def _follow(self, judged: Verdict) -> None:
-        """Enter one judged sample into the book of events; its state is then the event's."""
-        before = self._standing.tracker
-        tracker, ended = before.follow(judged)
-        self._standing = replace(self._standing, tracker=tracker, scored_until=judged.at)
-        if tracker.begun > before.begun and tracker.current is not None:
-            self._log.warning("anomaly began", **_described(tracker.current))
-        if ended is not None:
-            self._log.warning("anomaly ended", **_described(ended))
-        state = State.OK if tracker.current is None else State.ANOMALOUS
-        verdict = replace(judged, state=state)
-        self._standing = replace(self._standing, newest=verdict)
+    def _tell(self, judged: Judged) -> None:
+        """Keep a sample, and say so if an event began or ended with it."""
+        self.ring.add(judged.verdict)
+        if judged.begun and judged.event is not None:
+            self._log.warning("anomaly began", **_described(judged.event))
+        if judged.ended is not None:
+            self._log.warning("anomaly ended", **_described(judged.ended))
         if self._observer is not None:
-            self._observer(verdict, ended)
+            self._observer(judged.verdict, judged.ended)
 
     def _publish(
         self,
@@ -282,6 +195,8 @@ class Watch:
         if verdict.state is not self._standing.state:
             self._log.info("state changed", state=str(verdict.state), why=verdict.why or None)
         self._standing = replace(self._standing, state=verdict.state)
+        if verdict.score is None:
+            self.ring.add(verdict)
         self._published = self._snapshot(verdict, in_window, failures)
         self._published_at = self._clock.now()
 
@@ -291,38 +206,22 @@ class Watch:
         in_window: int = 0,
         failures: Mapping[str, PrometheusError] | None = None,
     ) -> Snapshot:
+        memory = self._judge.memory
         status = GroupStatus(
             verdict=verdict,
-            events_begun=self._standing.tracker.begun,
-            event=self._standing.tracker.current,
-            last_scored_at=self._standing.scored_until,
+            events_begun=memory.tracker.begun,
+            event=memory.tracker.current,
+            last_scored_at=memory.scored_until,
             samples_in_window=in_window,
-            features=len(self._scored_features),
         )
         failed = tuple((alias, str(failure)) for alias, failure in (failures or {}).items())
         return Snapshot(self.name, self._live.metrics_prefix, (status,), failed)
-
-
-def _left_out(features: tuple[str, ...], verdict: Verdict) -> str:
-    known = {view.name for view in verdict.features}
-    gone = [name for name in features if name not in known]
-    return f"scored without {_some(gone)}" if gone else ""
 
 
 def _failed(failures: Mapping[str, PrometheusError]) -> str:
     alias, failure = next(iter(failures.items()))
     others = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
     return f"query {alias}{others} failed: {failure.reason}"
-
-
-def _missing(frame: MetricFrame) -> str:
-    newest = frame.values[0, -1]
-    gone = [name for name, value in zip(frame.features, newest, strict=True) if np.isnan(value)]
-    return f"no sample of {_some(gone)}"
-
-
-def _some(names: list[str]) -> str:
-    return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
 
 
 def _described(event: AnomalyEvent) -> dict[str, object]:
@@ -334,12 +233,6 @@ def _described(event: AnomalyEvent) -> dict[str, object]:
         "end": None if event.end is None else format_instant(event.end),
         "lasted": format_duration(until - event.start),
         "peak_score": round(event.peak_ratio, 2),
-        "top_features": ", ".join(_shown(view) for view in event.top_features),
+        "top_features": ", ".join(view.name for view in event.top_features),
+        "explanation": paragraph(event.peak, event.start),
     }
-
-
-def _shown(view: FeatureView) -> str:
-    return (
-        f"{view.name} {view.contribution:.0%} "
-        f"(observed {view.observed:.4g}, expected {view.expected:.4g})"
-    )
