@@ -23,7 +23,9 @@ def log(tmp_path):
 
 def event(start, end=None, group="web"):
     peak = replace(JUDGED, at=float(start))
-    return replace(EVENT, group=group, start=float(start), flagged_at=start + 1.0, end=end, peak=peak)
+    return replace(
+        EVENT, group=group, start=float(start), flagged_at=start + 1.0, end=end, peak=peak
+    )
 
 
 def record(log, *events):
@@ -84,7 +86,9 @@ def test_events_are_chosen_by_group_time_and_whether_they_are_open(log, wanted, 
 
 
 def test_pages_follow_one_another_without_gap_or_repetition(log):
-    record(log, *(event(start, group=f"g{number}") for start in (10, 20, 30) for number in range(3)))
+    record(
+        log, *(event(start, group=f"g{number}") for start in (10, 20, 30) for number in range(3))
+    )
     seen, below = [], None
     while page := log.find(below=below, limit=2):
         seen += [found.event.id for found in page]

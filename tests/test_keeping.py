@@ -31,7 +31,9 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 def start(log: EventLog) -> Start:
     """Starts a daemon on the log, on the server of the one before and at a time, in seconds."""
 
-    def started(before: Bench | None = None, at: float = 0, bundle: str = "b1", **live: int) -> Bench:
+    def started(
+        before: Bench | None = None, at: float = 0, bundle: str = "b1", **live: int
+    ) -> Bench:
         it = bench(**live)
         if before is not None:
             it.server.values = before.server.values

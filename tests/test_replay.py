@@ -12,11 +12,12 @@ from test_detect import MANY, START, STEP, Bench, bench
 
 from promad.detector import Detector
 from promad.events import AnomalyEvent
+from promad.exporter import GroupStatus
 from promad.frame import MetricFrame, single_group
-from promad.stages.judging import Judge, Judged
-from promad.stages.replay import replay
+from promad.stages.judging import Judge
+from promad.stages.replay import Replayed, replay
 from promad.stages.thresholding import StoredLimits
-from promad.verdict import State, Verdict
+from promad.verdict import State
 
 SAMPLES = 70
 
@@ -44,12 +45,12 @@ def put_on_server(it: Bench, values: np.ndarray) -> None:
             it.server.values[(START + row * STEP, name)] = float(value)
 
 
-def lived_through(it: Bench, count: int) -> list[Verdict]:
+def lived_through(it: Bench, count: int) -> list[GroupStatus]:
     """What the daemon published, tick by tick."""
-    return [it.tick_at(row * STEP) for row in range(count)]
+    return [it.tick_at(row * STEP) and it.status for row in range(count)]
 
 
-def replayed(it: Bench, values: np.ndarray, judge: Judge, detector: Detector) -> list[Judged]:
+def replayed(it: Bench, values: np.ndarray, judge: Judge, detector: Detector) -> list[Replayed]:
     """The same samples as history, behind the zeros that the server had before."""
     lead = np.zeros((detector.samples_needed - 1, len(MANY)))
     start = START - len(lead) * STEP
@@ -59,7 +60,7 @@ def replayed(it: Bench, values: np.ndarray, judge: Judge, detector: Detector) ->
 
 def both(
     values: np.ndarray, moving: bool = False, **live: object
-) -> tuple[list[Verdict], list[Judged], list[AnomalyEvent]]:
+) -> tuple[list[GroupStatus], list[Replayed], list[AnomalyEvent]]:
     def limits() -> StoredLimits | None:
         return StoredLimits(Rising()) if moving else None  # type: ignore[arg-type]
 
@@ -71,10 +72,10 @@ def both(
     return lived, replayed(other, values, judge, judge._detector), daemon.ended
 
 
-def same(lived: list[Verdict], judged: list[Judged]) -> None:
+def same(lived: list[GroupStatus], judged: list[Replayed]) -> None:
     assert len(lived) == len(judged)
     for one, other in zip(lived, judged, strict=True):
-        assert repr(one) == repr(other.verdict)
+        assert repr(one) == repr(other.status)
 
 
 cells = st.tuples(st.integers(0, SAMPLES - 1), st.integers(0, len(MANY) - 1))
@@ -111,7 +112,7 @@ def test_a_threshold_that_moves_is_replayed_alike() -> None:
     values[20:30] = np.nan
     values[40:46, 0] = 4.0
     lived, judged, ended = both(values, moving=True)
-    assert len({verdict.threshold for verdict in lived}) > 5
+    assert len({status.verdict.threshold for status in lived}) > 5
     same(lived, judged)
     assert ended
     assert repr([each.ended for each in judged if each.ended]) == repr(ended)
@@ -122,7 +123,7 @@ def test_blind_warming_and_anomalous_samples_are_all_there() -> None:
     values[20:30] = np.nan
     values[50:60, 1] = 5.0
     _, judged, _ = both(values)
-    states = [each.verdict.state for each in judged]
+    states = [each.status.verdict.state for each in judged]
     assert {states.count(state) > 0 for state in State} == {True}
 
 
@@ -131,9 +132,9 @@ def test_an_event_stays_open_over_blindness_in_a_replay_too() -> None:
     values[40:50, 0] = 5.0
     values[50:54] = np.nan
     _, judged, _ = both(values)
-    blind = [each for each in judged if each.verdict.state is State.BLIND]
+    blind = [each for each in judged if each.status.verdict.state is State.BLIND]
     assert blind
-    assert all(each.event is not None for each in blind)
+    assert all(each.status.event is not None for each in blind)
 
 
 def test_how_many_samples_are_scored_at_once_changes_nothing(

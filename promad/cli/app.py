@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -14,13 +13,20 @@ import typer
 
 import promad
 from promad.cli import reports, running
+from promad.cli.history import history
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
-from promad.config import Config, load_config
+from promad.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    ListenOption,
+    config_of,
+    configs_of,
+    host_and_port,
+)
+from promad.config import Config
 from promad.errors import ConfigError, PromadError
 
 FINDINGS = 3
-
-DEFAULT_CONFIG = Path("config.yaml")
 
 app = typer.Typer(
     name="promad",
@@ -33,6 +39,7 @@ app = typer.Typer(
 models = typer.Typer(
     help="List, show and change the bundles that training left.", no_args_is_help=True
 )
+app.add_typer(history)
 app.add_typer(models, name="models")
 data_sets = typer.Typer(help="Get labelled data to evaluate on.", no_args_is_help=True)
 app.add_typer(data_sets, name="datasets")
@@ -45,19 +52,6 @@ class EvaluatedColumns(StrEnum):
     ALL = "all"
     FIRST = "first"
 
-
-ConfigOption = Annotated[
-    list[Path] | None,
-    typer.Option("--config", "-c", help="Configuration file.", envvar="PROMAD_CONFIG"),
-]
-ListenOption = Annotated[
-    str | None,
-    typer.Option(
-        "--web.listen-address",
-        metavar="[HOST]:PORT",
-        help="Where to serve metrics, in place of exporter_port on every interface.",
-    ),
-]
 
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Promote a network that the gate refuses all the same.")
@@ -101,35 +95,6 @@ def _globals(
     configure_logging(log_level, log_format)
 
 
-def _configs(
-    context: typer.Context, given: list[Path] | None = None, overrides: Sequence[str] = ()
-) -> list[Config]:
-    paths = given or context.obj
-    configs: list[Config] = []
-    problems: list[str] = []
-    for path in paths:
-        try:
-            configs.append(load_config(path, overrides))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    names = [config.name for config in configs]
-    for path, config in zip(paths, configs, strict=True):
-        if names.count(config.name) > 1:
-            raise ConfigError(
-                [f"{path}: name: another file has it too ({config.name}) — give each its own"]
-            )
-    return configs
-
-
-def _config(context: typer.Context, overrides: Sequence[str] = ()) -> Config:
-    configs = _configs(context, overrides=overrides)
-    if len(configs) > 1:
-        raise ConfigError([f"{context.obj[1]}: only detect takes several files — give one -c"])
-    return configs[0]
-
-
 @app.command()
 def collect(context: typer.Context) -> None:
     """Fetch the history of every query into a parquet file.
@@ -137,7 +102,7 @@ def collect(context: typer.Context) -> None:
     Only what the cache does not hold is fetched. A query that fails, or that is not exactly one
     series, fails the stage and changes nothing.
     """
-    running.collect(_config(context))
+    running.collect(config_of(context))
 
 
 @app.command()
@@ -147,7 +112,7 @@ def preprocess(context: typer.Context) -> None:
     The scaler is fitted on the training part alone. Per feature it says what was filled and what
     was too long a gap to fill; no window ever spans one of those.
     """
-    running.preprocess(_config(context))
+    running.preprocess(config_of(context))
 
 
 @app.command()
@@ -158,7 +123,7 @@ def train(context: typer.Context, force: ForceOption = False) -> None:
     alert budget in the configuration. A training that fails or is interrupted changes nothing; nor
     does a network that finds injected anomalies no better than scores that learn nothing.
     """
-    running.train(_config(context), force)
+    running.train(config_of(context), force)
 
 
 @app.command("filter")
@@ -176,7 +141,7 @@ def filter_(
     training counts as anomalous: at most trim_share of the training part, and nothing that came
     back on another day.
     """
-    running.filter_(_config(context), trim)
+    running.filter_(config_of(context), trim)
 
 
 @app.command()
@@ -195,12 +160,12 @@ def run(
     With --retrain, filter --trim and train follow, trim_rounds times at most. With
     train_on_filtered_sequences in the configuration, --retrain is understood.
     """
-    config = _config(context)
+    config = config_of(context)
     running.all_stages(_trained_on(config, filtered=False), force=force)
     if retrain or config.training_settings.train_on_filtered_sequences:
         running.trim_and_train(_trained_on(config, filtered=True), force)
     if then_detect:
-        running.detect([config])
+        running.detect(lambda: [config_of(context)])
 
 
 def _trained_on(config: Config, filtered: bool) -> Config:
@@ -214,18 +179,10 @@ def detect(
 ) -> None:
     """Poll Prometheus, score the newest samples, and expose the outcome as metrics.
 
-    Several -c FILE run several detectors in one daemon. SIGTERM and Ctrl-C end it.
+    Several -c FILE run several detectors in one daemon. SIGHUP has it read them again and take the
+    bundles that are current then; SIGTERM and Ctrl-C end it.
     """
-    running.detect(_configs(context, config), *_host_and_port(listen_address))
-
-
-def _host_and_port(address: str | None) -> tuple[str, int | None]:
-    if address is None:
-        return "", None
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise typer.BadParameter(f"{address} is not [HOST]:PORT, as in 127.0.0.1:8001 or :8001")
-    return host.strip("[]"), int(port)
+    running.detect(lambda: configs_of(context, config), *host_and_port(listen_address))
 
 
 @app.command("check-config")
@@ -237,11 +194,29 @@ def check_config(
 ) -> None:
     """Say everything that is wrong with the configuration, each with its line."""
     findings = 0
-    for path, config in zip(context.obj, _configs(context), strict=True):
+    for path, config in zip(context.obj, configs_of(context), strict=True):
         running.say([f"{path}: {len(config.queries)} queries, nothing wrong"])
         findings += running.check_online(config) if online else 0
     if findings:
         raise typer.Exit(FINDINGS)
+
+
+@app.command()
+def mixin(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write into.")
+    ],
+    job: Annotated[
+        str, typer.Option("--job", help="What Prometheus's scrape configuration calls promad.")
+    ] = "promad",
+) -> None:
+    """Write dashboards for Grafana, and recording and alert rules for Prometheus.
+
+    They are for the configuration at hand: its metrics' names, and how often it polls. With several
+    files it is one mixin, for the daemon that runs them all.
+    """
+    running.mixin(configs_of(context), directory, job)
 
 
 @app.command()
@@ -298,7 +273,7 @@ def evaluate(
         *([f"training_settings.scoring={scoring}"] if scoring else []),
     ]
     wanted = [[f"training_settings.model={name}"] for name in dict.fromkeys(model or [])] or [[]]
-    configs = [_config(context, [*overrides, *own]) for own in wanted]
+    configs = [config_of(context, [*overrides, *own]) for own in wanted]
     failed = running.evaluate(
         directory,
         configs,
@@ -359,7 +334,7 @@ def demo(
 
     if prometheus is not None and until_detected:
         raise typer.BadParameter("--until-detected is for the simulated incident alone")
-    address = _host_and_port(listen_address)
+    address = host_and_port(listen_address)
     with ExitStack() as stack:
         folder = artifacts or Path(stack.enter_context(TemporaryDirectory(prefix="promad-demo-")))
         if prometheus is not None:
@@ -378,7 +353,7 @@ def list_models(context: typer.Context) -> None:
     """
     from promad.bundle import BundleStore
 
-    running.say(reports.bundle_lines(BundleStore.of(_config(context))))
+    running.say(reports.bundle_lines(BundleStore.of(config_of(context))))
 
 
 @models.command("show")
@@ -391,7 +366,7 @@ def show_model(
     """What a bundle was made from and what came of it, as JSON."""
     from promad.bundle import BundleStore
 
-    store = BundleStore.of(_config(context))
+    store = BundleStore.of(config_of(context))
     shown = store.open(bundle) if bundle else store.open_current()
     print(shown.manifest.model_dump_json(indent=2))
 
@@ -406,7 +381,7 @@ def promote_model(
     """
     from promad.bundle import BundleStore
 
-    promoted = BundleStore.of(_config(context)).promote(bundle)
+    promoted = BundleStore.of(config_of(context)).promote(bundle)
     running.say([f"models: {promoted.id} is in use"])
 
 
@@ -418,5 +393,5 @@ def roll_back_model(context: typer.Context) -> None:
     """
     from promad.bundle import BundleStore
 
-    bundle = BundleStore.of(_config(context)).rollback()
+    bundle = BundleStore.of(config_of(context)).rollback()
     running.say([f"models: back to {bundle.id}"])

@@ -50,8 +50,8 @@ def demonstrate_on_simulation(
         with detection([stage.config], stage.time.run(), *address, comment) as daemon:
             running.say(
                 [
-                    f"detect: watch {running.address(address[0], daemon.port)} — time runs {SPEED:g} "
-                    f"times as fast; at {format_instant(stage.incident.start)}: "
+                    f"detect: watch {running.address(address[0], daemon.port)} — time runs "
+                    f"{SPEED:g} times as fast; at {format_instant(stage.incident.start)}: "
                     f"{incident} ({stage.incident.scenario.story})"
                 ]
             )

@@ -13,6 +13,7 @@ from promad.evaluation.ranking import VUS_NARROW_WINDOW, VUS_WINDOW
 if TYPE_CHECKING:
     from promad.bundle import BundleStore
     from promad.datasets import Fetched
+    from promad.mixin.writing import Written
     from promad.prometheus.checking import QueryCheck
     from promad.stages.collect import Collected
     from promad.stages.evaluate import Progress
@@ -280,6 +281,14 @@ def fetched_line(report: Fetched) -> str:
     how = "was there" if report.was_there else "fetched"
     rows = f"{report.train_rows} rows to train on, {report.test_rows} to test"
     return f"  {report.entity}: {how}, {rows}"
+
+
+def mixin_line(written: Written) -> str:
+    """What a mixin holds, and where it is."""
+    return (
+        f"mixin: {written.dashboards} dashboards, {written.recordings} recording rules and "
+        f"{written.alerts} alerts on {written.prefix}* → {written.directory}"
+    )
 
 
 def query_lines(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:

@@ -194,9 +194,7 @@ def mixin(configs: Sequence[Config], directory: Path, job: str) -> None:
     say([reports.mixin_line(write_mixin(configs, directory, job))])
 
 
-def detect(
-    read: Callable[[], Sequence[Config]], host: str = "", port: int | None = None
-) -> None:
+def detect(read: Callable[[], Sequence[Config]], host: str = "", port: int | None = None) -> None:
     """Run the daemon until a signal ends it; SIGHUP has it read its configuration again."""
     signals = _signals()
 

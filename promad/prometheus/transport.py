@@ -60,13 +60,13 @@ def exchange(
     session: requests.Session,
     method: str,
     url: str,
-    form: Mapping[str, str] | None,
+    form: Mapping[str, str] | bytes | None,
     timeout: float,
     closing: threading.Event,
 ) -> Reply:
     """Send the request, follow redirects on the same server, and read the whole body.
 
-    `timeout` is in seconds, for each wait for the server.
+    `form` may be bytes, sent as they are. `timeout` is in seconds, for each wait for the server.
 
     Raises:
         UnreachableError: if the server cannot be connected to or never begins to answer.
@@ -84,7 +84,11 @@ def exchange(
 
 
 def _follow(
-    session: requests.Session, method: str, url: str, form: Mapping[str, str] | None, timeout: float
+    session: requests.Session,
+    method: str,
+    url: str,
+    form: Mapping[str, str] | bytes | None,
+    timeout: float,
 ) -> requests.Response:
     timeouts = (min(_CONNECT_SECONDS, timeout), timeout)
     for _ in range(_MOST_REDIRECTS):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from promad.evaluation.figures import Figures
 from promad.evaluation.ranking import VUS_NARROW_WINDOW, VUS_WINDOW
-from promad.files import written_whole
 from promad.stages.evaluation_outcome import Evaluation, sequence_figures
 from promad.stages.evaluation_rows import Chart
+from promad.stages.html import band, chart, layout, line, table, write_page
 
 _KEY_FIGURES = {
     "VUS-PR": "vus_pr",
@@ -32,16 +31,6 @@ _KEY_FIGURES = {
     "NAB standard": "nab_standard",
 }
 
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem;
-       padding: 0 1rem; color: #1c2128; background: #fff; }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 0 0 1.5rem; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #d5d9df; text-align: right;
-         font-variant-numeric: tabular-nums; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-.chart { height: 20rem; margin-bottom: 1rem; }
-"""
-
 _SCORE, _LIMIT, _LABEL = "#2f6db5", "#8a4b08", "rgba(200, 60, 60, 0.18)"
 
 
@@ -51,24 +40,8 @@ def write_report(path: Path, found: Evaluation) -> None:
     Raises:
         DataError: if it cannot be written.
     """
-    from plotly.offline import get_plotlyjs
-
-    with written_whole(path) as aside:
-        aside.write_text(_page(found, get_plotlyjs()), encoding="utf-8")
-
-
-def _page(found: Evaluation, library: str) -> str:
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><title>promad evaluate</title>',
-        f"<style>{_STYLE}</style><script>{library}</script></head><body>",
-        "<h1>promad evaluate</h1>",
-        *_summary(found),
-        *_by_entity(found),
-        *_charts(found),
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    parts = (*_summary(found), *_by_entity(found), *_charts(found))
+    write_page(path, "promad evaluate", parts)
 
 
 def _summary(found: Evaluation) -> Iterator[str]:
@@ -118,15 +91,8 @@ def _figures_table(rows: Mapping[str, Figures]) -> Iterator[str]:
 
 
 def _table(headings: Sequence[str], rows: Mapping[str, Figures]) -> Iterator[str]:
-    yield "<table><tr><th></th>" + _cells("th", headings) + "</tr>"
-    for row, figures in rows.items():
-        values = (_shown(figures[heading]) for heading in headings)
-        yield f"<tr><td>{escape(row)}</td>{_cells('td', values)}</tr>"
-    yield "</table>"
-
-
-def _cells(tag: str, texts: Iterable[str]) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
+    shown = {row: [_shown(each[heading]) for heading in headings] for row, each in rows.items()}
+    yield from table(headings, shown)
 
 
 def _shown(value: float) -> str:
@@ -145,60 +111,21 @@ def _charts(found: Evaluation) -> Iterator[str]:
         for name, row in by_seed[found.seeds[0]].items()
         if row.chart is not None
     )
-    for number, (title, chart) in enumerate(charts):
-        figure = chart_figure(chart)
+    for number, (title, each) in enumerate(charts):
         yield f"<h3>{escape(title)}</h3>"
-        yield f'<div class="chart" id="chart-{number}"></div>'
-        yield (
-            f'<script>Plotly.newPlot("chart-{number}", {_in_script(figure["data"])}, '
-            f"{_in_script(figure['layout'])}, {{responsive: true}});</script>"
-        )
+        yield from chart(f"chart-{number}", chart_figure(each))
 
 
-def chart_figure(chart: Chart) -> dict[str, Any]:
+def chart_figure(drawn: Chart) -> dict[str, Any]:
     """A plotly figure as plain values: the score, the threshold, and labelled segments shaded."""
-    rows = list(chart.rows)
     return {
         "data": [
-            _line("score", rows, chart.scores, {"color": _SCORE, "width": 1}),
-            _line("threshold", rows, chart.limits, {"color": _LIMIT, "width": 1.5}),
+            line("score", drawn.rows, drawn.scores, color=_SCORE, width=1),
+            line("threshold", drawn.rows, drawn.limits, color=_LIMIT, width=1.5),
         ],
-        "layout": {
-            "margin": {"l": 60, "r": 20, "t": 10, "b": 45},
-            "xaxis": {"title": {"text": "row of the test part"}},
-            "yaxis": {"title": {"text": "score"}},
-            "shapes": [
-                {
-                    "type": "rect",
-                    "xref": "x",
-                    "yref": "paper",
-                    "layer": "below",
-                    "x0": start,
-                    "x1": end,
-                    "y0": 0,
-                    "y1": 1,
-                    "fillcolor": _LABEL,
-                    "line": {"width": 0},
-                }
-                for start, end in chart.segments
-            ],
-        },
+        "layout": layout(
+            "row of the test part",
+            "score",
+            [band(start, end, _LABEL) for start, end in drawn.segments],
+        ),
     }
-
-
-def _line(
-    name: str, rows: Sequence[int], values: Sequence[float | None], line: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": rows,
-        "y": list(values),
-        "line": dict(line),
-    }
-
-
-def _in_script(value: Any) -> str:
-    """JSON that nothing in it can end the script."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

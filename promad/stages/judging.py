@@ -154,9 +154,7 @@ class Judge:
         tracker, ended = before.follow(judged)
         state = State.OK if tracker.current is None else State.ANOMALOUS
         verdict = replace(judged, state=state)
-        self.memory = replace(
-            self.memory, tracker=tracker, scored_until=verdict.at, newest=verdict
-        )
+        self.memory = replace(self.memory, tracker=tracker, scored_until=verdict.at, newest=verdict)
         return Judged(verdict, tracker.current, tracker.begun > before.begun, ended)
 
 

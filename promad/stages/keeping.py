@@ -94,4 +94,3 @@ class Keeper:
         if tracker.current is not None:
             self.events.record(tracker.current, self.bundle, tracker.last_above)
         self.events.remember(tracker.group, self.bundle, memory_to_json(judge.memory))
-

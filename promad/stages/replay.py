@@ -20,6 +20,8 @@ from promad.config import Config
 from promad.config.durations import format_instant
 from promad.detector import Detector
 from promad.errors import DataError
+from promad.events import AnomalyEvent
+from promad.exporter import GroupStatus
 from promad.frame import (
     THE_ONLY_GROUP,
     MetricFrame,
@@ -98,26 +100,49 @@ def fetch(opened: Opened, start: float, end: float) -> MetricFrame:
     return poll.frame
 
 
-def replay(judge: Judge, detector: Detector, frame: MetricFrame) -> Iterator[Judged]:
+@dataclass(frozen=True)
+class Replayed:
+    """One sample: the group as the daemon would have published it, and the event that ended."""
+
+    status: GroupStatus
+    ended: AnomalyEvent | None
+
+
+def replay(judge: Judge, detector: Detector, frame: MetricFrame) -> Iterator[Replayed]:
     """Every sample of a frame but those that only lead up to the first, judged in order of time.
 
     A sample without a score says why; the event that is open stays open over it.
     """
     lead = detector.samples_needed - 1
     runs = detector.complete_runs(frame)
-    judge.memory = replace(judge.memory, scored_until=frame.start + (lead - 1) * frame.step)
-    event = None
+    before = frame.start + (lead - 1) * frame.step
+    judge.memory = replace(judge.memory, scored_until=before)
+    status = GroupStatus(judge.blind(before, ""))
     for first, last in _stretches(runs == detector.length, lead):
         part = frame.slice(max(first - lead, 0), last)
         scored = judge.follow(part) if runs[first] == detector.length else iter(())
         upcoming = next(scored, None)
         for row in range(first, last):
+            in_window = int(runs[row])
             if upcoming is not None and upcoming.verdict.at < frame.times[row] + frame.step / 2:
-                event = upcoming.event
-                yield upcoming
+                status = _after(status, upcoming, in_window)
+                yield Replayed(status, upcoming.ended)
                 upcoming = next(scored, None)
             else:
-                yield Judged(judge.unscored(frame, row, int(runs[row])), event, False, None)
+                verdict = judge.unscored(frame, row, in_window)
+                status = replace(status, verdict=verdict, samples_in_window=in_window)
+                yield Replayed(status, None)
+
+
+def _after(status: GroupStatus, judged: Judged, in_window: int) -> GroupStatus:
+    return replace(
+        status,
+        verdict=judged.verdict,
+        event=judged.event,
+        events_begun=status.events_begun + judged.begun,
+        last_scored_at=judged.verdict.at,
+        samples_in_window=in_window,
+    )
 
 
 def _stretches(whole: NDArray[np.bool_], first: int) -> Iterator[tuple[int, int]]:

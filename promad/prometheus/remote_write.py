@@ -1,0 +1,135 @@
+"""Remote write 1.0: samples pushed into a server that takes them.
+
+The message is small enough to be written down by hand: WriteRequest{1: TimeSeries}, TimeSeries{1:
+Label, 2: Sample}, Label{1: name, 2: value}, Sample{1: value, 2: milliseconds}.
+(https://prometheus.io/docs/specs/prw/remote_write_spec/)
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import cramjam
+from requests.adapters import BaseAdapter
+
+from promad.config import PrometheusSettings
+from promad.errors import PrometheusError
+from promad.frame import Labels
+from promad.prometheus.single import one_line
+from promad.prometheus.transport import exchange, open_session
+
+STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
+"""The NaN that ends a series in Prometheus's storage."""
+
+_HEADERS = {
+    "Content-Type": "application/x-protobuf",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+_VARINT, _FIXED64, _BYTES = 0, 1, 2
+
+Sample = tuple[float, float | None]
+"""Unix seconds and a value; None ends the series."""
+
+
+class RemoteWriter:
+    """Pushes samples to one address, with the server's own credentials if it is the same server.
+
+    `adapter` takes the place of the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        server_url: str,
+        settings: PrometheusSettings,
+        *,
+        adapter: BaseAdapter | None = None,
+    ) -> None:
+        same = urlsplit(url)[:2] == urlsplit(server_url)[:2]
+        self._url = url
+        self._settings = settings if same else PrometheusSettings(timeout=settings.timeout)
+        self._closing = threading.Event()
+        self._session = open_session(self._settings, 3, adapter, self._closing)
+        self._session.headers.update(_HEADERS)
+
+    def push(self, series: Mapping[Labels, Sequence[Sample]]) -> None:
+        """Send samples, by label set (`__name__` among the labels), each series in order of time.
+
+        Raises:
+            UnreachableError: if the server does not answer.
+            PrometheusError: if it refuses them.
+        """
+        body = bytes(cramjam.snappy.compress_raw(encoded(series)))
+        reply = exchange(
+            self._session, "POST", self._url, body, self._settings.timeout, self._closing
+        )
+        if reply.status // 100 != 2:
+            said = one_line(reply.body.decode(errors="replace")) or reply.reason
+            raise PrometheusError(
+                f"{self._url}: refused with HTTP {reply.status} ({said}) — remote write must be "
+                "enabled there, and old samples allowed by storage.tsdb.out_of_order_time_window",
+                "bad_request",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        self._closing.set()
+        self._session.close()
+
+
+def encoded(series: Mapping[Labels, Sequence[Sample]]) -> bytes:
+    """The WriteRequest of samples, before compression."""
+    return b"".join(
+        _field(1, _label_fields(labels) + _sample_fields(samples))
+        for labels, samples in series.items()
+    )
+
+
+def _label_fields(labels: Labels) -> bytes:
+    pairs = (_field(1, name.encode()) + _field(2, value.encode()) for name, value in sorted(labels))
+    return b"".join(_field(1, pair) for pair in pairs)
+
+
+def _sample_fields(samples: Iterable[Sample]) -> bytes:
+    return b"".join(
+        _field(
+            2,
+            _key(1, _FIXED64)
+            + (STALE_MARKER if value is None else struct.pack("<d", value))
+            + _key(2, _VARINT)
+            + _varint(round(at * 1000)),
+        )
+        for at, value in samples
+    )
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _key(number, _BYTES) + _varint(len(content)) + content
+
+
+def _key(number: int, kind: int) -> bytes:
+    return _varint(number << 3 | kind)
+
+
+def _varint(value: int) -> bytes:
+    """A whole number from 0 on, seven bits a byte, the lowest first."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

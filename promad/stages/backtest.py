@@ -1,0 +1,187 @@
+"""`backtest`: what the daemon would have said of a period, held against what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.config import Config
+from promad.config.incidents import Incident
+from promad.errors import DataError
+from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
+from promad.events import AnomalyEvent
+from promad.exporter import GroupStatus
+from promad.frame import labels_of
+from promad.prometheus import PrometheusClient, Series
+from promad.prometheus.grid import Span, requests_for
+from promad.prometheus.single import label_text
+from promad.stages.replay import fetch, open_detector, replay
+from promad.verdict import State
+from promad.windows import sample_numbers
+
+_OF_ALERTS = {"__name__", "alertstate"}
+
+_WEEK = 7 * 86400.0
+_STATES = tuple(State)
+
+ALERTS_FIRING = 'ALERTS{alertstate="firing", alertname!~"Promad.*"}'
+"""Alerts that are not about promad or by it."""
+
+Visitor = Callable[[GroupStatus], None]
+"""Called with each sample, as the daemon would have published it."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One time that an alert fired, in unix seconds."""
+
+    labels: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What came of a period.
+
+    Attributes:
+        group: the name of the group.
+        budget: false alarms a week that the threshold was chosen for.
+        times: unix seconds of each sample, float64 (samples,).
+        states: positions in `State`, uint8 (samples,).
+        events: those that began, oldest first; the last may be open.
+        alerts: alerts of Prometheus that fired meanwhile, oldest first.
+        incidents: what is known to have been wrong.
+        figures: events against incidents, with no point adjustment; None without incidents.
+    """
+
+    group: str
+    step: float
+    budget: float
+    times: NDArray[np.float64]
+    states: NDArray[np.uint8]
+    events: tuple[AnomalyEvent, ...]
+    alerts: tuple[Alert, ...]
+    incidents: tuple[Incident, ...]
+    figures: EpisodeFigures | None
+
+    def share(self, state: State) -> float:
+        """The share of samples in a state."""
+        return float((self.states == _STATES.index(state)).mean())
+
+    @property
+    def events_per_week(self) -> float:
+        """Events a week of scored samples; NaN if none was scored."""
+        scored = _scored(self.states)
+        return len(self.events) * _WEEK / (scored * self.step) if scored else float("nan")
+
+    def lead(self, alert: Alert) -> float | None:
+        """Seconds by which promad was earlier than an alert, less than 0 if it was later.
+
+        None if no event was open while it fired.
+        """
+        event = self.event_during(alert.start, alert.end)
+        return None if event is None else alert.start - event.flagged_at
+
+    def event_during(self, start: float, end: float) -> AnomalyEvent | None:
+        """The first event that was open at any of `start` to `end`, in unix seconds."""
+        for event in self.events:
+            if event.flagged_at <= end and (event.end is None or event.end >= start):
+                return event
+        return None
+
+
+def backtest(
+    config: Config,
+    start: float,
+    end: float,
+    incidents: Sequence[Incident] = (),
+    visitors: Sequence[Visitor] = (),
+) -> Backtest:
+    """Replay `start` to `end`, in unix seconds, through the daemon's path.
+
+    Raises:
+        PrometheusError: if a query fails.
+        DataError: if there is no sample at all.
+        BundleError: if the bundle is missing, damaged or does not fit the configuration.
+    """
+    opened = open_detector(config)
+    frame = fetch(opened, start, end)
+    if np.isnan(frame.values).all():
+        raise DataError("no sample of any query in that time — choose another period")
+    judge = opened.judge()
+    events: list[AnomalyEvent] = []
+    times, states = [], []
+    for replayed in replay(judge, opened.detector, frame):
+        verdict = replayed.status.verdict
+        times.append(verdict.at)
+        states.append(_STATES.index(verdict.state))
+        if replayed.ended is not None:
+            events.append(replayed.ended)
+        for visit in visitors:
+            visit(replayed.status)
+    if judge.memory.tracker.current is not None:
+        events.append(judge.memory.tracker.current)
+    at, step = np.array(times), opened.detector.preparation.step
+    known = np.array(states, np.uint8)
+    return Backtest(
+        group=opened.group,
+        step=step,
+        budget=config.real_time_anomaly_detection.alert_budget.false_alarms_per_week,
+        times=at,
+        states=known,
+        events=tuple(events),
+        alerts=_alerts(config, Span(at[0], at[-1]), step),
+        incidents=tuple(incidents),
+        figures=_figures(events, incidents, at, _scored(known), step) if incidents else None,
+    )
+
+
+def _scored(states: NDArray[np.uint8]) -> int:
+    return int(np.isin(states, [_STATES.index(State.OK), _STATES.index(State.ANOMALOUS)]).sum())
+
+
+def _figures(
+    events: Sequence[AnomalyEvent],
+    incidents: Sequence[Incident],
+    times: NDArray[np.float64],
+    scored: int,
+    step: float,
+) -> EpisodeFigures:
+    """Events against incidents, as `evaluate` holds alarms against labels."""
+    labels = np.zeros(len(times), np.bool_)
+    for incident in incidents:
+        labels |= (times >= incident.start) & (times <= incident.end)
+
+    def rows(moments: Iterable[float]) -> NDArray[np.int64]:
+        return sample_numbers(np.array([times[0], *moments]), step)[1:]
+
+    found = Episodes(
+        starts=rows(event.start for event in events),
+        raised=rows(event.flagged_at for event in events),
+        ends=rows(times[-1] if event.end is None else event.end for event in events) + 1,
+    )
+    return episode_figures(found, labels, scored, step)
+
+
+def _alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
+    """Every time that an alert fired, promad's own left out."""
+    found: list[Alert] = []
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        for part in requests_for([span], step):
+            answer = client.query_range(ALERTS_FIRING, part.start, part.end, step)
+            for series in answer.series:
+                found += _times_firing(series, step)
+    return tuple(sorted(found, key=lambda alert: (alert.start, alert.labels)))
+
+
+def _times_firing(series: Series, step: float) -> Iterator[Alert]:
+    labels = {name: value for name, value in series.labels if name not in _OF_ALERTS}
+    text = label_text(labels_of(labels))
+    bounds = np.flatnonzero(np.diff(series.times) > 1.5 * step) + 1
+    for times in np.split(series.times, bounds):
+        yield Alert(text, float(times[0]), float(times[-1]))

@@ -1,0 +1,37 @@
+"""`explain`: why a sample was judged as it was, computed anew from the server's history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from promad.config import Config
+from promad.explanation import Explanation, explain
+from promad.stages.replay import fetch, open_detector, replay
+
+LOOK_BACK_SAMPLES = 240
+"""So many samples before are judged too, to tell since when features deviate."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An explanation and the group that it is of."""
+
+    group: str
+    explanation: Explanation
+
+
+def explain_at(config: Config, at: float) -> Explained:
+    """The explanation of the newest sample that is not after `at`, in unix seconds.
+
+    The threshold is the bundle's own: how far a daemon had raised it then is not known.
+
+    Raises:
+        PrometheusError: if a query fails.
+        BundleError: if the bundle is missing, damaged or does not fit the configuration.
+    """
+    opened = open_detector(config)
+    step = opened.detector.preparation.step
+    frame = fetch(opened, at - LOOK_BACK_SAMPLES * step, at)
+    *_, last = replay(opened.judge(), opened.detector, frame)
+    status = last.status
+    return Explained(opened.group, explain(status.verdict, status.anomalous_since))
