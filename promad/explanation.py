@@ -61,13 +61,13 @@ def feature_sentence(view: FeatureView) -> str:
     """One feature's part in plain words.
 
     >>> feature_sentence(FeatureView("cpu", 0.3, 0.75, 0.9, 0.25, elevation=2.5))
-    'cpu makes 75% of the excess: it is above what is expected, 0.9 against 0.25, 2.5 times its
-    usual error.'
+    'cpu makes 75% of the excess: it is above what is expected, 0.9 against 0.25; its recent error
+    is 2.5 times the usual.'
     """
     since = "" if view.since is None else f", since {format_instant(view.since)}"
     return (
-        f"{view.name} makes {100 * view.contribution:.0f}% of the excess: {_measured(view)}, "
-        f"{view.elevation:.3g} times its usual error{since}."
+        f"{view.name} makes {100 * view.contribution:.0f}% of the excess: {_measured(view)}; "
+        f"its recent error is {view.elevation:.3g} times the usual{since}."
     )
 
 

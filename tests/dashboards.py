@@ -1,41 +1,24 @@
-"""The committed dashboard for tests: its panels, their PromQL, and what variables stand for."""
+"""The committed dashboards for tests: their panels, their PromQL, and what variables stand for."""
 
 from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-with warnings.catch_warnings():  # the SDK calls the schema that Grafana provisions from files old
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from grafana import promql
-    from grafana.build import COMMITTED, build
-    from grafana.looks import STATES
-    from grafana.promql import Groups
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "grafana" / "dashboards"
+RECORDING_RULES = ROOT / "deploy" / "prometheus" / "promad-recording.yaml"
 
-__all__ = [
-    "COMMITTED",
-    "FOLDER",
-    "STATES",
-    "Groups",
-    "build",
-    "committed",
-    "panels",
-    "promql",
-    "substitute",
-    "targets",
-]
-
-FOLDER = Path(COMMITTED).parent.parent
+NAMES = ("promad", "promad-fleet", "promad-health")
+"""Their uids, which are also their files' names."""
 
 EVERYTHING = {
     "job": ".+",
     "instance": ".+",
     "detector": ".*",
-    "group": ".*",
     "feature": ".+",
     "__rate_interval": "1m",
     "__range": "1h",
@@ -43,9 +26,9 @@ EVERYTHING = {
 """What each variable stands for when everything is chosen."""
 
 
-def committed() -> dict[str, Any]:
-    """The dashboard as it is shipped."""
-    document: dict[str, Any] = json.loads(COMMITTED.read_text(encoding="utf-8"))
+def committed(name: str = "promad") -> dict[str, Any]:
+    """A dashboard as it is shipped."""
+    document: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return document
 
 
@@ -63,6 +46,13 @@ def targets(dashboard: dict[str, Any]) -> list[tuple[str, str]]:
         (panel["title"], target["expr"])
         for panel in panels(dashboard)
         for target in panel["targets"]
+    ]
+
+
+def every_target() -> list[tuple[str, str]]:
+    """Each query of all dashboards: where it stands, and its PromQL, variables still in it."""
+    return [
+        (f"{name}: {title}", expr) for name in NAMES for title, expr in targets(committed(name))
     ]
 
 

@@ -501,6 +501,6 @@ def test_an_event_is_logged_in_one_line_with_start_end_peak_and_top_features() -
     assert ended["top_features"] == "cpu"
     assert ended["explanation"] == (
         "The score is 1.12 times the threshold, anomalous since 1970-01-12T13:46:50Z. "
-        "cpu makes 100% of the excess: it is above what is expected, 3 against 0, "
-        "2.25 times its usual error, since 1970-01-12T13:46:50Z."
+        "cpu makes 100% of the excess: it is above what is expected, 3 against 0; "
+        "its recent error is 2.25 times the usual, since 1970-01-12T13:46:50Z."
     )

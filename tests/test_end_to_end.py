@@ -7,12 +7,14 @@ this file follow one another on it.
 from __future__ import annotations
 
 import math
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +25,9 @@ import numpy as np
 import pytest
 import requests
 from prometheus_server import PrometheusServer, free_port, openmetrics
+
+from promad.config.durations import format_instant, parse_instant
+from promad.eventlog import EventLog
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +102,12 @@ class World:
     def state(self) -> str:
         lines = [line for line in self.metrics().splitlines() if "_state{" in line]
         return next(line.split('"')[1] for line in lines if line.endswith(" 1.0"))
+
+    def api(self, path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
+        answer = requests.get(url, params=parameters, timeout=5)
+        assert answer.ok, answer.text
+        return answer.json()
 
     def log(self) -> str:
         return (self.config.parent / "detect.log").read_text()
@@ -173,6 +184,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for job, at in jobs.items()
     )
     prometheus = PrometheusServer(directory, scrapes)
+    with (directory / "prometheus.yml").open("a") as more:
+        more.write(f"rule_files: ['{ROOT}/deploy/prometheus/*.yaml']\n")
     prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
     config = directory / "config.yaml"
     config.write_text(configuration(prometheus.url, port))
@@ -223,7 +236,9 @@ def test_the_daemon_becomes_ready_and_scores_without_tensorflow(world: World) ->
 
 
 def test_a_spike_is_flagged_in_prometheus_once_and_explained(world: World) -> None:
-    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 0)
+    flag = "anomaly_detector_is_anomaly_detected"
+    quiet = f"count_over_time({flag}[15s]) > 10 unless sum_over_time({flag}[15s]) > 0"
+    until(lambda: world.value(quiet))
     before = world.value("anomaly_detector_total_anomalies_count_total") or 0
     world.target.spike = 8.0
     until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 1)
@@ -239,10 +254,32 @@ def test_a_spike_is_flagged_in_prometheus_once_and_explained(world: World) -> No
     assert 'top_features="latency' in ended
 
 
-def test_every_panel_of_the_dashboard_has_data(world: World) -> None:
+def test_the_event_is_kept_and_explained_alike_by_api_log_and_replay(world: World) -> None:
+    event = until(lambda: [each for each in world.api("events")["events"] if not each["open"]])[0]
+    assert event["features"][0]["name"] == "latency"
+    assert event["peak_score"] > 1
+    ended = next(
+        line for line in world.log().splitlines() if event["id"] in line and "end=" in line
+    )
+    assert event["id"] in ended
+    assert event["paragraph"] in world.log()
+    explained = world.api("explain", group="promad", at=str(event["peak_at"]))
+    assert (explained["state"], explained["features"][0]["name"]) == ("anomalous", "latency")
+    moment = format_instant(event["peak_at"])
+    told = promad(world.config, "explain", "--at", moment)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(f"promad at {moment}: anomalous\n")
+    assert "latency makes" in told.stdout
+    replayed = promad(world.config, "backtest", "--from", "10m")
+    assert replayed.returncode == 0, replayed.stderr
+    starts = re.findall(r"^  [0-9a-f]{12}  (\S+)", replayed.stdout, re.MULTILINE)
+    assert min(abs(parse_instant(start) - event["start"]) for start in starts) <= 2
+
+
+def test_every_panel_of_every_dashboard_has_data(world: World) -> None:
     until(lambda: world.value("min_over_time(up{job='promad'}[20s]) > 0"), 90)
     empty = {}
-    for title, expr in dashboards.targets(dashboards.committed()):
+    for where, expr in dashboards.every_target():
         query = dashboards.substitute(expr, __rate_interval="15s")
         now = time.time()
         answer = requests.post(
@@ -250,9 +287,18 @@ def test_every_panel_of_the_dashboard_has_data(world: World) -> None:
             data={"query": query, "start": now - 30, "end": now, "step": 1},
             timeout=5,
         ).json()
-        if answer.get("warnings") or not answer.get("data", {}).get("result"):
-            empty[title] = (query, answer)
+        told = answer.get("warnings") or answer.get("infos")
+        if told or not answer.get("data", {}).get("result"):
+            empty[where] = (query, answer)
     assert not empty
+
+
+def test_every_rule_is_evaluated_and_the_anomaly_has_fired(world: World) -> None:
+    answer = requests.get(f"{world.prometheus.url}/api/v1/rules", timeout=5).json()
+    rules = {rule["name"]: rule for group in answer["data"]["groups"] for rule in group["rules"]}
+    assert {rule["health"] for rule in rules.values()} == {"ok"}
+    (alert,) = rules["PromadAnomaly"]["alerts"]
+    assert alert["annotations"]["description"].startswith("The score is ")
 
 
 def test_a_server_that_goes_away_makes_the_group_blind_and_back_again(world: World) -> None:
@@ -263,9 +309,10 @@ def test_a_server_that_goes_away_makes_the_group_blind_and_back_again(world: Wor
         assert f"\nanomaly_detector_{withdrawn} " not in text
     assert "\nanomaly_detector_feature_" not in text
     assert '\npromad_query_up{query="load"} 0.0' in text
-    page = requests.get(f"http://127.0.0.1:{world.port}/", timeout=5).text
-    assert "blind" in page
-    assert "<b>load</b>" in page
+    shown = world.api("group", group="promad")
+    assert (shown["group"]["state"], shown["group"]["score"]) == ("blind", None)
+    assert "load" in shown["failed_queries"]
+    assert shown["explanation"]["paragraph"].startswith("Blind: query load and 3 more failed")
     assert requests.get(f"http://127.0.0.1:{world.port}/-/healthy", timeout=5).ok
     world.prometheus.start()
     until(lambda: world.state() == "ok", 90)
@@ -278,7 +325,7 @@ def test_a_target_that_goes_away_makes_the_group_blind(world: World) -> None:
     until(lambda: world.state() == "ok")
     world.target.close()
     until(lambda: world.state() == "blind")
-    assert "no sample of" in requests.get(f"http://127.0.0.1:{world.port}/", timeout=5).text
+    assert "no sample of" in world.api("groups")["groups"][0]["why"]
 
 
 def test_a_second_daemon_on_the_same_port_says_so_and_ends(world: World) -> None:
@@ -291,6 +338,11 @@ def test_a_second_daemon_on_the_same_port_says_so_and_ends(world: World) -> None
 def test_sigterm_ends_the_daemon_within_five_seconds(world: World) -> None:
     world.detect.send_signal(signal.SIGTERM)
     assert world.detect.wait(timeout=5) == 0
+
+
+def test_events_outlast_the_daemon(world: World) -> None:
+    with closing(EventLog(world.config.parent / "artifacts" / "events.db")) as log:
+        assert any(found.event.top_features[0].name == "latency" for found in log.find())
 
 
 def test_a_daemon_whose_server_is_down_at_the_start_is_blind_and_recovers(world: World) -> None:

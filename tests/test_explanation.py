@@ -11,10 +11,10 @@ from promad.verdict import FeatureView, State, Verdict
 def test_a_paragraph_says_how_bad_since_when_what_drives_it_and_what_is_missing():
     assert paragraph(JUDGED, ANOMALOUS.event.start) == (
         "The score is 2 times the threshold, anomalous since 2023-11-14T22:12:20Z. "
-        "cpu makes 75% of the excess: it is above what is expected, 0.9 against 0.25, "
-        "2.5 times its usual error, since 2023-11-14T22:12:20Z. "
-        "load makes 25% of the excess: it is above what is expected, 4 against 3.5, "
-        "0.5 times its usual error. 50% of the features are known."
+        "cpu makes 75% of the excess: it is above what is expected, 0.9 against 0.25; "
+        "its recent error is 2.5 times the usual, since 2023-11-14T22:12:20Z. "
+        "load makes 25% of the excess: it is above what is expected, 4 against 3.5; "
+        "its recent error is 0.5 times the usual. 50% of the features are known."
     )
 
 
@@ -28,7 +28,7 @@ def test_a_value_below_what_is_expected_and_one_that_is_missing_are_told_apart()
         replace(CPU, observed=0.1)
     )
     missing = feature_sentence(replace(CPU, observed=float("nan")))
-    assert "it has no sample now, where 0.25 is expected, 2.5 times its usual error" in missing
+    assert "it has no sample now, where 0.25 is expected; its recent error is 2.5 times the usual" in missing
 
 
 def test_without_a_score_it_says_why():

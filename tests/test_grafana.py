@@ -1,89 +1,67 @@
-"""The dashboard: what is committed is what is built, and it keeps Grafana's linters' rules."""
+"""The dashboards: what is committed is what is built, and they keep Grafana's linters' rules."""
 
-import doctest
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 
-from promad.exporter import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.config import Config, load_config
+from promad.mixin import recording
+from promad.mixin.deployment import Deployment
+from promad.mixin.writing import dashboards
 from promad.verdict import State
-from tests.dashboards import (
-    COMMITTED,
-    FOLDER,
-    STATES,
-    Groups,
-    build,
-    committed,
-    panels,
-    promql,
-    substitute,
-    targets,
-)
+from tests.dashboards import FOLDER, NAMES, ROOT, committed, panels, substitute, targets
+from tests.scrapes import ANOMALOUS, PREFIX, scraped
 
-DASHBOARD = committed()
-PANELS = {panel["id"]: panel for panel in panels(DASHBOARD)}
-TARGETS = targets(DASHBOARD)
-QUERIES = [expr for _, expr in TARGETS] + [
-    annotation["expr"] for annotation in DASHBOARD["annotations"]["list"]
+BOARDS = {name: committed(name) for name in NAMES}
+PANELS = [(name, panel) for name, board in BOARDS.items() for panel in panels(board)]
+TARGETS = [(name, title, expr) for name, board in BOARDS.items() for title, expr in targets(board)]
+VARIABLES = [
+    (name, variable) for name, board in BOARDS.items() for variable in board["templating"]["list"]
 ]
-VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+EVENTS = [(name, each) for name, board in BOARDS.items() for each in board["annotations"]["list"]]
 
-SUFFIX = {"counter": "_total", "histogram": "_bucket"}
-GROUP = {"job", "instance", "detector", "group"}
-DETECTOR = {"job", "instance", "detector"}
-PROCESS = {"job", "instance"}
-
-EXPOSED = {
-    "anomaly_detector_latest_reconstruction_error_mse": GROUP,
-    "anomaly_detector_is_anomaly_detected": GROUP,
-    "anomaly_detector_total_anomalies_count_total": GROUP,
-    "anomaly_detector_feature_elevation_ratio": GROUP | {"feature_name"},
-    "anomaly_detector_feature_deviating_since_timestamp_seconds": GROUP | {"feature_name"},
-    "anomaly_detector_known_features_ratio": GROUP,
-    "anomaly_detector_threshold": GROUP,
-    "anomaly_detector_last_successful_run_timestamp_seconds": GROUP,
-    "anomaly_detector_data_points_in_current_window": GROUP,
-    "anomaly_detector_score": GROUP,
-    "anomaly_detector_state": GROUP | {"state"},
-    "anomaly_detector_feature_contribution_ratio": GROUP | {"feature_name"},
-    "anomaly_detector_feature_observed_value": GROUP | {"feature_name"},
-    "anomaly_detector_feature_expected_value": GROUP | {"feature_name"},
-    "promad_build_info": PROCESS | {"version", "python_version"},
-    "promad_model_info": DETECTOR | {"model", "bundle"},
-    "promad_model_trained_timestamp_seconds": DETECTOR,
-    "promad_polls_total": DETECTOR,
-    "promad_poll_failures_total": DETECTOR | {"reason"},
-    "promad_query_up": DETECTOR | {"query"},
-    "promad_query_failures_total": DETECTOR | {"query"},
-    "promad_ticks_skipped_total": DETECTOR,
-    "promad_tick_failures_total": DETECTOR,
-    "promad_expected_false_alarms_per_week": DETECTOR,
-    "promad_tick_duration_seconds_bucket": DETECTOR | {"le"},
-    "promad_sample_age_seconds": DETECTOR,
-    "process_resident_memory_bytes": PROCESS,
-    "process_cpu_seconds_total": PROCESS,
+TARGET = {"job", "instance"}
+RECORDED = {
+    recording.state_share(PREFIX): TARGET | {"detector", "state"},
+    recording.events_in_week(PREFIX): TARGET | {"detector"},
+    recording.events_over_expected(PREFIX): TARGET | {"detector"},
 }
-"""Each metric that the dashboard uses, and the labels that it has."""
 
 
-def each_panel(function):
-    return pytest.mark.parametrize(
-        "panel", PANELS.values(), ids=[panel["title"] for panel in PANELS.values()]
-    )(function)
+def exposed() -> dict[str, set[str]]:
+    """Every metric of a promad with several detectors, with its labels."""
+    found: dict[str, set[str]] = {}
+    for series in scraped(ANOMALOUS, ANOMALOUS):
+        name, _, labels = series.partition("{")
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return found | RECORDED
 
 
-def each_target(function):
-    return pytest.mark.parametrize("expr", [expr for _, expr in TARGETS], ids=_numbered())(function)
+EXPOSED = exposed()
 
 
-def _numbered() -> list[str]:
-    return [f"{title}-{number}" for number, (title, _) in enumerate(TARGETS)]
+each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+each_panel = pytest.mark.parametrize(
+    "panel",
+    [panel for _, panel in PANELS],
+    ids=[f"{name}: {panel['title']}" for name, panel in PANELS],
+)
+each_target = pytest.mark.parametrize(
+    "expr",
+    [expr for _, _, expr in TARGETS],
+    ids=[f"{name}: {title} {number}" for number, (name, title, _) in enumerate(TARGETS)],
+)
+each_variable = pytest.mark.parametrize(
+    "variable",
+    [each for _, each in VARIABLES if each["type"] == "query"],
+    ids=[f"{name}: {each['name']}" for name, each in VARIABLES if each["type"] == "query"],
+)
 
 
 def nodes(node: Any, parents: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
@@ -101,33 +79,67 @@ def selectors(expr: str) -> list[promql_parser.VectorSelector]:
     return [node for node, _ in nodes(tree) if isinstance(node, promql_parser.VectorSelector)]
 
 
-def test_the_committed_dashboard_is_what_the_builder_builds():
-    assert COMMITTED.read_text(encoding="utf-8") == build(Groups())
+def built(*configs: Config) -> dict[str, str]:
+    return {
+        Path(name).stem: text for name, text in dashboards(Deployment.of(configs, "promad")).items()
+    }
 
 
-def test_another_prefix_and_group_label_reach_every_query():
-    other = build(Groups("mine_", "host"))
-    assert "anomaly_detector_" not in other
-    assert "group=~" not in other
-    assert other.count("mine_") == COMMITTED.read_text(encoding="utf-8").count("anomaly_detector_")
-    assert 'host=~\\"$group\\"' in other
-    assert "{{host}}" in other
+def test_the_committed_dashboards_are_what_promad_mixin_writes():
+    """If not: promad mixin -o /tmp/mixin, and copy /tmp/mixin/grafana/dashboards into grafana."""
+    files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
+    assert built(load_config(ROOT / "config.yaml")) == files
 
 
-def test_the_dashboard_is_not_editable_and_has_a_fixed_identity():
-    assert DASHBOARD["editable"] is False
-    assert DASHBOARD["uid"] == "promad"
-    assert "id" not in DASHBOARD
+def test_another_prefix_reaches_every_query():
+    live = {"metrics_prefix": "mine_"}
+    other = Config(queries={"cpu": "up"}, real_time_anomaly_detection=live)
+    for name, text in built(other).items():
+        default = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+        assert "anomaly_detector_" not in text
+        assert text.replace("mine_", "anomaly_detector_") == default
 
 
-def test_panel_ids_are_set_and_unique():
-    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+def test_with_several_detectors_a_click_in_the_table_leads_to_one_of_them():
+    several = built(*(Config(name=name, queries={"cpu": "up"}) for name in ("web", "db")))
+    assert "&var-detector=${__data.fields.Detector}&" in several["promad-fleet"]
+    assert "__data.fields.Detector" not in (FOLDER / "promad-fleet.json").read_text()
+
+
+# The dashboard as a whole
+
+
+@each_board
+def test_a_dashboard_is_not_editable_and_has_a_fixed_identity(board):
+    assert board["editable"] is False
+    assert BOARDS[board["uid"]] is board
+    assert "id" not in board
+
+
+def test_titles_are_told_apart():
+    assert len({board["title"] for board in BOARDS.values()}) == len(BOARDS)
+
+
+@each_board
+def test_a_dashboard_links_to_the_others_and_takes_choice_and_time_along(board):
+    (link,) = board["links"]
+    assert (link["type"], link["tags"]) == ("dashboards", ["promad"])
+    assert link["tags"][0] in board["tags"]
+    assert link["includeVars"] is True
+    assert link["keepTime"] is True
+    assert "placement" not in link
+
+
+@each_board
+def test_panel_ids_are_set_and_unique(board):
+    ids = [panel["id"] for panel in board["panels"]]
     assert ids == list(range(1, len(ids) + 1))
 
 
-def test_panels_do_not_overlap_and_fit_the_grid():
+@each_board
+def test_panels_do_not_overlap_and_fit_the_grid(board):
     taken = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in board["panels"]:
         at = panel["gridPos"]
         cells = {(at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])}
         assert not cells & taken, panel["title"]
@@ -135,41 +147,45 @@ def test_panels_do_not_overlap_and_fit_the_grid():
         taken |= cells
 
 
-def test_rows_fill_the_width_of_the_dashboard():
-    shown = [
-        panel for panel in DASHBOARD["panels"] if panel["type"] != "row" and "repeat" not in panel
-    ]
+@each_board
+def test_rows_fill_the_width_of_the_dashboard(board):
+    shown = [panel for panel in board["panels"] if panel["type"] != "row" and "repeat" not in panel]
     widths: dict[int, int] = {}
     for panel in shown:
         widths[panel["gridPos"]["y"]] = widths.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
     assert set(widths.values()) == {24}
 
 
-def test_there_is_one_data_source_variable_and_it_is_named_as_linters_want():
-    sources = [each for each in VARIABLES.values() if each["type"] == "datasource"]
+# Variables
+
+
+@each_board
+def test_there_is_one_data_source_variable_and_it_is_named_as_linters_want(board):
+    sources = [each for each in board["templating"]["list"] if each["type"] == "datasource"]
     assert [(each["name"], each["label"], each["query"]) for each in sources] == [
         ("datasource", "Data Source", "prometheus")
     ]
 
 
+@each_board
 @pytest.mark.parametrize("name", ["job", "instance"])
-def test_job_and_instance_are_variables_with_several_values_of_which_none_is_empty(name):
-    variable = VARIABLES[name]
+def test_job_and_instance_are_variables_with_several_values_of_which_none_is_empty(board, name):
+    (variable,) = (each for each in board["templating"]["list"] if each["name"] == name)
     assert variable["label"] == name.title()
     assert variable["type"] == "query"
     assert variable["multi"] is True
     assert variable["allValue"] == ".+"
 
 
-@pytest.mark.parametrize("name", ["detector", "group"])
-def test_labels_that_only_some_have_may_be_empty(name):
-    assert VARIABLES[name]["allValue"] == ".*"
-    assert VARIABLES[name]["current"]["value"] == "$__all"
+@each_board
+def test_the_label_that_only_some_have_may_be_empty(board):
+    (variable,) = (each for each in board["templating"]["list"] if each["name"] == "detector")
+    assert variable["allValue"] == ".*"
+    assert variable["current"]["value"] == "$__all"
 
 
-@pytest.mark.parametrize("name", [name for name in VARIABLES if name != "datasource"])
-def test_a_query_variable_asks_the_chosen_data_source_again_when_the_time_range_changes(name):
-    variable = VARIABLES[name]
+@each_variable
+def test_a_query_variable_asks_the_chosen_data_source_again_when_the_time_range_changes(variable):
     assert variable["datasource"]["uid"] == "${datasource}"
     assert variable["refresh"] == 2
     assert variable["includeAll"] is True
@@ -178,9 +194,13 @@ def test_a_query_variable_asks_the_chosen_data_source_again_when_the_time_range_
     assert query.group(2) in EXPOSED[selector.name]
 
 
-def test_a_variable_depends_only_on_those_before_it():
-    for before, after in pairwise(VARIABLES.values()):
+@each_board
+def test_a_variable_depends_only_on_those_before_it(board):
+    for before, after in pairwise(board["templating"]["list"]):
         assert f"${after['name']}" not in str(before["query"])
+
+
+# Panels
 
 
 @each_panel
@@ -188,17 +208,50 @@ def test_a_panel_says_what_it_shows_and_where_from(panel):
     assert panel["title"]
     assert panel["description"].endswith(".")
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["targets"]
     for target in panel["targets"]:
         assert target["datasource"] == panel["datasource"]
         assert target["legendFormat"]
 
 
+UNITS = {"none", "short", "percentunit", "bytes", "s", "dateTimeFromNow", "reqps"}
+"""Those of Grafana's units that are used here."""
+
+
+@each_panel
+def test_a_panel_has_a_unit_that_grafana_knows(panel):
+    assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+    for override in panel["fieldConfig"]["overrides"]:
+        units = [each["value"] for each in override["properties"] if each["id"] == "unit"]
+        assert set(units) <= UNITS
+
+
 @each_panel
 def test_a_panel_names_each_query_once(panel):
     names = [target["refId"] for target in panel["targets"]]
     assert len(names) == len(set(names))
+
+
+@each_panel
+def test_a_legend_and_an_aggregation_name_labels_that_exist(panel):
+    for target in panel["targets"]:
+        labels = set().union(*(EXPOSED[each.name] for each in selectors(target["expr"])))
+        kept = re.findall(r"\b(?:by|without|ignoring) \((.+?)\)", target["expr"])
+        assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels
+        assert set(", ".join(kept).split(", ")) - {""} <= labels
+
+
+@each_panel
+def test_what_is_set_for_one_name_is_set_for_one_that_comes_up(panel):
+    """A legend, a query, a state, or a column of a table."""
+    names = {str(state) for state in State} | {target["refId"] for target in panel["targets"]}
+    for transformation in panel.get("transformations", []):
+        names |= set(transformation["options"].get("renameByName", {}).values())
+    for override in panel["fieldConfig"]["overrides"]:
+        assert override["matcher"]["options"] in names
+
+
+# Queries
 
 
 @each_target
@@ -211,16 +264,15 @@ def test_a_target_is_promql_once_variables_are_filled_in(expr):
 def test_a_target_uses_metrics_that_promad_exposes_and_labels_that_they_have(expr):
     for selector in selectors(expr):
         matched = {matcher.name for matcher in selector.matchers.matchers}
-        assert selector.name in EXPOSED
         assert matched <= EXPOSED[selector.name]
 
 
 @each_target
 def test_a_target_keeps_to_what_is_chosen(expr):
-    found = re.findall(r"(\w+)\{([^}]*)\}", expr)
+    found = re.findall(r"([\w:]+)\{([^}]*)\}", expr)
     assert [name for name, _ in found] == [selector.name for selector in selectors(expr)]
     for name, matchers in found:
-        for label in EXPOSED[name] & GROUP:
+        for label in EXPOSED[name] & {"job", "instance", "detector"}:
             assert f'{label}=~"${label}"' in matchers
 
 
@@ -236,81 +288,86 @@ def test_a_target_counts_counters_by_rate_or_increase(expr):
 
 @each_target
 def test_a_rate_is_over_grafanas_rate_interval(expr):
-    for function, window in re.findall(r"(\w+)\(\w+\{[^}]*\}\[([^]]+)\]", expr):
-        allowed = {"rate": {"$__rate_interval"}, "increase": {"$__rate_interval", "$__range"}}
-        assert window in allowed[function]
+    for window in re.findall(r"\brate\(\w+\{[^}]*\}\[([^]]+)\]", expr):
+        assert window == "$__rate_interval"
 
 
-@each_panel
-def test_a_legend_and_an_aggregation_name_labels_that_exist(panel):
-    for target in panel["targets"]:
-        labels = set().union(*(EXPOSED[each.name] for each in selectors(target["expr"])))
-        kept = re.findall(r"\b(?:by|without) \((\w+)\)", target["expr"])
-        assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels
-        assert set(kept) <= labels
+# What matters in single ones
 
 
-def test_the_metrics_listed_here_are_exposed_and_shown():
-    exposed = {family.name + SUFFIX.get(family.type, "") for family in exposition()}
-    used = {selector.name for expr in QUERIES for selector in selectors(expr)}
-    assert used == set(EXPOSED)
-    assert used <= exposed
-
-
-def exposition() -> Iterator[Metric]:
-    """What a promad with several detectors exposes."""
-    registry = CollectorRegistry()
-    own = DaemonMetrics(registry, several=True).of("a")
-    own.loaded("m", "b", trained_at=1.0)
-    own.expects(1.0, (0.5, 2.0))
-    own.polled(["q"], {})
-    own.sample_is(1.0)
-    snapshot = Snapshot("a", "anomaly_detector_", groups=())
-    registry.register(SnapshotCollector(lambda: [snapshot], several=True))
-    ProcessCollector(registry=registry)
-    return registry.collect()
-
-
-def test_events_are_marked_for_as_long_as_they_last():
-    (events,) = DASHBOARD["annotations"]["list"]
+@pytest.mark.parametrize(("name", "events"), EVENTS, ids=list(BOARDS))
+def test_events_are_marked_for_as_long_as_they_last(name, events):
     assert events["enable"] is True
     assert promql_parser.parse(substitute(events["expr"]))
     assert events["expr"].startswith("anomaly_detector_is_anomaly_detected{")
     assert events["expr"].endswith("} == 1")
 
 
-def test_the_state_panels_know_every_state_in_order():
-    assert tuple(State) == STATES
+def panel(name: str, title: str) -> dict[str, Any]:
+    (found,) = (each for where, each in PANELS if (where, each["title"]) == (name, title))
+    return found
 
 
-def test_the_builders_examples_are_true():
-    assert doctest.testmod(promql) == (0, 2)
-
-
-@pytest.mark.parametrize("title", ["Score over threshold", "Elevation of each feature, in lines"])
-def test_what_is_odd_above_one_is_held_against_one(title):
-    (score,) = (panel for panel in PANELS.values() if panel["title"] == title)
-    steps = score["fieldConfig"]["defaults"]["thresholds"]["steps"]
-    assert [step["value"] for step in steps] == [None, 1.0]
-    assert score["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"]["mode"] == "line+area"
+@pytest.mark.parametrize(
+    ("name", "title", "limit"),
+    [
+        ("promad", "Score over threshold", 1.0),
+        ("promad", "Elevation of each feature, in lines", 1.0),
+        ("promad-fleet", "Events over expected", 3.0),
+        ("promad-health", "Model age", 30 * 86400.0),
+    ],
+)
+def test_what_is_odd_above_a_limit_is_held_against_it(name, title, limit):
+    defaults = panel(name, title)["fieldConfig"]["defaults"]
+    assert [step["value"] for step in defaults["thresholds"]["steps"]] == [None, limit]
+    assert defaults["custom"]["thresholdsStyle"]["mode"] == "line+area"
 
 
 def test_a_panel_that_only_the_plain_error_fills_is_not_empty_with_another_scoring():
-    for panel in PANELS.values():
-        names = {selector.name for each in panel["targets"] for selector in selectors(each["expr"])}
+    for _, each in PANELS:
+        names = {selector.name for one in each["targets"] for selector in selectors(one["expr"])}
         assert names != {"anomaly_detector_threshold_mse"}
 
 
 def test_observed_and_expected_are_shown_together_for_each_chosen_feature():
-    (panel,) = (panel for panel in PANELS.values() if panel.get("repeat"))
-    assert panel["repeat"] == "feature"
-    assert ["observed" in each["expr"] for each in panel["targets"]] == [True, False]
-    assert all('feature_name=~"$feature"' in each["expr"] for each in panel["targets"])
+    (found,) = (each for _, each in PANELS if each.get("repeat"))
+    assert found["repeat"] == "feature"
+    assert ["observed" in each["expr"] for each in found["targets"]] == [True, False]
+    assert all('feature_name=~"$feature"' in each["expr"] for each in found["targets"])
 
 
-def test_provisioning_names_the_data_source_and_the_folder_of_the_dashboard():
+def test_states_are_numbered_and_coloured_in_order():
+    (mapping,) = panel("promad", "State")["fieldConfig"]["defaults"]["mappings"]
+    shown = [(number, each["text"]) for number, each in mapping["options"].items()]
+    assert shown == [(str(place), state.value) for place, state in enumerate(State)]
+
+
+def test_the_table_of_the_fleet_has_a_column_for_each_query():
+    table = panel("promad-fleet", "Every detector")
+    (arranged,) = (each for each in table["transformations"] if each["id"] == "organize")
+    titles = arranged["options"]["renameByName"]
+    assert list(titles)[:2] == ["instance", "detector"]
+    assert list(titles.items())[2:] == [
+        (f"Value #{each['refId']}", each["legendFormat"]) for each in table["targets"]
+    ]
+    assert all((each["format"], each["instant"]) == ("table", True) for each in table["targets"])
+
+
+def test_only_the_rows_over_weeks_need_the_recording_rules():
+    for name, title, expr in TARGETS:
+        if {selector.name for selector in selectors(expr)} & set(RECORDED):
+            assert panel(name, title)["timeFrom"] == "30d"
+            assert "recording rules" in panel(name, title)["description"]
+
+
+def test_every_recording_rule_is_shown():
+    used = {selector.name for _, _, expr in TARGETS for selector in selectors(expr)}
+    assert set(RECORDED) <= used
+
+
+def test_provisioning_names_the_data_source_and_the_folder_of_the_dashboards():
     source, provider = (
-        yaml.safe_load((FOLDER / "provisioning" / name).read_text())
+        yaml.safe_load((ROOT / "grafana" / "provisioning" / name).read_text())
         for name in ("datasources/prometheus.yaml", "dashboards/promad.yaml")
     )
     assert source["datasources"][0]["type"] == "prometheus"
@@ -318,4 +375,4 @@ def test_provisioning_names_the_data_source_and_the_folder_of_the_dashboard():
 
 
 def _is_counter(metric: str) -> bool:
-    return metric.endswith(("_total", "_bucket"))
+    return metric.endswith(("_total", "_bucket", "_count"))

@@ -8,6 +8,7 @@ import sys
 import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 NEVER_IMPORTED = {
+    "fastapi-swagger",  # /docs serves its files; the package itself would patch FastAPI
     "tensorflow",  # Keras runs on it
     "tzdata",  # zoneinfo reads it where the system has no time zones
 }
@@ -35,6 +37,7 @@ def names(requirements: list[str]) -> set[str]:
 
 BASE = names(PROJECT["dependencies"])
 TRAIN = names(PROJECT["optional-dependencies"]["train"])
+MIXIN = names(PROJECT["optional-dependencies"]["mixin"])
 
 
 def imported_modules() -> set[str]:
@@ -89,31 +92,47 @@ def test_every_locked_file_has_its_hash():
 
 
 def test_what_promad_imports_is_what_it_declares():
-    assert imported_distributions() | NEVER_IMPORTED == BASE | TRAIN
+    assert imported_distributions() | NEVER_IMPORTED == BASE | TRAIN | MIXIN
 
 
 def test_the_wheel_and_the_pipfile_declare_the_same():
-    assert not BASE & TRAIN
-    assert {canonicalize_name(name) for name in PIPFILE["packages"]} == BASE | TRAIN
+    assert len(BASE | TRAIN | MIXIN) == len(BASE) + len(TRAIN) + len(MIXIN)
+    assert {canonicalize_name(name) for name in PIPFILE["packages"]} == BASE | TRAIN | MIXIN
 
 
 def test_the_locked_versions_satisfy_the_wheel():
-    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["train"]:
+    extras = PROJECT["optional-dependencies"].values()
+    for line in [*PROJECT["dependencies"], *chain.from_iterable(extras)]:
         wanted = Requirement(line)
         version = LOCK["default"][canonicalize_name(wanted.name)]["version"].removeprefix("==")
         assert wanted.specifier.contains(version), line
 
 
-def test_the_daemon_starts_without_the_train_extra():
+def without(extra: set[str], then: str) -> list[str]:
+    """A command that runs some Python where what the extra brings is not installed."""
     providers = packages_distributions()
-    extra = [
+    hidden = [
         module
         for module in imported_modules()
-        if TRAIN & {canonicalize_name(provider) for provider in providers.get(module, [])}
+        if extra & {canonicalize_name(provider) for provider in providers.get(module, [])}
     ]
-    hide = f"import sys; sys.modules.update(dict.fromkeys({extra!r}))"
+    hide = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))"
+    return [sys.executable, "-c", f"{hide}; {then}"]
+
+
+def test_the_daemon_starts_without_the_extras():
     stages = "promad.stages.collect, promad.stages.filter, promad.stages.detect"
-    run(sys.executable, "-c", f"{hide}; import promad.cli, {stages}")
+    run(*without(TRAIN | MIXIN, f"import promad.cli, promad.mixin.alerts, {stages}"))
+
+
+def test_without_its_extra_mixin_says_what_to_install_and_writes_nothing(tmp_path):
+    sys_argv = ["promad", "mixin", "-o", str(tmp_path / "out")]
+    command = without(MIXIN, f"sys.argv = {sys_argv}; from promad.cli import main; main()")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("promad: dashboards are built with Grafana's SDK (")
+    assert done.stderr.endswith(" — pip install 'promad-exporter[mixin]'\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pipenv_runs_what_the_readme_names():

@@ -202,6 +202,14 @@ def check_config(
 
 
 @app.command()
+def openapi() -> None:
+    """Print the OpenAPI description of the REST API, the same as at /openapi.json."""
+    from promad.web.app import description
+
+    running.say([description()])
+
+
+@app.command()
 def mixin(
     context: typer.Context,
     directory: Annotated[

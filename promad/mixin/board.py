@@ -1,39 +1,55 @@
-"""Writes dashboards/promad.json: `python -m grafana.build`.
-
-The committed file is for promad's default metric names. If yours begin otherwise, or if your
-groups are told apart by a label of another name, build your own:
-
-    python -m grafana.build --prefix my_prefix_ --group-label host --output my.json
-"""
+"""A dashboard as JSON: rows of panels, with variables, links and events around them."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DashboardLinkType,
     VariableOption,
     VariableRefresh,
     VariableSort,
 )
 
-from grafana.looks import DATASOURCE
-from grafana.panels import events, rows
-from grafana.promql import TARGET, Groups, of_detector, of_process
+from promad.mixin.looks import DATASOURCE
+from promad.mixin.promql import LEGEND, TARGET, Groups, of_process
 
-COMMITTED = Path(__file__).parent / "dashboards" / "promad.json"
+TAG = "promad"
+"""All of promad's dashboards have it; each links to the others by it."""
+
+Rows = Sequence[tuple[str, Sequence[Any]]]
+"""Titles of rows, each with its panels."""
 
 
-def build(groups: Groups) -> str:
-    """The dashboard as JSON text."""
-    board = _board()
-    board.variables(_variables(groups)).annotation(_events(groups))
-    for title, panels in rows(groups):
+def board(
+    uid: str, title: str, description: str, groups: Groups, *more_variables: Any
+) -> dashboard.Dashboard:
+    """An empty dashboard with a choice of job, instance and detector, and events marked on it."""
+    link = dashboard.DashboardLink("promad").type(DashboardLinkType.DASHBOARDS).tags([TAG])
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([TAG, "anomaly-detection"])
+        .readonly()
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .time("now-6h", "now")
+        .refresh("30s")
+        .timezone("browser")
+        .link(link.include_vars(True).keep_time(True))
+        .variables([*_variables(groups), *more_variables])
+        .annotation(_events(groups))
+    )
+
+
+def as_json(board: dashboard.Dashboard, rows: Rows) -> str:
+    """The dashboard with these rows, as JSON."""
+    for title, panels in rows:
         board.with_row(dashboard.Row(title))
         for panel in panels:
             board.with_panel(panel)
@@ -41,40 +57,17 @@ def build(groups: Groups) -> str:
     return json.dumps(_tidied(document), indent=2, ensure_ascii=False) + "\n"
 
 
-def _board() -> dashboard.Dashboard:
-    return (
-        dashboard.Dashboard("promad")
-        .uid("promad")
-        .description("Anomalies that promad finds, which features are to blame, and its health.")
-        .tags(["promad", "anomaly-detection"])
-        .readonly()
-        .tooltip(DashboardCursorSync.CROSSHAIR)
-        .time("now-6h", "now")
-        .refresh("30s")
-        .timezone("browser")
-    )
-
-
 def _variables(groups: Groups) -> list[Any]:
-    source = dashboard.DatasourceVariable("datasource").label("Data Source").type("prometheus")
     state = f"{groups.prefix}state"
     return [
-        source,
-        _labels("job", "Job", state, "job", ".+"),
-        _labels("instance", "Instance", f"{state}{{{TARGET[0]}}}", "instance", ".+"),
-        _labels("detector", "Detector", of_process(state), "detector", ".*"),
-        _labels("group", "Group", of_detector(state), groups.label, ".*"),
-        _labels(
-            "feature",
-            "Feature",
-            groups.select("feature_contribution_ratio"),
-            "feature_name",
-            ".+",
-        ),
+        dashboard.DatasourceVariable("datasource").label("Data Source").type("prometheus"),
+        label_variable("job", "Job", state, "job", ".+"),
+        label_variable("instance", "Instance", f"{state}{{{TARGET[0]}}}", "instance", ".+"),
+        label_variable("detector", "Detector", of_process(state), "detector", ".*"),
     ]
 
 
-def _labels(
+def label_variable(
     name: str, title: str, selector: str, label: str, everything: str
 ) -> dashboard.QueryVariable:
     """A variable over a label's values, all of them chosen; `everything` is All's pattern."""
@@ -101,9 +94,9 @@ def _events(groups: Groups) -> dashboard.AnnotationQuery:
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color("red")
-        .expr(events(groups))
+        .expr(f"{groups.select('is_anomaly_detected')} == 1")
         .title_format("Anomalous")
-        .text_format(groups.legend)
+        .text_format(LEGEND)
         .step("15s")
     )
 
@@ -111,28 +104,15 @@ def _events(groups: Groups) -> dashboard.AnnotationQuery:
 def _tidied(document: dict[str, Any]) -> dict[str, Any]:
     """The dashboard with its panels and rows numbered from 1 in reading order.
 
-    Variables lose what the SDK gives to all but only interval variables may have, and the events
-    what would hide their switch in a menu.
+    Variables lose what the SDK gives to all but only interval variables may have, links and events
+    what would hide them in a menu, and tables the footer, which newer Grafanas have elsewhere.
     """
     for number, panel in enumerate(document["panels"], start=1):
         panel["id"] = number
+        panel.get("options", {}).pop("footer", None)
     for variable in document["templating"]["list"]:
         for name in ("auto", "auto_min", "auto_count"):
             variable.pop(name)
-    for annotation in document["annotations"]["list"]:
-        annotation.pop("placement")
+    for shown in (*document["annotations"]["list"], *document["links"]):
+        shown.pop("placement")
     return document
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prefix", default=Groups.prefix, help="how metric names begin")
-    parser.add_argument("--group-label", default=Groups.label, help="what tells groups apart")
-    parser.add_argument("--output", type=Path, default=COMMITTED, help="the file to write")
-    chosen = parser.parse_args()
-    chosen.output.write_text(build(Groups(chosen.prefix, chosen.group_label)), encoding="utf-8")
-    print(chosen.output)
-
-
-if __name__ == "__main__":
-    main()

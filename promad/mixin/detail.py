@@ -1,14 +1,14 @@
-"""What the dashboard shows: its rows, and the panels in each, in reading order."""
+"""One group looked at closely: state, score, and the features that drive it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from grafana.daemon import daemon_panels
-from grafana.looks import (
+from promad.mixin.board import Rows, as_json, board, label_variable
+from promad.mixin.deployment import Deployment
+from promad.mixin.looks import (
     HEALTHY_IS_LOW,
     STATE_COLOURS,
-    STATES,
     bars,
     dashed,
     heat,
@@ -19,34 +19,25 @@ from grafana.looks import (
     number,
     states,
 )
-from grafana.promql import Groups, of_detector
-
-Rows = list[tuple[str, list[Any]]]
+from promad.mixin.promql import LEGEND, Groups, of_detector
 
 
-def rows(groups: Groups) -> Rows:
-    """Row titles and their panels."""
+def dashboard(deployment: Deployment) -> str:
+    """The dashboard as JSON."""
+    groups = Groups(deployment.prefix)
+    share = groups.select("feature_contribution_ratio")
+    about = "Anomalies that promad finds, and which features are to blame."
+    feature = label_variable("feature", "Feature", share, "feature_name", ".+")
+    return as_json(board("promad", "promad", about, groups, feature), _rows(groups))
+
+
+def _rows(groups: Groups) -> Rows:
     return [
         ("Now", _now(groups)),
         ("Score", _score(groups)),
         ("Features", _features(groups)),
         ("Observed against expected", [_observed(groups)]),
-        ("The daemon", daemon_panels()),
     ]
-
-
-def events(groups: Groups) -> str:
-    """PromQL that has a value for as long as an event lasts."""
-    return f"{groups.select('is_anomaly_detected')} == 1"
-
-
-def _state(groups: Groups) -> str:
-    """PromQL for the position in STATES of each group's state."""
-    numbered = (
-        groups.select("state", f'state="{state}"') + f" * {position}"
-        for position, state in enumerate(STATES)
-    )
-    return f"sum without (state) ({' or '.join(numbered)})"
 
 
 def _now(groups: Groups) -> list[Any]:
@@ -57,18 +48,11 @@ def _now(groups: Groups) -> list[Any]:
             "State",
             "Each group's state. Warming: fewer samples than a window needs. "
             "Blind: inputs are missing or stale, or the server cannot be reached.",
-            STATES,
             STATE_COLOURS,
-            (_state(groups), groups.legend),
+            (groups.state, LEGEND),
         ),
         mapped(
-            number(
-                "State now",
-                "The newest state of each group.",
-                "none",
-                (_state(groups), groups.legend),
-            ),
-            STATES,
+            number("State now", "The newest state of each group.", "none", (groups.state, LEGEND)),
             STATE_COLOURS,
         ),
         number(
@@ -103,7 +87,7 @@ def _now(groups: Groups) -> list[Any]:
         label(
             "Model",
             "The model that scores, and the bundle it came from.",
-            (of_detector("promad_model_info"), "{{detector}} {{model}} {{bundle}}"),
+            (of_detector("model_info"), "{{detector}} {{model}} {{bundle}}"),
         ),
     ]
 
@@ -113,7 +97,7 @@ def _score(groups: Groups) -> list[Any]:
         "Score over threshold",
         "The score of each group: above 1 is anomalous. A gap means that there was no score.",
         "none",
-        (groups.select("score"), groups.legend),
+        (groups.select("score"), LEGEND),
     )
     return [
         limited(score, 1.0).min(0).decimals(2),
@@ -122,19 +106,19 @@ def _score(groups: Groups) -> list[Any]:
             "The limit that the score is held to, in the score's own unit. A step is a threshold "
             "that adapted, or another model.",
             "none",
-            (groups.select("threshold"), groups.legend),
+            (groups.select("threshold"), LEGEND),
         ).min(0),
         lines(
             "Reconstruction error",
             "Mean squared error of the newest window in the model's scaled units.",
             "none",
-            (groups.select("latest_reconstruction_error_mse"), groups.legend),
+            (groups.select("latest_reconstruction_error_mse"), LEGEND),
         ).min(0),
         lines(
             "Known features",
             "Share of the features that the score rests on; the missing ones are left out of it.",
             "percentunit",
-            (groups.select("known_features_ratio"), groups.legend),
+            (groups.select("known_features_ratio"), LEGEND),
         )
         .min(0)
         .max(1),
@@ -145,7 +129,8 @@ def _features(groups: Groups) -> list[Any]:
     share = groups.select("feature_contribution_ratio")
     elevation = groups.select("feature_elevation_ratio", 'feature_name=~"$feature"')
     since = groups.select("feature_deviating_since_timestamp_seconds")
-    name = f"{{{{feature_name}}}} {groups.legend}"
+    lasting = f"time() - {since} or 0 * {groups.select('feature_elevation_ratio')}"
+    name = f"{{{{feature_name}}}} {LEGEND}"
     return [
         lines(
             "Top features over time",
@@ -166,7 +151,7 @@ def _features(groups: Groups) -> list[Any]:
             "Of the features above their baselines, the five that have been so for the longest. "
             "What began first is often nearer to the cause than what is largest.",
             "s",
-            (f"topk(5, time() - {since})", name),
+            (f"topk(5, {lasting})", name),
         ),
         heat(
             "Elevation of each feature",
@@ -195,7 +180,7 @@ def _observed(groups: Groups) -> Any:
         "$feature",
         "What was measured, and what the model expected, in the feature's own units.",
         "short",
-        (groups.select("feature_observed_value", chosen), f"observed {groups.legend}"),
-        (groups.select("feature_expected_value", chosen), f"expected {groups.legend}"),
+        (groups.select("feature_observed_value", chosen), f"observed {LEGEND}"),
+        (groups.select("feature_expected_value", chosen), f"expected {LEGEND}"),
     )
     return dashed(panel, "B").span(8).repeat("feature").repeat_direction("h").max_per_row(3)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from grafana_foundation_sdk.builders import (
     bargauge,
     common,
@@ -10,6 +13,7 @@ from grafana_foundation_sdk.builders import (
     stat,
     statetimeline,
     statushistory,
+    table,
     timeseries,
 )
 from grafana_foundation_sdk.cog.builder import Builder
@@ -24,16 +28,24 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMap,
     ValueMappingResult,
 )
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from promad.verdict import State
 
 Query = tuple[str, str]
 """PromQL, and what the legend calls its series."""
 
+Kind = Literal["range", "instant", "table"]
+"""Whether a query is for values over time, or for the newest ones, as series or as rows."""
+
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-STATES = ("warming", "ok", "anomalous", "blind")
-"""What the state panels' numbers 0, 1, 2 and 3 mean."""
+Colours = Mapping[str, str]
+"""What the numbers 0, 1, ... mean, in order, each with its colour."""
 
-STATE_COLOURS = ("light-blue", "green", "red", "purple")
+STATE_COLOURS: Colours = dict(zip(State, ("light-blue", "green", "red", "purple"), strict=True))
+DOWN_UP: Colours = {"down": "red", "up": "green"}
+FAILED_WORKED: Colours = {"failed": "red", "worked": "green"}
 HEALTHY_IS_LOW = (("green", None), ("red", 1.0))
 HEALTHY_IS_HIGH = (("red", None), ("green", 1.0))
 PLAIN = (("blue", None),)
@@ -44,7 +56,7 @@ Steps = tuple[tuple[str, float | None], ...]
 
 def lines(title: str, description: str, unit: str, *queries: Query) -> timeseries.Panel:
     """Lines over time, half the dashboard wide."""
-    panel = _filled(timeseries.Panel(), title, description, unit, queries)
+    panel = filled(timeseries.Panel(), title, description, unit, queries)
     return (
         panel.span(12)
         .height(8)
@@ -59,7 +71,9 @@ def lines(title: str, description: str, unit: str, *queries: Query) -> timeserie
 def limited(panel: timeseries.Panel, limit: float) -> timeseries.Panel:
     """The same lines with everything from `limit` on shaded red."""
     style = common.GraphThresholdsStyleConfig().mode(choices.GraphThresholdsStyleMode.LINE_AND_AREA)
-    return panel.thresholds(_steps((("transparent", None), ("red", limit)))).thresholds_style(style)
+    return panel.thresholds(absolute((("transparent", None), ("red", limit)))).thresholds_style(
+        style
+    )
 
 
 def dashed(panel: timeseries.Panel, query: str) -> timeseries.Panel:
@@ -78,11 +92,11 @@ def number(
     title: str, description: str, unit: str, query: Query, steps: Steps = PLAIN
 ) -> stat.Panel:
     """One big number, its colour chosen by `steps`."""
-    panel = _filled(stat.Panel(), title, description, unit, (query,), instant=True)
+    panel = filled(stat.Panel(), title, description, unit, (query,), kind="instant")
     return (
         panel.span(4)
         .height(4)
-        .thresholds(_steps(steps))
+        .thresholds(absolute(steps))
         .graph_mode(choices.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
@@ -93,9 +107,24 @@ def label(title: str, description: str, query: Query) -> stat.Panel:
     return number(title, description, "none", query).text_mode(choices.BigValueTextMode.NAME)
 
 
+def stacked(panel: timeseries.Panel, colours: Colours) -> timeseries.Panel:
+    """The same lines as areas upon each other, coloured by their legend."""
+    stacking = common.StackingConfig().mode(choices.StackingMode.NORMAL).group("A")
+    for name, colour in colours.items():
+        fixed = {"mode": "fixed", "fixedColor": colour}
+        panel.override_by_name(name, [DynamicConfigValue("color", fixed)])
+    return panel.stacking(stacking).fill_opacity(40)
+
+
+def columns(panel: timeseries.Panel) -> timeseries.Panel:
+    """The same as one column for each of the last thirty days."""
+    drawn = panel.draw_style(choices.GraphDrawStyle.BARS).fill_opacity(60)
+    return drawn.interval("1d").time_from("30d")
+
+
 def bars(title: str, description: str, unit: str, query: Query) -> bargauge.Panel:
     """One horizontal bar for each series, of its newest value."""
-    panel = _filled(bargauge.Panel(), title, description, unit, (query,), instant=True)
+    panel = filled(bargauge.Panel(), title, description, unit, (query,), kind="instant")
     return (
         panel.span(12)
         .height(8)
@@ -109,7 +138,7 @@ def bars(title: str, description: str, unit: str, query: Query) -> bargauge.Pane
 
 def heat(title: str, description: str, unit: str, query: Query) -> statushistory.Panel:
     """A row of coloured cells for each series: the hotter, the larger."""
-    panel = _filled(statushistory.Panel(), title, description, unit, (query,))
+    panel = filled(statushistory.Panel(), title, description, unit, (query,))
     return (
         panel.span(12)
         .height(10)
@@ -120,31 +149,30 @@ def heat(title: str, description: str, unit: str, query: Query) -> statushistory
     )
 
 
-def states(
-    title: str, description: str, names: tuple[str, ...], colours: tuple[str, ...], query: Query
-) -> statetimeline.Panel:
+def states(title: str, description: str, colours: Colours, query: Query) -> statetimeline.Panel:
     """A band for each series, coloured and named by its whole numbers 0, 1, ..."""
-    panel = _filled(statetimeline.Panel(), title, description, "none", (query,))
+    panel = filled(statetimeline.Panel(), title, description, "none", (query,))
     return (
         panel.span(24)
         .height(6)
-        .mappings([_mapping(names, colours)])
+        .mappings([mapping(colours)])
         .show_value(choices.VisibilityMode.AUTO)
         .legend(_legend())
     )
 
 
-def mapped(panel: stat.Panel, names: tuple[str, ...], colours: tuple[str, ...]) -> stat.Panel:
+def mapped(panel: stat.Panel, colours: Colours) -> stat.Panel:
     """The same number shown as the name of what it means."""
-    return panel.mappings([_mapping(names, colours)])
+    return panel.mappings([mapping(colours)])
 
 
-def _filled[
+def filled[
     Panel: (
         bargauge.Panel,
         stat.Panel,
         statetimeline.Panel,
         statushistory.Panel,
+        table.Panel,
         timeseries.Panel,
     )
 ](
@@ -154,35 +182,39 @@ def _filled[
     unit: str,
     queries: tuple[Query, ...],
     *,
-    instant: bool = False,
+    kind: Kind = "range",
 ) -> Panel:
     """The panel with what every panel has: words, unit, data source and queries A, B, ..."""
     targets: list[Builder[Dataquery]] = [
-        _target(chr(ord("A") + index), query, instant) for index, query in enumerate(queries)
+        _target(chr(ord("A") + index), query, kind) for index, query in enumerate(queries)
     ]
     panel.title(title).description(description).unit(unit)
     panel.datasource(DATASOURCE).targets(targets)
     return panel
 
 
-def _target(name: str, query: Query, instant: bool) -> prometheus.Dataquery:
+def _target(name: str, query: Query, kind: Kind) -> prometheus.Dataquery:
     expression, legend = query
     target = prometheus.Dataquery().ref_id(name).expr(expression).legend_format(legend)
     target = target.datasource(DATASOURCE)
-    return target.instant() if instant else target.range()
+    if kind == "range":
+        return target.range()
+    shape = PromQueryFormat.TABLE if kind == "table" else PromQueryFormat.TIME_SERIES
+    return target.instant().format(shape)
 
 
-def _steps(steps: Steps) -> dashboard.ThresholdsConfig:
+def absolute(steps: Steps) -> dashboard.ThresholdsConfig:
+    """Colours by value."""
     config = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE)
     return config.steps([Threshold(value=value, color=colour) for colour, value in steps])
 
 
-def _mapping(names: tuple[str, ...], colours: tuple[str, ...]) -> ValueMap:
-    pairs = enumerate(zip(names, colours, strict=True))
+def mapping(colours: Colours) -> ValueMap:
+    """Whole numbers shown as what they mean."""
     return ValueMap(
         {
             str(at): ValueMappingResult(text=name, color=colour, index=at)
-            for at, (name, colour) in pairs
+            for at, (name, colour) in enumerate(colours.items())
         }
     )
 

@@ -131,9 +131,8 @@ class Watch:
         poll = self._poller.poll(at)
         self._metrics.polled(self._features, poll.failures)
         self.answered = self.answered or len(poll.failures) < len(self._features)
-        newest = [time for time in poll.newest.values() if time is not None]
-        if newest:
-            self._metrics.sample_is(self._clock.now() - min(newest))
+        newest = [poll.frame.start if at is None else at for at in poll.newest.values()]
+        self._metrics.sample_is(self._clock.now() - min(newest))
         self._log_failures(poll.failures)
         return poll
 

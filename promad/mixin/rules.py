@@ -1,0 +1,56 @@
+"""Rules as Prometheus reads them: YAML with a comment above each that says why it is so."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import yaml
+from yaml.representer import BaseRepresenter
+
+_WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        why: stands above it as a comment.
+        content: its keys, in the order in which they are written.
+    """
+
+    why: str
+    content: Mapping[str, Any]
+
+
+def _text(dumper: BaseRepresenter, value: Any) -> yaml.ScalarNode:
+    """Text of several lines as such, any other as YAML thinks best."""
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_representers: ClassVar = {**yaml.SafeDumper.yaml_representers, str: _text}
+
+
+def rules_file(about: str, groups: Mapping[str, Sequence[Rule]]) -> str:
+    """A file of rules as YAML: what it is about as a comment, then each group by its name."""
+    parts = [f"{_comment(about)}groups:\n"]
+    for name, rules in groups.items():
+        parts.append(f"  - name: {name}\n    rules:\n")
+        parts += [textwrap.indent(_rule(rule), " " * 6) for rule in rules]
+    return "".join(parts)
+
+
+def _rule(rule: Rule) -> str:
+    content = yaml.dump(
+        [dict(rule.content)], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000
+    )
+    return _comment(rule.why) + content
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ") + "\n"
