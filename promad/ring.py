@@ -96,13 +96,21 @@ class Ring:
     """The newest `capacity` verdicts of a group. One thread adds, any may read."""
 
     def __init__(self, features: Sequence[str], capacity: int) -> None:
-        self._features = tuple(features)
+        self.features = tuple(features)
         self._kept: deque[_Kept] = deque(maxlen=capacity)
         self._lock = threading.Lock()
 
+    def resized(self, features: Sequence[str], capacity: int) -> Ring:
+        """A ring of another capacity that goes on from this one, if the features are the same."""
+        other = Ring(features, capacity)
+        if other.features == self.features:
+            with self._lock:
+                other._kept.extend(self._kept)
+        return other
+
     def add(self, verdict: Verdict) -> None:
         """Keep one more verdict in order of time; a score replaces what stood at its time."""
-        kept = _kept(verdict, self._features)
+        kept = _kept(verdict, self.features)
         with self._lock:
             place = len(self._kept)
             while place and self._kept[place - 1].at > verdict.at + _SAME_SECONDS:
@@ -122,9 +130,9 @@ class Ring:
         """The verdicts from `start` to `end`, unix seconds, both included."""
         with self._lock:
             chosen = [kept for kept in self._kept if start <= kept.at <= end]
-        shape = (len(chosen), len(self._features), _NUMBERS)
+        shape = (len(chosen), len(self.features), _NUMBERS)
         return Recent(
-            features=self._features,
+            features=self.features,
             times=np.array([kept.at for kept in chosen], np.float64),
             states=np.array([kept.state for kept in chosen], np.uint8),
             score=np.array([kept.score for kept in chosen], np.float64),

@@ -10,7 +10,7 @@ import requests
 import structlog
 
 from promad.clock import RealClock
-from promad.config import Config
+from promad.config import Config, Query
 from promad.errors import BundleError, ConfigError, DataError
 from promad.eventlog import FILE_NAME, EventLog
 from promad.stages.detect import Daemon, detection
@@ -75,8 +75,7 @@ def test_a_reload_that_fails_is_told_and_everything_goes_on(sketched, failure) -
 
 
 def test_a_reload_without_a_fitting_bundle_goes_on_with_the_one_before(sketched) -> None:
-    values = sketched.config.model_dump() | {"queries": {"new": "up"}}
-    other = Config.model_validate(values)
+    other = sketched.config.model_copy(update={"queries": {"new": Query(expr="up")}})
     with running(sketched.config) as daemon:
         daemon.reload(lambda: [other])
         assert "\npromad_config_last_reload_successful 0.0\n" in metrics(daemon)

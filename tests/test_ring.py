@@ -83,3 +83,9 @@ def test_blindness_does_not_take_the_place_of_a_score():
 def test_a_late_sample_pushes_out_the_oldest_of_a_full_ring_unless_it_is_older_still():
     recent = ring_of(*map(blind, (2, 4, 6)), scored(5), scored(1), capacity=3).between()
     assert recent.times.tolist() == [4, 5, 6]
+
+
+def test_a_ring_goes_on_in_another_size_with_the_same_features():
+    ring = ring_of(*map(scored, range(5)))
+    assert ring.resized(FEATURES, 3).between().times.tolist() == [2, 3, 4]
+    assert ring.resized(FEATURES[:3], 9).between().times.tolist() == []

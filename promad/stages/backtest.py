@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.bundle import open_detector
 from promad.config import Config
 from promad.config.incidents import Incident
 from promad.errors import DataError
@@ -19,7 +20,7 @@ from promad.frame import labels_of
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.single import label_text
-from promad.stages.replay import fetch, open_detector, replay
+from promad.stages.replay import fetch, group_of, judge_of, replay
 from promad.verdict import State
 from promad.windows import sample_numbers
 
@@ -113,7 +114,7 @@ def backtest(
     frame = fetch(opened, start, end)
     if np.isnan(frame.values).all():
         raise DataError("no sample of any query in that time — choose another period")
-    judge = opened.judge()
+    judge = judge_of(opened)
     events: list[AnomalyEvent] = []
     times, states = [], []
     for replayed in replay(judge, opened.detector, frame):
@@ -129,7 +130,7 @@ def backtest(
     at, step = np.array(times), opened.detector.preparation.step
     known = np.array(states, np.uint8)
     return Backtest(
-        group=opened.group,
+        group=group_of(opened),
         step=step,
         budget=config.real_time_anomaly_detection.alert_budget.false_alarms_per_week,
         times=at,

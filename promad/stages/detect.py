@@ -23,10 +23,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from promad.bundle import Bundle, BundleStore, check_fits, load_detector
+from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
-from promad.detector import Detector
 from promad.errors import PromadError
 from promad.eventlog import FILE_NAME as EVENTS_FILE
 from promad.eventlog import EventLog, open_event_log
@@ -35,6 +34,7 @@ from promad.files import written_whole
 from promad.frame import THE_ONLY_GROUP, group_name
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.polling import Poller
+from promad.ring import Ring
 from promad.serving import WebServer, listen
 from promad.stages.judging import Judge
 from promad.stages.keeping import Keeper
@@ -90,11 +90,12 @@ class Daemon:
         Raises:
             PromadError: if one cannot begin; what was at work before goes on then.
         """
-        loaded = [_load(config) for config in configs]
+        opened = [open_detector(config) for config in configs]
+        logs = [_event_log(config) for config in configs]
         before = self._working
         self._ticking.close()
         self._metrics.forget()
-        self._working = [self._begin(one) for one in loaded]
+        self._working = [self._begin(*each) for each in zip(opened, logs, strict=True)]
         _close_logs(before)
         self._ticking.enter_context(_ticking(self._working))
         self._metrics.reloaded(self._clock.now())
@@ -112,14 +113,21 @@ class Daemon:
         else:
             log.info("reloaded")
 
+    def _ring(self, group: str, features: Sequence[str], capacity: int) -> Ring:
+        """The history of a group, with what was in it before a reload."""
+        for one in self._working:
+            if group in one.served.rings:
+                return one.served.rings[group].resized(features, capacity)
+        return Ring(features, capacity)
+
     def stop(self) -> None:
         """Begin no other tick; those under way have two seconds to finish."""
         self._ticking.close()
         _close_logs(self._working)
 
-    def _begin(self, loaded: _Loaded) -> _Working:
-        """A loaded detector at work, from where the last one on the same bundle stopped."""
-        config, bundle, detector = loaded.config, loaded.bundle, loaded.detector
+    def _begin(self, opened: Opened, events: EventLog) -> _Working:
+        """A detector at work, from where the last one on the same bundle stopped."""
+        config, bundle, detector = opened.config, opened.bundle, opened.detector
         live = config.real_time_anomaly_detection
         own = self._metrics.of(config.name)
         own.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
@@ -140,21 +148,12 @@ class Daemon:
         group = group_name(config.name, THE_ONLY_GROUP)
         limits = _stored_limits(config, bundle.id, detector.threshold)
         judge = Judge(detector, group, config, limits)
-        events = loaded.events
         keeper = Keeper(events, bundle.id, live.events_retention, CATCH_UP_SAMPLES * step, own)
         keeper.resume(judge, self._clock.now())
-        watch = Watch(config, judge, poller, self._clock, own, self._observer, keeper)
-        rings = {group: watch.ring}
-        served = Served(config, bundle, detector, events, rings, lambda: watch.snapshot)
+        ring = self._ring(group, judge.scored_features, live.history_samples)
+        watch = Watch(config, judge, poller, self._clock, own, self._observer, keeper, ring)
+        served = Served(config, bundle, detector, events, {group: ring}, lambda: watch.snapshot)
         return _Working(watch, client, served)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    config: Config
-    bundle: Bundle
-    detector: Detector
-    events: EventLog
 
 
 @dataclass(frozen=True)
@@ -225,15 +224,6 @@ def _registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
-
-
-def _load(config: Config) -> _Loaded:
-    """All of a detector that may turn out to be missing or wrong."""
-    bundle = BundleStore.of(config).open_current()
-    check_fits(bundle, config)
-    given = config.real_time_anomaly_detection.anomaly_threshold_mse
-    detector = load_detector(bundle, None if given == "auto" else given)
-    return _Loaded(config, bundle, detector, _event_log(config))
 
 
 def _close_logs(working: Sequence[_Working]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from promad.bundle import open_detector
 from promad.config import Config
 from promad.explanation import Explanation, explain
-from promad.stages.replay import fetch, open_detector, replay
+from promad.stages.replay import fetch, group_of, judge_of, replay
 
 LOOK_BACK_SAMPLES = 240
 """So many samples before are judged too, to tell since when features deviate."""
@@ -32,6 +33,6 @@ def explain_at(config: Config, at: float) -> Explained:
     opened = open_detector(config)
     step = opened.detector.preparation.step
     frame = fetch(opened, at - LOOK_BACK_SAMPLES * step, at)
-    *_, last = replay(opened.judge(), opened.detector, frame)
+    *_, last = replay(judge_of(opened), opened.detector, frame)
     status = last.status
-    return Explained(opened.group, explain(status.verdict, status.anomalous_since))
+    return Explained(group_of(opened), explain(status.verdict, status.anomalous_since))

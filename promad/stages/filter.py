@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from promad.artifacts import end_times_path, write_array, write_small_array
 from promad.attribution import shares, shares_of_excess
-from promad.bundle import BundleStore, check_fits, load_detector
+from promad.bundle import open_detector
 from promad.config import Config
 from promad.detector import applied, scored_errors
 from promad.errors import DataError
@@ -87,10 +87,8 @@ def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
         BundleError: if there is no bundle, or it does not fit the configuration.
     """
     frames, preparation, metadata = read_processed(config)
-    bundle = BundleStore.of(config).open_current()
-    check_fits(bundle, config)
-    given = config.real_time_anomaly_detection.anomaly_threshold_mse
-    detector = load_detector(bundle, None if given == "auto" else given)
+    opened = open_detector(config)
+    bundle, detector = opened.bundle, opened.detector
     if detector.preparation.to_json() != preparation.to_json():
         raise DataError(
             f"the processed data was prepared otherwise than bundle {bundle.id} was trained on "

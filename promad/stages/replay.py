@@ -15,8 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.bundle import Bundle, BundleStore, check_fits, load_detector
-from promad.config import Config
+from promad.bundle import Opened
 from promad.config.durations import format_instant
 from promad.detector import Detector
 from promad.errors import DataError
@@ -39,35 +38,15 @@ _AT_ONCE = 20_000
 """Samples that are scored at once; scores are the same for any number."""
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A configuration's detector as the daemon would open it."""
-
-    config: Config
-    bundle: Bundle
-    detector: Detector
-
-    @property
-    def group(self) -> str:
-        """The name of the group that it judges."""
-        return group_name(self.config.name, THE_ONLY_GROUP)
-
-    def judge(self) -> Judge:
-        """A judge that has seen nothing yet."""
-        limits = StoredLimits(at_work(self.detector.threshold, self.config))
-        return Judge(self.detector, self.group, self.config, limits)
+def judge_of(opened: Opened) -> Judge:
+    """A judge that has seen nothing yet."""
+    limits = StoredLimits(at_work(opened.detector.threshold, opened.config))
+    return Judge(opened.detector, group_of(opened), opened.config, limits)
 
 
-def open_detector(config: Config) -> Opened:
-    """The detector in the current bundle.
-
-    Raises:
-        BundleError: if the bundle is missing, damaged or does not fit the configuration.
-    """
-    bundle = BundleStore.of(config).open_current()
-    check_fits(bundle, config)
-    given = config.real_time_anomaly_detection.anomaly_threshold_mse
-    return Opened(config, bundle, load_detector(bundle, None if given == "auto" else given))
+def group_of(opened: Opened) -> str:
+    """The name of the group that a detector judges."""
+    return group_name(opened.config.name, THE_ONLY_GROUP)
 
 
 def fetch(opened: Opened, start: float, end: float) -> MetricFrame:

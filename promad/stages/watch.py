@@ -60,11 +60,12 @@ class Watch:
         metrics: DetectorMetrics,
         observer: Observer | None = None,
         keeper: Keeper | None = None,
+        ring: Ring | None = None,
     ) -> None:
         live = config.real_time_anomaly_detection
         self.name = config.name
         self.answered = False
-        self.ring = Ring(judge.scored_features, live.history_samples)
+        self.ring = ring or Ring(judge.scored_features, live.history_samples)
         self._live = live
         self._features = config.features
         self._judge = judge
