@@ -313,7 +313,7 @@ def test_a_server_that_takes_no_remote_write_says_so(world) -> None:
             "2: incidents.0: the period ends before it starts",
         ),
         (
-            "incidents:\n  - {start: 2026-01-01, end: 2026-01-02}\n  - {start: noon, end: 2026-01-02}\n",
+            "incidents:\n  - {start: 2026-01-01, end: 2026-01-02}\n  - {start: noon, end: noon}\n",
             "3: incidents.1.start: not a time",
         ),
         ("incidents:\n  - {start: 2026-01-01}\n", "2: incidents.0.end: Field required"),

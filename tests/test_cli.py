@@ -60,7 +60,9 @@ ARTIFACTS = {"t": "artifacts", "u": "others"}
 def write(path: Path, url: str = "http://127.0.0.1:9", name: str = "t", **queries: str) -> Path:
     lines = [f"  {alias}: {expr}" for alias, expr in (queries or {"load": "host_load1"}).items()]
     path.write_text(
-        f"name: {name}\nprometheus_url: {url}\nartifacts_dir: {ARTIFACTS[name]}\nqueries:\n" + "\n".join(lines) + "\n"
+        f"name: {name}\nprometheus_url: {url}\nartifacts_dir: {ARTIFACTS[name]}\nqueries:\n"
+        + "\n".join(lines)
+        + "\n"
         "data_settings: {collection_period_hours: 1}\n"
     )
     return path
@@ -224,7 +226,8 @@ def test_two_detectors_need_two_names(run, tmp_path):
 def test_two_detectors_need_two_folders(run, tmp_path):
     one, two = write(tmp_path / "1.yaml"), write(tmp_path / "2.yaml", name="u")
     two.write_text(two.read_text().replace("others", "artifacts"))
-    told = f"{one}: artifacts_dir: another file has it too ({tmp_path}/artifacts) — give each its own\n"
+    folder = tmp_path / "artifacts"
+    told = f"{one}: artifacts_dir: another file has it too ({folder}) — give each its own\n"
     assert run("detect", "-c", one, "-c", two) == (2, "", told)
 
 

@@ -28,7 +28,10 @@ def test_a_value_below_what_is_expected_and_one_that_is_missing_are_told_apart()
         replace(CPU, observed=0.1)
     )
     missing = feature_sentence(replace(CPU, observed=float("nan")))
-    assert "it has no sample now, where 0.25 is expected; its recent error is 2.5 times the usual" in missing
+    assert (
+        "it has no sample now, where 0.25 is expected; its recent error is 2.5 times the usual"
+        in missing
+    )
 
 
 def test_without_a_score_it_says_why():

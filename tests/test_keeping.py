@@ -1,4 +1,4 @@
-"""Events outlast the daemon: written as they happen, and gone on with, or closed, after a restart."""
+"""Events outlast the daemon: written as they happen, gone on with or closed after a restart."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import requests
@@ -16,21 +16,18 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from test_exporter import ANOMALOUS, BLIND, CPU
 
 from promad import serving
 from promad.errors import PromadError
-from promad.exporter import Snapshot
 from promad.serving import WebServer, listen
 from promad.web.app import build_app
 
 
 @dataclass
 class Served:
-    """A server under test and what it shows."""
+    """A server under test."""
 
     port: int
-    snapshots: list[Snapshot]
     ready: bool = False
 
     def url(self, path: str) -> str:
@@ -46,8 +43,8 @@ def served() -> Iterator[Served]:
     Gauge("one", "The first.", registry=registry).set(1)
     Gauge("two", "The second. " + "It is long. " * 50, registry=registry).set(2)
     bound = listen("127.0.0.1", 0)
-    state = Served(bound.getsockname()[1], [Snapshot("host", "p_", (ANOMALOUS,))])
-    server = WebServer(build_app(registry, lambda: state.snapshots, lambda: state.ready), bound)
+    state = Served(bound.getsockname()[1])
+    server = WebServer(build_app(registry, list, lambda: state.ready), bound)
     server.start()
     yield state
     server.stop()
@@ -100,32 +97,6 @@ def test_head_is_answered_without_a_body(served: Served, path: str) -> None:
 def test_other_paths_are_404_and_other_methods_405(served: Served) -> None:
     assert served.get("/anything").status_code == 404
     assert requests.post(served.url("/metrics"), timeout=5).status_code == 405
-
-
-def test_the_landing_page_shows_score_features_and_links(served: Served) -> None:
-    page = served.get("/").text
-    for shown in ("host", "anomalous", "2023-11-14T22:13:20Z", "cpu", "75%", 'href="/metrics"'):
-        assert shown in page
-
-
-def test_the_landing_page_says_which_query_failed_and_shows_no_number_while_blind(
-    served: Served,
-) -> None:
-    served.snapshots = [Snapshot("host", "p_", (BLIND,), (("cpu", "too slow"),))]
-    page = served.get("/").text
-    assert "<b>cpu</b>: too slow" in page
-    assert page.count("unknown") == 2
-
-
-def test_the_landing_page_escapes_what_it_is_given(served: Served) -> None:
-    evil = "<script>alert(1)</script>"
-    verdict = replace(ANOMALOUS.verdict, features=(replace(CPU, name=evil),), why=evil)
-    status = replace(ANOMALOUS, verdict=verdict, group=(("instance", evil),))
-    served.snapshots = [Snapshot(evil, "p_", (status,), ((evil, evil),))]
-    answer = served.get("/")
-    assert "<script>" not in answer.text
-    assert answer.text.count("&lt;script&gt;") == 6
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 def test_silent_and_slow_clients_block_nobody(served: Served) -> None:

@@ -187,7 +187,7 @@ def detection(
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer)
     with ExitStack() as stack:
-        app = build_app(daemon.registry, daemon.served, daemon.is_ready)
+        app = build_app(daemon.registry, daemon.served, daemon.is_ready, clock.now)
         server = WebServer(app, listen(host, wanted))
         daemon.port = server.port
         server.start()

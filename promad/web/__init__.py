@@ -1,1 +1,1 @@
-"""The HTTP server: /metrics, health, and the landing page."""
+"""The HTTP application: /metrics, health, the REST API and the page."""

@@ -1,39 +1,85 @@
-"""The application behind the metrics port."""
+"""The application behind the metrics port: metrics, health, the page and the REST API."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import time
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from promad.exporter import Snapshot
-from promad.web.landing import landing_page
+import promad
+from promad.web import events_api, groups_api, scoring_api, state_api
+from promad.web.docs import docs_routes
+from promad.web.headers import HeadersMiddleware
+from promad.web.limits import Turns
+from promad.web.page import page_routes
+from promad.web.problems import HANDLERS
+from promad.web.served import Detectors
 
-Snapshots = Callable[[], Sequence[Snapshot]]
+SCORED_AT_ONCE = 2
+IN_LINE = 6
+"""With eight bodies of at most 8 MiB there is an end to the memory that requests can take."""
 
 
 def build_app(
-    registry: CollectorRegistry, snapshots: Snapshots, is_ready: Callable[[], bool]
-) -> Starlette:
-    """`/metrics`, `/`, `/-/healthy` and `/-/ready`; anything else is 404. GET and HEAD alike."""
+    registry: CollectorRegistry,
+    served: Detectors,
+    is_ready: Callable[[], bool],
+    now: Callable[[], float] = time.time,
+) -> FastAPI:
+    """Everything that the port answers. GET and HEAD alike.
+
+    Args:
+        served: the detectors at work, none while the daemon starts.
+        is_ready: whether every detector has had an answer from its server.
+        now: unix seconds.
+    """
+    app = FastAPI(
+        title="promad",
+        version=promad.__version__,
+        description="Finds anomalies in Prometheus metrics and says which of them are to blame.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        routes=[*_monitoring_routes(registry, is_ready), *docs_routes(), *page_routes()],
+        middleware=[
+            Middleware(HeadersMiddleware),
+            Middleware(GZipMiddleware, compresslevel=1),
+        ],
+        exception_handlers=HANDLERS,
+    )
+    app.state.served, app.state.now = served, now
+    app.state.turns = Turns(SCORED_AT_ONCE, IN_LINE)
+    for part in (state_api, scoring_api, groups_api, events_api):
+        app.include_router(part.router)
+    return app
+
+
+def description() -> str:
+    """The OpenAPI description in JSON, the same as at `/openapi.json`."""
+    return json.dumps(build_app(CollectorRegistry(), list, lambda: False).openapi(), indent=2)
+
+
+def _monitoring_routes(
+    registry: CollectorRegistry, is_ready: Callable[[], bool]
+) -> list[BaseRoute]:
+    """`/metrics`, `/-/healthy` and `/-/ready`."""
 
     def metrics(request: Request) -> Response:
         names = parse_qs(request.url.query).get("name[]")
         chosen = registry.restricted_registry(names) if names else registry
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(chosen), media_type=None, headers={"content-type": content_type})
-
-    def landing(request: Request) -> Response:
-        headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return HTMLResponse(landing_page(snapshots()), headers=headers)
 
     def healthy(request: Request) -> Response:
         return PlainTextResponse("promad is Healthy.\n")
@@ -43,12 +89,8 @@ def build_app(
             return PlainTextResponse("promad is Ready.\n")
         return PlainTextResponse("promad is not ready: no answer from Prometheus yet.\n", 503)
 
-    return Starlette(
-        routes=[
-            Route("/metrics", metrics),
-            Route("/", landing),
-            Route("/-/healthy", healthy),
-            Route("/-/ready", ready),
-        ],
-        middleware=[Middleware(GZipMiddleware, compresslevel=1)],
-    )
+    return [
+        Route("/metrics", metrics),
+        Route("/-/healthy", healthy),
+        Route("/-/ready", ready),
+    ]

@@ -1,0 +1,262 @@
+"""What the REST API costs, over a real socket, and what it costs /metrics meanwhile.
+
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.api [--model linear ...] [--repeat 30]
+
+The server has a process of its own, and serves models as `train` would leave them, on random data.
+A request goes over a connection that stays open. Latencies are the median, the 90th percentile and
+the worst of the repetitions, in milliseconds; beside them stands what the detector alone takes in
+the server's process for the same rows, measured there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from benchmarks.scoring import fitted, host_like
+from promad.detector import Detector
+from promad.frame import MetricFrame
+from promad.verdict import State
+from promad.web.served import Served
+from tests.served import (
+    NOW,
+    STEP,
+    detector_of,
+    many_groups,
+    served_detectors,
+    serving,
+    verdict_at,
+)
+
+FEATURES = tuple(f"feature_{number:02d}" for number in range(38))
+HISTORY = 720
+TRAINED_ON = {"linear": 24_000}
+TRAINED_ON_ELSE = 3000
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    for model in arguments.model:
+        with server(scorer, model) as (address, alone):
+            print(f"POST /score, {len(FEATURES)} features, {model}")
+            scoring(address, alone, arguments.repeat)
+            print("  GET /metrics beside it")
+            beside_scoring(address, arguments.repeat)
+    for full in (False, True):
+        with server(fleet, (arguments.groups, full)) as (address, megabytes):
+            rings = f"{HISTORY} samples of {len(FEATURES)} features each" if full else "nothing"
+            print(f"{arguments.groups} groups that remember {rings}: {megabytes:.0f} MB resident")
+            listing(address, arguments.repeat)
+            if full:
+                history(address, arguments.repeat)
+            print(f"  after that {server_megabytes():.0f} MB")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", nargs="+", default=["linear", "lstm_autoencoder"])
+    parser.add_argument("--groups", type=int, default=1000)
+    parser.add_argument("--repeat", type=int, default=30)
+    return parser.parse_args()
+
+
+# the server's process
+
+
+@contextmanager
+def server(build: Callable[..., Any], what: Any) -> Iterator[tuple[str, Any]]:
+    """A process that serves what `build` makes; yields its address and what it has to say."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(build, what, there))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send("stop")
+        process.join()
+
+
+def serve(build: Callable[..., tuple[list[Served], Any]], what: Any, pipe: Connection) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        at_work, said = build(Path(folder), what)
+        with serving(at_work) as url:
+            pipe.send((url.removeprefix("http://"), said))
+            pipe.recv()
+
+
+def scorer(folder: Path, model: str) -> tuple[list[Served], dict[int, float]]:
+    """A detector of that model, and how many milliseconds it takes for so many rows by itself."""
+    history, test = host_like(TRAINED_ON.get(model, TRAINED_ON_ELSE), len(FEATURES))
+    detector = fitted(model, history)
+    alone = {rows: alone_for(detector, test, rows) for rows in (detector.length, 100, 10_000)}
+    return served_detectors(folder, features=FEATURES, detector=detector), alone
+
+
+def alone_for(detector: Detector, test: MetricFrame, rows: int) -> float:
+    whole = test if test.samples >= rows else host_like(rows, len(FEATURES))[1]
+    frame, took = whole.slice(0, rows), []
+    for _ in range(7):
+        began = time.perf_counter()
+        detector.score(frame)
+        took.append(1000 * (time.perf_counter() - began))
+    return statistics.median(took)
+
+
+def fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[Served], float]:
+    """Many groups, and how many megabytes they take."""
+    count, full = what
+    at_work = served_detectors(
+        folder,
+        features=FEATURES,
+        groups=many_groups(count),
+        states=list(State),
+        samples=1,
+        capacity=HISTORY,
+        detector=detector_of(FEATURES),
+    )
+    if full:
+        for back in range(HISTORY, 0, -1):
+            verdict = verdict_at(NOW - STEP * back, FEATURES, 0.5, State.OK)
+            for ring in at_work[0].rings.values():
+                ring.add(verdict)
+    return at_work, resident_megabytes("self")
+
+
+def resident_megabytes(process: str) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def server_megabytes() -> float:
+    """The resident memory of the server, which is our only child."""
+    (child,) = multiprocessing.active_children()
+    return resident_megabytes(str(child.pid))
+
+
+# the client
+
+
+class Client:
+    """Asks over one connection."""
+
+    def __init__(self, address: str) -> None:
+        self.connection = HTTPConnection(address, timeout=60)
+
+    def get(self, path: str) -> bytes:
+        self.connection.request("GET", path)
+        return self.answer()
+
+    def post(self, body: bytes) -> bytes:
+        self.connection.request("POST", "/score", body, {"Content-Type": "application/json"})
+        return self.answer()
+
+    def answer(self) -> bytes:
+        answer = self.connection.getresponse()
+        content = answer.read()
+        assert answer.status == 200, content[:300]
+        return content
+
+
+def timed(ask: Callable[[], Any], repeat: int) -> list[float]:
+    """How many milliseconds each of so many requests took, after one that does not count."""
+    ask()
+    took = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        ask()
+        took.append(1000 * (time.perf_counter() - began))
+    return took
+
+
+def in_words(took: Sequence[float]) -> str:
+    high = sorted(took)[int(0.9 * (len(took) - 1))]
+    return f"{statistics.median(took):8.1f} median {high:8.1f} p90 {max(took):8.1f} worst ms"
+
+
+def body_of(rows: int) -> bytes:
+    _, test = host_like(rows, len(FEATURES))
+    return json.dumps({"data": test.values[0].round(4).tolist()}).encode()
+
+
+def scoring(address: str, alone: dict[int, float], repeat: int) -> None:
+    for rows, detector in alone.items():
+        body, client = body_of(rows), Client(address)
+        took = timed(lambda body=body, client=client: client.post(body), repeat)
+        each = statistics.median(took)
+        print(
+            f"  {rows:6d} rows {len(body) / 2**20:6.2f} MB {in_words(took)}; "
+            f"detector alone {detector:7.1f} ms, {each / detector:4.1f} times that; "
+            f"two at once {at_once(address, body, 2, repeat):5.1f} requests a second"
+        )
+
+
+def at_once(address: str, body: bytes, clients: int, repeat: int) -> float:
+    """Requests a second from so many clients."""
+
+    def one_client() -> None:
+        own = Client(address)
+        timed(lambda: own.post(body), repeat)
+
+    threads = [threading.Thread(target=one_client) for _ in range(clients)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return clients * (repeat + 1) / (time.perf_counter() - began)
+
+
+def beside_scoring(address: str, repeat: int) -> None:
+    """How long /metrics takes, with nothing else to do and beside two scorings of 10,000 rows."""
+    client, done, body = Client(address), threading.Event(), body_of(10_000)
+    print(f"    idle           {in_words(timed(lambda: client.get('/metrics'), 10 * repeat))}")
+
+    def score_on() -> None:
+        own = Client(address)
+        while not done.is_set():
+            own.post(body)
+
+    threads = [threading.Thread(target=score_on) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    print(f"    scoring 2 x 10k {in_words(timed(lambda: client.get('/metrics'), 10 * repeat))}")
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+def listing(address: str, repeat: int) -> None:
+    client = Client(address)
+    size = len(client.get("/api/v1/groups")) / 1024
+    took = timed(lambda: client.get("/api/v1/groups"), repeat)
+    print(f"  GET /api/v1/groups  {size:6.0f} kB {in_words(took)}")
+
+
+def history(address: str, repeat: int) -> None:
+    client = Client(address)
+    groups = json.loads(client.get("/api/v1/groups"))["groups"]
+    name = next(group["group"] for group in groups if group["state"] == State.OK)
+    path = f"/api/v1/history?group={quote(name)}"
+    for narrowed in ("", f"&features={FEATURES[0]}"):
+        size = len(client.get(path + narrowed)) / 1024
+        took = timed(lambda path=path + narrowed: client.get(path), repeat)
+        columns = "1 feature " if narrowed else f"{len(FEATURES)} features"
+        print(f"  GET /api/v1/history {size:6.0f} kB {in_words(took)}, {columns}")
+
+
+if __name__ == "__main__":
+    main()

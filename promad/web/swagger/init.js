@@ -1,0 +1,7 @@
+SwaggerUIBundle({
+  dom_id: "#docs",
+  url: "openapi.json",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  validatorUrl: null, // a server elsewhere
+});
