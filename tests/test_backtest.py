@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
+from browser import chromium
+from playwright.sync_api import expect
 from prometheus_server import PrometheusServer, openmetrics
 
 from promad.backfill import Exposed, openmetrics_file, pushed
@@ -230,6 +232,23 @@ def test_a_report_is_one_page_with_everything_in_it(world, monkeypatch, tmp_path
     assert "latency makes" in text
     assert "sum(app_latency)" in text
     assert not re.search(r'(src|href)="', text.partition("</head>")[2])
+
+
+def test_a_report_is_drawn_by_a_browser_that_reaches_nothing(world, monkeypatch, tmp_path) -> None:
+    page_file, complaints, asked = tmp_path / "report.html", [], []
+    arguments = ["report", "--from", "90m", "-o", str(page_file)]
+    assert run(world.config_path, *arguments, monkeypatch=monkeypatch) == 0
+    with chromium() as browser:
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_file.as_uri())
+        expect(page.locator(".chart .main-svg").first).to_be_visible()
+        charts = page.locator(".chart").count()
+        assert page.locator(".chart .plot-container").count() == charts >= 3
+    assert complaints == []
+    assert asked == [page_file.as_uri()]
 
 
 # What is exposed, for dashboards
