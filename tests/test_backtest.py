@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import structlog
 from browser import chromium
 from playwright.sync_api import expect
 from prometheus_server import PrometheusServer, openmetrics
@@ -89,7 +88,6 @@ def run(config: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.argv", ["promad", "-c", str(config), *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    structlog.reset_defaults()
     return int(ended.value.code or 0)
 
 

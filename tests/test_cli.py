@@ -27,11 +27,9 @@ HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "pandas", "sklearn", "mat
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    """Each test in a folder and with a logger of its own."""
+    """Each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PROMAD_CONFIG", raising=False)
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_15_one_spike_is_one_event_however_often_it_is_seen(worked):
     """The spike stays in the window for its whole length, and polls come oftener than samples."""
     detector, values = worked.detector(), host_values(80)
     values[40] *= 30
-    tracker, scored_until, samples_above = EventTracker(1, 5), -np.inf, 0
+    tracker, scored_until, samples_above = EventTracker("g", 1, 5), -np.inf, 0
     for end in range(LENGTH, 81):
         frame = frame_of(values).slice(0, end)
         for _ in range(4):

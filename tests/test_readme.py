@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import structlog
 import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_server import require_binary
@@ -50,12 +49,6 @@ IN_DOCS = [
 ]
 INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
 PROMAD = [each for each in (*COMMANDS, *INLINE) if re.match(r"(pipenv run )?promad [a-z-]", each)]
-
-
-@pytest.fixture(autouse=True)
-def _own_logger():
-    yield
-    structlog.reset_defaults()
 
 
 # Commands

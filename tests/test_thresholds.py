@@ -277,7 +277,7 @@ def test_a_fixed_threshold_without_its_number_is_refused():
 
 def alarms_per_week(threshold, scores):
     """Events that the daemon would begin in a week of such scores."""
-    tracker = EventTracker(ENTER, LEAVE)
+    tracker = EventTracker("g", ENTER, LEAVE)
     for at, score in enumerate(scores.tolist()):
         tracker, _ = tracker.follow(Verdict(at, State.OK, threshold.value, score))
     return tracker.begun / len(scores) * WEEK

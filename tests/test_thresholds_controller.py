@@ -162,7 +162,7 @@ def test_an_unknown_score_changes_nothing():
     st.integers(1, 4),
 )
 def test_events_are_counted_as_the_tracker_counts_them(flags, enter_after, leave_after):
-    events, tracker = Events(), EventTracker(enter_after, leave_after)
+    events, tracker = Events(), EventTracker("g", enter_after, leave_after)
     how = settings_of(enter_after=enter_after, leave_after=leave_after)
     for at, anomalous in enumerate(flags):
         tracker, _ = tracker.follow(Verdict(at, State.OK, 1.0, 2.0 if anomalous else 0.5))
