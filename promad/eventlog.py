@@ -109,14 +109,10 @@ class EventLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors_named(), self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        """All of the block's changes, or none."""
+        with self._errors_named(), self._lock, self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         with self._errors_named(), self._lock:

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,7 +299,9 @@ def test_remote_write_ends_what_is_not_known_any_more(found, tmp_path) -> None:
     with PrometheusServer(tmp_path, flags=flags) as server:
         url = f"{server.url}/api/v1/write"
         with (
-            RemoteWriter(url, server.url, Config(queries={"a": "up"}).prometheus) as writer,
+            closing(
+                RemoteWriter(url, server.url, Config(queries={"a": "up"}).prometheus)
+            ) as writer,
             pushed(EXPOSED, writer.push) as sending,
         ):
             for status in statuses:
@@ -311,7 +314,7 @@ def test_remote_write_ends_what_is_not_known_any_more(found, tmp_path) -> None:
 def test_a_server_that_takes_no_remote_write_says_so(world) -> None:
     url = f"{world.server.url}/api/v1/write"
     with (
-        RemoteWriter(url, world.server.url, world.config.prometheus) as writer,
+        closing(RemoteWriter(url, world.server.url, world.config.prometheus)) as writer,
         pytest.raises(PrometheusError, match=r"refused with HTTP 404 .* must be enabled"),
     ):
         writer.push({(("__name__", "a"),): [(1.0, 1.0)]})

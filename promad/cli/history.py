@@ -94,7 +94,8 @@ def backtest(
             takers.append(stack.enter_context(openmetrics_file(openmetrics, exposed)))
         if push is not None:
             writer = RemoteWriter(push, config.prometheus_url, config.prometheus)
-            takers.append(stack.enter_context(pushed(exposed, stack.enter_context(writer).push)))
+            stack.callback(writer.close)
+            takers.append(stack.enter_context(pushed(exposed, writer.push)))
         found = stage(
             config,
             moment(start, now),

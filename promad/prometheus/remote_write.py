@@ -10,8 +10,6 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 import cramjam
@@ -77,15 +75,7 @@ class RemoteWriter:
                 "bad_request",
             )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Close every connection."""
         self._closing.set()
         self._session.close()
