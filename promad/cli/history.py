@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promad.cli import history_reports
 from promad.cli.options import config_of, configs_of, moment
-from promad.cli.running import say
+from promad.cli.running import progress_bar, say
+from promad.config import Config
+from promad.config.durations import format_instant
 from promad.errors import PromadError
 
+if TYPE_CHECKING:
+    from promad.exporter import GroupStatus
+    from promad.stages.backtest import Visitor
+
 history = typer.Typer()
+
+_SHOWN_EVERY = 100
 
 _TIME = "ISO 8601, or so long ago: 2h, 7d; or now."
 
@@ -79,33 +89,56 @@ def backtest(
     the file of --openmetrics by promtool tsdb create-blocks-from openmetrics FILE DATA_DIRECTORY,
     and dashboards have history from the first day.
     """
-    from promad.backfill import Exposed, OpenMetricsFile, Pushed, openmetrics_file, pushed
     from promad.config.incidents import load_incidents
-    from promad.prometheus.remote_write import RemoteWriter
     from promad.stages.backtest import backtest as stage
 
     config, now = config_of(context), time.time()
     incidents = () if events is None else load_incidents(events)
+    labels = _labels(label or [], config.real_time_anomaly_detection.exporter_port)
+    first, last = moment(start, now), min(moment(end, now), now)
+    with (
+        _taking(config, openmetrics, push, labels) as takers,
+        _progress(config, first, last) as bar,
+    ):
+        found = stage(config, first, last, incidents, [*takers, bar])
+    say(f"  exposed metrics → {where}" for where in (openmetrics, push) if where)
+    say(history_reports.backtest_lines(found))
+
+
+@contextmanager
+def _taking(
+    config: Config, openmetrics: Path | None, push: str | None, labels: Mapping[str, str]
+) -> Iterator[list[Visitor]]:
+    """Whatever takes what the daemon would have exposed: a file, a server, or nothing."""
+    from promad.backfill import Exposed, openmetrics_file, pushed
+    from promad.prometheus.remote_write import RemoteWriter
+
     live = config.real_time_anomaly_detection
-    exposed = Exposed(config.name, live.metrics_prefix, _labels(label or [], live.exporter_port))
+    exposed = Exposed(config.name, live.metrics_prefix, labels)
+    takers: list[Visitor] = []
     with ExitStack() as stack:
-        takers: list[OpenMetricsFile | Pushed] = []
         if openmetrics is not None:
-            takers.append(stack.enter_context(openmetrics_file(openmetrics, exposed)))
+            takers.append(stack.enter_context(openmetrics_file(openmetrics, exposed)).add)
         if push is not None:
             writer = RemoteWriter(push, config.prometheus_url, config.prometheus)
             stack.callback(writer.close)
-            takers.append(stack.enter_context(pushed(exposed, writer.push)))
-        found = stage(
-            config,
-            moment(start, now),
-            min(moment(end, now), now),
-            incidents,
-            [taker.add for taker in takers],
-        )
-    say(history_reports.backtest_lines(found))
-    for where in (openmetrics, push):
-        say([f"  exposed metrics → {where}"] if where else [])
+            takers.append(stack.enter_context(pushed(exposed, writer.push)).add)
+        yield takers
+
+
+@contextmanager
+def _progress(config: Config, start: float, end: float) -> Iterator[Visitor]:
+    """A bar that moves on with the samples, on a terminal."""
+    samples = max(round((end - start) / config.data_settings.step), 1)
+    seen = count(1)
+    with progress_bar("replay") as update:
+
+        def show(status: GroupStatus) -> None:
+            number = next(seen)
+            if number % _SHOWN_EVERY == 0:
+                update(number, samples, format_instant(status.verdict.at))
+
+        yield show
 
 
 def _labels(given: list[str], port: int) -> dict[str, str]:
@@ -133,5 +166,7 @@ def report(
     from promad.stages.report import write_report
 
     config, now = config_of(context), time.time()
-    found = write_report(config, moment(start, now), min(moment(end, now), now), output)
+    first, last = moment(start, now), min(moment(end, now), now)
+    with _progress(config, first, last) as bar:
+        found = write_report(config, first, last, output, [bar])
     say([f"report: {len(found.events)} events in {len(found.times)} samples → {output}"])

@@ -29,7 +29,7 @@ def say(lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def _bar(text: str) -> Iterator[Any]:
+def progress_bar(text: str) -> Iterator[Any]:
     """A progress bar that shows on a terminal only; yields `update(done, total, words)`."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -47,7 +47,7 @@ def collect(config: Config, now: Now = time.time) -> None:
     """Collect up to `now`."""
     from promad.stages.collect import collect as stage
 
-    with _bar("collect") as update:
+    with progress_bar("collect") as update:
         report = stage(config, now=now(), progress=update)
     say(reports.collected_lines(report))
 
@@ -63,7 +63,7 @@ def train(config: Config, force: bool = False) -> None:
     """Train, with a line per epoch where there is no terminal to draw a bar on."""
     from promad.stages.train import train as stage
 
-    with _bar("train") as update:
+    with progress_bar("train") as update:
 
         def show(epoch: int, epochs: int, loss: float, validation: float) -> None:
             words = f"epoch {epoch}/{epochs}: loss {loss:.4g}, validation loss {validation:.4g}"
@@ -129,7 +129,7 @@ def evaluate(
     if kept is not None and fresh:
         kept.remove()
     first = configs[0].training_settings.seed
-    with _bar("evaluate") as update:
+    with progress_bar("evaluate") as update:
         line = reports.EvaluationProgress(time.monotonic)
 
         def show(progress: Progress) -> None:

@@ -16,7 +16,7 @@ from promad.events import AnomalyEvent
 from promad.explanation import paragraph
 from promad.filling import runs
 from promad.ring import Recent, Ring
-from promad.stages.backtest import Backtest, backtest
+from promad.stages.backtest import Backtest, Visitor, backtest
 from promad.stages.html import band, chart, layout, line, table, write_page
 from promad.verdict import FeatureView, State
 
@@ -32,7 +32,9 @@ _ANOMALOUS, _BLIND = "rgba(200, 60, 60, 0.18)", "rgba(120, 120, 120, 0.18)"
 _STATES = tuple(State)
 
 
-def write_report(config: Config, start: float, end: float, path: Path) -> Backtest:
+def write_report(
+    config: Config, start: float, end: float, path: Path, visitors: Sequence[Visitor] = ()
+) -> Backtest:
     """Write the page about `start` to `end`, in unix seconds.
 
     Raises:
@@ -40,7 +42,8 @@ def write_report(config: Config, start: float, end: float, path: Path) -> Backte
     """
     scored = config.features[: config.scored]
     ring = Ring(scored, int((end - start) / config.data_settings.step) + 2)
-    found = backtest(config, start, end, visitors=[lambda status: ring.add(status.verdict)])
+    keep = [lambda status: ring.add(status.verdict), *visitors]
+    found = backtest(config, start, end, visitors=keep)
     recent = ring.between()
     title = f"{found.group}, {format_instant(found.times[0])} to {format_instant(found.times[-1])}"
     write_page(path, title, _parts(found, recent, config.promql))
