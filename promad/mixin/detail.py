@@ -15,6 +15,7 @@ from promad.mixin.looks import (
     label,
     limited,
     lines,
+    logarithmic,
     mapped,
     number,
     states,
@@ -86,8 +87,8 @@ def _now(groups: Groups) -> list[Any]:
         ),
         label(
             "Model",
-            "The model that scores, and the bundle it came from.",
-            (of_detector("model_info"), "{{detector}} {{model}} {{bundle}}"),
+            "The model that scores; the dashboard of promad's own health has its bundle.",
+            (of_detector("model_info"), "{{detector}} {{model}}"),
         ),
     ]
 
@@ -127,19 +128,23 @@ def _score(groups: Groups) -> list[Any]:
 
 def _features(groups: Groups) -> list[Any]:
     share = groups.select("feature_contribution_ratio")
+    score = f"ignoring (feature_name) group_left () {groups.select('score')}"
+    elevated = groups.select("feature_elevation_ratio")
+    highest = f"topk(5, max_over_time({elevated}[$__range] @ end()))"
     elevation = groups.select("feature_elevation_ratio", 'feature_name=~"$feature"')
     since = groups.select("feature_deviating_since_timestamp_seconds")
-    lasting = f"time() - {since} or 0 * {groups.select('feature_elevation_ratio')}"
+    lasting = f"time() - {since} or 0 * {elevated}"
     name = f"{{{{feature_name}}}} {LEGEND}"
     return [
         lines(
             "Top features over time",
-            "The five features with the largest share of what lies above the baselines.",
-            "percentunit",
-            (f"topk(5, {share})", name),
+            "What the score over threshold is made of, by shares of what lies above the baselines: "
+            "the five features that rose highest above theirs in the dashboard's time range.",
+            "none",
+            (f"{share} * {score} and {highest}", name),
         )
         .min(0)
-        .max(1),
+        .decimals(2),
         bars(
             "Top features now",
             "The five features with the largest share of what lies above the baselines.",
@@ -152,22 +157,26 @@ def _features(groups: Groups) -> list[Any]:
             "What began first is often nearer to the cause than what is largest.",
             "s",
             (f"topk(5, {lasting})", name),
-        ),
+        ).height(10),
         heat(
             "Elevation of each feature",
             "Error of each chosen feature over its baseline, which it stayed below for 95 % of "
-            "training: the redder, the larger.",
+            "training: yellow from 1 on, orange from 2, red from 4.",
             "none",
             (elevation, name),
+            (("green", None), ("yellow", 1.0), ("orange", 2.0), ("red", 4.0)),
         ),
-        limited(
-            lines(
-                "Elevation of each feature, in lines",
-                "Error of each chosen feature over its baseline in training: above 1 it deviates.",
-                "none",
-                (elevation, name),
-            ),
-            1.0,
+        logarithmic(
+            limited(
+                lines(
+                    "Elevation of each feature, in lines",
+                    "Error of each chosen feature over its baseline in training: above 1 it "
+                    "deviates.",
+                    "none",
+                    (elevation, name),
+                ),
+                1.0,
+            )
         )
         .span(24)
         .height(10),

@@ -95,6 +95,7 @@ def _groups(groups: Groups, several: bool) -> list[Any]:
             "The ten highest scores over threshold: above 1 is anomalous.",
             "none",
             (f"topk(10, max {BY_DETECTOR} ({groups.select('score')}))", LEGEND),
+            HEALTHY_IS_LOW,
         )
         .decimals(2)
         .max(3),
@@ -144,7 +145,7 @@ def _features(groups: Groups) -> list[Any]:
     flag = groups.select("is_anomaly_detected")
     blamed = f"sum by (feature_name) ({share} * ignoring (feature_name) group_left () {flag})"
     elevated = groups.select("feature_elevation_ratio")
-    deviating = f"sum by (feature_name) ({elevated} > bool 1)"
+    deviating = f"sum by (feature_name) (min_over_time({elevated}[5m]) > bool 1)"
     return [
         bars(
             "Features behind the open events",
@@ -161,12 +162,14 @@ def _features(groups: Groups) -> list[Any]:
         ).min(0),
         lines(
             "Features that deviate",
-            "In how many groups each of the ten features that deviate in most is above its usual "
-            "error. Many at once, and in groups without an event, is a change of the system.",
+            "In how many groups each of the ten features that deviate in most has been above its "
+            "usual error for five minutes. Many at once, and in groups without an event, is a "
+            "change of the system.",
             "short",
             (f"topk(10, {deviating})", "{{feature_name}}"),
         )
         .span(24)
+        .fill_opacity(0)
         .min(0),
     ]
 

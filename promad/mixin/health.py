@@ -85,8 +85,11 @@ def _now() -> list[Any]:
         ),
         label(
             "Version",
-            "The promad that runs, and its Python.",
-            (of_daemon("build_info"), "{{version}} on Python {{python_version}}"),
+            "The promads that run, and their Python.",
+            (
+                f"count by (version, python_version) ({of_daemon('build_info')})",
+                "{{version}} on Python {{python_version}}",
+            ),
         ),
     ]
 
@@ -162,9 +165,12 @@ def _models() -> list[Any]:
         ).span(12),
         number(
             "Configuration loaded",
-            "When the configuration and the bundles in use were loaded.",
+            "When the configuration and the bundles that are in use for the longest were loaded.",
             "dateTimeFromNow",
-            (f"1000 * {of_daemon('config_last_reload_success_timestamp_seconds')}", "{{instance}}"),
+            (
+                f"1000 * min({of_daemon('config_last_reload_success_timestamp_seconds')})",
+                "loaded",
+            ),
             PLAIN,
         ).span(6),
         number(

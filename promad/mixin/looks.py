@@ -76,6 +76,12 @@ def limited(panel: timeseries.Panel, limit: float) -> timeseries.Panel:
     )
 
 
+def logarithmic(panel: timeseries.Panel) -> timeseries.Panel:
+    """The same lines on a logarithmic axis, where what is small is seen beside what is large."""
+    scale = common.ScaleDistributionConfig().type(choices.ScaleDistribution.LOG).log(10)
+    return panel.scale_distribution(scale)
+
+
 def dashed(panel: timeseries.Panel, query: str) -> timeseries.Panel:
     """The same lines with those of query A, B, ... dashed and orange."""
     return panel.override_by_query(
@@ -122,29 +128,39 @@ def columns(panel: timeseries.Panel) -> timeseries.Panel:
     return drawn.interval("1d").time_from("30d")
 
 
-def bars(title: str, description: str, unit: str, query: Query) -> bargauge.Panel:
-    """One horizontal bar for each series, of its newest value."""
+def bars(
+    title: str, description: str, unit: str, query: Query, steps: Steps | None = None
+) -> bargauge.Panel:
+    """One horizontal bar for each series, of its newest value.
+
+    Without `steps` it is the hotter, the larger.
+    """
     panel = filled(bargauge.Panel(), title, description, unit, (query,), kind="instant")
+    panel.color_scheme(_colour(FieldColorModeId.CONTINUOUS_YL_RD))
+    if steps is not None:
+        panel.color_scheme(_colour(FieldColorModeId.THRESHOLDS)).thresholds(absolute(steps))
     return (
         panel.span(12)
         .height(8)
         .min(0)
         .orientation(choices.VizOrientation.HORIZONTAL)
         .display_mode(choices.BarGaugeDisplayMode.GRADIENT)
-        .color_scheme(_colour(FieldColorModeId.CONTINUOUS_YL_RD))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
 
 
-def heat(title: str, description: str, unit: str, query: Query) -> statushistory.Panel:
-    """A row of coloured cells for each series: the hotter, the larger."""
+def heat(
+    title: str, description: str, unit: str, query: Query, steps: Steps
+) -> statushistory.Panel:
+    """A row of cells for each series, coloured by `steps`."""
     panel = filled(statushistory.Panel(), title, description, unit, (query,))
     return (
         panel.span(12)
         .height(10)
         .max_data_points(100)
         .show_value(choices.VisibilityMode.NEVER)
-        .color_scheme(_colour(FieldColorModeId.CONTINUOUS_YL_RD))
+        .color_scheme(_colour(FieldColorModeId.THRESHOLDS))
+        .thresholds(absolute(steps))
         .legend(common.VizLegendOptions().show_legend(False))
     )
 
