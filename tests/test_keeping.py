@@ -92,6 +92,20 @@ def test_a_feature_that_deviates_over_a_restart_has_done_so_since_before(start: 
     assert view.since == it.verdict.features[0].since is not None
 
 
+@pytest.mark.parametrize("stopped_at", [0, 10, 30, 60])
+def test_a_restart_between_two_samples_shows_the_newest_one_again(
+    log: EventLog, start: Start, stopped_at: int
+) -> None:
+    it = start()
+    it.rise("cpu", [10, 20, 30])
+    run(it, 0, stopped_at)
+    again = start(it, stopped_at + 3)
+    assert again.tick_at(stopped_at + 3) == it.verdict
+    assert len(log.find()) == (stopped_at > 0)
+    run(again, stopped_at + 10, 120)
+    assert len(log.find()) <= 1
+
+
 def test_an_event_is_closed_if_nobody_looked_for_too_long(log: EventLog, start: Start) -> None:
     it = start()
     it.rise("cpu", [10, 20])

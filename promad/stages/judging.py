@@ -97,9 +97,24 @@ class Judge:
             in_window: `complete_samples` of the frame.
         """
         newest = self.memory.newest
-        if newest is None or abs(newest.at - frame.end) > frame.step / 2:
+        if newest is None and _is_end(self.memory.scored_until, frame):
+            newest = self._seen_again(frame)
+        if newest is None or not _is_end(newest.at, frame):
             return self.unscored(frame, -1, in_window)
         return newest
+
+    def _seen_again(self, frame: MetricFrame) -> Verdict | None:
+        """The verdict of the newest sample, which was entered before this judge began."""
+        scores = self._detector.score(frame, frame.end - frame.step)
+        limits = np.full(len(scores.score), self.limits.now)
+        for verdict in self._detector.judge(scores, limits):
+            known = self._with_missing(self._dated(verdict))
+            self.memory = replace(self.memory, newest=replace(known, state=self._state))
+        return self.memory.newest
+
+    @property
+    def _state(self) -> State:
+        return State.OK if self.memory.tracker.current is None else State.ANOMALOUS
 
     def unscored(self, frame: MetricFrame, row: int, in_window: int) -> Verdict:
         """Why a sample has no score.
@@ -152,10 +167,15 @@ class Judge:
         """Enter one sample into the book of events; its state is then the event's."""
         before = self.memory.tracker
         tracker, ended = before.follow(judged)
-        state = State.OK if tracker.current is None else State.ANOMALOUS
-        verdict = replace(judged, state=state)
-        self.memory = replace(self.memory, tracker=tracker, scored_until=verdict.at, newest=verdict)
+        self.memory = replace(self.memory, tracker=tracker)
+        verdict = replace(judged, state=self._state)
+        self.memory = replace(self.memory, scored_until=verdict.at, newest=verdict)
         return Judged(verdict, tracker.current, tracker.begun > before.begun, ended)
+
+
+def _is_end(at: float | None, frame: MetricFrame) -> bool:
+    """Whether a time, in unix seconds, is that of the frame's newest sample."""
+    return at is not None and abs(at - frame.end) <= frame.step / 2
 
 
 def some(names: Sequence[str]) -> str:

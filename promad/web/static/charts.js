@@ -147,6 +147,9 @@ function mark({ at }, look) {
   return [{ type: "line", yref: "paper", x0: wall(at), x1: wall(at), y0: 0, y1: 1, line }];
 }
 
+const valuesOf = (grid, feature, what) =>
+  grid.map(({ row }) => row?.value(feature, what) ?? null);
+
 const axis = (look, more) => ({
   gridcolor: look.line, zeroline: false, fixedrange: true, tickcolor: look.line, ...more,
 });
@@ -165,7 +168,7 @@ export function drawHeat(element, picture, features) {
     ticktext: features.map((name) => literal(shortened(name, (margin - 14) / LETTER_PIXELS))),
   });
   plan.shapes = mark(picture, look);
-  const elevations = features.map((name) => grid.map(({ row }) => row?.value(name, "elevation") ?? null));
+  const elevations = features.map((name) => valuesOf(grid, name, "elevation"));
   const trace = {
     type: "heatmap",
     x: grid.map(({ at }) => wall(at)),
@@ -214,7 +217,7 @@ export function drawFeature(element, picture, feature) {
   const times = grid.map(({ at }) => wall(at));
   const plan = layout(element, picture.range, 52, 150, look);
   plan.hovermode = "x unified";
-  const lines = ["expected", "observed"].map((what) => grid.map(({ row }) => row?.value(feature, what) ?? null));
+  const lines = ["expected", "observed"].map((what) => valuesOf(grid, feature, what));
   const format = lines.flat().some((value) => Math.abs(value) >= 1e4) ? "~s" : "~g";
   plan.yaxis = axis(look, { nticks: 4, tickformat: `.3${format}` });
   plan.shapes = [...shades(picture, look, 1), ...mark(picture, look)];
@@ -231,6 +234,6 @@ export function drawFeature(element, picture, feature) {
 
 function featureInWords({ rows, at }, feature) {
   const row = at === null ? rows.at(-1) : nearest(rows, at);
-  const [observed, expected] = ["observed", "expected"].map((what) => number(row?.value(feature, what)));
-  return `${feature}: observed ${observed}, expected ${expected}.`;
+  const value = (what) => number(row?.value(feature, what));
+  return `${feature}: observed ${value("observed")}, expected ${value("expected")}.`;
 }

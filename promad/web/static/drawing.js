@@ -41,9 +41,9 @@ export const literal = (text) =>
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   const names = ["ink", "muted", "line", "surface", "accent", "anomalous", "shade", "idle"];
-  const found = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`)]));
-  found.heat = [0, 1, 2, 3, 4, 5].map((step) => style.getPropertyValue(`--heat-${step}`));
-  return found;
+  const colour = (name) => style.getPropertyValue(`--${name}`);
+  const heat = [0, 1, 2, 3, 4, 5].map((step) => colour(`heat-${step}`));
+  return { ...Object.fromEntries(names.map((name) => [name, colour(name)])), heat };
 }
 
 /** Unix seconds as the viewer's clock has them, in words: plotly knows no time zones. */
@@ -61,7 +61,7 @@ export function fromWall(text) {
 }
 
 /** Draw, or change what is drawn, and let the pointer choose ranges and moments. */
-export async function draw(element, traces, layout, { onRange, onMoment, touch }) {
+export async function draw(element, traces, layout, { onRange, onMoment }) {
   const Plotly = await plotly();
   const first = !element.classList.contains("js-plotly-plot");
   await Plotly.react(element, traces, layout, {

@@ -1,7 +1,7 @@
 /** The table of every feature, which is the heat map's other form, and the queries behind it. */
 
 import { byId, copyOf, fillMeter, make, part, say, sayName } from "./elements.js";
-import { fillTime, multiple, number, share } from "./format.js";
+import { multiple, number, share, timeElement } from "./format.js";
 import { exploreLink, prometheusLink } from "./links.js";
 
 export class FeatureTable {
@@ -71,7 +71,7 @@ function fillQuery(element, query, detail, range) {
   part(element, "copy").setAttribute("aria-label", `Copy the PromQL of ${query.name}`);
 }
 
-/** Links that lead somewhere, each `[text, address or null]`; `about` is for those who only hear. */
+/** Links that lead somewhere, each `[text, address or null]`; `about` is for who only hears. */
 export function fillLinks(parent, links, about) {
   const wanted = links.filter(([, address]) => address);
   while (parent.children.length > wanted.length) parent.lastElementChild.remove();
@@ -89,14 +89,14 @@ function fillState(element, query, state, now) {
   say(part(element, "share"), scored ? share(state.contribution) : "not scored");
   part(element, "meter").hidden = !scored;
   fillMeter(part(element, "meter"), state.contribution ?? 0);
-  say(part(element, "direction"), state.direction ? `${arrow(state.direction)} ${state.direction}` : "");
+  const { direction } = state;
+  say(part(element, "direction"), direction ? `${arrow(direction)} ${direction}` : "");
   say(part(element, "observed"), number(state.observed));
   say(part(element, "expected"), number(state.expected));
   say(part(element, "elevation"), multiple(state.elevation));
   element.dataset.deviates = String((state.elevation ?? 0) > 1);
-  const since = part(element, "since");
-  if (state.since === null) say(since, "");
-  else fillTime(since.querySelector("time") ?? since.appendChild(make("time", "")), state.since, now);
+  const since = state.since === null ? [] : [timeElement(state.since, now)];
+  part(element, "since").replaceChildren(...since);
 }
 
 export const arrow = (direction) => (direction === "above" ? "↑" : "↓");

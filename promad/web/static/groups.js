@@ -127,8 +127,10 @@ export class GroupTable {
   }
 }
 
-const matches = (group, words) =>
-  words.every((word) => `${group.group} ${group.state} ${group.top_features}`.toLowerCase().includes(word));
+function matches({ group, state, top_features: features }, words) {
+  const text = `${group} ${state} ${features}`.toLowerCase();
+  return words.every((word) => text.includes(word));
+}
 
 function fillRow(row, group) {
   row.dataset.state = group.state;

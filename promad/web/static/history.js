@@ -94,6 +94,6 @@ export function ranked(features, rows, at) {
     }
   }
   // Where nothing lies above its baseline every share is 0, and the elevations decide.
-  const order = (a, b) => totals.get(b)[0] - totals.get(a)[0] || totals.get(b)[1] - totals.get(a)[1];
-  return [...features].sort(order);
+  const more = (a, b, which) => totals.get(b)[which] - totals.get(a)[which];
+  return [...features].sort((a, b) => more(a, b, 0) || more(a, b, 1));
 }

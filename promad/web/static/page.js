@@ -29,11 +29,13 @@ async function refresh(signal) {
   }
   // A screen on a wall is never reloaded by hand.
   if (list && answer.version !== list.version) location.reload();
+  const lost = lostSince !== null;
   answeredAt = Date.now() / 1000;
   lostSince = null;
   announce(list, answer);
   list = answer;
   show();
+  if (lost) group.refresh();
 }
 
 /** Change the view and the address with it; "back" undoes it, unless it is to replace. */
@@ -91,8 +93,14 @@ function renderTitle(shown) {
   document.title = lostSince === null ? `${about} · promad` : "no answer · promad";
 }
 
+function connection() {
+  if (document.hidden) return "paused";
+  if (lostSince !== null) return "lost";
+  return list ? "live" : "waiting";
+}
+
 function renderConnection() {
-  const state = document.hidden ? "paused" : lostSince !== null ? "lost" : list ? "live" : "waiting";
+  const state = connection();
   document.body.dataset.connection = state;
   const words = { waiting: "connecting", live: "live", paused: "paused", lost: "no answer" };
   say(byId("connection").firstElementChild, words[state]);
@@ -110,7 +118,7 @@ function renderConnection() {
 function announce(before, after) {
   if (!before) return;
   const states = new Map(before.groups.map((one) => [one.group, one.state]));
-  const changed = after.groups.filter((one) => states.has(one.group) && states.get(one.group) !== one.state);
+  const changed = after.groups.filter((one) => (states.get(one.group) ?? one.state) !== one.state);
   if (!changed.length) return;
   const each = changed.map((one) => `${one.group} is ${one.state}`).join(", ");
   say(byId("announcer"), changed.length > 3 ? `${count(changed.length)} groups changed` : each);
