@@ -740,7 +740,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.slow
 def test_a_spike_is_seen_explained_and_remembered(world: World, visits: Visits) -> None:
-    until(lambda: world.state() == "ok")
+    until(world.is_quiet, 120)
     visits.url = f"http://127.0.0.1:{world.port}"
     page = drawn(visits.open())
     expect(page.locator("#group-state")).to_have_text("ok")

@@ -49,8 +49,10 @@ def groups(
 
 
 def _badness(group: GroupAnswer) -> tuple[int, float, str]:
+    """Scores in fifths of the threshold: small ones do not change places at every look."""
     score = -math.inf if group.score is None else group.score
-    return _WORST_FIRST.index(group.state), -score, group.group
+    coarse = math.floor(5 * score) if 0 <= score < 1 else score
+    return _WORST_FIRST.index(group.state), -coarse, group.group
 
 
 @router.get("/group")

@@ -78,12 +78,20 @@ export function nearest(rows, at) {
   );
 }
 
+/** The newest samples in a row that are anomalous; none if no sample is. */
+function newestEvent(rows) {
+  const last = rows.findLastIndex((row) => row.state === "anomalous");
+  let first = last;
+  while (first > 0 && rows[first - 1].state === "anomalous") first -= 1;
+  return rows.slice(Math.max(first, 0), last + 1);
+}
+
 /**
- * Features by what they contributed, largest first: at `at`, or else over the anomalous samples,
- * or where there are none over all.
+ * Features by what they contributed, largest first: at `at`, or else over the newest event, or
+ * where there is none over all samples.
  */
 export function ranked(features, rows, at) {
-  const anomalous = rows.filter((row) => row.state === "anomalous");
+  const anomalous = newestEvent(rows);
   const some = at === null ? null : nearest(rows, at);
   const counted = some ? [some] : anomalous.length ? anomalous : rows;
   const totals = new Map(features.map((feature) => [feature, [0, 0]]));
