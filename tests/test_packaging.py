@@ -121,7 +121,8 @@ def without(extra: set[str], then: str) -> list[str]:
 
 
 def test_the_daemon_starts_without_the_extras():
-    stages = "promad.stages.collect, promad.stages.filter, promad.stages.detect"
+    names = ("collect", "filter", "detect", "explain", "backtest", "report")
+    stages = ", ".join(f"promad.stages.{name}" for name in names)
     run(*without(TRAIN | MIXIN, f"import promad.cli, promad.mixin.alerts, {stages}"))
 
 
@@ -154,6 +155,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert wheel.name.startswith("promad_exporter-")
     assert {name.partition("/")[0] for name in content} == {"promad", info}
     assert {"promad/py.typed", f"{info}/licenses/LICENSE"} <= content
+    assert {"promad/web/static/index.html", "promad/web/swagger/index.html"} <= content
     assert "promad = promad.cli:main" in commands
 
 
