@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from promad.config.durations import format_instant
 from promad.verdict import FeatureView, Verdict
 
+_NAMED = 3
+"""So many features are named, of those above their baselines."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -50,7 +53,9 @@ def paragraph(verdict: Verdict, since: float | None = None) -> str:
         return f"{verdict.state.value.capitalize()}: {verdict.why}."
     begun = "" if since is None else f", anomalous since {format_instant(since)}"
     sentences = [f"The score is {verdict.score_ratio:.3g} times the threshold{begun}."]
-    sentences += map(feature_sentence, verdict.top_features)
+    deviating = [view for view in verdict.ranked_features if view.elevation > 1]
+    sentences += map(feature_sentence, deviating[:_NAMED])
+    sentences += [] if deviating else ["No feature deviates by itself."]
     known = verdict.known_share
     if known is not None and known < 1:
         sentences.append(f"{100 * known:.0f}% of the features are known.")

@@ -16,7 +16,7 @@ PREFIX = "anomaly_detector_"
 TARGET = {"job": "promad", "instance": "localhost:8001"}
 
 CPU = FeatureView("cpu", 0.3, 0.75, observed=0.9, expected=0.25, elevation=2.5, since=1699999940.0)
-LOAD = FeatureView("load", 0.1, 0.25, observed=4.0, expected=5.0, elevation=0.5)
+LOAD = FeatureView("load", 0.1, 0.25, observed=4.0, expected=5.0, elevation=1.5)
 
 JUDGED = Verdict(1700000000.0, State.ANOMALOUS, 3.0, score=6.0, mse=0.2, features=(CPU, LOAD))
 EVENT = AnomalyEvent("promad", 1699999940.5, 1699999970.0, None, JUDGED)

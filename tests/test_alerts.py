@@ -314,6 +314,9 @@ def verdicts() -> Sequence[object]:
         ),
         pytest.param(replace(JUDGED, features=(replace(CPU, contribution=0.0),)), id="no excess"),
         pytest.param(
+            replace(JUDGED, features=(CPU, replace(LOAD, elevation=0.5))), id="one is usual"
+        ),
+        pytest.param(
             replace(JUDGED, features=(replace(CPU, name='say "95 %" {é} \\d', contribution=1.0),)),
             id="a name that has to be quoted",
         ),
@@ -338,7 +341,9 @@ def test_numbers_come_out_as_promad_itself_writes_them(rules):
     numbers = [digits * 10.0**power for power in range(-7, 9) for digits in (1.0, -1.23456, 9.9996)]
     for first in range(0, len(numbers), 3):
         views = tuple(
-            FeatureView(f"f{place}", 1.0, 0.5 - place / 10, number, number / 7, abs(number), 1e9)
+            FeatureView(
+                f"f{place}", 1.0, 0.5 - place / 10, number, number / 7, 1 + abs(number), 1e9
+            )
             for place, number in enumerate(numbers[first : first + 3])
         )
         verdict = replace(JUDGED, features=views)

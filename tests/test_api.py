@@ -296,7 +296,7 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
     "an unknown key": (
         {"data": GOOD, "store_id": 1},
         400,
-        "store_id is no key of it — there are group, data, timestamps, features, "
+        "store_id is unknown — the keys are group, data, timestamps, features, "
         "include_per_timestep, include_attribution, scoring_mode",
     ),
     "a flag in words": (

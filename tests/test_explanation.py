@@ -13,14 +13,19 @@ def test_a_paragraph_says_how_bad_since_when_what_drives_it_and_what_is_missing(
         "The score is 2 times the threshold, anomalous since 2023-11-14T22:12:20Z. "
         "cpu makes 75% of the excess: it is above what is expected, 0.9 against 0.25; "
         "its recent error is 2.5 times the usual, since 2023-11-14T22:12:20Z. "
-        "load makes 25% of the excess: it is above what is expected, 4 against 3.5; "
-        "its recent error is 0.5 times the usual. 50% of the features are known."
+        "50% of the features are known."
     )
+
+
+def test_only_features_that_deviate_are_named_and_without_any_it_says_so():
+    usual = replace(JUDGED, features=(replace(CPU, elevation=1.0), LOAD), missing=())
+    assert paragraph(usual) == "The score is 2 times the threshold. No feature deviates by itself."
 
 
 def test_without_an_event_it_says_no_since_and_with_all_features_nothing_of_missing_ones():
     quiet = replace(JUDGED, score=0.3, features=(), missing=())
-    assert paragraph(quiet) == "The score is 0.1 times the threshold."
+    assert paragraph(quiet).startswith("The score is 0.1 times the threshold. No feature")
+    assert "known" not in paragraph(quiet)
 
 
 def test_a_value_below_what_is_expected_and_one_that_is_missing_are_told_apart():
@@ -49,5 +54,5 @@ def test_features_come_largest_first_and_those_without_a_part_are_left_out():
 
 
 def test_three_features_are_named_at_most():
-    views = tuple(FeatureView(name, 1.0, 0.2, 1.0, 1.0) for name in "abcde")
+    views = tuple(FeatureView(name, 1.0, 0.2, 1.0, 1.0, elevation=2.0) for name in "abcde")
     assert paragraph(replace(JUDGED, features=views)).count("makes 20%") == 3

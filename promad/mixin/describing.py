@@ -21,8 +21,9 @@ _PARAGRAPH = r"""
 The score is {{ printf "%.3g" .Value }} times the threshold{{ end }}
 {{- range query (printf "PREFIX_anomalous_since_timestamp_seconds{%s}" $group) -}}
 , anomalous since {{ template "instant" .Value }}{{ end }}.
-{{- $shares := printf "100 * PREFIX_feature_contribution_ratio{%s}" $group }}
-{{- range query (printf "sort_desc(topk(3, %s > 0))" $shares) }}
+{{- $shares := printf "100 * PREFIX_feature_contribution_ratio{%s} > 0" $group }}
+{{- $deviating := printf "%s and PREFIX_feature_elevation_ratio{%s} > 1" $shares $group }}
+{{- range query (printf "sort_desc(topk(3, %s))" $deviating) }}
 {{- $feature := printf "%s, feature_name=%q" $group .Labels.feature_name }}
 {{- $observed := printf "PREFIX_feature_observed_value{%s}" $feature }}
 {{- $expected := printf "PREFIX_feature_expected_value{%s}" $feature }}
@@ -37,6 +38,7 @@ The score is {{ printf "%.3g" .Value }} times the threshold{{ end }}
 {{- " " }}its recent error is {{ printf "%.3g" .Value }} times the usual{{ end }}
 {{- range query (printf "PREFIX_feature_deviating_since_timestamp_seconds{%s}" $feature) -}}
 , since {{ template "instant" .Value }}{{ end }}.
+{{- else }} No feature deviates by itself.
 {{- end }}
 {{- range query (printf "100 * (PREFIX_known_features_ratio{%s} < 1)" $group) }}
 {{- " " }}{{ printf "%.0f" .Value }}% of the features are known.

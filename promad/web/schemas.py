@@ -104,7 +104,7 @@ class ScoreRequest(BaseModel):
         """Stop at the first: `extra="forbid"` would write an essay on each of a million."""
         for key in self.model_extra or ():
             known = ", ".join(type(self).model_fields)
-            raise ValueError(f"{key[:40]} is no key of it — there are {known}")
+            raise ValueError(f"{key[:40]} is unknown — the keys are {known}")
         return self
 
 
