@@ -727,7 +727,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
     config = directory / "config.yaml"
     text = configuration(prometheus.url, port)
-    config.write_text(text.replace("training_settings: {", "training_settings: {model: linear, "))
+    quick = "training_settings: {model: linear, scoring: {smoothing_samples: 3}, "
+    config.write_text(text.replace("training_settings: {", quick))
     with prometheus:
         stages = promad(config, "run", "--retrain")
         assert stages.returncode == 0, stages.stdout + stages.stderr
