@@ -26,11 +26,11 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.scoring import fitted, host_like
-from promad.detector import Detector
-from promad.frame import MetricFrame
-from promad.verdict import State
-from promad.web.served import Served
-from tests.served import (
+from promad.data.frame import MetricFrame
+from promad.detection.running_detector import Served
+from promad.events.verdict import State
+from promad.scoring.detector import Detector
+from tests.support.served import (
     NOW,
     STEP,
     detector_of,

@@ -30,12 +30,12 @@ import numpy as np
 import pandas as pd
 import requests
 
-from promad.artifacts import write_frames
 from promad.config import Config, PrometheusSettings
+from promad.data.artifacts import write_frames
 from promad.prometheus import PrometheusClient, fetch_history
 from promad.prometheus.grid import MOST_POINTS
 from promad.stages.collect import collect
-from tests.prometheus_server import PrometheusServer
+from tests.support.prometheus_server import PrometheusServer
 
 PLAIN_POINTS = 11_000
 SERIES_IN_A_SUM = 2

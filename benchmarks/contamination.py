@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.artifacts import end_times_path, read_array, write_frames
 from promad.bundle import Bundle, load_detector
 from promad.config import Config
 from promad.config.settings import Exclusion
+from promad.data.artifacts import end_times_path, read_array, write_frames
+from promad.data.frame import MetricFrame, single_group
 from promad.evaluation.agreement import segments
 from promad.evaluation.labelled import LabelledData, read_labelled
 from promad.evaluation.ranking import VUS_WINDOW, vus
-from promad.frame import MetricFrame, single_group
 from promad.stages.filter import filter_windows
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,14 +23,10 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, BrowserContext
 
-# The tests' own modules.
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-
-from browser import chromium
-from served import many_groups, served_detectors, serving
-
-from promad.frame import group_name
-from promad.verdict import State
+from promad.data.frame import group_name
+from promad.events.verdict import State
+from tests.support.browser import chromium
+from tests.support.served import many_groups, served_detectors, serving
 
 FEATURES = tuple(f"feature_{number}" for number in range(15))
 STATES = (State.ANOMALOUS, *[State.OK] * 98, State.BLIND)

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import Config
-from promad.detector import Detector, applied, scored_errors
-from promad.frame import MetricFrame, single_group
+from promad.data.frame import MetricFrame, single_group
+from promad.data.preparation import Preparation
+from promad.data.scaling import PARETO, fit_scaler
+from promad.data.windows import sample_numbers, split_at
 from promad.models import MODELS, model_named
-from promad.preparation import Preparation
-from promad.scaling import PARETO, fit_scaler
-from promad.scoring import fit_scoring
+from promad.scoring.detector import Detector, applied, scored_errors
+from promad.scoring.scoring import fit_scoring
 from promad.thresholds import Threshold
-from promad.windows import sample_numbers, split_at
 
 STEP = 60.0
 LIVE_SAMPLES = 200

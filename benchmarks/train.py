@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.frame import single_group
-from promad.windows import Split, build_windows, split_at
+from promad.data.frame import single_group
+from promad.data.windows import Split, build_windows, split_at
 
 SEED = 1
 

@@ -20,14 +20,10 @@ from typing import Any
 import requests
 from playwright.sync_api import Browser, Page
 
-# The tests' own modules.
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-
-from browser import chromium
-from prometheus_server import free_port
-from served import many_groups, served_detectors, serving
-
-from promad.verdict import State
+from promad.events.verdict import State
+from tests.support.browser import chromium
+from tests.support.prometheus_server import free_port
+from tests.support.served import many_groups, served_detectors, serving
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"

@@ -22,11 +22,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from promad.config import Config
-from promad.detector import Detector
+from promad.data.preparation import Preparation
 from promad.errors import BundleError
 from promad.models import MODELS, model_named
-from promad.preparation import Preparation
-from promad.scoring import Scoring
+from promad.scoring.detector import Detector
+from promad.scoring.scoring import Scoring
 from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
 
 MANIFEST_FILE = "manifest.json"

@@ -3,7 +3,8 @@
 import pytest
 import structlog
 from hypothesis import settings
-from simulated import sketch, sketched, stub_model, worked
+
+from tests.support.simulated import sketch, sketched, stub_model, worked
 
 __all__ = ["sketch", "sketched", "stub_model", "worked"]
 

@@ -11,13 +11,13 @@ from promad.cli import running
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.clock import RealClock
 from promad.config.durations import format_duration, format_instant
-from promad.config.suitable import PRESETS
+from promad.config.model_defaults import PRESETS
 from promad.errors import PromadError
-from promad.events import AnomalyEvent
+from promad.events.events import AnomalyEvent
+from promad.events.verdict import State, Verdict
 from promad.simulation.incidents import SCENARIOS
 from promad.stages.demo import SPEED, Outcome, Referee, real_config, simulated_stage
-from promad.stages.detect import detection
-from promad.verdict import State, Verdict
+from promad.stages.detect import detect
 
 Address = tuple[str, int | None]
 
@@ -47,7 +47,7 @@ def demonstrate_on_simulation(
         stop = running.stop_on_signals()
         referee = Referee(stage.incident, stop) if until_detected else Referee(stage.incident)
         comment = _Commentator(referee)
-        with detection([stage.config], stage.time.run(), *address, comment) as daemon:
+        with detect([stage.config], stage.time.run(), *address, comment) as daemon:
             running.say(
                 [
                     f"detect: watch {running.address(address[0], daemon.port)} — time runs "
@@ -72,7 +72,7 @@ def demonstrate_on_server(url: str, model: str, artifacts: Path, address: Addres
     running.say([f"demo: {', '.join(config.features)} of {url}"])
     running.all_stages(config, force=True)  # a show, whatever the gate says of this server
     stop = running.stop_on_signals()
-    with detection([config], RealClock(), *address) as daemon:
+    with detect([config], RealClock(), *address) as daemon:
         running.say([f"detect: watch {running.address(address[0], daemon.port)}"])
         stop.wait()
 

@@ -19,7 +19,7 @@ from promad.config.durations import format_instant
 from promad.errors import PromadError
 
 if TYPE_CHECKING:
-    from promad.exporter import GroupStatus
+    from promad.events.status import GroupStatus
     from promad.stages.backtest import Visitor
 
 history = typer.Typer()
@@ -89,7 +89,7 @@ def backtest(
     the file of --openmetrics by promtool tsdb create-blocks-from openmetrics FILE DATA_DIRECTORY,
     and dashboards have history from the first day.
     """
-    from promad.config.incidents import load_incidents
+    from promad.config.known_incidents import load_incidents
     from promad.stages.backtest import backtest as stage
 
     config, now = config_of(context), time.time()
@@ -110,7 +110,7 @@ def _taking(
     config: Config, openmetrics: Path | None, push: str | None, labels: Mapping[str, str]
 ) -> Iterator[list[Visitor]]:
     """Whatever takes what the daemon would have exposed: a file, a server, or nothing."""
-    from promad.backfill import Exposed, openmetrics_file, pushed
+    from promad.exposition.backfill import Exposed, openmetrics_file, pushed
     from promad.prometheus.remote_write import RemoteWriter
 
     live = config.real_time_anomaly_detection

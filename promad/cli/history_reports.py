@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from promad.config.durations import format_duration, format_instant
-from promad.explanation import paragraph
-from promad.verdict import State
+from promad.events.explanation import paragraph
+from promad.events.verdict import State
 
 if TYPE_CHECKING:
+    from promad.events.verdict import FeatureView
     from promad.stages.backtest import Alert, Backtest
     from promad.stages.explain import Explained
-    from promad.verdict import FeatureView
 
 _SHOWN_ALERTS = 20
 

@@ -13,15 +13,15 @@ from promad.evaluation.ranking import VUS_NARROW_WINDOW, VUS_WINDOW
 if TYPE_CHECKING:
     from promad.bundle import BundleStore
     from promad.datasets import Fetched
+    from promad.experiments.outcome import Evaluation
     from promad.mixin.writing import Written
     from promad.prometheus.checking import QueryCheck
     from promad.stages.collect import Collected
     from promad.stages.evaluate import Progress
-    from promad.stages.evaluation_outcome import Evaluation
     from promad.stages.filter import FilterReport, TrimReport
-    from promad.stages.gate import Gate
     from promad.stages.preprocess import Preprocessed
     from promad.stages.train import TrainingReport
+    from promad.training.gate import Gate
 
 
 _SHOWN = 5
@@ -204,7 +204,7 @@ def evaluation_lines(found: Evaluation) -> Iterator[str]:
 
 
 def _evaluation_tables(found: Evaluation) -> Iterator[str]:
-    from promad.stages.evaluation_outcome import sequence_figures
+    from promad.experiments.outcome import sequence_figures
 
     means = {row: found.mean(row) for row in found.row_names}
     yield from _table("ranking", _RANKING, means)

@@ -120,10 +120,10 @@ def evaluate(
 
     With `json_path`, what is found is kept beside it until it is all there.
     """
+    from promad.experiments.cache import kept_beside
+    from promad.experiments.report import write_report
     from promad.files import written_whole
     from promad.stages.evaluate import evaluate as stage
-    from promad.stages.evaluation_kept import kept_beside
-    from promad.stages.evaluation_report import write_report
 
     kept = None if json_path is None else kept_beside(json_path)
     if kept is not None and fresh:
@@ -199,9 +199,9 @@ def detect(read: Callable[[], Sequence[Config]], host: str = "", port: int | Non
     signals = _signals()
 
     from promad.clock import RealClock
-    from promad.stages.detect import detection
+    from promad.stages.detect import detect as stage
 
-    with detection(read(), RealClock(), host, port) as daemon:
+    with stage(read(), RealClock(), host, port) as daemon:
         say([f"detect: serving on {address(host, daemon.port)}"])
         while signals.get() == signal.SIGHUP:
             daemon.reload(read)

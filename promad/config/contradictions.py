@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from promad.config.durations import format_duration
+from promad.config.model_defaults import PRESETS
 from promad.config.settings import Config, KeyPath
-from promad.config.suitable import PRESETS
 
 Contradiction = tuple[tuple[KeyPath, ...], str]
 """The keys that do not go together, the one to mend first, and `what is wrong — what to do`."""

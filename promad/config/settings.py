@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from promad.config.suitable import DEFAULT_MEMBERS, MemberName, ModelName, PresetName, completed
+from promad.config.model_defaults import (
+    DEFAULT_MEMBERS,
+    MemberName,
+    ModelName,
+    PresetName,
+    completed,
+)
 from promad.config.values import (
     Alias,
     AuthorizationType,

@@ -25,8 +25,8 @@ from types import ModuleType
 import pyarrow.parquet as pq
 
 from promad.datasets import nab, smd, telemanom
-from promad.datasets.content import write_entity
 from promad.datasets.downloading import ORIGIN, Downloader
+from promad.datasets.entity_files import write_entity
 from promad.errors import DataError
 from promad.evaluation.labelled import TEST, TRAIN
 

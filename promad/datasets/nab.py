@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from promad.datasets.content import Content, checked
 from promad.datasets.downloading import Get
+from promad.datasets.entity_files import Content, checked
 from promad.errors import DataError
 
 _FOLDER = "numenta/NAB/ea702d75cc2258d9d7dd35ca8e5e2539d71f3140"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.datasets.content import Content, checksums
 from promad.datasets.downloading import Get
+from promad.datasets.entity_files import Content, checksums
 from promad.errors import DataError
 
 _FOLDER = "NetManAIOps/OmniAnomaly/7fb0e0acf89ea49908896bcc9f9e80fcfff6baf4/ServerMachineDataset"

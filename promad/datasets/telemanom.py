@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.datasets.content import Content, checked
 from promad.datasets.downloading import Get
+from promad.datasets.entity_files import Content, checked
 from promad.errors import DataError
 
 _LABELS = "khundman/telemanom/2e6c5b6c3558e7835601519b7bdef37c649bdbdc/labeled_anomalies.csv"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.filling import runs
+from promad.data.filling import runs
 
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -69,7 +69,7 @@ class EpisodeFigures:
 
 
 def episodes(scores: Reals, limits: Reals, enter_after: int = 1, leave_after: int = 1) -> Episodes:
-    """The events that scores held to limits begin, by the rule of `promad.events`.
+    """The events that scores held to limits begin, by the rule of `promad.events.events`.
 
     Samples without a score neither begin nor end an episode. One that is still open at the end
     counts, up to its last sample above the limit.

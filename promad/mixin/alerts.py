@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from promad.config import format_duration
+from promad.mixin.alert_templates import blindness, paragraph
 from promad.mixin.deployment import Deployment
-from promad.mixin.describing import blindness, paragraph
 from promad.mixin.rules import Rule
 
 SEVERE_RATIO = 3

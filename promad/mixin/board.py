@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from promad.mixin.looks import DATASOURCE
+from promad.mixin.panels import DATASOURCE
 from promad.mixin.promql import LEGEND, TARGET, Groups, of_process
 
 TAG = "promad"

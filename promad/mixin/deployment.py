@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from promad.config import Config, RealTimeSettings
 from promad.errors import ConfigError
-from promad.exporter import DAEMON_PREFIX
+from promad.exposition import DAEMON_PREFIX
 
 
 @dataclass(frozen=True)

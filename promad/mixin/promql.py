@@ -6,8 +6,8 @@ daemon runs several, offers `.*` for All: it matches the empty label too.
 
 from dataclasses import dataclass
 
-from promad.exporter import DAEMON_PREFIX
-from promad.verdict import State
+from promad.events.verdict import State
+from promad.exposition import DAEMON_PREFIX
 
 TARGET = ('job=~"$job"', 'instance=~"$instance"')
 DETECTOR = 'detector=~"$detector"'

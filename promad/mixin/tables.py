@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig, DynamicConfigValue
 
-from promad.mixin.looks import Colours, Steps, absolute, filled, mapping
+from promad.mixin.panels import Colours, Steps, absolute, filled, mapping
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def dashboards(deployment: Deployment) -> Mapping[str, str]:
         PromadError: if Grafana's SDK is missing.
     """
     try:
-        from promad.mixin import detail, fleet, health
+        from promad.mixin import detector_dashboard as detail
+        from promad.mixin import fleet_dashboard as fleet
+        from promad.mixin import health_dashboard as health
     except ImportError as error:
         raise PromadError(
             f"dashboards are built with Grafana's SDK ({error}) — "

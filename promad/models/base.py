@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.windows import Windows
+from promad.data.windows import Windows
 
 Inputs = NDArray[np.float32]
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from promad.config import TrainingSettings
+from promad.data.windows import Split, TailWindows, Windows, cut_to
 from promad.errors import BundleError
 from promad.models.base import Inputs, Model, Outcome, Progress, Trained, TrainingHistory
-from promad.windows import Split, TailWindows, Windows, cut_to
 
 MODULES: Mapping[str, str] = {
     "linear": "promad.models.linear",

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.windows import Split, TailWindows, Windows, batches, cut_to
 from promad.errors import BundleError
 from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
-from promad.windows import Split, TailWindows, Windows, batches, cut_to
 
 CODE_FREE_FILE = "linear.npz"
 

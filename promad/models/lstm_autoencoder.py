@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.windows import Split, cut_to
 from promad.models.base import Inputs, Outcome, Progress
 from promad.models.onnx_running import (
     CODE_FREE_FILE,
@@ -37,7 +38,6 @@ from promad.models.onnx_running import (
     open_session,
     run_in_batches,
 )
-from promad.windows import Split, cut_to
 
 
 @dataclass(frozen=True)

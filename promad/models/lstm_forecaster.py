@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.windows import Split, cut_to
 from promad.models.base import Inputs, Outcome, Progress
 from promad.models.onnx_running import (
     CODE_FREE_FILE,
@@ -31,7 +32,6 @@ from promad.models.onnx_running import (
     open_session,
     run_in_batches,
 )
-from promad.windows import Split, cut_to
 
 _STARTS_PER_WINDOW = 4
 _LEAST_IMPROVEMENT = 3e-4

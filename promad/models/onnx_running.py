@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.windows import Windows
 from promad.errors import BundleError
 from promad.models.base import Model, TrainingHistory
-from promad.windows import Windows
 
 CODE_FREE_FILE = "model.onnx"
 

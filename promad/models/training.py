@@ -16,15 +16,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.errors import DataError
-from promad.models.base import Progress, TrainingHistory
-from promad.windows import (
+from promad.data.windows import (
     ChosenWindows,
     Split,
     Windows,
     batches,
     windows_per_batch,
 )
+from promad.errors import DataError
+from promad.models.base import Progress, TrainingHistory
 
 _BLOCK_WINDOWS = 2048
 _FORWARD_BATCH = 256

@@ -42,6 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.windows import Split, Windows, batches, cut_to
 from promad.errors import BundleError
 from promad.models.base import Inputs, Outcome, Progress
 from promad.models.onnx_running import (
@@ -53,7 +54,6 @@ from promad.models.onnx_running import (
     open_session,
     run_in_batches,
 )
-from promad.windows import Split, Windows, batches, cut_to
 
 FACTS = "promad"
 """Under what name the facts that no graph holds stand in the file, as JSON."""

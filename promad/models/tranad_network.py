@@ -18,11 +18,11 @@ import tensorflow as tf
 from keras import layers, ops
 
 from promad.config import TrainingSettings
+from promad.data.windows import Split
 from promad.errors import DataError
 from promad.models.base import Progress, TrainingHistory
 from promad.models.training import mean_loss, train_epoch
 from promad.models.tranad import Design, Measure, first_phase_weight, positional_encoding
-from promad.windows import Split
 
 _HIDDEN_UNITS = 16
 _DROPOUT = 0.1

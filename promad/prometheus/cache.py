@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.frame import Labels, labels_of
 from promad.files import written_whole
-from promad.frame import Labels, labels_of
 from promad.prometheus.grid import Span
 
 SETTLE_SECONDS = 600.0

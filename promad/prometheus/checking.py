@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from promad.config import format_duration
+from promad.data.frame import align_down, points_between
 from promad.errors import PrometheusError, UnreachableError
-from promad.frame import align_down, points_between
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import sources_of
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
+from promad.prometheus.one_series import about, no_series, the_series
 from promad.prometheus.parsing import Answer
-from promad.prometheus.single import about, no_series, the_series
 
 _WINDOW_SECONDS = 3600.0
 _OLD_SECONDS = 300.0

@@ -11,8 +11,8 @@ from requests.adapters import BaseAdapter
 
 from promad.config import PrometheusSettings, format_duration
 from promad.errors import PrometheusError, UnreachableError
+from promad.prometheus.one_series import one_line
 from promad.prometheus.parsing import Answer, parse_answer
-from promad.prometheus.single import one_line
 from promad.prometheus.transport import Reply, exchange, open_session
 
 _REASONS_BY_TYPE = {"bad_data": "bad_data", "execution": "execution", "timeout": "timeout"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.frame import align_down, align_up, points_between
+from promad.data.frame import align_down, align_up, points_between
 from promad.prometheus.parsing import Series
 
 MOST_POINTS = 10_000

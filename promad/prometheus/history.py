@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.frame import Labels, MetricFrame, points_between, single_group
 from promad.errors import DataError, PrometheusError
-from promad.frame import Labels, MetricFrame, points_between, single_group
 from promad.prometheus.cache import Chunk, ChunkCache
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, aligned, on_grid, requests_for
-from promad.prometheus.single import about, no_series, require_one, the_series
+from promad.prometheus.one_series import about, no_series, require_one, the_series
 
 _IN_FLIGHT = 2
 _AHEAD = 4

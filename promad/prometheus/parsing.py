@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.frame import Labels, labels_of
+from promad.data.frame import Labels, labels_of
 from promad.prometheus.numbers import Numbers, checked
 
 _OPENING = b'"values":[['

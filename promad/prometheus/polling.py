@@ -9,12 +9,12 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.frame import MetricFrame, single_group
 from promad.errors import PrometheusError, UnreachableError
-from promad.frame import MetricFrame, single_group
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import sources_of
 from promad.prometheus.grid import Span, on_grid, requests_for
-from promad.prometheus.single import about, the_series
+from promad.prometheus.one_series import about, the_series
 
 Samples = NDArray[np.float64]
 

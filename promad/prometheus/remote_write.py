@@ -16,9 +16,9 @@ import cramjam
 from requests.adapters import BaseAdapter
 
 from promad.config import PrometheusSettings
+from promad.data.frame import Labels
 from promad.errors import PrometheusError
-from promad.frame import Labels
-from promad.prometheus.single import one_line
+from promad.prometheus.one_series import one_line
 from promad.prometheus.transport import exchange, open_session
 
 STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)

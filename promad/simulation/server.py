@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from promad.serving import WebServer, listen
+from promad.http_server import WebServer, listen
 from promad.simulation.answers import answer_instant, answer_range, error_answer
 from promad.simulation.host import Host
 from promad.simulation.selection import BadDataError

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from promad.bundle import open_detector
 from promad.config import Config
-from promad.config.incidents import Incident
+from promad.config.known_incidents import Incident
+from promad.data.frame import labels_of
+from promad.data.windows import sample_numbers
+from promad.detection.replay import fetch, group_of, judge_of, replay
 from promad.errors import DataError
 from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
-from promad.events import AnomalyEvent
-from promad.exporter import GroupStatus
-from promad.frame import labels_of
+from promad.events.events import AnomalyEvent
+from promad.events.status import GroupStatus
+from promad.events.verdict import State
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
-from promad.prometheus.single import label_text
-from promad.stages.replay import fetch, group_of, judge_of, replay
-from promad.verdict import State
-from promad.windows import sample_numbers
+from promad.prometheus.one_series import label_text
 
 _OF_ALERTS = {"__name__", "alertstate"}
 

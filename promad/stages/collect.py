@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from promad.artifacts import write_frames
 from promad.config import Config
 from promad.config.durations import format_instant
-from promad.frame import MetricFrame
+from promad.data.artifacts import write_frames
+from promad.data.frame import MetricFrame
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.grid import Span
 from promad.prometheus.history import Progress
-from promad.stages.exclusion import Marked, Marks, expressions, fetch_marks
+from promad.training.exclusion import Marked, Marks, expressions, fetch_marks
 
 CACHE_DIRECTORY = "cache"
 

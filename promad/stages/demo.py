@@ -15,15 +15,15 @@ from pathlib import Path
 from promad.clock import Clock, FastClock
 from promad.config import Config
 from promad.config.durations import format_duration, parse_instant
+from promad.data.frame import align_down
 from promad.errors import DataError
-from promad.events import AnomalyEvent
-from promad.frame import align_down
+from promad.events.events import AnomalyEvent
+from promad.events.verdict import State, Verdict
 from promad.prometheus import PrometheusClient
 from promad.prometheus.checking import inspect_queries
 from promad.simulation.host import FEATURES, MovedHost, SimulatedHost
 from promad.simulation.incidents import Incident
 from promad.simulation.server import SimulationServer
-from promad.verdict import State, Verdict
 
 STEP = 30.0
 SPEED = 60.0

@@ -14,9 +14,9 @@ from promad.config import Config
 from promad.errors import DataError
 from promad.evaluation.labelled import entities_in
 from promad.evaluation.naive import NAIVE
-from promad.stages.evaluation_kept import Kept
-from promad.stages.evaluation_outcome import Evaluation
-from promad.stages.evaluation_rows import (
+from promad.experiments.cache import Kept
+from promad.experiments.outcome import Evaluation
+from promad.experiments.rows import (
     NAIVE_ROWS,
     Columns,
     Row,

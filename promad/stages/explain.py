@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from promad.bundle import open_detector
 from promad.config import Config
-from promad.explanation import Explanation, explain
-from promad.stages.replay import fetch, group_of, judge_of, replay
+from promad.detection.replay import fetch, group_of, judge_of, replay
+from promad.events.explanation import Explanation, explain
 
 LOOK_BACK_SAMPLES = 240
 """So many samples before are judged too, to tell since when features deviate."""

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.artifacts import end_times_path, write_array, write_small_array
-from promad.attribution import shares, shares_of_excess
 from promad.bundle import open_detector
 from promad.config import Config
-from promad.detector import applied, scored_errors
+from promad.data.artifacts import end_times_path, write_array, write_small_array
+from promad.data.windows import ChosenWindows, SampleWindows, batches, sample_numbers
 from promad.errors import DataError
+from promad.scoring.attribution import shares, shares_of_excess
+from promad.scoring.detector import applied, scored_errors
 from promad.stages.preprocess import read_processed
-from promad.stages.trimming import NOT_TRIMMED, Trimmed, trim
 from promad.thresholds import Threshold
-from promad.windows import ChosenWindows, SampleWindows, batches, sample_numbers
+from promad.training.trimming import NOT_TRIMMED, Trimmed, trim
 
 _WORST = 5
 

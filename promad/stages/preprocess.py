@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.artifacts import read_frames, write_frames
 from promad.config import Config
 from promad.config.durations import format_instant
+from promad.data.artifacts import read_frames, write_frames
+from promad.data.filling import fill, long_gaps
+from promad.data.frame import MetricFrame
+from promad.data.preparation import Preparation, usable_parts
+from promad.data.scaling import fit_scaler
 from promad.errors import DataError
 from promad.files import written_whole
-from promad.filling import fill, long_gaps
-from promad.frame import MetricFrame
-from promad.preparation import Preparation, usable_parts
-from promad.scaling import fit_scaler
-from promad.stages.exclusion import Stretch, described, outside, stretches
+from promad.training.exclusion import Stretch, described, outside, stretches
 
 
 @dataclass(frozen=True)

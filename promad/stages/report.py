@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
-from promad.events import AnomalyEvent
-from promad.explanation import paragraph
-from promad.filling import runs
-from promad.ring import Recent, Ring
+from promad.data.filling import runs
+from promad.detection.recent_history import Recent, Ring
+from promad.events.events import AnomalyEvent
+from promad.events.explanation import paragraph
+from promad.events.verdict import FeatureView, State
+from promad.pages.page import band, chart, layout, line, table, write_page
 from promad.stages.backtest import Backtest, Visitor, backtest
-from promad.stages.html import band, chart, layout, line, table, write_page
-from promad.verdict import FeatureView, State
 
 _MOST_POINTS = 3000
 """A longer line is thinned: of each stretch of samples the worst is drawn."""

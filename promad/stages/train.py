@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import promad
-from promad.artifacts import end_times_path, read_array
 from promad.bundle import (
     FORMAT,
     HISTOGRAM_PLOT,
@@ -30,18 +29,10 @@ from promad.bundle import (
 )
 from promad.config import Config, ScoringSettings
 from promad.config.durations import format_instant
-from promad.detector import applied, scored_errors
-from promad.errors import DataError
-from promad.frame import MetricFrame
-from promad.models import Model, Progress, Trained, TrainingHistory, model_named
-from promad.preparation import Preparation
-from promad.scoring import Scoring, fit_scoring
-from promad.stages.gate import Gate, gate, skipped
-from promad.stages.plots import draw_histogram, draw_history
-from promad.stages.preprocess import read_processed
-from promad.stages.thresholding import choose_threshold
-from promad.thresholds import Threshold
-from promad.windows import (
+from promad.data.artifacts import end_times_path, read_array
+from promad.data.frame import MetricFrame
+from promad.data.preparation import Preparation
+from promad.data.windows import (
     SampleWindows,
     Split,
     StoredWindows,
@@ -49,6 +40,15 @@ from promad.windows import (
     sample_numbers,
     split_at,
 )
+from promad.errors import DataError
+from promad.models import Model, Progress, Trained, TrainingHistory, model_named
+from promad.scoring.detector import applied, scored_errors
+from promad.scoring.scoring import Scoring, fit_scoring
+from promad.stages.preprocess import read_processed
+from promad.thresholds import Threshold
+from promad.training.gate import Gate, gate, skipped
+from promad.training.plots import draw_histogram, draw_history
+from promad.training.threshold_choice import choose_threshold
 
 BASELINE = "linear"
 """The model that the gate lets through in any case: what a network is to be replaced by."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from promad.thresholds import dynamic, fixed, pot, quantile, spot
 from promad.thresholds.base import DynamicSettings, Threshold, ThresholdSettings
-from promad.thresholds.standing import Standing, followed
+from promad.thresholds.threshold_state import Standing, followed
 
 Fit = Callable[[NDArray[np.float64], ThresholdSettings], Threshold]
 

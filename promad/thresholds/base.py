@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from promad.errors import DataError
 from promad.thresholds.epsilon import History
 from promad.thresholds.peaks import Peaks
-from promad.thresholds.standing import Constant, Standing
+from promad.thresholds.threshold_state import Constant, Standing
 
 WEEK = 7 * 86400.0
 FEWEST_SCORES = 10

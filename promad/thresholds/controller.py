@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from promad.errors import DataError
 from promad.thresholds import Fit, Threshold, ThresholdSettings, pot
-from promad.thresholds.standing import Scores, Standing, followed, numbers
+from promad.thresholds.threshold_state import Scores, Standing, followed, numbers
 
 TOO_MANY = 3.0
 """Multiples of the budget that raise the limit."""
@@ -68,7 +68,7 @@ class Recent:
 
 @dataclass(frozen=True)
 class Events:
-    """Events counted by the rule of `promad.events`, in samples.
+    """Events counted by the rule of `promad.events.events`, in samples.
 
     Attributes:
         samples: how many were seen.

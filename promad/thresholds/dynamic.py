@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.events import EventLevels, event_levels
+from promad.events.events import EventLevels, event_levels
 from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, known_scores
 from promad.thresholds.epsilon import (
     Errors,
@@ -22,8 +22,8 @@ from promad.thresholds.epsilon import (
     anomalous_points,
     epsilon_of,
 )
-from promad.thresholds.standing import LOWEST_LIMIT, followed
 from promad.thresholds.tail import count_interval
+from promad.thresholds.threshold_state import LOWEST_LIMIT, followed
 
 __all__ = ["Gate", "MovingGate", "Sequences", "fit", "ignored", "sequences", "smooth"]
 

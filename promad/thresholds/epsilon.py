@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.thresholds.standing import LOWEST_LIMIT, Scores, followed, numbers
+from promad.thresholds.threshold_state import LOWEST_LIMIT, Scores, followed, numbers
 
 Errors = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.thresholds.standing import LOWEST_LIMIT, Scores, followed, numbers
 from promad.thresholds.tail import Tail, by_likelihood
+from promad.thresholds.threshold_state import LOWEST_LIMIT, Scores, followed, numbers
 
 FEWEST_PEAKS = 10
 MOST_PEAKS = 500

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from promad.thresholds import quantile
 from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, in_words, known_scores
 from promad.thresholds.peaks import FEWEST_PEAKS, fitted, from_log, gap_of, held, in_log
-from promad.thresholds.standing import LOWEST_LIMIT
 from promad.thresholds.tail import Tail, count_interval, share_interval
+from promad.thresholds.threshold_state import LOWEST_LIMIT
 
 LARGEST_FACTOR = 50.0
 MARGIN = 0.1

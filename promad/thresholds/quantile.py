@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.events import event_levels
+from promad.events.events import event_levels
 from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, in_words, known_scores
-from promad.thresholds.standing import LOWEST_LIMIT
 from promad.thresholds.tail import Tail, by_weighted_moments, count_interval, share_interval
+from promad.thresholds.threshold_state import LOWEST_LIMIT
 
 _MOST_IN_TAIL = 20
 _LARGEST_FACTOR = 10.0

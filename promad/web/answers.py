@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.eventlog import LoggedEvent
-from promad.explanation import explain, paragraph
-from promad.ring import Recent
-from promad.verdict import FeatureView, State, Verdict
+from promad.detection.recent_history import Recent
+from promad.events.event_log import LoggedEvent
+from promad.events.explanation import explain, paragraph
+from promad.events.verdict import FeatureView, State, Verdict
+from promad.web.lookup import Watched
 from promad.web.schemas import (
     EventAnswer,
     ExplanationAnswer,
@@ -23,7 +24,6 @@ from promad.web.schemas import (
     GroupDetail,
     HistoryAnswer,
 )
-from promad.web.watched import Watched
 
 _STATES = tuple(State)
 

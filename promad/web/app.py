@@ -17,13 +17,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import promad
+from promad.detection.running_detector import Detectors
 from promad.web import events_api, groups_api, scoring_api, state_api
 from promad.web.docs import docs_routes
 from promad.web.headers import HeadersMiddleware
 from promad.web.limits import Turns
 from promad.web.page import page_routes
 from promad.web.problems import HANDLERS
-from promad.web.served import Detectors
 
 SCORED_AT_ONCE = 2
 IN_LINE = 6

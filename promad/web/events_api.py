@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 
-from promad.eventlog import LoggedEvent
+from promad.events.event_log import LoggedEvent
 from promad.web.answers import event_answer
+from promad.web.lookup import REFUSALS, AtWork, Time
 from promad.web.schemas import EventAnswer, EventPage
-from promad.web.watched import REFUSALS, AtWork, Time
 
 router = APIRouter(prefix="/api/v1", responses=REFUSALS, tags=["Events"])
 

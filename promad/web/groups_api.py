@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 import promad
 from promad.config.durations import format_instant
-from promad.verdict import State, Verdict
+from promad.events.verdict import State, Verdict
 from promad.web.answers import explanation_answer, group_answer, group_detail, history_answer
+from promad.web.lookup import REFUSALS, AtWork, GroupParameter, Time, Watched, chosen, watched
 from promad.web.problems import some
 from promad.web.schemas import (
     ExplanationAnswer,
@@ -23,7 +24,6 @@ from promad.web.schemas import (
     GroupList,
     HistoryAnswer,
 )
-from promad.web.watched import REFUSALS, AtWork, GroupParameter, Time, Watched, chosen, watched
 
 router = APIRouter(prefix="/api/v1", responses=REFUSALS, tags=["Groups"])
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
-from promad.detector import Detector
-from promad.frame import MetricFrame, single_group
-from promad.preparation import Preparation
+from promad.data.frame import MetricFrame, single_group
+from promad.data.preparation import Preparation
+from promad.scoring.detector import Detector
+from promad.web.lookup import EARLIEST, LATEST
 from promad.web.problems import some
 from promad.web.schemas import ScoreRequest
-from promad.web.watched import EARLIEST, LATEST
 
 _STEP_TOLERANCE = 0.01
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from promad.verdict import State
+from promad.events.verdict import State
 
 MOST_ROWS = 20_000
 """How many samples one request may have scored."""

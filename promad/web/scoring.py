@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from promad.detector import Detector
-from promad.frame import MetricFrame
+from promad.data.frame import MetricFrame
+from promad.detection.running_detector import Served
 from promad.models.tranad import Tranad
-from promad.segments import Segment, find_segments, parts_of
-from promad.verdict import Scores
+from promad.scoring.detector import Detector
+from promad.scoring.scores import Scores
+from promad.scoring.segments import Segment, find_segments, parts_of
+from promad.web.lookup import Watched, chosen
 from promad.web.problems import sentence
 from promad.web.samples import Samples, samples_of
 from promad.web.schemas import (
@@ -26,8 +28,6 @@ from promad.web.schemas import (
     ScoredTimestep,
     ScoreRequest,
 )
-from promad.web.served import Served
-from promad.web.watched import Watched, chosen
 
 Values = NDArray[np.float64]
 Mode = Literal["phase2_only", "averaged"]

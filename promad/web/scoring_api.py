@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from promad.web.limits import Turns, json_body
+from promad.web.lookup import REFUSALS, AtWork
 from promad.web.schemas import Problem, ScoreAnswer, ScoreRequest
 from promad.web.scoring import answer_to
-from promad.web.watched import REFUSALS, AtWork
 
 router = APIRouter()
 

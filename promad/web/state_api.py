@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from promad.bundle import MANIFEST_FILE, BundleStore, Manifest
 from promad.config import Config
+from promad.detection.running_detector import Served
+from promad.web.lookup import REFUSALS, AtWork
 from promad.web.schemas import Health, LoadedDetector, TrainedModel
-from promad.web.served import Served
-from promad.web.watched import REFUSALS, AtWork
 
 router = APIRouter(responses={"4XX": REFUSALS["4XX"]}, tags=["State"])
 

@@ -1,0 +1,143 @@
+"""Preparation: from measured values to the windows that a model sees.
+
+Training and serving share it: `preprocess` fits it, the bundle carries it, `detect` applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.data.calendar import calendar_columns
+from promad.data.filling import Filled, context_samples, fill, fill_as_it_comes, runs
+from promad.data.frame import MetricFrame
+from promad.data.scaling import Scaler
+from promad.data.windows import SampleWindows, build_windows
+
+REACH = 10.0
+"""How far from its centre, in scaled units, a value can count. One further off counts as just
+there, so that one feature that hardly moved in training can neither hide all others nor raise the
+threshold out of their reach."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that turns a frame into windows.
+
+    Attributes:
+        features: the columns that are measured, in this order.
+        scored: how many of them, from the first, are reproduced and scored; the rest are conditions
+            that only tell the model what else was going on.
+        step: seconds between samples.
+        fill_strategy: the `nan_fill_strategy` word.
+        max_fill_steps: the longest gap that is filled, in samples.
+        substitutes: what `mean` and `median` fill with, float64 (features,), natural units.
+        scaler: fitted on the training part.
+        time_features: calendar columns beside the features.
+        time_zone: the zone of their clock.
+    """
+
+    features: tuple[str, ...]
+    scored: int
+    step: float
+    fill_strategy: str
+    max_fill_steps: int
+    substitutes: NDArray[np.float64]
+    scaler: Scaler
+    time_features: tuple[str, ...]
+    time_zone: str
+
+    @property
+    def context(self) -> int:
+        """Samples before a window that decide how it is filled."""
+        return context_samples(self.max_fill_steps)
+
+    def fill(self, frame: MetricFrame, group: int = 0) -> Filled:
+        """One group's values with short gaps filled, in natural units."""
+        values = frame.values[group]
+        return fill(values, self.fill_strategy, self.max_fill_steps, self.substitutes)
+
+    def scale(self, frame: MetricFrame, group: int = 0) -> MetricFrame:
+        """One group filled, scaled and held within `REACH`; rows no window may hold are NaN."""
+        filled = self.fill(frame, group)
+        scaled = np.clip(self.scaler.transform(filled.values), -REACH, REACH)
+        scaled[~filled.usable] = np.nan
+        return MetricFrame(
+            frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
+        )
+
+    def scale_with_gaps(
+        self, frame: MetricFrame, required_share: float, group: int = 0
+    ) -> tuple[MetricFrame, NDArray[np.bool_]]:
+        """As `scale`, but a row may lack features, and which ones: bool (samples, features).
+
+        Gaps are filled as they come: no row knows whether its gap will turn out long. At least
+        `required_share` of the scored features must be there. The missing ones stand at their
+        centre, which is neutral to the others; their own errors mean nothing.
+        """
+        values = frame.values[group]
+        filled = fill_as_it_comes(values, self.fill_strategy, self.max_fill_steps, self.substitutes)
+        missing = np.isnan(filled)
+        known = 1.0 - missing[:, : self.scored].mean(axis=1)
+        usable = (known > 0) & (known >= required_share - 1e-9)
+        scaled = np.clip(self.scaler.transform(filled), -REACH, REACH)
+        scaled = np.where(missing, 0.0, scaled)
+        scaled[~usable] = np.nan
+        return MetricFrame(
+            frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
+        ), missing
+
+    def natural(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scored features, (..., scored), from scaled units back to their own."""
+        scaler = self.scaler
+        return scaled * scaler.scale[: self.scored] + scaler.center[: self.scored]
+
+    def windows(self, scaled: Sequence[MetricFrame], length: int) -> SampleWindows:
+        """Every window of frames that `scale` made, with the calendar columns on the right."""
+        conditions = [
+            calendar_columns(frame.times, self.time_features, self.time_zone) for frame in scaled
+        ]
+        return build_windows(scaled, 0, length, conditions)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which `from_json` makes the same preparation to the last bit."""
+        return {
+            "features": list(self.features),
+            "scored": self.scored,
+            "step_seconds": self.step,
+            "fill_strategy": self.fill_strategy,
+            "max_fill_steps": self.max_fill_steps,
+            "substitutes": self.substitutes.tolist(),
+            "scaler": self.scaler.to_json(),
+            "time_features": list(self.time_features),
+            "time_zone": self.time_zone,
+        }
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Preparation:
+        """The preparation that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if `content` is not such a description.
+        """
+        return Preparation(
+            features=tuple(content["features"]),
+            scored=int(content["scored"]),
+            step=float(content["step_seconds"]),
+            fill_strategy=str(content["fill_strategy"]),
+            max_fill_steps=int(content["max_fill_steps"]),
+            substitutes=np.asarray(content["substitutes"], np.float64),
+            scaler=Scaler.from_json(content["scaler"]),
+            time_features=tuple(content["time_features"]),
+            time_zone=str(content["time_zone"]),
+        )
+
+
+def usable_parts(frame: MetricFrame) -> list[MetricFrame]:
+    """The stretches of a frame in which nothing is missing in its only group."""
+    complete = ~np.isnan(frame.values[0]).any(axis=1)
+    return [frame.slice(first, last) for first, last in runs(complete)]

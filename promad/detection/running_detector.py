@@ -1,0 +1,34 @@
+"""What the web server may look at: every detector at work, as it stands now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from promad.bundle import Bundle
+from promad.config import Config
+from promad.detection.recent_history import Ring
+from promad.events.event_log import EventLog
+from promad.exposition import Snapshot
+from promad.scoring.detector import Detector
+
+
+@dataclass(frozen=True)
+class Served:
+    """One detector at work.
+
+    Attributes:
+        snapshot: where it stands after its last tick.
+        rings: the newest verdicts of each of its groups, by the group's name.
+    """
+
+    config: Config
+    bundle: Bundle
+    detector: Detector
+    events: EventLog
+    rings: Mapping[str, Ring]
+    snapshot: Callable[[], Snapshot]
+
+
+Detectors = Callable[[], Sequence[Served]]
+"""All detectors at work; none while the daemon starts."""

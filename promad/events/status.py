@@ -1,0 +1,36 @@
+"""`GroupStatus`: the state of one group after a tick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from promad.events.events import AnomalyEvent
+from promad.events.verdict import State, Verdict
+
+
+@dataclass(frozen=True)
+class GroupStatus:
+    """Where one group stands.
+
+    Attributes:
+        group: its labels.
+        verdict: the newest judgement.
+        events_begun: since the daemon started.
+        event: the event that is open, if any.
+        last_scored_at: unix seconds of the newest sample that got a score; None before the first.
+        samples_in_window: complete samples in a row up to now, at most a window's length.
+    """
+
+    verdict: Verdict
+    group: tuple[tuple[str, str], ...] = ()
+    events_begun: int = 0
+    event: AnomalyEvent | None = None
+    last_scored_at: float | None = None
+    samples_in_window: int = 0
+
+    @property
+    def anomalous_since(self) -> float | None:
+        """Start of the event that is open, in unix seconds; None without a score too."""
+        if self.event is None or self.verdict.state is not State.ANOMALOUS:
+            return None
+        return self.event.start

@@ -1,0 +1,100 @@
+"""`Verdict`: the judgement of one group at one time, which exporter, API and pages publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """How things stand with a group. Only OK and ANOMALOUS come with a score."""
+
+    WARMING = "warming"
+    OK = "ok"
+    ANOMALOUS = "anomalous"
+    BLIND = "blind"
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """One feature within a verdict.
+
+    Attributes:
+        name: the query's alias.
+        error: its mean squared error over the window, in scaled units squared.
+        contribution: its share of what lies above all features' baselines, 0 to 1; the shares sum
+            to 1.
+        observed: the newest value, in the feature's own units.
+        expected: the value the model would have had there, same units.
+        elevation: its smoothed error over its baseline, which it stayed below for 95 % of training:
+            above 1 it deviates.
+        since: unix seconds since when it has deviated without a break; None if it does not.
+    """
+
+    name: str
+    error: float
+    contribution: float
+    observed: float
+    expected: float
+    elevation: float = 0.0
+    since: float | None = None
+
+    @property
+    def direction(self) -> str:
+        """Whether the newest value lies `above` or `below` what the model would have had."""
+        return "above" if self.observed >= self.expected else "below"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of one group at one time.
+
+    Attributes:
+        at: unix seconds of the sample judged.
+        state: how things stand.
+        threshold: the limit, in the score's own unit.
+        score: None unless `state` is OK or ANOMALOUS: a blind group has no number to show.
+        mse: the mean squared error over the window and all features, in scaled units squared.
+        plain: whether `score` is just that (`scoring: mse`).
+        features: those that are known; empty without a score.
+        missing: the scored features that are not known, so that the score rests on the others.
+        why: what made the group blind, what it is still warming for, or what is left out.
+    """
+
+    at: float
+    state: State
+    threshold: float
+    score: float | None = None
+    mse: float | None = None
+    plain: bool = False
+    features: tuple[FeatureView, ...] = ()
+    missing: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def score_ratio(self) -> float | None:
+        """Score over threshold: above 1 is anomalous, whatever the model; None when unknown."""
+        return None if self.score is None else self.score / self.threshold
+
+    @property
+    def threshold_mse(self) -> float | None:
+        """The limit of `mse`; None where something else is held to the threshold."""
+        return self.threshold if self.plain else None
+
+    @property
+    def known_share(self) -> float | None:
+        """The share of the scored features that the score rests on; None without a score."""
+        if self.score is None or not self.features:
+            return None
+        return len(self.features) / (len(self.features) + len(self.missing))
+
+    @property
+    def ranked_features(self) -> tuple[FeatureView, ...]:
+        """The features that contribute anything, largest contribution first."""
+        contributing = (view for view in self.features if view.contribution > 0)
+        return tuple(sorted(contributing, key=lambda view: -view.contribution))
+
+    @property
+    def top_features(self) -> tuple[FeatureView, ...]:
+        """The three features with the largest contribution, largest first."""
+        return self.ranked_features[:3]

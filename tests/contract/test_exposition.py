@@ -1,0 +1,350 @@
+"""The exposition, written out in full: this file documents the metrics that promad exposes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from promad.errors import PrometheusError
+from promad.events.events import AnomalyEvent
+from promad.events.status import GroupStatus
+from promad.events.verdict import FeatureView, State, Verdict
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from tests.support.prometheus_server import require_binary
+
+CPU = FeatureView(
+    "cpu",
+    error=0.3,
+    contribution=0.75,
+    observed=0.9,
+    expected=0.25,
+    elevation=2.5,
+    since=1699999940.0,
+)
+LOAD = FeatureView("load", error=0.1, contribution=0.25, observed=4.0, expected=3.5, elevation=0.5)
+
+JUDGED = Verdict(
+    1700000000.0,
+    State.ANOMALOUS,
+    3.0,
+    score=6.0,
+    mse=0.2,
+    features=(CPU, LOAD),
+    missing=("disk", "network"),
+)
+ANOMALOUS = GroupStatus(
+    verdict=JUDGED,
+    events_begun=3,
+    event=AnomalyEvent("d0", 1699999940.0, 1699999970.0, None, JUDGED),
+    last_scored_at=1700000000.0,
+    samples_in_window=30,
+)
+OK = replace(ANOMALOUS, verdict=replace(ANOMALOUS.verdict, state=State.OK), event=None)
+BLIND = replace(
+    OK, verdict=Verdict(1700000030.0, State.BLIND, 3.0, why="query cpu failed"), samples_in_window=0
+)
+WARMING = GroupStatus(Verdict(1700000030.0, State.WARMING, 3.0, why="4 of 30"), samples_in_window=4)
+
+
+def exposition(*statuses: GroupStatus, prefix: str = "anomaly_detector_") -> str:
+    snapshots = [Snapshot(f"d{n}", prefix, (status,)) for n, status in enumerate(statuses)]
+    return render(snapshots)
+
+
+def render(snapshots: Sequence[Snapshot]) -> str:
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(lambda: snapshots, several=len(snapshots) > 1))
+    return generate_latest(registry).decode()
+
+
+def samples(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+ANOMALOUS_TEXT = """\
+# HELP anomaly_detector_latest_reconstruction_error_mse Mean squared reconstruction error of the \
+newest window, in scaled units.
+# TYPE anomaly_detector_latest_reconstruction_error_mse gauge
+anomaly_detector_latest_reconstruction_error_mse 0.2
+# HELP anomaly_detector_is_anomaly_detected 1 while an anomaly event is open, 0 while none is; \
+absent while blind or warming.
+# TYPE anomaly_detector_is_anomaly_detected gauge
+anomaly_detector_is_anomaly_detected 1.0
+# HELP anomaly_detector_score Score over threshold of the newest sample: above 1 is anomalous.
+# TYPE anomaly_detector_score gauge
+anomaly_detector_score 2.0
+# HELP anomaly_detector_threshold The limit that the score is held to, in the score's own unit.
+# TYPE anomaly_detector_threshold gauge
+anomaly_detector_threshold 3.0
+# HELP anomaly_detector_threshold_mse The limit that the reconstruction error is held to; only \
+with `scoring: mse`.
+# TYPE anomaly_detector_threshold_mse gauge
+# HELP anomaly_detector_known_features_ratio Share of the features that the newest score rests on.
+# TYPE anomaly_detector_known_features_ratio gauge
+anomaly_detector_known_features_ratio 0.5
+# HELP anomaly_detector_anomalous_since_timestamp_seconds Start of the event that is open; absent \
+while none is, and while blind or warming.
+# TYPE anomaly_detector_anomalous_since_timestamp_seconds gauge
+anomaly_detector_anomalous_since_timestamp_seconds 1.69999994e+09
+# HELP anomaly_detector_last_successful_run_timestamp_seconds Time of the newest sample that got \
+a score.
+# TYPE anomaly_detector_last_successful_run_timestamp_seconds gauge
+anomaly_detector_last_successful_run_timestamp_seconds 1.7e+09
+# HELP anomaly_detector_data_points_in_current_window Complete samples in a row up to now, at most \
+the window's length.
+# TYPE anomaly_detector_data_points_in_current_window gauge
+anomaly_detector_data_points_in_current_window 30.0
+# HELP anomaly_detector_total_anomalies_count_total Anomaly events that have begun since the \
+daemon started.
+# TYPE anomaly_detector_total_anomalies_count_total counter
+anomaly_detector_total_anomalies_count_total 3.0
+# HELP anomaly_detector_state 1 for the state that the group is in, 0 for the others.
+# TYPE anomaly_detector_state gauge
+anomaly_detector_state{state="warming"} 0.0
+anomaly_detector_state{state="ok"} 0.0
+anomaly_detector_state{state="anomalous"} 1.0
+anomaly_detector_state{state="blind"} 0.0
+# HELP anomaly_detector_feature_reconstruction_error_mse Mean squared reconstruction error of one \
+feature, in scaled units.
+# TYPE anomaly_detector_feature_reconstruction_error_mse gauge
+anomaly_detector_feature_reconstruction_error_mse{feature_name="cpu"} 0.3
+anomaly_detector_feature_reconstruction_error_mse{feature_name="load"} 0.1
+# HELP anomaly_detector_feature_contribution_ratio Share of one feature in what lies above all \
+features' baselines; the shares sum to 1.
+# TYPE anomaly_detector_feature_contribution_ratio gauge
+anomaly_detector_feature_contribution_ratio{feature_name="cpu"} 0.75
+anomaly_detector_feature_contribution_ratio{feature_name="load"} 0.25
+# HELP anomaly_detector_feature_elevation_ratio Error of one feature over its baseline in \
+training: above 1 it deviates.
+# TYPE anomaly_detector_feature_elevation_ratio gauge
+anomaly_detector_feature_elevation_ratio{feature_name="cpu"} 2.5
+anomaly_detector_feature_elevation_ratio{feature_name="load"} 0.5
+# HELP anomaly_detector_feature_deviating_since_timestamp_seconds Since when one feature has \
+deviated without a break; absent while it does not.
+# TYPE anomaly_detector_feature_deviating_since_timestamp_seconds gauge
+anomaly_detector_feature_deviating_since_timestamp_seconds{feature_name="cpu"} 1.69999994e+09
+# HELP anomaly_detector_feature_observed_value Newest value of one feature, in its own unit.
+# TYPE anomaly_detector_feature_observed_value gauge
+anomaly_detector_feature_observed_value{feature_name="cpu"} 0.9
+anomaly_detector_feature_observed_value{feature_name="load"} 4.0
+# HELP anomaly_detector_feature_expected_value The value that the model would have had there, in \
+the feature's own unit.
+# TYPE anomaly_detector_feature_expected_value gauge
+anomaly_detector_feature_expected_value{feature_name="cpu"} 0.25
+anomaly_detector_feature_expected_value{feature_name="load"} 3.5
+"""
+
+DAEMON_TEXT = """\
+# HELP promad_threshold_adapted_total Times that the threshold was raised because the alert budget \
+was far exceeded.
+# TYPE promad_threshold_adapted_total counter
+promad_threshold_adapted_total 2.0
+# HELP promad_polls_total Polls of the Prometheus server.
+# TYPE promad_polls_total counter
+promad_polls_total 1.0
+# HELP promad_poll_failures_total Polls in which a query failed, by the first failure's reason.
+# TYPE promad_poll_failures_total counter
+promad_poll_failures_total{reason="unreachable"} 0.0
+promad_poll_failures_total{reason="timeout"} 1.0
+promad_poll_failures_total{reason="too_many_requests"} 0.0
+promad_poll_failures_total{reason="server_error"} 0.0
+promad_poll_failures_total{reason="bad_data"} 0.0
+promad_poll_failures_total{reason="bad_request"} 0.0
+promad_poll_failures_total{reason="execution"} 0.0
+promad_poll_failures_total{reason="unauthorized"} 0.0
+promad_poll_failures_total{reason="not_found"} 0.0
+promad_poll_failures_total{reason="redirect"} 0.0
+promad_poll_failures_total{reason="bad_answer"} 0.0
+promad_poll_failures_total{reason="partial"} 0.0
+promad_poll_failures_total{reason="several_series"} 0.0
+# HELP promad_query_failures_total Queries that failed.
+# TYPE promad_query_failures_total counter
+promad_query_failures_total{query="cpu"} 1.0
+promad_query_failures_total{query="load"} 0.0
+# HELP promad_ticks_skipped_total Ticks left out because the one before took too long.
+# TYPE promad_ticks_skipped_total counter
+promad_ticks_skipped_total 2.0
+# HELP promad_tick_failures_total Ticks that ended in an unforeseen error.
+# TYPE promad_tick_failures_total counter
+promad_tick_failures_total 1.0
+# HELP promad_event_log_failures_total Times that events could not be written down.
+# TYPE promad_event_log_failures_total counter
+promad_event_log_failures_total 0.0
+# HELP promad_tick_duration_seconds How long a tick took: polling, scoring and judging.
+# TYPE promad_tick_duration_seconds histogram
+promad_tick_duration_seconds_bucket{le="0.005"} 0.0
+promad_tick_duration_seconds_bucket{le="0.01"} 1.0
+promad_tick_duration_seconds_bucket{le="0.025"} 1.0
+promad_tick_duration_seconds_bucket{le="0.05"} 1.0
+promad_tick_duration_seconds_bucket{le="0.1"} 1.0
+promad_tick_duration_seconds_bucket{le="0.25"} 1.0
+promad_tick_duration_seconds_bucket{le="0.5"} 1.0
+promad_tick_duration_seconds_bucket{le="1.0"} 1.0
+promad_tick_duration_seconds_bucket{le="2.5"} 1.0
+promad_tick_duration_seconds_bucket{le="5.0"} 1.0
+promad_tick_duration_seconds_bucket{le="10.0"} 1.0
+promad_tick_duration_seconds_bucket{le="30.0"} 1.0
+promad_tick_duration_seconds_bucket{le="+Inf"} 1.0
+promad_tick_duration_seconds_count 1.0
+promad_tick_duration_seconds_sum 0.0078125
+# HELP promad_model_info Always 1; names the model and the bundle in use.
+# TYPE promad_model_info gauge
+promad_model_info{bundle="20260101T000000Z-abc",model="lstm_autoencoder"} 1.0
+# HELP promad_model_trained_timestamp_seconds When the bundle in use was trained.
+# TYPE promad_model_trained_timestamp_seconds gauge
+promad_model_trained_timestamp_seconds 1.7e+09
+# HELP promad_expected_false_alarms_per_week Events a week that the threshold is expected to give \
+on normal data.
+# TYPE promad_expected_false_alarms_per_week gauge
+promad_expected_false_alarms_per_week 1.0
+# HELP promad_expected_false_alarms_per_week_bound Between these the expected number of events a \
+week lies with 90 % confidence.
+# TYPE promad_expected_false_alarms_per_week_bound gauge
+promad_expected_false_alarms_per_week_bound{bound="low"} 0.25
+promad_expected_false_alarms_per_week_bound{bound="high"} 4.0
+# HELP promad_query_up 1 if the last poll got the query answered, else 0.
+# TYPE promad_query_up gauge
+promad_query_up{query="cpu"} 0.0
+promad_query_up{query="load"} 1.0
+# HELP promad_sample_age_seconds Age, at the last poll, of the newest sample of the feature \
+furthest behind.
+# TYPE promad_sample_age_seconds gauge
+promad_sample_age_seconds 12.5
+"""
+
+
+@pytest.fixture
+def daemon_registry() -> CollectorRegistry:
+    """A daemon's metrics after one poll in which the query `cpu` timed out."""
+    registry = CollectorRegistry()
+    own = DaemonMetrics(registry, several=False).of("host")
+    own.loaded("lstm_autoencoder", "20260101T000000Z-abc", 1.7e9)
+    own.expects(1.0, (0.25, 4.0))
+    own.threshold_adapted(2)
+    own.polled(["cpu", "load"], {"cpu": PrometheusError("too slow", "timeout")})
+    own.sample_is(12.5)
+    own.ticked(0.0078125)
+    own.tick_failed()
+    own.skipped(2)
+    return registry
+
+
+def test_what_is_not_known_yet_is_not_exposed() -> None:
+    registry = CollectorRegistry()
+    own = DaemonMetrics(registry, several=False).of("host")
+    own.loaded("m", "b", 1.7e9)
+    own.expects(None, None)
+    text = generate_latest(registry).decode()
+    assert "promad_model_trained_timestamp_seconds 1.7e+09" in text
+    for unknown in ("sample_age_seconds", "expected_false_alarms_per_week", "query_up"):
+        assert f"promad_{unknown}" not in text
+
+
+def without_created(text: str) -> str:
+    """The text as a daemon exposes it, which switches the `_created` series off."""
+    lines = [line for line in text.splitlines(keepends=True) if "_created" not in line]
+    return "".join(lines)
+
+
+def test_an_anomalous_group_exposes_everything() -> None:
+    assert exposition(ANOMALOUS) == ANOMALOUS_TEXT
+
+
+def test_the_daemon_exposes_its_own_work(daemon_registry: CollectorRegistry) -> None:
+    text = without_created(generate_latest(daemon_registry).decode())
+    build, rest = (
+        text[: text.index("# HELP promad_threshold_adapted_total")],
+        text[text.index("# HELP promad_threshold_adapted_total") :],
+    )
+    assert "promad_build_info{" in build
+    assert rest == DAEMON_TEXT
+
+
+@pytest.mark.parametrize("status", [BLIND, WARMING])
+def test_without_a_score_no_score_series_is_exposed(status: GroupStatus) -> None:
+    exposed = {line.split("{")[0].split(" ")[0] for line in samples(exposition(status))}
+    assert exposed - {"anomaly_detector_last_successful_run_timestamp_seconds"} == {
+        "anomaly_detector_threshold",
+        "anomaly_detector_data_points_in_current_window",
+        "anomaly_detector_total_anomalies_count_total",
+        "anomaly_detector_state",
+    }
+
+
+def test_only_the_plain_error_has_a_limit_of_its_own() -> None:
+    plain = replace(OK, verdict=replace(OK.verdict, score=0.2, threshold=0.1, plain=True))
+    text = samples(exposition(plain))
+    for line in ("latest_reconstruction_error_mse 0.2", "threshold_mse 0.1", "threshold 0.1"):
+        assert f"anomaly_detector_{line}" in text
+
+
+def test_a_quiet_group_is_flagged_0_even_while_its_score_flickers_above_1() -> None:
+    text = exposition(OK)
+    assert "anomaly_detector_is_anomaly_detected 0.0\n" in text
+    assert "anomaly_detector_score 2.0\n" in text
+
+
+def test_exactly_one_state_is_1() -> None:
+    for status in (ANOMALOUS, OK, BLIND, WARMING):
+        states = [line for line in samples(exposition(status)) if "_state{" in line]
+        assert len(states) == 4
+        assert [line for line in states if line.endswith(" 1.0")] == [
+            f'anomaly_detector_state{{state="{status.verdict.state}"}} 1.0'
+        ]
+
+
+def test_a_missing_observation_is_withdrawn_and_not_nan() -> None:
+    unseen = replace(CPU, observed=float("nan"))
+    status = replace(OK, verdict=replace(OK.verdict, features=(unseen, LOAD)))
+    text = exposition(status)
+    assert "nan" not in text.lower()
+    assert 'feature_observed_value{feature_name="cpu"}' not in text
+    assert 'feature_expected_value{feature_name="cpu"} 0.25' in text
+
+
+def test_several_detectors_are_told_apart_by_a_label() -> None:
+    lines = samples(exposition(ANOMALOUS, BLIND))
+    assert 'anomaly_detector_score{detector="d0"} 2.0' in lines
+    assert not [line for line in lines if "_score{" in line and 'detector="d1"' in line]
+    assert 'anomaly_detector_state{detector="d1",state="blind"} 1.0' in lines
+
+
+def test_detectors_with_prefixes_of_their_own_have_families_of_their_own() -> None:
+    text = render([Snapshot("a", "a_", (OK,)), Snapshot("b", "b_", (OK,))])
+    assert 'a_score{detector="a"} 2.0' in samples(text)
+    assert 'b_score{detector="b"} 2.0' in samples(text)
+
+
+def test_a_groups_labels_stand_on_all_its_series() -> None:
+    status = replace(OK, group=(("instance", "a:9100"),))
+    for line in samples(exposition(status)):
+        assert 'instance="a:9100"' in line
+
+
+def test_label_values_survive_the_exposition_whatever_they_hold() -> None:
+    name = 'a "quoted" \\ back\nslash <b>'
+    status = replace(OK, verdict=replace(OK.verdict, features=(replace(CPU, name=name),)))
+    families = text_string_to_metric_families(exposition(status))
+    names = {sample.labels.get("feature_name") for f in families for sample in f.samples}
+    assert names == {None, name}
+
+
+def test_promtool_finds_nothing_to_say(daemon_registry: CollectorRegistry) -> None:
+    daemon_registry.register(
+        SnapshotCollector(lambda: [Snapshot("host", "anomaly_detector_", (ANOMALOUS,))], False)
+    )
+    text = without_created(generate_latest(daemon_registry).decode())
+    check = subprocess.run(
+        [require_binary("promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (check.returncode, check.stdout + check.stderr) == (0, "")

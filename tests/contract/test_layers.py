@@ -1,0 +1,166 @@
+"""The house: who may import whom, and who alone may do what."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "promad"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+ROWS = (
+    "__main__",
+    "cli",
+    "stages",
+    "experiments web",
+    "detection",
+    "training mixin",
+    "bundle datasets",
+    "scoring",
+    "models thresholds evaluation prometheus exposition simulation",
+    "data events",
+    "http_server pages",
+    "config files",
+    "clock errors",
+)
+"""From the top down: a part imports only from rows below its own."""
+
+ROW_OF = {part: number for number, row in enumerate(ROWS) for part in row.split()}
+
+
+def part_of(module: str) -> str:
+    """`config` of promad.config.reading; nothing for promad itself."""
+    return [*module.split("."), ""][1]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, or a name from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def each_module(function):
+    return pytest.mark.parametrize("module", sorted(MODULES))(function)
+
+
+def test_every_part_of_the_house_has_its_place():
+    parts = {part_of(module) for module in MODULES} - {""}
+    assert parts - set(ROW_OF) == set()
+
+
+@each_module
+def test_imports_point_down_only(module):
+    own = part_of(module)
+    for name in imported(TREES[module]):
+        if name.partition(".")[0] != "promad" or name == "promad":
+            continue
+        other = part_of(name)
+        assert other == own or ROW_OF[other] > ROW_OF.get(own, -1), f"{module} imports {name}"
+
+
+def test_nothing_is_imported_in_a_circle_within_a_part():
+    below: dict[str, set[str]] = {
+        module: {name for name in _at_the_top(module) if name in MODULES and name != module}
+        for module in MODULES
+    }
+    done: set[str] = set()
+    while waiting := set(below) - done:
+        ready = {module for module in waiting if not (below[module] - done)}
+        assert ready, f"a circle among {sorted(waiting)}"
+        done |= ready
+
+
+def _at_the_top(module: str) -> Iterator[str]:
+    """What importing a module imports, names from its own package's __init__ aside."""
+    for node in TREES[module].body:
+        yield from imported(node) if isinstance(node, ast.Import | ast.ImportFrom) else ()
+
+
+def users(*libraries: str) -> set[str]:
+    """The parts of the house that import any of the libraries."""
+    return {
+        part_of(module)
+        for module, tree in TREES.items()
+        if any(name.partition(".")[0] in libraries for name in imported(tree))
+    }
+
+
+@pytest.mark.parametrize(
+    ("libraries", "owner"),
+    [
+        (("keras", "tensorflow", "onnx", "onnxruntime"), {"models"}),
+        (("requests", "urllib3"), {"prometheus", "datasets"}),
+        (("typer", "rich"), {"cli"}),
+        (("yaml",), {"config", "mixin"}),
+        (("grafana_foundation_sdk",), {"mixin"}),
+        (("prometheus_client",), {"detection", "exposition", "web"}),
+        (("starlette",), {"http_server", "simulation", "web"}),
+        (("fastapi",), {"web"}),
+        (("uvicorn",), {"http_server"}),
+        (("matplotlib",), {"training"}),
+        (("joblib",), {"stages"}),
+        (("sklearn", "pandas"), {"data"}),
+    ],
+)
+def test_a_library_has_one_owner(libraries, owner):
+    assert users(*libraries) == owner
+
+
+def test_only_the_command_line_prints_and_exits():
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and part_of(module) != "cli":
+                assert ast.unparse(node.func) not in {
+                    *("print", "exit", "quit", "sys.exit", "os._exit"),
+                    *("sys.stdout.write", "sys.stderr.write", "input"),
+                }, module
+
+
+def test_importing_does_nothing():
+    """A module holds definitions, constants and a docstring; only __main__ runs something."""
+    for module, tree in TREES.items():
+        if module != "promad.__main__":
+            for node in tree.body:
+                assert not isinstance(node, ast.For | ast.While | ast.With | ast.Try), module
+                docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                call = isinstance(node, ast.Expr) and not docstring
+                assert not call or ast.unparse(node).startswith("app.add_typer("), module
+
+
+METRIC = re.compile(r"(promad|anomaly_detector)_[a-z0-9_]*")
+
+
+@each_module
+def test_metric_names_stand_in_the_exporter_alone(module):
+    if part_of(module) in {"exposition", "config"}:
+        return
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not METRIC.fullmatch(node.value), f"{module}:{node.lineno}"
+
+
+@each_module
+def test_every_module_says_what_it_is_for(module):
+    assert ast.get_docstring(TREES[module])
+
+
+@each_module
+def test_every_public_name_says_what_one_gets(module):
+    public = [
+        node
+        for node in TREES[module].body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []

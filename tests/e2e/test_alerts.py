@@ -1,0 +1,436 @@
+"""Each alert fires when it should and not otherwise, and says what promad itself would say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import promql_parser
+import pytest
+import yaml
+
+from promad.config import Config, load_config
+from promad.events.explanation import paragraph
+from promad.events.verdict import FeatureView
+from promad.mixin.alerts import OLD_DAYS, OVERRUN_SHARE, SEVERE_RATIO, SEVERE_SAMPLES
+from promad.mixin.deployment import Deployment
+from promad.mixin.writing import rule_files
+from tests.support.promtool import RuleTest, Story, promtool
+from tests.support.scrapes import (
+    ANOMALOUS,
+    BLIND,
+    CPU,
+    EVENT,
+    JUDGED,
+    LOAD,
+    OK,
+    PREFIX,
+    TARGET,
+    WARMING,
+    scraped,
+)
+
+ROOT = Path(__file__).parents[2]
+ALERTS = "prometheus/promad-alerts.yaml"
+RECORDINGS = "prometheus/promad-recording.yaml"
+DEPLOYED = ROOT / "deploy"
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
+
+RULES = {
+    name: [
+        rule
+        for group in yaml.safe_load((DEPLOYED / name).read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    for name in (ALERTS, RECORDINGS)
+}
+BY_NAME = {rule["alert"]: rule for rule in RULES[ALERTS]}
+
+SEVERE = replace(ANOMALOUS, verdict=replace(JUDGED, score=9.5))
+NOTHING: list[str] = []
+
+
+def config(**changed: object) -> Config:
+    return Config.model_validate({"queries": {"cpu": "up"}, **changed})
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> RuleTest:
+    return RuleTest(tmp_path, DEPLOYED / ALERTS)
+
+
+def rules_of(tmp_path: Path, *configs: Config, job: str = "promad") -> RuleTest:
+    path = tmp_path / "alerts.yaml"
+    path.write_text(rule_files(Deployment.of(configs, job))[ALERTS], encoding="utf-8")
+    return RuleTest(tmp_path, path)
+
+
+# The files
+
+
+def test_the_committed_rules_are_what_promad_mixin_writes():
+    """If not: promad mixin -o /tmp/mixin, and copy /tmp/mixin/prometheus into deploy."""
+    built = rule_files(Deployment.of([load_config(ROOT / "config.yaml")], "promad"))
+    assert built == {name: (DEPLOYED / name).read_text(encoding="utf-8") for name in RULES}
+
+
+def test_prometheus_takes_the_rules():
+    found = promtool("check", "rules", *(DEPLOYED / name for name in RULES))
+    assert f"{len(RULES[ALERTS])} rules found" in found
+    assert f"{len(RULES[RECORDINGS])} rules found" in found
+
+
+@pytest.mark.parametrize("rule", [*RULES[ALERTS], *RULES[RECORDINGS]], ids=str)
+def test_every_expression_is_promql(rule):
+    promql_parser.parse(rule["expr"])
+
+
+def test_recording_rules_are_named_by_level_metric_and_operations():
+    exposed = "|".join({re.split(r"[{]", name)[0].removesuffix("_total") for name in scraped(OK)})
+    for rule in RULES[RECORDINGS]:
+        assert re.fullmatch(rf"(group|group_state|detector):({exposed}):\w+1[hw]", rule["record"])
+
+
+def test_every_metric_in_the_rules_is_exposed():
+    exposed = {name.partition("{")[0] for name in scraped(replace(ANOMALOUS, samples_in_window=1))}
+    text = "".join((DEPLOYED / name).read_text() for name in RULES)
+    text = re.sub(r":\w+:\w+", "", text).replace(f"with {PREFIX}.", "")
+    assert set(re.findall(r"\b(?:promad|anomaly_detector)_\w+", text)) <= exposed
+
+
+def test_every_alert_has_a_severity_a_summary_a_description_and_a_runbook():
+    for name, rule in BY_NAME.items():
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+        assert not rule["annotations"]["summary"].endswith(".")
+
+
+def test_every_alert_has_its_section_in_the_runbooks_and_no_section_lacks_its_alert():
+    assert re.findall(r"^## (.+)$", RUNBOOKS, re.MULTILINE) == list(BY_NAME)
+
+
+QUERIES = [
+    line
+    for block in re.findall(r"^```promql\n(.*?)^```$", RUNBOOKS, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_query_in_the_runbooks_is_promql_on_metrics_that_are_there(query):
+    promql_parser.parse(query)
+    recorded = {rule["record"] for rule in RULES[RECORDINGS]}
+    exposed = {name.partition("{")[0] for name in scraped(ANOMALOUS)}
+    assert set(re.findall(r"[\w:]*(?:promad|anomaly_detector)_[\w:]+", query)) <= exposed | recorded
+
+
+def test_every_number_in_the_runbooks_is_that_of_the_rules():
+    assert "three times the threshold, for four samples" in RUNBOOKS
+    assert (SEVERE_RATIO, SEVERE_SAMPLES) == (3, 4)
+    assert "More than a tenth of the ticks" in RUNBOOKS
+    assert OVERRUN_SHARE == 0.1
+    assert "more than thirty days ago" in RUNBOOKS
+    assert OLD_DAYS == 30
+
+
+# When they fire
+
+
+def test_nothing_fires_while_all_is_well(rules):
+    rules.fire(Story().then(scraped(OK), 120), dict.fromkeys(range(0, 120, 10), NOTHING))
+
+
+def test_an_anomaly_fires_at_once_for_the_event_has_already_waited(rules):
+    story = Story().then(scraped(OK), 5).then(scraped(ANOMALOUS), 5).then(scraped(OK), 30)
+    rules.fire(story, {4.5: NOTHING, 5: ["PromadAnomaly"]})
+
+
+def test_an_anomaly_that_ends_and_begins_again_within_ten_minutes_is_one(rules):
+    story = Story().then(scraped(ANOMALOUS), 5).then(scraped(OK), 9).then(scraped(ANOMALOUS), 5)
+    rules.fire(story.then(scraped(OK), 30), {at: ["PromadAnomaly"] for at in (0, 4, 9, 13, 20, 28)})
+    rules.fire(story.then(scraped(OK), 30), {30: NOTHING})
+
+
+def test_a_score_of_more_than_three_times_the_threshold_is_severe_after_two_minutes(rules):
+    story = Story().then(scraped(SEVERE), 5).then(scraped(OK), 30)
+    both = ["PromadAnomaly", "PromadAnomalySevere"]
+    rules.fire(story, {1.5: ["PromadAnomaly"], 2: both, 5: both, 14: both, 16: NOTHING})
+
+
+def test_a_high_score_that_is_no_event_yet_fires_nothing(rules):
+    high = replace(OK, verdict=replace(OK.verdict, score=9.5))
+    rules.fire(Story().then(scraped(high), 10), {5: NOTHING})
+
+
+def test_a_blind_group_fires_after_ten_minutes_and_not_before(rules):
+    story = Story().then(scraped(OK), 5).then(scraped(BLIND), 20).then(scraped(OK), 5)
+    rules.fire(story, {14.5: NOTHING, 15: ["PromadBlind"], 24.5: ["PromadBlind"], 25: NOTHING})
+
+
+def test_a_group_that_warms_up_is_not_blind(rules):
+    rules.fire(Story().then(scraped(WARMING), 30), dict.fromkeys((5, 15, 29), NOTHING))
+
+
+def test_a_group_that_goes_blind_during_an_anomaly_is_never_silent(rules):
+    story = Story().then(scraped(ANOMALOUS), 5).then(scraped(BLIND), 30)
+    fires = {5: ["PromadAnomaly"], 14.5: ["PromadAnomaly"], 20: ["PromadBlind"]}
+    rules.fire(story, fires)
+
+
+def test_samples_that_are_late_for_ten_minutes_are_stale(rules):
+    late = scraped(OK, promad_sample_age_seconds=161.0)
+    story = Story().then(scraped(OK), 5).then(late, 20).then(scraped(OK), 5)
+    rules.fire(
+        story, {14.5: NOTHING, 15: ["PromadDataStale"], 24.5: ["PromadDataStale"], 25: NOTHING}
+    )
+
+
+def test_samples_as_old_as_they_may_be_are_not_stale(rules):
+    rules.fire(Story().then(scraped(OK, promad_sample_age_seconds=160.0), 30), {29: NOTHING})
+
+
+def test_gap_upon_gap_so_that_no_window_ever_fills_is_stale_too(rules):
+    last = {f"{PREFIX}last_successful_run_timestamp_seconds": 0.0}
+    story = Story().then(scraped(replace(WARMING, last_scored_at=0.0), **last), 60)
+    rules.fire(story, {30: NOTHING, 40: NOTHING, 40.5: ["PromadDataStale"]})
+
+
+def test_a_blind_group_is_blind_and_not_stale_besides(rules):
+    story = Story().then(scraped(BLIND, promad_sample_age_seconds=1000.0), 30)
+    rules.fire(story, {20: ["PromadBlind"]})
+
+
+def test_a_daemon_that_cannot_be_scraped_is_down_after_five_minutes(rules):
+    down = {f'up{{job="promad", instance="{TARGET["instance"]}"}}': 0.0}
+    story = Story().then(scraped(OK), 5).then(down, 20).then(scraped(OK), 5)
+    rules.fire(story, {9.5: NOTHING, 10: ["PromadDown"], 24.5: ["PromadDown"], 25: NOTHING})
+
+
+def test_a_target_that_is_gone_altogether_is_down(rules):
+    other = {'up{job="node", instance="localhost:9100"}': 1.0}
+    rules.fire(Story().then(scraped(OK), 5).then(other, 20), {9.5: NOTHING, 10: ["PromadDown"]})
+
+
+def test_a_target_that_answers_as_something_else_is_down(rules):
+    other = {f'up{{job="promad", instance="{TARGET["instance"]}"}}': 1.0}
+    rules.fire(Story().then(other, 20), {4.5: NOTHING, 5: ["PromadDown"]})
+
+
+def test_one_daemon_of_two_that_is_down_is_not_hidden_by_the_other(rules):
+    there = scraped(OK, target={**TARGET, "instance": "other:8001"})
+    down = {**there, f'up{{job="promad", instance="{TARGET["instance"]}"}}': 0.0}
+    rules.fire(Story().then(down, 20), {10: ["PromadDown"]})
+
+
+def test_a_daemon_that_dies_during_an_anomaly_is_never_silent(rules):
+    down = {f'up{{job="promad", instance="{TARGET["instance"]}"}}': 0.0}
+    story = Story().then(scraped(ANOMALOUS), 5).then(down, 30)
+    fires = {6: ["PromadAnomaly"], 12: ["PromadAnomaly", "PromadDown"], 20: ["PromadDown"]}
+    rules.fire(story, fires)
+
+
+def test_ticks_that_are_left_out_for_a_quarter_of_an_hour_are_an_overrun(rules):
+    halved = {
+        "promad_ticks_skipped_total": lambda at: at / 60,
+        "promad_tick_duration_seconds_count": lambda at: at / 60,
+    }
+    story = Story().then(scraped(OK, **halved), 40)
+    rules.fire(story, {15: NOTHING, 16: ["PromadTickOverrun"], 39: ["PromadTickOverrun"]})
+
+
+def test_one_long_pause_is_no_overrun(rules):
+    paused = {"promad_ticks_skipped_total": lambda at: 100.0 * (at >= 1200)}
+    story = Story().then(scraped(OK, **paused), 60)
+    rules.fire(story, dict.fromkeys((20, 25, 30, 35, 40), NOTHING))
+
+
+def test_a_failed_reload_fires_after_five_minutes(rules):
+    failed = scraped(OK, promad_config_last_reload_successful=0.0)
+    story = Story().then(failed, 10).then(scraped(OK), 5)
+    reload_failed = ["PromadConfigReloadFailed"]
+    rules.fire(story, {4.5: NOTHING, 5: reload_failed, 9.5: reload_failed, 10: NOTHING})
+
+
+def test_a_model_older_than_thirty_days_is_old(rules):
+    month = 30 * 86400.0
+    old, young = (
+        scraped(OK, promad_model_trained_timestamp_seconds=at) for at in (-month - 1, 7200 - month)
+    )
+    rules.fire(Story().then(old, 90), {59.5: NOTHING, 60: ["PromadBundleOld"]})
+    rules.fire(Story().then(young, 90), {89: NOTHING})
+
+
+def test_of_several_detectors_only_those_fire_that_have_reason_to(tmp_path):
+    rules = rules_of(tmp_path, config(name="d0"), config(name="d1"), config(name="d2"))
+    story = Story().then(scraped(ANOMALOUS, BLIND, OK), 30)
+    rules.fire(story, {20: ["PromadAnomaly", "PromadBlind"]})
+
+
+def test_a_slow_detector_is_given_more_time(tmp_path):
+    slow = config(
+        data_settings={"step": "5m"},
+        real_time_anomaly_detection={"query_interval_seconds": 300.0, "stale_after": "15m"},
+    )
+    rules = rules_of(tmp_path, slow)
+    story = Story().then(scraped(BLIND), 40)
+    rules.fire(story, {24: NOTHING, 25: ["PromadBlind"]})
+    late = Story().then(scraped(OK, promad_sample_age_seconds=1200.0), 40)
+    rules.fire(late, {39: NOTHING})
+
+
+# What they say
+
+
+def said(
+    rules: RuleTest,
+    story: Story,
+    at: float,
+    alert: str,
+    description: str,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    detector: str = "promad",
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Hold that the alert says so; `labels` and `notes` are what it has besides the usual."""
+    rule = BY_NAME[alert]
+    summary = rule["annotations"]["summary"].replace("Detector promad", f"Detector {detector}")
+    usual = {**rule["annotations"], "summary": summary, "description": description}
+    rules.say(story, at, alert, {**TARGET, **rule["labels"], **labels}, {**usual, **notes})
+
+
+def verdicts() -> Sequence[object]:
+    many = tuple(replace(CPU, name=name, contribution=share) for name, share in PARTS)
+    return [
+        pytest.param(JUDGED, id="two features, one of them deviating and one below"),
+        pytest.param(replace(JUDGED, missing=("disk",)), id="a feature is missing"),
+        pytest.param(replace(JUDGED, features=many), id="more than three contribute"),
+        pytest.param(
+            replace(JUDGED, features=(replace(CPU, observed=math.nan), LOAD)), id="no sample now"
+        ),
+        pytest.param(replace(JUDGED, features=(replace(CPU, contribution=0.0),)), id="no excess"),
+        pytest.param(
+            replace(JUDGED, features=(CPU, replace(LOAD, elevation=0.5))), id="one is usual"
+        ),
+        pytest.param(
+            replace(JUDGED, features=(replace(CPU, name='say "95 %" {é} \\d', contribution=1.0),)),
+            id="a name that has to be quoted",
+        ),
+        pytest.param(replace(JUDGED, score=123456.0), id="a score of many digits"),
+    ]
+
+
+PARTS = (("a", 0.1), ("b", 0.4), ("c", 0.0), ("d", 0.3), ("e", 0.2))
+
+
+@pytest.mark.parametrize("verdict", verdicts())
+@pytest.mark.parametrize("alert", ["PromadAnomaly", "PromadAnomalySevere"])
+def test_an_anomaly_alert_says_what_promad_itself_says(rules, verdict, alert):
+    severe = alert == "PromadAnomalySevere"
+    verdict = replace(verdict, score=verdict.score * (4 if severe else 1))
+    story = Story().then(scraped(replace(ANOMALOUS, verdict=verdict)), 5)
+    said(rules, story, 4, alert, paragraph(verdict, EVENT.start))
+
+
+def test_numbers_come_out_as_promad_itself_writes_them(rules):
+    """Go's %.4g and %.3g are Python's, whatever the magnitude; three features to an alert."""
+    numbers = [digits * 10.0**power for power in range(-7, 9) for digits in (1.0, -1.23456, 9.9996)]
+    for first in range(0, len(numbers), 3):
+        views = tuple(
+            FeatureView(
+                f"f{place}", 1.0, 0.5 - place / 10, number, number / 7, 1 + abs(number), 1e9
+            )
+            for place, number in enumerate(numbers[first : first + 3])
+        )
+        verdict = replace(JUDGED, features=views)
+        story = Story().then(scraped(replace(ANOMALOUS, verdict=verdict)), 1)
+        said(rules, story, 0.5, "PromadAnomaly", paragraph(verdict, EVENT.start))
+
+
+def test_of_several_detectors_each_alert_is_about_its_own(tmp_path):
+    rules = rules_of(tmp_path, config(name="d0"), config(name="d1"))
+    other = replace(JUDGED, score=5.0, features=(LOAD,))
+    story = Story().then(scraped(ANOMALOUS, replace(ANOMALOUS, verdict=other)), 5)
+    rules.come_to(
+        story, 4, 'count by (detector) (ALERTS{alertname="PromadAnomaly"})', BOTH_DETECTORS
+    )
+    quiet = Story().then(scraped(OK, replace(ANOMALOUS, verdict=other)), 5)
+    text = paragraph(other, EVENT.start)
+    said(rules, quiet, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1")
+
+
+BOTH_DETECTORS = {'{detector="d0"}': 1.0, '{detector="d1"}': 1.0}
+
+
+def test_a_blind_detector_says_which_queries_are_not_answered(rules):
+    why = "Nothing has been scored for at least 10m, so nothing odd would be noticed. "
+    answered = Story().then(scraped(BLIND), 20)
+    missing = "All queries are answered, so their samples are missing or stale."
+    blind = {"state": "blind"}
+    said(rules, answered, 15, "PromadBlind", why + missing, blind)
+    unanswered = Story().then(scraped(BLIND, promad_query_up=0.0), 20)
+    said(rules, unanswered, 15, "PromadBlind", f"{why}Queries without an answer: cpu, load.", blind)
+
+
+def test_a_daemon_that_is_down_is_named_where_there_is_one_to_name(rules):
+    (up,) = (name for name in scraped(OK) if name.startswith("up{"))
+    nothing = "Nothing that it watches is watched now."
+    there = f"There is no promad at localhost:8001. {nothing}"
+    said(rules, Story().then({up: 0.0}, 10), 6, "PromadDown", there)
+    gone = f"Prometheus has no target of the job promad. {nothing}"
+    rule = BY_NAME["PromadDown"]
+    notes = {**rule["annotations"], "description": gone}
+    rules.say(Story().then({}, 10), 6, "PromadDown", {"job": "promad", **rule["labels"]}, notes)
+
+
+def test_with_an_address_of_its_own_an_anomaly_links_to_the_page_about_it(tmp_path):
+    web = {"external_url": "https://promad.example/x", "runbook_url": "https://wiki.example/book"}
+    one = rules_of(tmp_path, config(name="a b", web=web))
+    rule = yaml.safe_load(one.rules.read_text())["groups"][0]["rules"][0]
+    assert rule["annotations"]["link"] == "https://promad.example/x/?group=a+b"
+    assert rule["annotations"]["runbook_url"] == "https://wiki.example/book#promadanomaly"
+    two = rules_of(tmp_path, config(name="d0", web=web), config(name="d1"))
+    story = Story().then(scraped(OK, ANOMALOUS), 5)
+    text = paragraph(JUDGED, EVENT.start)
+    links = {
+        "link": "https://promad.example/x/?group=d1",
+        "runbook_url": "https://wiki.example/book#promadanomaly",
+    }
+    said(two, story, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1", links)
+
+
+def test_another_job_and_prefix_reach_every_rule(tmp_path):
+    other = config(real_time_anomaly_detection={"metrics_prefix": "mine_"})
+    for text in rule_files(Deployment.of([other], 'my "job"')).values():
+        assert "anomaly_detector_" not in text
+        assert 'job="promad"' not in text
+        assert "mine_" in text
+    path = tmp_path / "alerts.yaml"
+    path.write_text(text)
+    promtool("check", "rules", path)
+
+
+# Recording rules
+
+
+def test_half_an_hour_of_blindness_is_half_of_the_last_hour(tmp_path):
+    story = Story().then(scraped(OK), 30).then(scraped(BLIND), 30)
+    share = f"group_state:{PREFIX}state:avg1h"
+    series = f'{share}{{{LABELS}, state="blind"}}'
+    recording = RuleTest(tmp_path, DEPLOYED / RECORDINGS)
+    recording.come_to(story, 59.5, f'{share}{{state="blind"}}', {series: 0.5})
+
+
+def test_events_of_a_week_are_held_against_those_expected(tmp_path):
+    begun = {f"{PREFIX}total_anomalies_count_total": lambda at: 3.0 * (at >= 1800)}
+    story = Story().then(scraped(OK, promad_expected_false_alarms_per_week=2.0, **begun), 60)
+    ratio = f"detector:{PREFIX}total_anomalies_count:expected_ratio1w"
+    recording = RuleTest(tmp_path, DEPLOYED / RECORDINGS)
+    recording.come_to(story, 59, f"round({ratio}, 0.1)", {f"{{{LABELS}}}": 1.5})
+
+
+LABELS = 'instance="localhost:8001", job="promad"'

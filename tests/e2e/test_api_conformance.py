@@ -1,0 +1,61 @@
+"""The API is what its own description says: schemathesis tries what chance comes up with."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from promad.http_server import WebServer, listen
+from promad.web.app import build_app
+from tests.support.served import NOW, close, detector_of, served_detectors
+
+HERE = Path(__file__).parent
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+
+
+class Counted:
+    """An application, and how often it gave which answer to what."""
+
+    def __init__(self, app):
+        self.app = app
+        self.answers = Counter()
+
+    async def __call__(self, scope, receive, send):
+        async def seen(message):
+            if message["type"] == "http.response.start":
+                self.answers[scope["method"], scope["path"], message["status"]] += 1
+            await send(message)
+
+        await self.app(scope, receive, seen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_request_is_answered_otherwise_than_described(tmp_path):
+    narrow = detector_of(["cpu"], length=1)  # so that some of what chance sends can be scored
+    at_work = served_detectors(tmp_path, features=["cpu"], detector=narrow)
+    app = Counted(build_app(CollectorRegistry(), lambda: at_work, lambda: True, now=lambda: NOW))
+    server = WebServer(app, listen("127.0.0.1", 0))
+    server.start()
+    address = f"http://127.0.0.1:{server.port}/openapi.json"
+    settings = ("--config-file", HERE / "schemathesis.toml")
+    done = subprocess.run(
+        [SCHEMATHESIS, *settings, "run", address],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    server.stop()
+    close(at_work)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 selected / 10 total" in done.stdout
+    statuses = {status for _, _, status in app.answers}
+    assert {200, 400, 404, 405, 415, 422} <= statuses
+    assert max(statuses) < 500
+    for path in ("/health", "/models", "/config", "/api/v1/groups", "/api/v1/history"):
+        assert app.answers["GET", path, 200]
+    assert app.answers["POST", "/score", 200]

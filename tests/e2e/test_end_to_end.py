@@ -1,0 +1,381 @@
+"""From PromQL to a flag in Prometheus: the stages and the daemon as a user runs them.
+
+One Prometheus with a backfilled history scrapes one target and one `promad detect`; the tests of
+this file follow one another on it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from promad.config.durations import format_instant, parse_instant
+from promad.events.event_log import EventLog
+from tests.support import dashboards
+from tests.support.prometheus_server import PrometheusServer, free_port, openmetrics
+
+pytestmark = pytest.mark.slow
+
+FEATURES = ("load", "latency", "memory", "errors")
+HISTORY_SECONDS = 2400
+ROOT = Path(__file__).parents[2]
+
+
+def normal_value(feature: str, at: float) -> float:
+    """A value that goes round once a minute, with noise that belongs to the instant."""
+    number = FEATURES.index(feature)
+    noise = np.random.default_rng([int(at), number]).normal()
+    return 10.0 + number + math.sin(2 * math.pi * at / 60 + number) + 0.1 * float(noise)
+
+
+@dataclass
+class Target:
+    """A scrape target whose latency a test can raise."""
+
+    port: int = field(default_factory=free_port)
+    spike: float = 0.0
+
+    def __post_init__(self) -> None:
+        target = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = target.exposition(time.time()).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def exposition(self, at: float) -> str:
+        rise = {"latency": self.spike}
+        return "".join(
+            f"app_{name} {normal_value(name, at) + rise.get(name, 0.0)!r}\n" for name in FEATURES
+        )
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@dataclass
+class World:
+    """Everything that runs."""
+
+    prometheus: PrometheusServer
+    target: Target
+    config: Path
+    port: int
+    detect: subprocess.Popen[str]
+
+    def value(self, expr: str) -> float | None:
+        """A sample as Prometheus has it; None if there is no series."""
+        answer = requests.get(
+            f"{self.prometheus.url}/api/v1/query", params={"query": expr}, timeout=5
+        )
+        result = answer.json()["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    def metrics(self) -> str:
+        return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+
+    def state(self) -> str:
+        lines = [line for line in self.metrics().splitlines() if "_state{" in line]
+        return next(line.split('"')[1] for line in lines if line.endswith(" 1.0"))
+
+    def api(self, path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
+        answer = requests.get(url, params=parameters, timeout=5)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def is_quiet(self) -> bool:
+        """Whether the last fifteen seconds were all scored and without an event."""
+        states = self.api("history", start=str(time.time() - 15))["states"]
+        return len(states) > 10 and set(states) == {"ok"}
+
+    def log(self) -> str:
+        return (self.config.parent / "detect.log").read_text()
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What the condition comes to once it is true; the test fails if it does not become so."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            outcome = condition()
+        except requests.RequestException:
+            outcome = None
+        if outcome or time.monotonic() > deadline:
+            assert outcome, "it did not come true in time"
+            return outcome
+        time.sleep(0.2)
+
+
+def promad(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "promad", "-c", str(config), *arguments],
+        cwd=config.parent,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def start_detect(config: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "promad", "-c", str(config), "detect"]
+    with (config.parent / "detect.log").open("w") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, text=True)
+
+
+def history(instance: str, end: float) -> str:
+    times = [end - age for age in range(HISTORY_SECONDS, 0, -1)]
+    return openmetrics(
+        {
+            f'app_{name}{{instance="{instance}",job="app"}}': [
+                (at, normal_value(name, at)) for at in times
+            ]
+            for name in FEATURES
+        }
+    )
+
+
+def configuration(url: str, port: int) -> str:
+    queries = "\n".join(f'  {name}: sum(app_{name}{{job="app"}})' for name in FEATURES[:-1])
+    return f"""
+prometheus_url: {url}
+queries:
+{queries}
+  errors: app_errors
+data_settings: {{step: 1s, collection_period_hours: 0.6, cache_chunk_hours: 1}}
+training_settings: {{sequence_length: 10, epochs: 12, batch_size: 32, learning_rate: 0.003}}
+real_time_anomaly_detection:
+  query_interval_seconds: 1
+  latency_offset: 1s
+  stale_after: 5s
+  exporter_port: {port}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("world")
+    target, port = Target(), free_port()
+    jobs = {"app": target.port, "promad": port}
+    scrapes = "\n".join(
+        f"- {{job_name: {job}, static_configs: [{{targets: ['127.0.0.1:{at}']}}]}}"
+        for job, at in jobs.items()
+    )
+    prometheus = PrometheusServer(directory, scrapes)
+    with (directory / "prometheus.yml").open("a") as more:
+        more.write(f"rule_files: ['{ROOT}/deploy/prometheus/*.yaml']\n")
+    prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
+    config = directory / "config.yaml"
+    config.write_text(configuration(prometheus.url, port))
+    with prometheus:
+        stages = promad(config, "run", "--retrain")
+        assert stages.returncode == 0, stages.stdout + stages.stderr
+        all_of_it = World(prometheus, target, config, port, start_detect(config))
+        yield all_of_it
+        all_of_it.detect.kill()
+        all_of_it.detect.wait()
+        all_of_it.target.close()
+
+
+def test_the_stages_leave_their_files(world: World) -> None:
+    artifacts = world.config.parent / "artifacts"
+    names = {path.name for path in artifacts.iterdir()}
+    assert names >= {
+        "prometheus_metrics_data.parquet",
+        "processed_metrics_data.parquet",
+        "fitted_scaler.joblib",
+        "normal_sequences.npy",
+        "anomalous_sequences.npy",
+        "bundles",
+    }
+    bundle = {path.name for path in (artifacts / "bundles" / "current").iterdir()}
+    assert bundle >= {
+        "manifest.json",
+        "model.onnx",
+        "fitted_scaler.joblib",
+        "training_history_loss.png",
+        "reconstruction_error_histogram.png",
+    }
+    assert bundle & {"lstm_autoencoder_model.keras", "lstm_autoencoder_model_filtered.keras"}
+
+
+def test_check_config_finds_every_query_answered(world: World) -> None:
+    checked = promad(world.config, "check-config", "--online")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("1 series") == len(FEATURES)
+
+
+def test_the_daemon_becomes_ready_and_scores_without_tensorflow(world: World) -> None:
+    until(lambda: requests.get(f"http://127.0.0.1:{world.port}/-/ready", timeout=5).ok)
+    until(lambda: world.state() == "ok")
+    maps = Path(f"/proc/{world.detect.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "tensorflow" not in maps
+
+
+def test_a_spike_is_flagged_in_prometheus_once_and_explained(world: World) -> None:
+    until(world.is_quiet, 180)
+    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 0)
+    before = world.value("anomaly_detector_total_anomalies_count_total") or 0
+    world.target.spike = 8.0
+    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 1)
+    assert (world.value("anomaly_detector_score") or 0) > 1
+    top = "topk(1, anomaly_detector_feature_contribution_ratio{%s})"
+    assert world.value(top % 'feature_name="latency"') == world.value(top % "")
+    time.sleep(5)
+    world.target.spike = 0.0
+    until(lambda: world.value("anomaly_detector_is_anomaly_detected") == 0)
+    assert world.value("anomaly_detector_total_anomalies_count_total") == before + 1
+    assert 'msg="anomaly began"' in world.log()
+    *_, ended = (line for line in world.log().splitlines() if 'msg="anomaly ended"' in line)
+    assert 'top_features="latency' in ended
+
+
+def test_the_event_is_kept_and_explained_alike_by_api_log_and_replay(world: World) -> None:
+    event = until(lambda: [each for each in world.api("events")["events"] if not each["open"]])[0]
+    assert event["features"][0]["name"] == "latency"
+    assert event["peak_score"] > 1
+    ended = next(
+        line for line in world.log().splitlines() if event["id"] in line and "end=" in line
+    )
+    assert event["id"] in ended
+    assert event["paragraph"] in world.log()
+    explained = world.api("explain", group="promad", at=str(event["peak_at"]))
+    assert (explained["state"], explained["features"][0]["name"]) == ("anomalous", "latency")
+    moment = format_instant(event["peak_at"])
+    told = promad(world.config, "explain", "--at", moment)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(f"promad at {moment}: anomalous\n")
+    assert "latency makes" in told.stdout
+    replayed = promad(world.config, "backtest", "--from", "10m")
+    assert replayed.returncode == 0, replayed.stderr
+    starts = re.findall(r"^  [0-9a-f]{12}  (\S+)", replayed.stdout, re.MULTILINE)
+    assert min(abs(parse_instant(start) - event["start"]) for start in starts) <= 2
+
+
+def test_every_panel_of_every_dashboard_has_data(world: World) -> None:
+    until(lambda: world.value("min_over_time(up{job='promad'}[20s]) > 0"), 90)
+    empty = {}
+    for where, expr in dashboards.every_target():
+        query = dashboards.substitute(expr, __rate_interval="15s")
+        now = time.time()
+        answer = requests.post(
+            f"{world.prometheus.url}/api/v1/query_range",
+            data={"query": query, "start": now - 30, "end": now, "step": 1},
+            timeout=5,
+        ).json()
+        told = answer.get("warnings") or answer.get("infos")
+        if told or not answer.get("data", {}).get("result"):
+            empty[where] = (query, answer)
+    assert not empty
+
+
+def test_every_rule_is_evaluated_and_the_anomaly_has_fired(world: World) -> None:
+    answer = requests.get(f"{world.prometheus.url}/api/v1/rules", timeout=5).json()
+    rules = {rule["name"]: rule for group in answer["data"]["groups"] for rule in group["rules"]}
+    assert {rule["health"] for rule in rules.values()} == {"ok"}
+    (alert,) = rules["PromadAnomaly"]["alerts"]
+    assert alert["annotations"]["description"].startswith("The score is ")
+
+
+def test_a_server_that_goes_away_makes_the_group_blind_and_back_again(world: World) -> None:
+    world.prometheus.kill()
+    # a server that dies within a poll has answered its first queries
+    until(lambda: "query load and 3 more" in world.api("groups")["groups"][0]["why"])
+    text = world.metrics()
+    for withdrawn in ("score", "is_anomaly_detected", "latest_reconstruction_error_mse"):
+        assert f"\nanomaly_detector_{withdrawn} " not in text
+    assert "\nanomaly_detector_feature_" not in text
+    assert '\npromad_query_up{query="load"} 0.0' in text
+    shown = world.api("group", group="promad")
+    assert (shown["group"]["state"], shown["group"]["score"]) == ("blind", None)
+    assert "load" in shown["failed_queries"]
+    assert shown["explanation"]["paragraph"].startswith("Blind: query load and 3 more failed")
+    assert requests.get(f"http://127.0.0.1:{world.port}/-/healthy", timeout=5).ok
+    world.prometheus.start()
+    until(lambda: world.state() == "ok", 90)
+    assert world.detect.poll() is None
+    assert 'msg="query failed"' in world.log()
+    assert 'msg="query answered again"' in world.log()
+
+
+def test_a_target_that_goes_away_makes_the_group_blind(world: World) -> None:
+    until(lambda: world.state() == "ok")
+    world.target.close()
+    until(lambda: world.state() == "blind")
+    assert "no sample of" in world.api("groups")["groups"][0]["why"]
+
+
+def test_sighup_takes_what_the_file_says_now_or_says_why_not(world: World) -> None:
+    world.target = Target(port=world.target.port)
+    before = world.config.read_text()
+    worked = "\npromad_config_last_reload_successful"
+    world.config.write_text(before + "steps: 1s\n")
+    world.detect.send_signal(signal.SIGHUP)
+    until(lambda: f"{worked} 0.0" in world.metrics())
+    assert "steps: unknown key" in world.log()
+    until(lambda: world.state() == "ok", 90)
+    world.config.write_text(before.replace("stale_after: 5s", "stale_after: 6s"))
+    world.detect.send_signal(signal.SIGHUP)
+    until(lambda: f"{worked} 1.0" in world.metrics())
+    (loaded,) = requests.get(f"http://127.0.0.1:{world.port}/config", timeout=5).json()
+    assert loaded["config"]["real_time_anomaly_detection"]["stale_after"] == 6.0
+    assert len(world.api("history")["times"]) > 10
+    until(lambda: world.state() == "ok", 90)
+
+
+def test_a_second_daemon_on_the_same_port_says_so_and_ends(world: World) -> None:
+    second = promad(world.config, "detect")
+    assert second.returncode == 1
+    assert f":{world.port} (Address already in use)" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_sigterm_ends_the_daemon_within_five_seconds(world: World) -> None:
+    world.detect.send_signal(signal.SIGTERM)
+    assert world.detect.wait(timeout=5) == 0
+
+
+def test_events_outlast_the_daemon(world: World) -> None:
+    with closing(EventLog(world.config.parent / "artifacts" / "events.db")) as log:
+        assert any(found.event.top_features[0].name == "latency" for found in log.find())
+
+
+def test_a_daemon_whose_server_is_down_at_the_start_is_blind_and_recovers(world: World) -> None:
+    world.detect.kill()
+    world.detect.wait()
+    world.prometheus.kill()
+    world.detect = start_detect(world.config)
+    until(lambda: world.state() == "blind")
+    ready = requests.get(f"http://127.0.0.1:{world.port}/-/ready", timeout=5)
+    assert ready.status_code == 503
+    world.prometheus.start()
+    until(lambda: world.state() == "ok", 90)
+    assert requests.get(f"http://127.0.0.1:{world.port}/-/ready", timeout=5).ok

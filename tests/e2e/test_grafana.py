@@ -1,0 +1,378 @@
+"""The dashboards: what is committed is what is built, and they keep Grafana's linters' rules."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from promad.config import Config, load_config
+from promad.events.verdict import State
+from promad.mixin import recording
+from promad.mixin.deployment import Deployment
+from promad.mixin.writing import dashboards
+from tests.support.dashboards import FOLDER, NAMES, ROOT, committed, panels, substitute, targets
+from tests.support.scrapes import ANOMALOUS, PREFIX, scraped
+
+BOARDS = {name: committed(name) for name in NAMES}
+PANELS = [(name, panel) for name, board in BOARDS.items() for panel in panels(board)]
+TARGETS = [(name, title, expr) for name, board in BOARDS.items() for title, expr in targets(board)]
+VARIABLES = [
+    (name, variable) for name, board in BOARDS.items() for variable in board["templating"]["list"]
+]
+EVENTS = [(name, each) for name, board in BOARDS.items() for each in board["annotations"]["list"]]
+
+TARGET = {"job", "instance"}
+RECORDED = {
+    recording.state_share(PREFIX): TARGET | {"detector", "state"},
+    recording.events_in_week(PREFIX): TARGET | {"detector"},
+    recording.events_over_expected(PREFIX): TARGET | {"detector"},
+}
+
+
+def exposed() -> dict[str, set[str]]:
+    """Every metric of a promad with several detectors, with its labels."""
+    found: dict[str, set[str]] = {}
+    for series in scraped(ANOMALOUS, ANOMALOUS):
+        name, _, labels = series.partition("{")
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return found | RECORDED
+
+
+EXPOSED = exposed()
+
+
+each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+each_panel = pytest.mark.parametrize(
+    "panel",
+    [panel for _, panel in PANELS],
+    ids=[f"{name}: {panel['title']}" for name, panel in PANELS],
+)
+each_target = pytest.mark.parametrize(
+    "expr",
+    [expr for _, _, expr in TARGETS],
+    ids=[f"{name}: {title} {number}" for number, (name, title, _) in enumerate(TARGETS)],
+)
+each_variable = pytest.mark.parametrize(
+    "variable",
+    [each for _, each in VARIABLES if each["type"] == "query"],
+    ids=[f"{name}: {each['name']}" for name, each in VARIABLES if each["type"] == "query"],
+)
+
+
+def nodes(node: Any, parents: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """A PromQL tree's nodes, each with its ancestors, the nearest last."""
+    yield node, parents
+    below = [getattr(node, name, None) for name in ("expr", "lhs", "rhs", "vector_selector")]
+    below += list(getattr(node, "args", None) or [])
+    for child in below:
+        if child is not None and not isinstance(child, str):
+            yield from nodes(child, (*parents, node))
+
+
+def selectors(expr: str) -> list[promql_parser.VectorSelector]:
+    tree = promql_parser.parse(substitute(expr))
+    return [node for node, _ in nodes(tree) if isinstance(node, promql_parser.VectorSelector)]
+
+
+def built(*configs: Config) -> dict[str, str]:
+    return {
+        Path(name).stem: text for name, text in dashboards(Deployment.of(configs, "promad")).items()
+    }
+
+
+def test_the_committed_dashboards_are_what_promad_mixin_writes():
+    """If not: promad mixin -o /tmp/mixin, and copy /tmp/mixin/grafana/dashboards into grafana."""
+    files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
+    assert built(load_config(ROOT / "config.yaml")) == files
+
+
+def test_another_prefix_reaches_every_query():
+    live = {"metrics_prefix": "mine_"}
+    other = Config(queries={"cpu": "up"}, real_time_anomaly_detection=live)
+    for name, text in built(other).items():
+        default = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+        assert "anomaly_detector_" not in text
+        assert text.replace("mine_", "anomaly_detector_") == default
+
+
+def test_with_several_detectors_a_click_in_the_table_leads_to_one_of_them():
+    several = built(*(Config(name=name, queries={"cpu": "up"}) for name in ("web", "db")))
+    assert "&var-detector=${__data.fields.Detector}&" in several["promad-fleet"]
+    assert "__data.fields.Detector" not in (FOLDER / "promad-fleet.json").read_text()
+
+
+# The dashboard as a whole
+
+
+@each_board
+def test_a_dashboard_is_not_editable_and_has_a_fixed_identity(board):
+    assert board["editable"] is False
+    assert BOARDS[board["uid"]] is board
+    assert "id" not in board
+
+
+def test_titles_are_told_apart():
+    assert len({board["title"] for board in BOARDS.values()}) == len(BOARDS)
+
+
+@each_board
+def test_a_dashboard_links_to_the_others_and_takes_choice_and_time_along(board):
+    (link,) = board["links"]
+    assert (link["type"], link["tags"]) == ("dashboards", ["promad"])
+    assert link["tags"][0] in board["tags"]
+    assert link["includeVars"] is True
+    assert link["keepTime"] is True
+    assert "placement" not in link
+
+
+@each_board
+def test_panel_ids_are_set_and_unique(board):
+    ids = [panel["id"] for panel in board["panels"]]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+@each_board
+def test_panels_do_not_overlap_and_fit_the_grid(board):
+    taken = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+@each_board
+def test_rows_fill_the_width_of_the_dashboard(board):
+    shown = [panel for panel in board["panels"] if panel["type"] != "row" and "repeat" not in panel]
+    widths: dict[int, int] = {}
+    for panel in shown:
+        widths[panel["gridPos"]["y"]] = widths.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
+    assert set(widths.values()) == {24}
+
+
+# Variables
+
+
+@each_board
+def test_there_is_one_data_source_variable_and_it_is_named_as_linters_want(board):
+    sources = [each for each in board["templating"]["list"] if each["type"] == "datasource"]
+    assert [(each["name"], each["label"], each["query"]) for each in sources] == [
+        ("datasource", "Data Source", "prometheus")
+    ]
+
+
+@each_board
+@pytest.mark.parametrize("name", ["job", "instance"])
+def test_job_and_instance_are_variables_with_several_values_of_which_none_is_empty(board, name):
+    (variable,) = (each for each in board["templating"]["list"] if each["name"] == name)
+    assert variable["label"] == name.title()
+    assert variable["type"] == "query"
+    assert variable["multi"] is True
+    assert variable["allValue"] == ".+"
+
+
+@each_board
+def test_the_label_that_only_some_have_may_be_empty(board):
+    (variable,) = (each for each in board["templating"]["list"] if each["name"] == "detector")
+    assert variable["allValue"] == ".*"
+    assert variable["current"]["value"] == "$__all"
+
+
+@each_variable
+def test_a_query_variable_asks_the_chosen_data_source_again_when_the_time_range_changes(variable):
+    assert variable["datasource"]["uid"] == "${datasource}"
+    assert variable["refresh"] == 2
+    assert variable["includeAll"] is True
+    query = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+    (selector,) = selectors(query.group(1))
+    assert query.group(2) in EXPOSED[selector.name]
+
+
+@each_board
+def test_a_variable_depends_only_on_those_before_it(board):
+    for before, after in pairwise(board["templating"]["list"]):
+        assert f"${after['name']}" not in str(before["query"])
+
+
+# Panels
+
+
+@each_panel
+def test_a_panel_says_what_it_shows_and_where_from(panel):
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert target["datasource"] == panel["datasource"]
+        assert target["legendFormat"]
+
+
+UNITS = {"none", "short", "percentunit", "bytes", "s", "dateTimeFromNow", "reqps"}
+"""Those of Grafana's units that are used here."""
+
+
+@each_panel
+def test_a_panel_has_a_unit_that_grafana_knows(panel):
+    assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+    for override in panel["fieldConfig"]["overrides"]:
+        units = [each["value"] for each in override["properties"] if each["id"] == "unit"]
+        assert set(units) <= UNITS
+
+
+@each_panel
+def test_a_panel_names_each_query_once(panel):
+    names = [target["refId"] for target in panel["targets"]]
+    assert len(names) == len(set(names))
+
+
+@each_panel
+def test_a_legend_and_an_aggregation_name_labels_that_exist(panel):
+    for target in panel["targets"]:
+        labels = set().union(*(EXPOSED[each.name] for each in selectors(target["expr"])))
+        kept = re.findall(r"\b(?:by|without|ignoring) \((.+?)\)", target["expr"])
+        assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels
+        assert set(", ".join(kept).split(", ")) - {""} <= labels
+
+
+@each_panel
+def test_what_is_set_for_one_name_is_set_for_one_that_comes_up(panel):
+    """A legend, a query, a state, or a column of a table."""
+    names = {str(state) for state in State} | {target["refId"] for target in panel["targets"]}
+    for transformation in panel.get("transformations", []):
+        names |= set(transformation["options"].get("renameByName", {}).values())
+    for override in panel["fieldConfig"]["overrides"]:
+        assert override["matcher"]["options"] in names
+
+
+# Queries
+
+
+@each_target
+def test_a_target_is_promql_once_variables_are_filled_in(expr):
+    assert "$" not in substitute(expr)
+    promql_parser.parse(substitute(expr))
+
+
+@each_target
+def test_a_target_uses_metrics_that_promad_exposes_and_labels_that_they_have(expr):
+    for selector in selectors(expr):
+        matched = {matcher.name for matcher in selector.matchers.matchers}
+        assert matched <= EXPOSED[selector.name]
+
+
+@each_target
+def test_a_target_keeps_to_what_is_chosen(expr):
+    found = re.findall(r"([\w:]+)\{([^}]*)\}", expr)
+    assert [name for name, _ in found] == [selector.name for selector in selectors(expr)]
+    for name, matchers in found:
+        for label in EXPOSED[name] & {"job", "instance", "detector"}:
+            assert f'{label}=~"${label}"' in matchers
+
+
+@each_target
+def test_a_target_counts_counters_by_rate_or_increase(expr):
+    tree = promql_parser.parse(substitute(expr))
+    for node, parents in nodes(tree):
+        if isinstance(node, promql_parser.VectorSelector) and _is_counter(node.name):
+            matrix, call = parents[-1], parents[-2]
+            assert isinstance(matrix, promql_parser.MatrixSelector)
+            assert call.func.name in {"rate", "increase"}
+
+
+@each_target
+def test_a_rate_is_over_grafanas_rate_interval(expr):
+    for window in re.findall(r"\brate\(\w+\{[^}]*\}\[([^]]+)\]", expr):
+        assert window == "$__rate_interval"
+
+
+# What matters in single ones
+
+
+@pytest.mark.parametrize(("name", "events"), EVENTS, ids=list(BOARDS))
+def test_events_are_marked_for_as_long_as_they_last(name, events):
+    assert events["enable"] is True
+    assert promql_parser.parse(substitute(events["expr"]))
+    assert events["expr"].startswith("anomaly_detector_is_anomaly_detected{")
+    assert events["expr"].endswith("} == 1")
+
+
+def panel(name: str, title: str) -> dict[str, Any]:
+    (found,) = (each for where, each in PANELS if (where, each["title"]) == (name, title))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "limit"),
+    [
+        ("promad", "Score over threshold", 1.0),
+        ("promad", "Elevation of each feature, in lines", 1.0),
+        ("promad-fleet", "Events over expected", 3.0),
+        ("promad-health", "Model age", 30 * 86400.0),
+    ],
+)
+def test_what_is_odd_above_a_limit_is_held_against_it(name, title, limit):
+    defaults = panel(name, title)["fieldConfig"]["defaults"]
+    assert [step["value"] for step in defaults["thresholds"]["steps"]] == [None, limit]
+    assert defaults["custom"]["thresholdsStyle"]["mode"] == "line+area"
+
+
+def test_a_panel_that_only_the_plain_error_fills_is_not_empty_with_another_scoring():
+    for _, each in PANELS:
+        names = {selector.name for one in each["targets"] for selector in selectors(one["expr"])}
+        assert names != {"anomaly_detector_threshold_mse"}
+
+
+def test_observed_and_expected_are_shown_together_for_each_chosen_feature():
+    (found,) = (each for _, each in PANELS if each.get("repeat"))
+    assert found["repeat"] == "feature"
+    assert ["observed" in each["expr"] for each in found["targets"]] == [True, False]
+    assert all('feature_name=~"$feature"' in each["expr"] for each in found["targets"])
+
+
+def test_states_are_numbered_and_coloured_in_order():
+    (mapping,) = panel("promad", "State")["fieldConfig"]["defaults"]["mappings"]
+    shown = [(number, each["text"]) for number, each in mapping["options"].items()]
+    assert shown == [(str(place), state.value) for place, state in enumerate(State)]
+
+
+def test_the_table_of_the_fleet_has_a_column_for_each_query():
+    table = panel("promad-fleet", "Every detector")
+    (arranged,) = (each for each in table["transformations"] if each["id"] == "organize")
+    titles = arranged["options"]["renameByName"]
+    assert list(titles)[:2] == ["instance", "detector"]
+    assert list(titles.items())[2:] == [
+        (f"Value #{each['refId']}", each["legendFormat"]) for each in table["targets"]
+    ]
+    assert all((each["format"], each["instant"]) == ("table", True) for each in table["targets"])
+
+
+def test_only_the_rows_over_weeks_need_the_recording_rules():
+    for name, title, expr in TARGETS:
+        if {selector.name for selector in selectors(expr)} & set(RECORDED):
+            assert panel(name, title)["timeFrom"] == "30d"
+            assert "recording rules" in panel(name, title)["description"]
+
+
+def test_every_recording_rule_is_shown():
+    used = {selector.name for _, _, expr in TARGETS for selector in selectors(expr)}
+    assert set(RECORDED) <= used
+
+
+def test_provisioning_names_the_data_source_and_the_folder_of_the_dashboards():
+    source, provider = (
+        yaml.safe_load((ROOT / "grafana" / "provisioning" / name).read_text())
+        for name in ("datasources/prometheus.yaml", "dashboards/promad.yaml")
+    )
+    assert source["datasources"][0]["type"] == "prometheus"
+    assert provider["providers"][0]["options"]["path"].endswith("dashboards/promad")
+
+
+def _is_counter(metric: str) -> bool:
+    return metric.endswith(("_total", "_bucket", "_count"))

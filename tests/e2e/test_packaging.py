@@ -1,0 +1,186 @@
+"""What is declared, locked, built and published is what the code needs, and nothing else."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PIPFILE = tomllib.loads((ROOT / "Pipfile").read_text())
+LOCK = json.loads((ROOT / "Pipfile.lock").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+NEVER_IMPORTED = {
+    "fastapi-swagger",  # /docs serves its files; the package itself would patch FastAPI
+    "tensorflow",  # Keras runs on it
+    "tzdata",  # zoneinfo reads it where the system has no time zones
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+BASE = names(PROJECT["dependencies"])
+TRAIN = names(PROJECT["optional-dependencies"]["train"])
+MIXIN = names(PROJECT["optional-dependencies"]["mixin"])
+
+
+def imported_modules() -> set[str]:
+    """Top-level names of all that promad imports, wherever in a file the import stands."""
+    found = set()
+    for path in (ROOT / "promad").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"promad"}
+
+
+def imported_distributions() -> set[str]:
+    providers = packages_distributions()
+    return {
+        canonicalize_name(provider)
+        for module in imported_modules()
+        for provider in providers.get(module, [f"{module}, which nothing installed provides"])
+    }
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_the_lock_names_no_index():
+    assert LOCK["_meta"]["sources"] == []
+    packages = LOCK["default"] | LOCK["develop"]
+    assert not [name for name, package in packages.items() if "index" in package]
+    assert "://" not in (ROOT / "Pipfile.lock").read_text()
+    assert "source" not in PIPFILE
+
+
+@pytest.mark.parametrize(
+    ("section", "locked"), [("packages", "default"), ("dev-packages", "develop")]
+)
+def test_the_lock_is_in_step_with_the_pipfile(section, locked):
+    for name, wanted in PIPFILE[section].items():
+        version = LOCK[locked][canonicalize_name(name)]["version"].removeprefix("==")
+        assert SpecifierSet("" if wanted == "*" else wanted).contains(version), name
+
+
+def test_every_locked_file_has_its_hash():
+    packages = LOCK["default"] | LOCK["develop"]
+    assert not [name for name, package in packages.items() if not package.get("hashes")]
+
+
+def test_what_promad_imports_is_what_it_declares():
+    assert imported_distributions() | NEVER_IMPORTED == BASE | TRAIN | MIXIN
+
+
+def test_the_wheel_and_the_pipfile_declare_the_same():
+    assert len(BASE | TRAIN | MIXIN) == len(BASE) + len(TRAIN) + len(MIXIN)
+    assert {canonicalize_name(name) for name in PIPFILE["packages"]} == BASE | TRAIN | MIXIN
+
+
+def test_the_locked_versions_satisfy_the_wheel():
+    extras = PROJECT["optional-dependencies"].values()
+    for line in [*PROJECT["dependencies"], *chain.from_iterable(extras)]:
+        wanted = Requirement(line)
+        version = LOCK["default"][canonicalize_name(wanted.name)]["version"].removeprefix("==")
+        assert wanted.specifier.contains(version), line
+
+
+def without(extra: set[str], then: str) -> list[str]:
+    """A command that runs some Python where what the extra brings is not installed."""
+    providers = packages_distributions()
+    hidden = [
+        module
+        for module in imported_modules()
+        if extra & {canonicalize_name(provider) for provider in providers.get(module, [])}
+    ]
+    hide = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))"
+    return [sys.executable, "-c", f"{hide}; {then}"]
+
+
+def test_the_daemon_starts_without_the_extras():
+    names = ("collect", "filter", "detect", "explain", "backtest", "report")
+    stages = ", ".join(f"promad.stages.{name}" for name in names)
+    run(*without(TRAIN | MIXIN, f"import promad.cli, promad.mixin.alerts, {stages}"))
+
+
+def test_without_its_extra_mixin_says_what_to_install_and_writes_nothing(tmp_path):
+    sys_argv = ["promad", "mixin", "-o", str(tmp_path / "out")]
+    command = without(MIXIN, f"sys.argv = {sys_argv}; from promad.cli import main; main()")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("promad: dashboards are built with Grafana's SDK (")
+    assert done.stderr.endswith(" — pip install 'promad-exporter[mixin]'\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pipenv_runs_what_the_readme_names():
+    assert PIPFILE["scripts"].keys() == {"promad", "test", "lint", "demo"}
+    for script in PIPFILE["scripts"].values():
+        assert re.match(r"python -m promad\b|pytest$|sh -c ", script)
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    run(
+        *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path),
+        ROOT,
+    )
+    (wheel,) = tmp_path.iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        content = set(archive.namelist())
+        info = next(name for name in content if name.endswith("/METADATA")).partition("/")[0]
+        commands = archive.read(f"{info}/entry_points.txt").decode()
+    assert wheel.name.startswith("promad_exporter-")
+    assert {name.partition("/")[0] for name in content} == {"promad", info}
+    assert {"promad/py.typed", f"{info}/licenses/LICENSE"} <= content
+    assert {"promad/web/static/index.html", "promad/web/swagger/index.html"} <= content
+    assert "promad = promad.cli:main" in commands
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("vendor.github-workflows", WORKFLOWS),
+        ("custom.github-workflows-require-timeout", WORKFLOWS),
+        ("vendor.dependabot", [ROOT / ".github/dependabot.yml"]),
+    ],
+)
+def test_the_workflows_are_valid(schema, files):
+    run(BIN / "check-jsonschema", "--builtin-schema", schema, *files)
+
+
+def test_the_workflows_are_safe():
+    run(BIN / "zizmor", "--offline", "--no-progress", ROOT / ".github")
+
+
+def test_every_change_is_held_to_the_same_script():
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert job["steps"][-1] == {"run": ".ci/run"}
+
+
+def test_only_the_last_step_of_a_release_may_publish():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/publish.yml").read_text())["jobs"]
+    assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["publish"]
+    assert (jobs["test"]["needs"], jobs["publish"]["needs"]) == ("build", "test")

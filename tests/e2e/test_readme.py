@@ -1,0 +1,229 @@
+"""The README is true: its commands, its configuration, its metrics and its links."""
+
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from promad.cli import app as cli
+from promad.config import Config, RealTimeSettings, load_config
+from promad.config.settings import key_paths
+from promad.events.events import AnomalyEvent
+from promad.events.status import GroupStatus
+from promad.events.verdict import FeatureView, State, Verdict
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.models import MODELS
+from tests.support.prometheus_server import require_binary
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+SCRIPTS = tomllib.loads((ROOT / "Pipfile").read_text())["scripts"]
+PREFIX = Config(queries={"a": "up"}).real_time_anomaly_detection.metrics_prefix
+SET_UP = "python3 -m venv .pipenv && .pipenv/bin/pip install -q pipenv && .pipenv/bin/pipenv sync"
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of one language, without the indentation of a list around them."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for text in found]
+
+
+def rows(pattern: str, text: str = README) -> list[tuple[str, ...]]:
+    """The cells of the table rows that look so."""
+    return re.findall(rf"^\| {pattern} \|$", text, re.MULTILINE)
+
+
+COMMANDS = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+IN_DOCS = [
+    line
+    for path in sorted((ROOT / "docs").glob("*.md"))
+    for line in re.findall(r"^(?:pipenv run )?promad [^#`\n]+", path.read_text(), re.MULTILINE)
+]
+INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+PROMAD = [each for each in (*COMMANDS, *INLINE) if re.match(r"(pipenv run )?promad [a-z-]", each)]
+
+
+# Commands
+
+
+def test_the_two_set_up_commands_stand_at_the_top():
+    assert COMMANDS[:2] == [
+        f"{SET_UP} && .pipenv/bin/pipenv run demo",
+        f"{SET_UP} --dev && .pipenv/bin/pipenv run test",
+    ]
+
+
+def test_exactly_one_line_runs_the_tests():
+    assert len(re.findall(r"pipenv run test$", README, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("command", dict.fromkeys([*PROMAD, *IN_DOCS]))
+def test_every_promad_command_exists_with_its_options(command, monkeypatch, capsys):
+    arguments = shlex.split(command.removeprefix("pipenv run "))
+    monkeypatch.setattr(sys, "argv", [*arguments, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0, capsys.readouterr().err
+    command_named = next((word for word in arguments[1:] if word.isidentifier()), "")
+    assert f" {command_named}" in capsys.readouterr().out.partition("[OPTIONS]")[0]
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if "promad " not in each])
+def test_every_other_command_runs_what_is_there(command):
+    last = command.rpartition("&& ")[2].removeprefix(".pipenv/bin/")
+    match last.split():
+        case ["pipenv", "run", "python", "-m", "pytest", "-q", path]:
+            assert (ROOT / path).exists()
+        case ["pipenv", "run", "python", "-m", module, *_]:
+            assert (ROOT / (module.replace(".", "/") + ".py")).exists()
+        case ["pipenv", "run", script]:
+            assert script in SCRIPTS
+        case [path]:
+            assert (ROOT / path).exists()
+        case _:
+            pytest.fail(command)
+
+
+# YAML
+
+
+def test_the_yaml_is_what_promtool_takes(tmp_path):
+    promtool = require_binary("promtool")
+    kinds = []
+    for text in blocks("yaml"):
+        kind = "config" if "scrape_configs" in yaml.safe_load(text) else "rules"
+        (tmp_path / "x.yml").write_text(text)
+        done = subprocess.run(
+            [promtool, "check", kind, tmp_path / "x.yml"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        kinds.append(kind)
+    assert kinds == ["config"]
+
+
+# Metrics
+
+
+def exposed() -> dict[str, tuple[str, frozenset[str]]]:
+    """Type and labels of every metric of one detector, by its name in the text format."""
+    registry = CollectorRegistry()
+    daemon = DaemonMetrics(registry, several=False)
+    daemon.reloaded(1.0)
+    own = daemon.of("d")
+    own.loaded("m", "b", trained_at=1.0)
+    own.expects(1.0, (0.5, 2.0))
+    own.threshold_adapted(1)
+    own.polled(["q"], {})
+    own.sample_is(1.0)
+    view = FeatureView("a", 1.0, 1.0, observed=1.0, expected=1.0, elevation=2.0, since=1.0)
+    verdict = Verdict(1.0, State.ANOMALOUS, 1.0, score=1.0, mse=1.0, plain=True, features=(view,))
+    event = AnomalyEvent("d", 1.0, 1.0, None, verdict)
+    snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, event=event, last_scored_at=1.0),))
+    registry.register(SnapshotCollector(lambda: [snapshot], several=False))
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): (
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels) - {"le"},
+        )
+        for family in registry.collect()
+    }
+
+
+def documented() -> dict[str, tuple[str, frozenset[str]]]:
+    found = rows(r"`([a-z0-9_]+)` \| (\w+) \| (.*?) ?\| .+ \| .+", METRICS)
+    return {
+        name: (kind, frozenset(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels in found
+        if kind in {"gauge", "counter", "histogram"}
+    }
+
+
+def test_the_table_of_metrics_is_what_is_exposed():
+    assert documented() == exposed()
+
+
+def test_the_seventeen_that_begin_with_the_prefix_come_first():
+    names = list(documented())
+    assert [name.startswith(PREFIX) for name in names] == [True] * 17 + [False] * (len(names) - 17)
+
+
+def test_every_metric_in_the_rules_is_exposed():
+    for block in blocks("yaml"):
+        for name in re.findall(r"\b(?:promad|anomaly_detector)_\w+", block):
+            assert name in exposed()
+
+
+def test_every_model_is_introduced():
+    assert set(rows(r"`(\w+)` \| .+ \| .+")) >= set(MODELS)
+
+
+def test_every_state_is_explained():
+    scored = {State.OK, State.ANOMALOUS}
+    assert dict(rows(r"`(\w+)` \| .+ \| (absent|there)")) == {
+        state.value: "there" if state in scored else "absent" for state in State
+    }
+
+
+# Words
+
+
+def test_every_key_that_is_mentioned_exists():
+    paths = {".".join(path) for path in key_paths()}
+    for word in INLINE:
+        if re.fullmatch(r"\w+(\.\w+)+", word) and word.split(".")[0] in paths:
+            assert word in paths
+
+
+def test_every_word_with_an_underscore_is_a_key_or_a_metric_or_a_label():
+    labels = {label for _, names in exposed().values() for label in names}
+    short = {name.removeprefix(PREFIX) for name in exposed()}
+    known = {path[-1] for path in key_paths()} | set(exposed()) | short | labels | set(MODELS)
+    words = {word for word in INLINE if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", word)}
+    assert words - known == {"honor_labels"}
+
+
+def test_every_default_in_the_table_is_the_default():
+    defaults = Config(queries={"a": "up"})
+    found = rows(r"`([\w.]+)` \| ([\w.]+) \| .+")
+    said = {key: value for key, value in found if "." in key}
+    assert said.pop("preprocessing_settings.time_features") == "none"
+    for key, value in said.items():
+        default: object = defaults
+        for step in key.split("."):
+            default = getattr(default, step)
+        assert float(value.removesuffix("s")) == default, key
+    ((_, queries),) = rows(r"`(queries)` \| (\d+) of node_exporter \| .+")
+    assert int(queries) == len(load_config(ROOT / "config.yaml").queries)
+    assert "70 % of the features" in README
+    assert defaults.training_settings.scoring.required_share == 0.7
+    live = RealTimeSettings()
+    assert (live.enter_after_samples, live.leave_after_samples) == (2, 5)
+    assert "Two samples in a row above the threshold begin an event, five in a row" in README
+
+
+@pytest.mark.parametrize("text", [README, CHANGELOG], ids=["README", "CHANGELOG"])
+def test_every_local_link_leads_somewhere(text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_it_can_be_read_in_one_sitting():
+    assert len(README.splitlines()) <= 300
+
+
+def test_the_changelog_has_the_usual_form():
+    assert re.findall(r"^## \[(.+?)\]", CHANGELOG, re.MULTILINE)[0] == "Unreleased"
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (\w+)$", CHANGELOG, re.MULTILINE)) <= kinds

@@ -1,0 +1,82 @@
+"""What Prometheus has of a promad, for tests: the real exporter's series, with job and instance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from promad.events.events import AnomalyEvent
+from promad.events.status import GroupStatus
+from promad.events.verdict import FeatureView, State, Verdict
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from tests.support.promtool import STEP, Scrape, Value
+
+PREFIX = "anomaly_detector_"
+TARGET = {"job": "promad", "instance": "localhost:8001"}
+
+CPU = FeatureView("cpu", 0.3, 0.75, observed=0.9, expected=0.25, elevation=2.5, since=1699999940.0)
+LOAD = FeatureView("load", 0.1, 0.25, observed=4.0, expected=5.0, elevation=1.5)
+
+JUDGED = Verdict(1700000000.0, State.ANOMALOUS, 3.0, score=6.0, mse=0.2, features=(CPU, LOAD))
+EVENT = AnomalyEvent("promad", 1699999940.5, 1699999970.0, None, JUDGED)
+NOT_SCORED_YET = Verdict(1700000000.0, State.WARMING, 3.0, why="4 of 30")
+
+ANOMALOUS = GroupStatus(JUDGED, events_begun=1, event=EVENT, last_scored_at=1700000000.0)
+OK = GroupStatus(Verdict(1700000000.0, State.OK, 3.0, 1.5, 0.1, features=(CPU, LOAD)))
+BLIND = GroupStatus(Verdict(1700000000.0, State.BLIND, 3.0, why="no sample of cpu"))
+WARMING = GroupStatus(NOT_SCORED_YET)
+
+EVERYTHING_WELL: Mapping[str, Value] = {
+    f"{PREFIX}last_successful_run_timestamp_seconds": lambda at: at,
+    "promad_tick_duration_seconds_count": lambda at: at / STEP,
+}
+"""What goes on while a daemon scores: its newest score, and how often it has ticked."""
+
+
+def scraped(
+    *statuses: GroupStatus, target: Mapping[str, str] = TARGET, **changed: Value | None
+) -> Scrape:
+    """The series of a daemon with one detector for each status; several have their names.
+
+    Args:
+        changed: values of metrics in place of those that the exporter gives, by their whole name;
+            None for series that are not there.
+    """
+    names = [f"d{number}" for number in range(len(statuses))]
+    snapshots = [
+        Snapshot(name, PREFIX, (status,)) for name, status in zip(names, statuses, strict=True)
+    ]
+    values = {**EVERYTHING_WELL, **changed}
+    found: dict[str, Value] = {}
+    for sample in _samples(snapshots):
+        value = values.get(sample.name, sample.value)
+        if value is not None:
+            found[selector(sample.name, {**target, **sample.labels})] = value
+    return {selector("up", target): 1.0, **found}
+
+
+def _samples(snapshots: list[Snapshot]):
+    registry = CollectorRegistry()
+    several = len(snapshots) > 1
+    metrics = DaemonMetrics(registry, several)
+    metrics.reloaded(0.0)
+    for snapshot in snapshots:
+        own = metrics.of(snapshot.detector)
+        own.loaded("linear", "20261122T043819Z-b9fbf963", trained_at=0.0)
+        own.expects(1.0, (0.5, 2.0))
+        own.polled(["cpu", "load"], {})
+        own.sample_is(20.0)
+        own.ticked(0.01)
+    registry.register(SnapshotCollector(lambda: snapshots, several))
+    ProcessCollector(registry=registry)
+    return [sample for family in registry.collect() for sample in family.samples]
+
+
+def selector(name: str, labels: Mapping[str, str]) -> str:
+    """A series' name and labels in Prometheus's notation."""
+    inside = ", ".join(
+        f"{label}={json.dumps(value, ensure_ascii=False)}" for label, value in labels.items()
+    )
+    return f"{name}{{{inside}}}"

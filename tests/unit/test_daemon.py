@@ -1,0 +1,114 @@
+"""The daemon as a whole: what it serves, what a reload changes and what it never does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+import structlog
+
+from promad.clock import RealClock
+from promad.config import Config, Query
+from promad.detection.daemon import Daemon
+from promad.errors import BundleError, ConfigError, DataError
+from promad.events.event_log import FILE_NAME, EventLog
+from promad.stages.detect import detect
+from promad.stages.train import train
+
+
+def reachable(config: Config) -> Config:
+    """The configuration for a server that refuses at once: the daemon is blind and quick."""
+    return config.model_copy(update={"prometheus_url": "http://127.0.0.1:9"})
+
+
+@contextmanager
+def running(config: Config) -> Iterator[Daemon]:
+    with detect([reachable(config)], RealClock(), "127.0.0.1", 0) as daemon:
+        yield daemon
+
+
+def metrics(daemon: Daemon) -> str:
+    return requests.get(f"http://127.0.0.1:{daemon.port}/metrics", timeout=5).text
+
+
+def test_the_configuration_in_use_is_dated(sketched) -> None:
+    with running(sketched.config) as daemon:
+        text = metrics(daemon)
+    assert "\npromad_config_last_reload_successful 1.0\n" in text
+    assert "\npromad_config_last_reload_success_timestamp_seconds 1." in text
+
+
+def test_a_reload_takes_the_bundle_that_is_current_now(sketched) -> None:
+    config = sketched.config
+    before = sketched.bundle.id
+    with running(config) as daemon:
+        assert f'bundle="{before}"' in metrics(daemon)
+        after = train(
+            config, lambda *_: None, now=lambda: sketched.bundle.trained_at + 60
+        ).bundle.id
+        assert after != before
+        daemon.reload(lambda: [reachable(config)])
+        text = metrics(daemon)
+        assert f'bundle="{after}"' in text
+        assert f'bundle="{before}"' not in text
+        assert [one.bundle.id for one in daemon.served()] == [after]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ConfigError(["config.yaml:3: steps: unknown key"]), BundleError("no bundle"), DataError("no")],
+)
+def test_a_reload_that_fails_is_told_and_everything_goes_on(sketched, failure) -> None:
+    def read() -> list[Config]:
+        raise failure
+
+    with running(sketched.config) as daemon, structlog.testing.capture_logs() as lines:
+        working = daemon.served()
+        daemon.reload(read)
+        assert daemon.served() == working
+        assert "\npromad_config_last_reload_successful 0.0\n" in metrics(daemon)
+        daemon.reload(lambda: [reachable(sketched.config)])
+        assert "\npromad_config_last_reload_successful 1.0\n" in metrics(daemon)
+    told = [line["error"] for line in lines if line["event"] == "reload failed"]
+    assert told == [str(failure)]
+
+
+def test_a_reload_without_a_fitting_bundle_goes_on_with_the_one_before(sketched) -> None:
+    other = sketched.config.model_copy(update={"queries": {"new": Query(expr="up")}})
+    with running(sketched.config) as daemon:
+        daemon.reload(lambda: [other])
+        assert "\npromad_config_last_reload_successful 0.0\n" in metrics(daemon)
+        assert daemon.served()[0].config.features == sketched.config.features
+
+
+def test_which_detectors_there_are_takes_a_restart_to_change(sketched) -> None:
+    another = reachable(sketched.config).model_copy(update={"name": "another"})
+    with running(sketched.config) as daemon, structlog.testing.capture_logs() as lines:
+        daemon.reload(lambda: [another])
+    assert "detectors came or went — restart to change which there are" in [
+        line.get("error") for line in lines
+    ]
+
+
+def test_events_are_kept_in_the_artifacts_directory(sketched) -> None:
+    with running(sketched.config):
+        assert (sketched.config.artifacts_dir / FILE_NAME).exists()
+
+
+def test_a_damaged_event_log_is_moved_aside_and_the_daemon_starts(sketched) -> None:
+    path = sketched.config.artifacts_dir / FILE_NAME
+    path.write_bytes(b"not a database " * 100)
+    with structlog.testing.capture_logs() as lines, running(sketched.config):
+        pass
+    assert path.with_name(f"{FILE_NAME}.damaged").read_bytes().startswith(b"not a database")
+    assert "the event log was damaged; it begins afresh" in [line["event"] for line in lines]
+
+
+def test_an_event_log_of_a_newer_promad_is_no_reason_to_overwrite_it(sketched) -> None:
+    log = EventLog(sketched.config.artifacts_dir / FILE_NAME)
+    log._connection.execute("PRAGMA user_version = 99")
+    log.close()
+    with pytest.raises(DataError, match="is of version 99"), running(sketched.config):
+        pass

@@ -1,0 +1,507 @@
+"""The daemon's ticks, on a made-up server, a made-up model and a clock that a test turns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import structlog
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from promad.config import Config
+from promad.data.frame import single_group
+from promad.data.preparation import Preparation
+from promad.data.scaling import Scaler
+from promad.detection.judging import Judge
+from promad.detection.loop import Watch
+from promad.errors import PrometheusError, UnreachableError
+from promad.events.events import AnomalyEvent
+from promad.events.status import GroupStatus
+from promad.events.verdict import State, Verdict
+from promad.exposition import DaemonMetrics
+from promad.models import Outcome
+from promad.prometheus.polling import Poll
+from promad.scoring.detector import Detector
+from promad.scoring.scoring import Scoring
+from promad.thresholds import Threshold
+from promad.thresholds.threshold_state import Constant
+from promad.training.threshold_choice import StoredLimits
+
+STEP = 10.0
+LENGTH = 4
+START = 1_000_000.0
+FEATURES = ("cpu", "load")
+MANY = ("cpu", "load", "disk", "network")
+
+
+class ExpectsNothing:
+    """A model that expects every feature to be 0, so the error is the mean square."""
+
+    def apply(self, windows: NDArray[np.float32]) -> Outcome:
+        squares = np.square(windows, dtype=np.float64)
+        return Outcome(squares[:, -1], np.zeros_like(squares[:, -1]), squares.mean(axis=1))
+
+
+@dataclass
+class Server:
+    """Answers polls: every feature is 0 but for what `values` says, by time and feature."""
+
+    samples: int
+    features: tuple[str, ...] = FEATURES
+    values: dict[tuple[float, str], float] = field(default_factory=dict)
+    failures: dict[str, PrometheusError] = field(default_factory=dict)
+    since: float = -np.inf
+    asked_at: list[float] = field(default_factory=list)
+    raises: Exception | None = None
+
+    def poll(self, at: float) -> Poll:
+        self.asked_at.append(at)
+        if self.raises is not None:
+            raise self.raises
+        newest = np.floor(at / STEP) * STEP
+        times = newest - STEP * np.arange(self.samples)[::-1]
+        columns = [[self.values.get((t, name), 0.0) for name in self.features] for t in times]
+        known = np.where((times >= self.since)[:, np.newaxis], np.array(columns), np.nan)
+        frame = single_group(float(times[0]), STEP, self.features, known)
+        seen = {
+            name: float(times[~np.isnan(known[:, column])][-1])
+            if not np.isnan(known[:, column]).all()
+            else None
+            for column, name in enumerate(self.features)
+        }
+        return Poll(frame, dict(self.failures), seen)
+
+
+@dataclass
+class Hands:
+    """A clock that moves only when told to; waiting moves it to the moment waited for."""
+
+    time: float = START
+    waited_for: list[float] = field(default_factory=list)
+    on_wait: Callable[[], None] = lambda: None
+
+    def now(self) -> float:
+        return self.time
+
+    def wait_until(self, moment: float, stop: threading.Event) -> None:
+        self.waited_for.append(moment)
+        self.time = max(self.time, moment)
+        self.on_wait()
+
+
+@dataclass
+class Bench:
+    """A watch with everything around it."""
+
+    watch: Watch
+    server: Server
+    clock: Hands
+    registry: CollectorRegistry
+    ended: list[AnomalyEvent]
+
+    @property
+    def status(self) -> GroupStatus:
+        return self.watch.snapshot.groups[0]
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.status.verdict
+
+    def tick_at(self, seconds: float) -> Verdict:
+        """The verdict after a tick so long after the start."""
+        self.clock.time = START + seconds
+        self.watch.tick()
+        return self.verdict
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def rise(self, feature: str, times: Iterable[float], value: float = 3.0) -> None:
+        """Raise a feature at times, in seconds after the start."""
+        for at in times:
+            self.server.values[(START + at, feature)] = value
+
+
+def preparation(strategy: str, features: tuple[str, ...]) -> Preparation:
+    count = len(features)
+    scaler = Scaler("StandardScaler", np.zeros(count), np.ones(count))
+    return Preparation(features, count, STEP, strategy, 1, np.zeros(count), scaler, (), "UTC")
+
+
+def bench(
+    strategy: str = "ffill_then_bfill",
+    features: tuple[str, ...] = FEATURES,
+    limits: StoredLimits | None = None,
+    span: int = 1,
+    method: str = "mse",
+    **live: Any,
+) -> Bench:
+    """A watch on the plain error, or on the newest sample's error if `method` is `normalised`."""
+    config = Config.model_validate(
+        {
+            "queries": dict.fromkeys(features, "up"),
+            "real_time_anomaly_detection": {
+                "query_interval_seconds": STEP,
+                "latency_offset": "0s",
+                "enter_after_samples": 1,
+                "leave_after_samples": 2,
+                **live,
+            },
+        }
+    )
+    threshold = Threshold("fixed", 1.0, None, "given")
+    ones = np.ones(len(features))
+    scoring = Scoring(method, ones, ones, None, span, required_share=0.7)
+    detector = Detector(
+        preparation(strategy, features), ExpectsNothing(), scoring, threshold, LENGTH
+    )
+    server = Server(detector.samples_needed + 10, features)
+    clock, registry = Hands(), CollectorRegistry()
+    ended: list[AnomalyEvent] = []
+
+    def observe(_: Verdict, event: AnomalyEvent | None) -> None:
+        ended.extend([event] if event else [])
+
+    metrics = DaemonMetrics(registry, several=False).of("promad")
+    metrics.loaded("made-up", "b", 0.0)
+    judge = Judge(detector, config.name, config, limits)
+    watch = Watch(config, judge, server, clock, metrics, observe)  # type: ignore[arg-type]
+    return Bench(watch, server, clock, registry, ended)
+
+
+def test_before_the_first_tick_the_group_is_warming_and_has_no_number() -> None:
+    assert bench().verdict.state is State.WARMING
+    assert bench().verdict.score is None
+
+
+def test_a_quiet_tick_is_ok_with_a_score_and_every_feature() -> None:
+    verdict = bench().tick_at(0)
+    assert (verdict.state, verdict.score, verdict.at) == (State.OK, 0.0, START)
+    assert [view.name for view in verdict.features] == list(FEATURES)
+
+
+def test_a_failed_query_withdraws_the_score_and_names_the_query() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.server.failures = {"load": PrometheusError("no answer in time", "timeout")}
+    verdict = it.tick_at(10)
+    assert (verdict.state, verdict.score, verdict.features) == (State.BLIND, None, ())
+    assert verdict.why == "query load failed: timeout"
+    assert it.watch.snapshot.failed_queries == (("load", "no answer in time"),)
+    assert it.sample("promad_query_up", query="load") == 0
+    assert it.sample("promad_query_up", query="cpu") == 1
+    assert it.sample("promad_poll_failures_total", reason="timeout") == 1
+
+
+def test_a_failure_does_not_touch_the_time_of_the_last_score() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.server.failures = {"cpu": UnreachableError("gone"), "load": UnreachableError("gone")}
+    it.tick_at(10)
+    assert it.status.last_scored_at == START
+    assert it.verdict.why == "query cpu and 1 more failed: unreachable"
+
+
+def test_the_server_has_answered_once_any_query_was() -> None:
+    it = bench()
+    it.server.failures = {name: UnreachableError("gone") for name in FEATURES}
+    it.tick_at(0)
+    assert not it.watch.answered
+    it.server.failures = {}
+    it.tick_at(10)
+    assert it.watch.answered
+
+
+def test_an_unforeseen_error_is_counted_makes_the_group_blind_and_ends_nothing() -> None:
+    it = bench()
+    it.server.raises = RuntimeError("boom")
+    assert it.tick_at(0).state is State.BLIND
+    assert it.sample("promad_tick_failures_total") == 1
+    it.server.raises = None
+    assert it.tick_at(10).state is State.OK
+
+
+def test_a_short_window_is_warming_and_its_true_count_is_shown() -> None:
+    it = bench()
+    it.server.since = START - STEP
+    verdict = it.tick_at(0)
+    assert (verdict.state, verdict.why) == (State.WARMING, "2 of 4 samples of a window")
+    assert it.status.samples_in_window == 2
+    assert it.tick_at(10).state is State.WARMING
+    assert it.tick_at(20).state is State.OK
+
+
+def test_a_short_gap_is_filled_as_in_training_and_a_long_one_is_blind() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.rise("cpu", [10, 20], np.nan)
+    filled = it.tick_at(10)
+    assert filled.state is State.OK
+    assert np.isnan(filled.features[0].observed)
+    blind = it.tick_at(20)
+    assert (blind.state, blind.why) == (State.BLIND, "no sample of cpu")
+
+
+# Some features missing
+
+
+def test_a_missing_feature_leaves_a_score_by_the_others_and_is_named() -> None:
+    it = bench(features=MANY)
+    it.rise("disk", range(-60, 60, 10), np.nan)
+    it.rise("network", [0], 4.0)
+    verdict = it.tick_at(0)
+    assert (verdict.state, verdict.why) == (State.ANOMALOUS, "scored without disk")
+    assert [view.name for view in verdict.features] == ["cpu", "load", "network"]
+    assert verdict.score == pytest.approx(4.0**2 / LENGTH / 3)
+    assert (verdict.known_share, verdict.missing) == (0.75, ("disk",))
+
+
+def test_with_too_few_features_the_group_is_blind_at_once_and_says_what_is_missing() -> None:
+    it = bench(features=MANY)
+    it.tick_at(0)
+    for name in ("disk", "cpu"):
+        it.rise(name, [10, 20], np.nan)
+    assert it.tick_at(10).state is State.OK  # a short gap is filled
+    verdict = it.tick_at(20)
+    assert (verdict.state, verdict.score) == (State.BLIND, None)
+    assert verdict.why == "no sample of cpu, disk"
+
+
+def test_windows_that_lack_too_many_features_in_different_samples_are_blind() -> None:
+    """Each sample has enough of them, and still no score may be made up, nor an old one shown."""
+    it = bench(features=MANY)
+    it.rise("cpu", [10, 20], np.nan)
+    it.rise("disk", [30, 40], np.nan)
+    states = [it.tick_at(seconds).state for seconds in (0, 10, 20, 30, 40)]
+    assert states == [State.OK] * 4 + [State.BLIND]
+    assert it.verdict.why == "too few features are known for a score"
+    assert it.verdict.at == START + 40
+    assert it.tick_at(45).state is State.BLIND
+    assert it.tick_at(60).state is State.OK  # the gap of cpu has left the window
+
+
+def test_one_failed_query_of_four_leaves_a_score() -> None:
+    it = bench(features=MANY)
+    it.tick_at(0)
+    it.server.failures = {"disk": PrometheusError("no answer in time", "timeout")}
+    assert it.tick_at(10).state is State.OK
+    assert it.watch.snapshot.failed_queries == (("disk", "no answer in time"),)
+    assert it.sample("promad_query_up", query="disk") == 0
+
+
+def test_too_many_failed_queries_are_blind_at_once_though_short_gaps_are_filled() -> None:
+    it = bench(features=MANY)
+    it.tick_at(0)
+    late = PrometheusError("no answer in time", "timeout")
+    it.server.failures = {"disk": late, "cpu": late}
+    verdict = it.tick_at(10)
+    assert (verdict.state, verdict.why) == (State.BLIND, "query disk and 1 more failed: timeout")
+
+
+def test_a_query_that_is_answered_within_the_same_sample_brings_its_verdict_back() -> None:
+    it = bench()
+    before = it.tick_at(10)
+    it.server.failures = {"cpu": UnreachableError("gone")}
+    assert it.tick_at(13).state is State.BLIND
+    it.server.failures = {}
+    assert it.tick_at(16) == before
+
+
+# Since when
+
+
+def test_a_feature_deviates_since_the_first_sample_above_its_baseline() -> None:
+    it = bench(method="normalised")
+    it.rise("cpu", [10, 20, 40], 2.0)
+    seen = {}
+    for seconds in (0, 10, 20, 30, 40):
+        verdict = it.tick_at(seconds)
+        seen[seconds] = {view.name: view.since for view in verdict.features}
+    assert [seen[seconds]["cpu"] for seconds in seen] == [
+        None,
+        START + 10,
+        START + 10,
+        None,
+        START + 40,
+    ]
+    assert {since["load"] for since in seen.values()} == {None}
+
+
+# Thresholds that move
+
+
+def test_the_limit_that_stands_is_shown_with_and_without_a_score() -> None:
+    it = bench(limits=StoredLimits(Constant(2.5)))
+    assert it.tick_at(0).threshold == 2.5
+    it.server.failures = {name: UnreachableError("gone") for name in FEATURES}
+    assert (it.tick_at(10).threshold, it.verdict.state) == (2.5, State.BLIND)
+
+
+def test_the_smoothing_remembers_what_was_before_the_window() -> None:
+    it = bench(method="normalised", span=3)
+    it.rise("cpu", [0], 5.0)
+    scores = [it.tick_at(seconds).score or 0.0 for seconds in range(0, 160, 10)]
+    assert scores[0] > 1
+    assert all(later < earlier for earlier, later in pairwise(scores))
+    assert scores[14] > 0
+    assert scores[15] == 0
+
+
+def test_without_filling_any_missing_sample_is_blind() -> None:
+    it = bench(strategy="none")
+    it.rise("load", [0], np.nan)
+    assert it.tick_at(0).state is State.BLIND
+
+
+def test_an_incident_is_one_event_however_often_it_is_polled() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.rise("cpu", [10])
+    for seconds in (10, 12, 14, 19, 20, 30, 40, 50, 60, 70):
+        it.tick_at(seconds)
+    assert it.status.events_begun == 1
+    (event,) = it.ended
+    assert (event.start, event.end, event.peak_at) == (START + 10, START + 40, START + 10)
+    assert [view.name for view in event.top_features] == ["cpu"]
+
+
+def test_a_sample_is_scored_once_however_often_it_is_polled() -> None:
+    it = bench(enter_after_samples=2)
+    it.rise("cpu", [10])
+    it.server.values[(START + 10, "cpu")] = 3.0
+    it.tick_at(10)
+    it.tick_at(15)
+    it.tick_at(19)
+    assert it.status.events_begun == 0
+
+
+def test_an_event_begins_only_after_enough_samples_and_dates_from_the_first() -> None:
+    it = bench(enter_after_samples=3)
+    it.rise("cpu", [10, 20, 30, 40])
+    states = [it.tick_at(seconds).state for seconds in (0, 10, 20, 30)]
+    assert states == [State.OK, State.OK, State.OK, State.ANOMALOUS]
+    assert it.status.event is not None
+    assert it.status.event.start == START + 10
+
+
+def test_samples_missed_in_an_outage_of_the_network_are_scored_afterwards() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.rise("load", [20])
+    it.server.failures = {name: UnreachableError("gone") for name in FEATURES}
+    for seconds in (10, 20, 30, 40, 50, 60, 70, 80):
+        assert it.tick_at(seconds).state is State.BLIND
+    it.server.failures = {}
+    assert it.tick_at(90).state is State.OK
+    (event,) = it.ended
+    assert (event.start, event.end) == (START + 20, START + 50)
+
+
+def test_an_open_event_outlasts_blindness() -> None:
+    it = bench()
+    it.rise("cpu", range(0, 60, 10))
+    it.tick_at(0)
+    it.server.failures = {"cpu": PrometheusError("bad", "timeout")}
+    it.tick_at(10)
+    assert it.status.event is not None
+    it.server.failures = {}
+    assert it.tick_at(20).state is State.ANOMALOUS
+    assert it.status.events_begun == 1
+
+
+def test_the_newest_sample_asked_for_is_older_than_the_latency_offset() -> None:
+    it = bench(latency_offset="3s")
+    it.tick_at(12)
+    assert it.server.asked_at == [START + 9]
+    assert it.verdict.at == START
+
+
+def test_a_clock_that_goes_back_does_not_silence_the_daemon() -> None:
+    it = bench()
+    it.tick_at(1000)
+    assert it.tick_at(0).at == START
+    assert it.verdict.state is State.OK
+
+
+def test_the_age_of_the_sample_furthest_behind_is_told() -> None:
+    it = bench()
+    it.rise("load", [0], np.nan)
+    it.tick_at(4)
+    assert it.sample("promad_sample_age_seconds") == 14
+
+
+def test_a_tick_that_hangs_withdraws_the_last_verdict_in_the_end() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.clock.time = START + 3 * STEP
+    assert it.verdict.state is State.OK
+    it.clock.time += 1
+    assert (it.verdict.state, it.verdict.score) == (State.BLIND, None)
+    assert it.verdict.why == "no tick has ended for 31s"
+    assert it.tick_at(40).state is State.OK
+
+
+def test_ticks_come_at_absolute_multiples_of_the_interval() -> None:
+    it, stop = bench(), threading.Event()
+    it.clock.time = START + 3.5
+    it.clock.on_wait = lambda: stop.set() if len(it.clock.waited_for) == 3 else None
+    it.watch.run(stop)
+    assert it.clock.waited_for == [START + 10, START + 20, START + 30]
+    assert it.sample("promad_ticks_skipped_total") == 0
+
+
+def test_a_late_tick_is_skipped_and_counted() -> None:
+    it, stop = bench(), threading.Event()
+    polled = it.server.poll
+
+    def slow(at: float) -> Poll:
+        it.clock.time += 25
+        return polled(at)
+
+    it.server.poll = slow  # type: ignore[method-assign]
+    it.clock.on_wait = stop.set
+    it.watch.run(stop)
+    assert it.clock.waited_for == [START + 30]
+    assert it.sample("promad_ticks_skipped_total") == 2
+
+
+def test_failures_and_states_are_logged_when_they_change_and_not_at_every_tick() -> None:
+    with structlog.testing.capture_logs() as lines:
+        it = bench()
+        it.tick_at(0)
+        it.server.failures = {"cpu": PrometheusError("bad", "timeout")}
+        for seconds in (10, 20, 30):
+            it.tick_at(seconds)
+        it.server.failures = {}
+        it.tick_at(40)
+    assert [line["event"] for line in lines] == [
+        "state changed",
+        "query failed",
+        "state changed",
+        "query answered again",
+        "state changed",
+    ]
+
+
+def test_an_event_is_logged_in_one_line_with_start_end_peak_and_top_features() -> None:
+    with structlog.testing.capture_logs() as lines:
+        it = bench()
+        it.rise("cpu", [10])
+        for seconds in range(0, 80, 10):
+            it.tick_at(seconds)
+    (ended,) = [line for line in lines if line["event"] == "anomaly ended"]
+    assert ended["start"] == "1970-01-12T13:46:50Z"
+    assert ended["end"] == "1970-01-12T13:47:20Z"
+    assert ended["peak_score"] == pytest.approx(9 / 4 / 2, abs=0.01)
+    assert ended["top_features"] == "cpu"
+    assert ended["explanation"] == (
+        "The score is 1.12 times the threshold, anomalous since 1970-01-12T13:46:50Z. "
+        "cpu makes 100% of the excess: it is above what is expected, 3 against 0; "
+        "its recent error is 2.25 times the usual, since 1970-01-12T13:46:50Z."
+    )

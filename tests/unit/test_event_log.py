@@ -1,0 +1,188 @@
+"""The event log: what is written is there again, once, whatever happens to the process."""
+
+import sqlite3
+import threading
+from dataclasses import replace
+
+import pytest
+
+from promad.errors import DataError
+from promad.events import event_log as eventlog
+from promad.events.event_log import EventLog, open_event_log
+from tests.contract.test_exposition import ANOMALOUS, JUDGED
+
+EVENT = ANOMALOUS.event
+
+
+@pytest.fixture
+def log(tmp_path):
+    opened = EventLog(tmp_path / "events.db")
+    yield opened
+    opened.close()
+
+
+def event(start, end=None, group="web"):
+    peak = replace(JUDGED, at=float(start))
+    return replace(
+        EVENT, group=group, start=float(start), flagged_at=start + 1.0, end=end, peak=peak
+    )
+
+
+def record(log, *events):
+    for each in events:
+        log.record(each, "b1", each.end or each.start)
+
+
+def test_an_event_comes_back_as_it_was_and_survives_the_process(log):
+    nan = replace(JUDGED, features=(replace(JUDGED.features[0], observed=float("nan")),))
+    record(log, replace(event(10.0), peak=nan))
+    log.close()
+    again = EventLog(log.path)
+    (found,) = again.find()
+    again.close()
+    assert repr(found.event) == repr(replace(event(10.0), peak=nan))
+    assert (found.bundle, found.end_reason, found.feedback) == ("b1", None, None)
+
+
+def test_an_event_that_grew_and_ended_is_one_event(log):
+    record(log, event(10.0))
+    record(log, replace(event(10.0), peak=replace(JUDGED, score=30.0)))
+    record(log, event(10.0, end=40.0))
+    (found,) = log.find()
+    assert (found.event.end, found.end_reason) == (40.0, "quiet")
+
+
+def test_what_a_person_said_of_an_event_outlasts_its_growth(log):
+    record(log, event(10.0))
+    with sqlite3.connect(log.path) as other:
+        other.execute("UPDATE events SET feedback = 'false', comment = 'a deployment'")
+    other.close()
+    record(log, event(10.0, end=20.0))
+    assert (log.find()[0].feedback, log.find()[0].comment) == ("false", "a deployment")
+
+
+def test_events_are_found_by_id(log):
+    record(log, event(10.0), event(20.0))
+    assert log.event(event(20.0).id).event.start == 20.0
+    assert log.event("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "starts"),
+    [
+        ({}, [30, 20, 10]),
+        ({"group": "db"}, [20]),
+        ({"is_open": True}, [30]),
+        ({"is_open": False}, [20, 10]),
+        ({"start": 16.0}, [30, 20]),
+        ({"end": 20.0}, [20, 10]),
+        ({"start": 15.0, "end": 15.0}, [10]),
+        ({"limit": 2}, [30, 20]),
+    ],
+)
+def test_events_are_chosen_by_group_time_and_whether_they_are_open(log, wanted, starts):
+    record(log, event(10, end=15.0), event(20, end=25.0, group="db"), event(30))
+    assert [found.event.start for found in log.find(**wanted)] == starts
+
+
+def test_pages_follow_one_another_without_gap_or_repetition(log):
+    record(
+        log, *(event(start, group=f"g{number}") for start in (10, 20, 30) for number in range(3))
+    )
+    seen, below = [], None
+    while page := log.find(below=below, limit=2):
+        seen += [found.event.id for found in page]
+        below = (page[-1].event.start, page[-1].event.id)
+    assert seen == [found.event.id for found in log.find()]
+    assert len(set(seen)) == 9
+
+
+def test_open_events_are_closed_at_their_newest_anomalous_sample_but_for_some(log):
+    record(log, event(10.0), event(20.0))
+    log.record(event(10.0), "b1", 17.0)
+    assert log.close_open("unwatched", [event(20.0).id]) == 1
+    (closed,) = log.find(is_open=False)
+    assert (closed.event.start, closed.event.end, closed.end_reason) == (10.0, 17.0, "unwatched")
+
+
+def test_events_that_ended_long_ago_are_forgotten_and_open_ones_never(log):
+    record(log, event(10, end=15.0), event(20, end=25.0), event(5))
+    assert log.prune(20.0) == 1
+    assert [found.event.start for found in log.find()] == [20, 5]
+
+
+def test_the_last_memory_of_each_group_is_kept(log):
+    assert log.memory("web") is None
+    log.remember("web", "b1", {"a": 1})
+    log.remember("web", "b2", {"a": [2.5, None]})
+    log.remember("db", "b1", {})
+    assert log.memory("web") == ("b2", {"a": [2.5, None]})
+
+
+def test_several_threads_may_use_it_at_once(log):
+    def work(number):
+        for start in range(20):
+            record(log, event(start, group=f"g{number}"))
+            log.find()
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(log.find(limit=1000)) == 80
+
+
+def test_migrations_are_done_once_each_and_in_order(log, monkeypatch):
+    record(log, event(10.0))
+    log.close()
+    more = "ALTER TABLE events ADD COLUMN silenced INTEGER NOT NULL DEFAULT 7;"
+    monkeypatch.setattr(eventlog, "MIGRATIONS", (*eventlog.MIGRATIONS, more))
+    for _ in range(2):
+        EventLog(log.path).close()
+    with sqlite3.connect(log.path) as raw:
+        assert raw.execute("SELECT silenced FROM events").fetchall() == [(7,)]
+        assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+    raw.close()
+
+
+def test_a_migration_that_fails_changes_nothing(log, monkeypatch):
+    log.close()
+    broken = "CREATE TABLE more (a); CREATE TABLE more (a);"
+    monkeypatch.setattr(eventlog, "MIGRATIONS", (*eventlog.MIGRATIONS, broken))
+    with pytest.raises(DataError, match="already exists"):
+        EventLog(log.path)
+    with sqlite3.connect(log.path) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+        assert not raw.execute("SELECT * FROM sqlite_schema WHERE name = 'more'").fetchall()
+    raw.close()
+
+
+def test_a_file_of_a_newer_promad_is_left_alone(log):
+    log.close()
+    with sqlite3.connect(log.path) as raw:
+        raw.execute("PRAGMA user_version = 9")
+    raw.close()
+    with pytest.raises(DataError, match="is of version 9, this promad knows 1 — use the newer"):
+        open_event_log(log.path)
+
+
+def test_a_damaged_file_is_moved_aside_and_not_lost(tmp_path):
+    path = tmp_path / "events.db"
+    path.write_bytes(b"no database at all, but somebody's words" * 30)
+    log, aside = open_event_log(path)
+    assert aside.read_bytes().startswith(b"no database")
+    assert log.find() == []
+    log.close()
+
+
+def test_a_file_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"events.db: cannot be used \("):
+        EventLog(tmp_path / "file" / "events.db")
+
+
+def test_a_closed_log_says_so(log):
+    log.close()
+    with pytest.raises(DataError, match="cannot be used"):
+        log.find()

@@ -1,0 +1,204 @@
+"""The gate lets a network through that beats what learns nothing, and no other."""
+
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from promad.bundle import BundleStore
+from promad.cli.reports import training_lines
+from promad.errors import DataError
+from promad.evaluation.injection import KINDS
+from promad.evaluation.naive import NAIVE
+from promad.models import Outcome
+from promad.scoring.scoring import Scoring
+from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.train import train
+from promad.training.gate import FEWEST_WINDOWS, gate
+from tests.support.simulated import (
+    NOW,
+    config_for,
+    contents,
+    frame_of,
+    host_values,
+    silent,
+    write_raw,
+)
+
+SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Its error has nothing to do with what it sees."""
+
+    features: int = 3
+
+    def apply(self, windows):
+        shape = (len(windows), self.features)
+        noise = np.random.default_rng(0).random(shape)
+        return Outcome(noise, np.zeros(shape), noise)
+
+
+@dataclass(frozen=True)
+class Seer:
+    """Knows the clean values: its error is what was put into them."""
+
+    clean: np.ndarray
+
+    def apply(self, windows):
+        last = windows[:, -1, : self.clean.shape[1]].astype(np.float64)
+        errors = np.square(last - self.clean[-len(windows) :])
+        return Outcome(errors, last, errors)
+
+
+PLAIN = Scoring("normalised", np.ones(3), np.ones(3), None, 1, 0.7)
+
+
+def prepared(directory, samples=SAMPLES, **training):
+    """The configuration with the gate in place, and preprocessed data."""
+    config = config_for(directory, training_settings={"gate": True, **training})
+    write_raw(config, [frame_of(host_values(samples))])
+    preprocess(config)
+    return config
+
+
+def judged(config, model):
+    frames, preparation, metadata = read_processed(config)
+    boundary = float(metadata["training_ends_at"])
+    return gate("network", model, PLAIN, preparation, frames, boundary, 8)
+
+
+@pytest.fixture
+def blind(monkeypatch, stub_model):
+    """Training yields a model that finds nothing."""
+    module = import_module("tests.support.stub_model")
+    real = module.fit
+    monkeypatch.setattr(module, "fit", lambda *given: replace(real(*given), model=Blind()))
+
+
+def run(config, **options):
+    return train(config, silent, now=lambda: NOW, **options)
+
+
+def test_a_model_that_knows_what_is_normal_passes(tmp_path):
+    config = prepared(tmp_path)
+    (frame,), _, _ = read_processed(config)
+    found = judged(config, Seer(frame.values[0]))
+    assert found.passed
+    assert found.own > 0.95
+    assert found.own > found.best_naive[1] + 0.1
+
+
+def test_a_model_that_finds_nothing_does_not(tmp_path):
+    found = judged(prepared(tmp_path), Blind())
+    assert not found.passed
+    assert found.own < found.best_naive[1]
+
+
+def test_a_model_as_good_as_the_best_naive_score_does_not(tmp_path):
+    found = judged(prepared(tmp_path), Blind())
+    tied = {**found.rows, "network": found.rows[found.best_naive[0]]}
+    assert not replace(found, rows=tied).passed
+
+
+def test_the_figures_are_by_row_and_kind_and_their_mean(tmp_path):
+    found = judged(prepared(tmp_path), Blind())
+    assert set(found.rows) == {"network", *NAIVE} - {"random"}
+    for row in found.rows.values():
+        assert set(row) == {"mean", *KINDS}
+        assert row["mean"] == pytest.approx(np.mean([row[kind] for kind in KINDS]))
+        assert all(0 <= figure <= 1 for figure in row.values())
+    assert found.best_naive[1] == max(
+        row["mean"] for name, row in found.rows.items() if name != "network"
+    )
+
+
+def test_the_same_data_and_model_have_the_same_verdict(tmp_path):
+    config = prepared(tmp_path)
+    assert judged(config, Blind()) == judged(config, Blind())
+
+
+def test_anomalies_are_put_into_the_validation_part_alone(tmp_path):
+    config = prepared(tmp_path)
+    frames, preparation, metadata = read_processed(config)
+    boundary = float(metadata["training_ends_at"])
+    seen = []
+
+    class Watching(Blind):
+        def apply(self, windows):
+            seen.append(windows)
+            return super().apply(windows)
+
+    found = gate("network", Watching(), PLAIN, preparation, frames, boundary, 8)
+    held_out = int((frames[0].times > boundary + 8.5 * preparation.step).sum())
+    assert found.samples == held_out
+    assert sum(map(len, seen)) == found.seeds * (held_out - 7)
+
+
+def test_few_samples_are_told_many_times(tmp_path):
+    few, many = prepared(tmp_path / "few", 1100), prepared(tmp_path / "many", 6000)
+    assert judged(few, Blind()).seeds > judged(many, Blind()).seeds >= 5
+
+
+def test_too_few_windows_are_no_ground_for_a_verdict(tmp_path):
+    found = judged(prepared(tmp_path, 5 * (FEWEST_WINDOWS + 10)), Blind())
+    assert found.passed
+    assert "samples in a row to validate on are too few" in found.skipped
+    assert found.to_json() == {"skipped": found.skipped}
+
+
+def test_gaps_are_no_reason_to_judge_across_them(tmp_path):
+    config = config_for(tmp_path)
+    values = host_values(SAMPLES)
+    values[1750:1760] = np.nan
+    write_raw(config, [frame_of(values)])
+    preprocess(config)
+    assert judged(config, Blind()).samples == SAMPLES - 1760
+
+
+def test_a_refused_network_changes_nothing_and_says_what_to_do(tmp_path, blind):
+    config = prepared(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(DataError) as error:
+        run(config)
+    assert contents(tmp_path) == before
+    assert str(error.value).count("\n") == 0
+    for words in ("VUS-PR 0.", "which learns nothing, with 0.", "model: linear", "--force"):
+        assert words in str(error.value)
+    assert BundleStore.of(config).ids() == []
+
+
+def test_force_promotes_it_all_the_same_and_the_manifest_tells(tmp_path, blind):
+    report = run(prepared(tmp_path), force=True)
+    assert BundleStore.of(prepared(tmp_path)).current_id() == report.bundle.id
+    kept = BundleStore.of(prepared(tmp_path)).open_current().manifest.gate
+    assert (kept["passed"], kept["forced"]) == (False, True)
+    assert kept["rows"]["lstm_autoencoder"]["mean"] <= kept["rows"]["|z|"]["mean"]
+    lines = list(training_lines(report))
+    assert "no better than what learns nothing" in lines[0]
+    assert "spike 0." in lines[1]
+
+
+def test_a_linear_model_is_measured_too(tmp_path):
+    report = run(prepared(tmp_path, model="linear"))
+    kept = report.bundle.manifest.gate
+    assert kept["forced"] is False
+    assert set(kept["rows"]) == {"linear", "|z|", "last value", "last value smoothed"}
+
+
+def test_a_linear_model_that_loses_is_promoted_with_a_warning(tmp_path, monkeypatch):
+    config = prepared(tmp_path, model="linear")
+    losing = replace(judged(config, Blind()), model="linear")
+    rows = {"linear": losing.rows["network"], **losing.rows}
+    monkeypatch.setattr("promad.stages.train.gate", lambda *_: replace(losing, rows=rows))
+    report = run(config)
+    assert BundleStore.of(config).current_id() == report.bundle.id
+    assert "warning: no better than what learns nothing" in next(training_lines(report))
+
+
+def test_without_the_gate_nothing_is_measured(tmp_path, blind):
+    report = run(prepared(tmp_path, gate=False))
+    assert report.bundle.manifest.gate == {"skipped": "training_settings.gate is false"}
+    assert next(training_lines(report)).startswith("  gate: not held to it")

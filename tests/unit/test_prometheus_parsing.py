@@ -1,0 +1,166 @@
+"""Reading an answer in bulk gives what reading it point by point gives."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promad.data.frame import labels_of
+from promad.prometheus import parse_answer, parsing
+from tests.support import naive
+
+TRICKY = [
+    '"values":[[',
+    '\\"values":[[1,"2"]]',
+    "]]",
+    '"],["',
+    '"values":0',
+    "\\",
+    '"',
+    "\n",
+    "ü漢\U0001f600",
+    "",
+]
+texts = st.sampled_from(TRICKY) | st.text(max_size=8)
+label_sets = st.dictionaries(texts, texts, max_size=3)
+numbers = st.floats() | st.sampled_from([0.0, -0.0, 1e300, 5e-324, 0.1, 1e21, 123456789012345680.0])
+times = st.integers(0, 4_000_000_000_000).map(lambda milliseconds: milliseconds / 1000)
+points = st.lists(st.tuples(times, numbers), max_size=6)
+
+
+def go_text(value: float) -> str:
+    """A number as Prometheus writes it."""
+    named = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+    return named.get(repr(value), repr(value))
+
+
+def body_of(series, separators=(",", ":"), values_first=False, ascii_only=False) -> bytes:
+    result = []
+    for labels, samples in series:
+        values = [[time, go_text(value)] for time, value in samples]
+        item = {"metric": labels, "values": values}
+        result.append(dict(reversed(item.items())) if values_first else item)
+    document = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+    return json.dumps(document, separators=separators, ensure_ascii=ascii_only).encode()
+
+
+def assert_like_naive(body: bytes) -> None:
+    expected = naive.prometheus_series(body)
+    found = parse_answer(body).series
+    assert [series.labels for series in found] == [labels_of(labels) for labels, _, _ in expected]
+    for series, (_, expected_times, expected_values) in zip(found, expected, strict=True):
+        assert series.times.dtype == series.values.dtype == np.float64
+        np.testing.assert_array_equal(series.times, expected_times)
+        np.testing.assert_array_equal(series.values, expected_values)
+        np.testing.assert_array_equal(np.signbit(series.values), np.signbit(expected_values))
+
+
+@given(
+    st.lists(st.tuples(label_sets, points), max_size=4),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\n ", " : ")]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_matrix_is_read_like_the_naive_reader_does(series, separators, values_first, ascii):
+    body = body_of(series, separators, values_first, ascii)
+    with pytest.MonkeyPatch.context() as patch:
+        for small in (0, 10**9):  # in bulk, and as plain JSON
+            patch.setattr(parsing, "_SMALL_BYTES", small)
+            assert_like_naive(body)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_long_answers_are_read_like_the_naive_reader_does(count):
+    chance = np.random.default_rng(5)
+    samples = [(1_763_784_000 + 15 * i, float(v)) for i, v in enumerate(chance.normal(size=10_000))]
+    samples[17] = (samples[17][0], float("inf"))
+    samples[99] = (samples[99][0], float("nan"))
+    assert_like_naive(body_of([({"part": str(i)}, samples) for i in range(count)]))
+
+
+def test_a_compact_answer_is_read_without_an_object_per_point(monkeypatch):
+    body = body_of([({}, [(float(i), 1.0) for i in range(5000)])])
+    longest = []
+    whole = json.loads
+
+    def watched(text):
+        longest.append(len(text))
+        return whole(text)
+
+    monkeypatch.setattr(parsing.json, "loads", watched)
+    assert len(parse_answer(body).series[0].values) == 5000
+    assert max(longest) < 200
+
+
+def test_vectors_and_scalars_are_series_of_one_sample():
+    vector = (
+        b'{"status":"success","data":{"resultType":"vector","result":'
+        b'[{"metric":{"a":"b"},"value":[1.5,"2"]},{"metric":{},"value":[1.5,"NaN"]}]}}'
+    )
+    scalar = b'{"status":"success","data":{"resultType":"scalar","result":[3,"-Inf"]}}'
+    assert_like_naive(vector)
+    assert_like_naive(scalar)
+
+
+def test_warnings_are_kept_and_a_partial_answer_is_one():
+    body = (
+        '{"status":"success","isPartial":true,"warnings":["a store is down"],"infos":["x"],'
+        '"data":{"resultType":"matrix","result":[]}}'
+    )
+    assert parse_answer(body.encode()).warnings == (
+        "a store is down",
+        "the server says that its answer is partial",
+    )
+
+
+def test_no_field_but_data_and_warnings_matters():
+    body = '{"status":"success","data":{"resultType":"matrix","result":[]},"stats":{"a":[[1]]}}'
+    assert parse_answer(body.encode()).series == ()
+
+
+@pytest.mark.parametrize("small", [0, 10**9])
+@pytest.mark.parametrize(
+    "values",
+    [
+        '[[1,"2]3"]]',
+        '[[1,"2[3"]]',
+        '[[[1],"2"]]',
+        '[[1,"2","3"]]',
+        '[[1,"2"],[3]]',
+        '[[1,"2"],[]]',
+        '[[1,"2"],["x","3"]]',
+        '[[1,"two"]]',
+        "7",
+        '[["NaN","1"]]',
+    ],
+)
+def test_points_that_are_no_points_are_refused(values, small, monkeypatch):
+    monkeypatch.setattr(parsing, "_SMALL_BYTES", small)
+    body = (
+        '{"status":"success","data":{"resultType":"matrix","result":'
+        f'[{{"metric":{{}},"values":{values}}}]}}}}'
+    )
+    with pytest.raises(ValueError, match=r"."):
+        parse_answer(body.encode())
+
+
+@pytest.mark.parametrize("small", [0, 10**9])
+@pytest.mark.parametrize("key", ["histogram", "histograms"])
+def test_a_native_histogram_is_refused_even_beside_numbers(key, small, monkeypatch):
+    monkeypatch.setattr(parsing, "_SMALL_BYTES", small)
+    kind = "vector" if key == "histogram" else "matrix"
+    body = (
+        f'{{"status":"success","data":{{"resultType":"{kind}","result":'
+        f'[{{"metric":{{}},"values":[[1,"2"]],"value":[1,"2"],"{key}":[[3,{{}}]]}}]}}}}'
+    )
+    with pytest.raises(ValueError, match="native histograms"):
+        parse_answer(body.encode())
+
+
+def test_an_answer_cut_at_any_byte_is_refused():
+    body = body_of([({"a": "b"}, [(float(i), i / 3) for i in range(400)])])
+    for end in range(0, len(body), 7):
+        with pytest.raises(ValueError, match=r"cut short|not JSON"):
+            parse_answer(body[:end])

@@ -1,0 +1,260 @@
+"""A poll asks only for what is new, and never makes up what it did not get."""
+
+import numpy as np
+import pytest
+
+from promad.config import PrometheusSettings
+from promad.errors import UnreachableError
+from promad.prometheus import Poller, PrometheusClient
+from tests.support.prometheus_stub import Say, curves, stub_server
+
+STEP = 15.0
+AT = 900_000.0
+
+
+def ramp(at):
+    return at / 7
+
+
+def always(labels=None):
+    return [(labels or {}, ramp)]
+
+
+def poller_of(stub, queries, samples=4, stale_after=120.0, **options):
+    client = PrometheusClient(stub.url, PrometheusSettings(timeout="2s"), retries=0)
+    return Poller(client, queries, STEP, samples, stale_after, **options)
+
+
+def asked_points(stub):
+    return [asked.points for asked in stub.asked]
+
+
+class Changing:
+    """Answers that a test swaps while the server runs."""
+
+    def __init__(self, known):
+        self.say = curves(known)
+
+    def __call__(self, asked):
+        return self.say(asked)
+
+
+def test_a_frame_ends_at_the_last_multiple_of_the_step():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poll = poller_of(stub, {"x": "delta(up[1m])"}).poll(AT + 14.9)
+    assert poll.frame.times.tolist() == [AT - 45, AT - 30, AT - 15, AT]
+    np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
+    assert (poll.failures, poll.newest) == ({}, {"x": AT})
+
+
+def test_later_polls_ask_only_for_new_steps():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        for late in (0.0, 15.0, 45.0):
+            poll = poller.poll(AT + late)
+            np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
+    assert asked_points(stub) == [4, 1, 2]
+
+
+def test_nothing_is_asked_twice_while_time_stands_still():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        assert poller.poll(AT) is poller.poll(AT + 14.0)
+    assert len(stub.asked) == 1
+
+
+def test_what_failed_is_asked_again_before_the_next_step_and_nothing_else_is():
+    answers = Changing({"delta(up[1m])": always(), "rate(up[1m])": always()})
+    fine = answers.say
+    answers.say = lambda asked: Say(422) if "rate" in asked.form["query"] else fine(asked)
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])", "y": "rate(up[1m])"})
+        assert list(poller.poll(AT).failures) == ["y"]
+        answers.say = fine
+        poll = poller.poll(AT + 1)
+    assert poll.failures == {}
+    np.testing.assert_array_equal(poll.frame.values[0, :, 1], poll.frame.times / 7)
+    assert stub.exprs == ["delta(up[1m])", "rate(up[1m])", "rate(up[1m])"]
+
+
+def test_everything_is_asked_anew_when_time_went_backwards():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        poller.poll(AT)
+        poll = poller.poll(AT - 15.0)
+    assert poll.frame.end == AT - 15.0
+    assert asked_points(stub) == [4, 4]
+
+
+def test_a_long_pause_is_no_reason_to_ask_for_more_than_the_window():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        poller.poll(AT)
+        poller.poll(AT + 86400.0)
+    assert asked_points(stub) == [4, 4]
+
+
+def test_a_frame_handed_out_is_not_changed_by_later_polls():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        frame = poller.poll(AT).frame
+        before = frame.values.copy()
+        poller.poll(AT + 15.0)
+    np.testing.assert_array_equal(frame.values, before)
+
+
+def test_a_handed_out_frame_cannot_be_written_to():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        frame = poller_of(stub, {"x": "delta(up[1m])"}).poll(AT).frame
+    with pytest.raises(ValueError, match="read-only"):
+        frame.values[0, 0, 0] = 1.0
+
+
+def test_a_sample_that_comes_late_is_asked_for_again():
+    answers = Changing({"delta(up[1m])": [({}, lambda t: t if t < AT else None)]})
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        assert poller.poll(AT).newest == {"x": AT - 15.0}
+        answers.say = curves({"delta(up[1m])": [({}, lambda t: t)]})
+        poll = poller.poll(AT + 15.0)
+    assert poll.frame.values[0, :, 0].tolist() == [AT - 30, AT - 15, AT, AT + 15]
+    assert asked_points(stub) == [4, 2]
+
+
+def test_a_query_without_series_is_missing_but_no_failure():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        poll = poller_of(stub, {"x": "delta(up[1m])", "y": "delta(gone[1m])"}).poll(AT)
+    assert np.isnan(poll.frame.values[0, :, 1]).all()
+    assert not np.isnan(poll.frame.values[0, :, 0]).any()
+    assert (poll.failures, poll.newest) == ({}, {"x": AT, "y": None})
+
+
+def test_several_series_are_a_failure_that_names_the_alias():
+    two = [({"i": "a"}, ramp), ({"i": "b"}, ramp)]
+    with stub_server(curves({"rate(x[1m])": two})) as stub:
+        poll = poller_of(stub, {"net": "rate(x[1m])"}).poll(AT)
+    assert poll.failures["net"].reason == "several_series"
+    assert str(poll.failures["net"]).startswith("query net: rate(x[1m]): 2 series where one is")
+    assert np.isnan(poll.frame.values).all()
+
+
+def test_a_failed_query_leaves_its_new_steps_missing_and_the_others_alone():
+    answers = Changing({"delta(up[1m])": always(), "rate(up[1m])": always()})
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])", "y": "rate(up[1m])"})
+        poller.poll(AT)
+        fine = answers.say
+        answers.say = lambda asked: Say(422) if "delta" in asked.form["query"] else fine(asked)
+        poll = poller.poll(AT + 15.0)
+        assert list(poll.failures) == ["x"]
+        assert str(poll.failures["x"]).startswith("query x: http://127.0.0.1:")
+        assert np.isnan(poll.frame.values[0]).tolist() == [[False, False]] * 3 + [[True, False]]
+        assert poll.newest == {"x": AT, "y": AT + 15.0}
+        answers.say = fine
+        poll = poller.poll(AT + 30.0)
+    assert poll.failures == {}
+    assert not np.isnan(poll.frame.values).any()
+
+
+def test_an_unreachable_server_is_asked_once_and_fails_every_query():
+    answers = Changing({q: always() for q in ("delta(a[1m])", "delta(b[1m])", "delta(c[1m])")})
+    queries = {"a": "delta(a[1m])", "b": "delta(b[1m])", "c": "delta(c[1m])"}
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, queries)
+        poller.poll(AT)
+        stub.asked.clear()
+        answers.say, fine = lambda _: Say(hang_up=True), answers.say
+        poll = poller.poll(AT + 15.0)
+        assert len(stub.asked) == 1
+        assert list(poll.failures) == ["a", "b", "c"]
+        assert all(isinstance(error, UnreachableError) for error in poll.failures.values())
+        assert str(poll.failures["c"]).startswith("query c: http")
+        assert np.isnan(poll.frame.values[0, -1]).all()
+        answers.say = fine
+        poll = poller.poll(AT + 45.0)
+    assert poll.failures == {}
+    np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
+
+
+def test_a_partial_answer_is_a_failure_unless_allowed():
+    body = (
+        '{"status":"success","warnings":["store down"],"data":{"resultType":"matrix","result":[]}}'
+    )
+    with stub_server(lambda _: Say(body=body)) as stub:
+        assert poller_of(stub, {"x": "delta(up[1m])"}).poll(AT).failures["x"].reason == "partial"
+        allowing = poller_of(stub, {"x": "delta(up[1m])"}, allow_partial=True)
+        assert allowing.poll(AT).failures == {}
+
+
+def died_at(death):
+    """A selector whose last sample was taken at `death` and is repeated ever after."""
+    return {
+        "up": [({"job": "a"}, lambda t: 1.0)],
+        "timestamp(up)": [({"job": "a"}, lambda t: min(t, death))],
+    }
+
+
+def test_a_sample_that_is_merely_repeated_goes_stale():
+    with stub_server(curves(died_at(AT - 60.0))) as stub:
+        poll = poller_of(stub, {"x": "up"}, samples=8, stale_after=30.0).poll(AT)
+    assert poll.newest == {"x": AT - 30.0}
+    assert np.isnan(poll.frame.values[0, :, 0]).tolist() == [False] * 6 + [True] * 2
+    assert poll.failures == {}
+
+
+def test_an_offset_is_no_staleness():
+    known = {
+        "up offset 10m": [({}, lambda t: 1.0)],
+        "timestamp(up offset 10m)": [({}, lambda t: t - 600.0)],
+    }
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, {"x": "up offset 10m"}, stale_after=30.0).poll(AT)
+    assert poll.newest == {"x": AT}
+
+
+def test_every_selector_that_a_value_rests_on_is_asked_for_its_timestamp():
+    queries = {
+        "bare": '(up{job="x"})',
+        "aggregated": "sum(up) / sum(down)",
+        "behind a range": "rate(up[1m])",
+        "fixed in time": "up @ 0",
+        "with a fallback": "up or vector(0)",
+    }
+    known = {expr: always() for expr in queries.values()}
+    with stub_server(curves(known)) as stub:
+        poller_of(stub, queries).poll(AT)
+    asked = [expr for expr in stub.exprs if "timestamp" in expr]
+    assert asked == ['timestamp(up{job="x"})', "max(timestamp(up))"]
+
+
+def test_an_aggregate_of_a_series_that_is_merely_repeated_is_missing():
+    known = {"sum(up)": always(), "max(timestamp(up))": [({}, lambda at: min(at, AT - 30))]}
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, {"x": "sum(up)"}, samples=6, stale_after=20.0).poll(AT + 15)
+    fresh = poll.frame.times <= AT - 15
+    assert np.isnan(poll.frame.values[0, :, 0]).tolist() == (~fresh).tolist()
+
+
+def test_values_of_unknown_age_are_missing():
+    with stub_server(curves({"up": always()})) as stub:
+        poll = poller_of(stub, {"x": "up"}).poll(AT)
+    assert np.isnan(poll.frame.values).all()
+
+
+def test_a_failed_timestamp_fails_the_query():
+    fine = curves({"up": always()})
+    with stub_server(lambda a: Say(503) if "timestamp" in a.form["query"] else fine(a)) as stub:
+        poll = poller_of(stub, {"x": "up"}).poll(AT)
+    assert list(poll.failures) == ["x"]
+    assert np.isnan(poll.frame.values).all()
+
+
+def test_steps_below_a_second_stay_on_the_grid():
+    with stub_server(curves({"delta(up[1m])": always()})) as stub:
+        client = PrometheusClient(stub.url, PrometheusSettings(), retries=0)
+        poller = Poller(client, {"x": "delta(up[1m])"}, 0.1, 5, 1.0)
+        for tick in range(20):
+            poll = poller.poll(1000.0 + tick * 0.1)
+            assert poll.failures == {}
+            np.testing.assert_allclose(poll.frame.values[0, :, 0], poll.frame.times / 7)
+    assert asked_points(stub) == [5] + [1] * 19
