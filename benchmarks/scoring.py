@@ -23,7 +23,7 @@ from promad.data.preparation import Preparation
 from promad.data.scaling import PARETO, fit_scaler
 from promad.data.windows import sample_numbers, split_at
 from promad.models import MODELS, model_named
-from promad.scoring.detector import Detector, applied, scored_errors
+from promad.scoring.detector import Detector, select_errors
 from promad.scoring.scoring import fit_scoring
 from promad.thresholds import Threshold
 
@@ -94,7 +94,7 @@ def fitted(name: str, history: MetricFrame) -> Detector:
     split = split_at(windows, windows.times[len(windows) * 4 // 5], STEP)
     trained = model_named(name).fit(split, features, settings, 1, lambda *epoch: None)
     trained = trained.refitted(windows)
-    errors = scored_errors(applied(trained.model, windows), settings.scoring.method)
+    errors = select_errors(apply_model(trained.model, windows), settings.scoring.method)
     members = errors.shape[1] // features
     at = sample_numbers(windows.times, STEP)
     scoring = fit_scoring(errors, at, members, settings.scoring)

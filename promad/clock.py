@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+DAY_SECONDS = 86400.0
+WEEK_SECONDS = 7 * DAY_SECONDS
+
 
 class Clock(Protocol):
     """Unix time in seconds, and how to wait for it."""

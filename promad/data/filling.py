@@ -1,8 +1,7 @@
 """Missing values: short gaps are filled, long ones split the data.
 
-Training and serving fill by the same function. It looks at one stretch of data and never fills
-from across a long gap, so serving, which sees only the newest part of that stretch, comes to the
-same values: `CONTEXT` says how much of the past it needs for that.
+`fill` sees a gap whole, as training does; `fill_as_it_comes` sees one sample after the other, as
+serving does, and yields the same values for every gap that turns out short.
 """
 
 from __future__ import annotations
@@ -12,18 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.gaps import count_since, find_long_gaps, find_runs
+
 Values = NDArray[np.float64]
 FILLING_STRATEGIES = ("ffill_then_bfill", "mean", "median")
-
-
-def context_samples(max_fill_steps: int) -> int:
-    """How many samples before a window decide how the window is filled.
-
-    A gap that reaches into the window and is filled has its source, at the earliest,
-    `max_fill_steps` before the window; whether that sample lies in a long gap of another feature
-    takes as many again to tell.
-    """
-    return 2 * max_fill_steps
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,9 @@ def fill(values: Values, strategy: str, max_fill_steps: int, substitutes: Values
     missing = np.isnan(values)
     if strategy not in FILLING_STRATEGIES or not missing.any():
         return Filled(values, ~missing.any(axis=1), np.zeros(values.shape[1], np.int64))
-    too_long = long_gaps(missing, max_fill_steps).any(axis=1)
+    too_long = find_long_gaps(missing, max_fill_steps).any(axis=1)
     filled = values.copy()
-    for start, end in runs(~too_long):
+    for start, end in find_runs(~too_long):
         stretch = filled[start:end]
         if strategy == "ffill_then_bfill":
             _repeat_neighbours(stretch)
@@ -66,44 +57,51 @@ def fill(values: Values, strategy: str, max_fill_steps: int, substitutes: Values
     return Filled(filled, ~still_missing, (missing & ~np.isnan(filled)).sum(axis=0))
 
 
+@dataclass
+class FillState:
+    """What filling remembers of each group between samples.
+
+    Attributes:
+        held: the newest known value, float64 (groups, features); NaN before the first.
+        gap: samples for which the value has been missing, int64 (groups, features).
+    """
+
+    held: Values
+    gap: NDArray[np.int64]
+
+    @staticmethod
+    def begin(groups: int, features: int) -> FillState:
+        """The state before the first sample."""
+        shape = (groups, features)
+        return FillState(np.full(shape, np.nan), np.zeros(shape, np.int64))
+
+
 def fill_as_it_comes(
-    values: Values, strategy: str, max_fill_steps: int, substitutes: Values
+    values: Values, strategy: str, max_fill_steps: int, substitutes: Values, state: FillState
 ) -> Values:
     """The first `max_fill_steps` samples of every gap filled, by what was known by then.
 
-    (samples, features) to the same shape; NaN where a gap has lasted longer, and at the beginning,
-    where there is no value to repeat yet. A row depends on the `max_fill_steps` before it alone,
-    and each feature on itself alone: what `fill` does once a gap is over, done while it lasts.
+    (groups, samples, features) to the same shape; NaN where a gap has lasted longer, and at the
+    beginning, where there is no value to repeat yet. Each feature of each group depends on itself
+    alone. What `fill` does once a gap is over, done while it lasts.
+
+    Args:
+        substitutes: float64 (groups, features), for `mean` and `median`.
+        state: that after the sample before the first; it is moved to the last.
     """
-    missing = np.isnan(values)
-    if strategy not in FILLING_STRATEGIES or not missing.any():
+    known = ~np.isnan(values)
+    gap = count_since(known, state.gap)
+    last = np.maximum.accumulate(
+        np.where(known, np.arange(values.shape[1])[:, np.newaxis], -1), axis=1
+    )
+    repeated = np.take_along_axis(values, np.maximum(last, 0), axis=1)
+    repeated = np.where(last >= 0, repeated, state.held[:, np.newaxis])
+    state.held, state.gap = repeated[:, -1].copy(), gap[:, -1].copy()
+    if strategy not in FILLING_STRATEGIES:
         return values
-    rows = np.arange(len(values))[:, np.newaxis]
-    source = np.maximum.accumulate(np.where(missing, -1, rows), axis=0)
-    within = missing & (rows - source <= max_fill_steps)
-    if strategy == "ffill_then_bfill":
-        known = np.take_along_axis(values, np.maximum(source, 0), axis=0)
-        return np.where(within, known, values)
-    return np.where(within, substitutes, values)
-
-
-def long_gaps(missing: NDArray[np.bool_], limit: int) -> NDArray[np.bool_]:
-    """Where a feature is missing for more than `limit` samples in a row: bool, same shape."""
-    long = np.zeros_like(missing)
-    for column in range(missing.shape[1]):
-        for start, end in runs(missing[:, column]):
-            long[start:end, column] = end - start > limit
-    return long
-
-
-def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """The maximal runs of True as (first, one past last).
-
-    >>> runs(np.array([True, True, False, True]))
-    [(0, 2), (3, 4)]
-    """
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+    within = ~known & (gap <= max_fill_steps)
+    source = repeated if strategy == "ffill_then_bfill" else substitutes[:, np.newaxis]
+    return np.where(within, source, values)
 
 
 def _repeat_neighbours(stretch: Values) -> None:

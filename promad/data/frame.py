@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,11 @@ class MetricFrame:
             self.groups,
             self.values[:, first:last],
         )
+
+    def split(self, samples: int) -> Iterator[MetricFrame]:
+        """The frame in pieces of up to `samples` samples, one after the other."""
+        for first in range(0, self.samples, samples):
+            yield self.slice(first, min(first + samples, self.samples))
 
     def with_values(self, values: NDArray[np.float64]) -> MetricFrame:
         """The same grid holding other values."""

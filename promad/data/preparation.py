@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.calendar import calendar_columns
-from promad.data.filling import Filled, context_samples, fill, fill_as_it_comes, runs
+from promad.data.filling import Filled, FillState, fill, fill_as_it_comes
 from promad.data.frame import MetricFrame
+from promad.data.gaps import find_runs
 from promad.data.scaling import Scaler
 from promad.data.windows import SampleWindows, build_windows
+
+Values = NDArray[np.float64]
 
 REACH = 10.0
 """How far from its centre, in scaled units, a value can count. One further off counts as just
@@ -53,8 +56,8 @@ class Preparation:
 
     @property
     def context(self) -> int:
-        """Samples before a window that decide how it is filled."""
-        return context_samples(self.max_fill_steps)
+        """Samples before a window that can decide how its gaps are filled."""
+        return self.max_fill_steps
 
     def fill(self, frame: MetricFrame, group: int = 0) -> Filled:
         """One group's values with short gaps filled, in natural units."""
@@ -70,37 +73,38 @@ class Preparation:
             frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
         )
 
-    def scale_with_gaps(
-        self, frame: MetricFrame, required_share: float, group: int = 0
-    ) -> tuple[MetricFrame, NDArray[np.bool_]]:
-        """As `scale`, but a row may lack features, and which ones: bool (samples, features).
+    def scale_as_it_comes(
+        self, values: Values, center: Values, scale: Values, substitutes: Values, state: FillState
+    ) -> tuple[Values, NDArray[np.bool_]]:
+        """Samples filled as they come and scaled, and which values are still missing.
 
-        Gaps are filled as they come: no row knows whether its gap will turn out long. At least
-        `required_share` of the scored features must be there. The missing ones stand at their
-        centre, which is neutral to the others; their own errors mean nothing.
+        Both (groups, samples, features). A missing value is at its centre, which is neutral to the
+        other features; its own error means nothing.
+
+        Args:
+            values: float64 (groups, samples, features) in natural units, NaN where missing.
+            center, scale, substitutes: float64 (groups, features), each group's own.
+            state: that after the sample before the first; it is moved to the last.
         """
-        values = frame.values[group]
-        filled = fill_as_it_comes(values, self.fill_strategy, self.max_fill_steps, self.substitutes)
+        filled = fill_as_it_comes(
+            values, self.fill_strategy, self.max_fill_steps, substitutes, state
+        )
         missing = np.isnan(filled)
-        known = 1.0 - missing[:, : self.scored].mean(axis=1)
-        usable = (known > 0) & (known >= required_share - 1e-9)
-        scaled = np.clip(self.scaler.transform(filled), -REACH, REACH)
-        scaled = np.where(missing, 0.0, scaled)
-        scaled[~usable] = np.nan
-        return MetricFrame(
-            frame.start, frame.step, frame.features, (frame.groups[group],), scaled[np.newaxis]
-        ), missing
+        scaled = (filled - center[:, np.newaxis]) / scale[:, np.newaxis]
+        return np.where(missing, 0.0, np.clip(scaled, -REACH, REACH)), missing
 
-    def natural(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scored features, (..., scored), from scaled units back to their own."""
-        scaler = self.scaler
-        return scaled * scaler.scale[: self.scored] + scaler.center[: self.scored]
+    def find_usable(self, missing: NDArray[np.bool_], required_share: float) -> NDArray[np.bool_]:
+        """Which samples have enough scored features: (..., features) to (...,)."""
+        known = 1.0 - missing[..., : self.scored].mean(axis=-1)
+        return np.asarray((known > 0) & (known >= required_share - 1e-9), np.bool_)
+
+    def calendar(self, times: Values) -> NDArray[np.float32]:
+        """The calendar columns at times in unix seconds: float32 (samples, columns)."""
+        return calendar_columns(times, self.time_features, self.time_zone)
 
     def windows(self, scaled: Sequence[MetricFrame], length: int) -> SampleWindows:
         """Every window of frames that `scale` made, with the calendar columns on the right."""
-        conditions = [
-            calendar_columns(frame.times, self.time_features, self.time_zone) for frame in scaled
-        ]
+        conditions = [self.calendar(frame.times) for frame in scaled]
         return build_windows(scaled, 0, length, conditions)
 
     def to_json(self) -> dict[str, Any]:
@@ -140,4 +144,4 @@ class Preparation:
 def usable_parts(frame: MetricFrame) -> list[MetricFrame]:
     """The stretches of a frame in which nothing is missing in its only group."""
     complete = ~np.isnan(frame.values[0]).any(axis=1)
-    return [frame.slice(first, last) for first, last in runs(complete)]
+    return [frame.slice(first, last) for first, last in find_runs(complete)]

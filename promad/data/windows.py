@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.filling import runs
 from promad.data.frame import MetricFrame
+from promad.data.gaps import find_runs
 
 Inputs = NDArray[np.float32]
 
@@ -156,7 +156,7 @@ def build_windows(
     for index, frame in enumerate(frames):
         values = frame.values[group].astype(np.float32)
         block = np.hstack([values, conditions[index]]) if conditions else values
-        for first, last in runs(~np.isnan(block).any(axis=1)):
+        for first, last in find_runs(~np.isnan(block).any(axis=1)):
             starts.append(offset + np.arange(first, last - length + 1, dtype=np.int64))
         blocks.append(block)
         times.append(frame.times)

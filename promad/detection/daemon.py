@@ -1,18 +1,12 @@
-"""`detect`: poll, score the newest samples, judge, publish — on an absolute schedule, for ever.
-
-One `Watch` per detector does the work, each in a thread of its own, and the HTTP server answers
-beside them.
-"""
+"""`Daemon`: detectors at work, each in a thread of its own, and how others take their place."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from prometheus_client import (
@@ -26,26 +20,20 @@ from prometheus_client import (
 from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
-from promad.data.frame import THE_ONLY_GROUP, group_name
-from promad.detection.judging import Judge
-from promad.detection.loop import Observer, Watch
-from promad.detection.persistence import Keeper
+from promad.detection.live import LiveDetector, begin_live
+from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
+from promad.detection.persistence import Persistence
 from promad.detection.recent_history import Ring
 from promad.detection.running_detector import Served
+from promad.detection.threshold_file import ThresholdFile
 from promad.errors import PromadError
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
-from promad.files import written_whole
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.polling import Poller
-from promad.thresholds import Standing, Threshold
-from promad.training.threshold_choice import StoredLimits, at_work
 
 log = structlog.get_logger()
-
-STANDING_FILE = "threshold_standing.json"
-"""Beside the bundles: where the threshold at work stood when it was last written down."""
 
 CATCH_UP_SAMPLES = 100
 """How many samples beyond a window are kept, and so can be scored late after an outage."""
@@ -54,8 +42,34 @@ _STOP_SECONDS = 2.0
 _POLL_RETRIES = 1
 
 
+@dataclass(frozen=True)
+class _Running:
+    """One detector at work, in a thread of its own."""
+
+    opened: Opened
+    live: LiveDetector
+    loop: DetectionLoop
+    outputs: LoopOutputs
+    client: PrometheusClient
+    events: EventLog
+    thread: threading.Thread
+
+    @property
+    def served(self) -> Served:
+        """What others may look at."""
+        opened = self.opened
+        return Served(
+            opened.config,
+            opened.bundle,
+            opened.detector,
+            self.events,
+            self.outputs.histories,
+            lambda: self.loop.snapshot,
+        )
+
+
 class Daemon:
-    """Detectors at work behind an HTTP server, see `detection`."""
+    """Detectors at work: started, reloaded and stopped together."""
 
     def __init__(
         self, configs: Sequence[Config], clock: Clock, observer: Observer | None = None
@@ -63,47 +77,53 @@ class Daemon:
         self._names = {config.name for config in configs}
         self._clock = clock
         self._observer = observer
-        self._working: Sequence[_Working] = ()
-        self._ticking = ExitStack()
-        self.registry = _registry()
+        self._running: Sequence[_Running] = ()
+        self._stop = threading.Event()
+        self.registry = _make_registry()
         several = len(configs) > 1
         self.registry.register(SnapshotCollector(self._snapshots, several))
         self._metrics = DaemonMetrics(self.registry, several)
         self.port = 0
 
     def served(self) -> list[Served]:
-        """What is at work, for whoever looks at it."""
-        return [one.served for one in self._working]
+        """The detectors at work, for those who look at them."""
+        return [one.served for one in self._running]
 
     def is_ready(self) -> bool:
         """Whether every detector has had an answer from its server."""
-        return bool(self._working) and all(one.watch.answered for one in self._working)
+        return bool(self._running) and all(one.loop.answered for one in self._running)
 
     def _snapshots(self) -> list[Snapshot]:
-        return [one.watch.snapshot for one in self._working]
+        return [one.loop.snapshot for one in self._running]
 
     def start(self, configs: Sequence[Config]) -> None:
         """Let these detectors begin, in place of those at work.
 
+        All of them are built before anything stops.
+
         Raises:
-            PromadError: if one cannot begin; what was at work before goes on then.
+            PromadError: if one cannot begin; those at work continue then.
         """
-        opened = [open_detector(config) for config in configs]
-        logs = [_event_log(config) for config in configs]
-        before = self._working
-        self._ticking.close()
+        stop = threading.Event()
+        with ExitStack() as building:
+            opened = [open_detector(config) for config in configs]
+            built = [self._build(each, stop, building) for each in opened]
+            building.pop_all()
+        self._retire()
         self._metrics.forget()
-        self._working = [self._begin(*each) for each in zip(opened, logs, strict=True)]
-        _close_logs(before)
-        self._ticking.enter_context(_ticking(self._working))
+        for one in built:
+            self._resume(one)
+        self._running, self._stop = built, stop
+        for one in built:
+            one.thread.start()
         self._metrics.reloaded(self._clock.now())
 
     def reload(self, read: Callable[[], Sequence[Config]]) -> None:
-        """Take what `read` returns in place of what is at work; if that fails, say so and go on."""
+        """Put what `read` returns to work; if that fails, log it and continue as before."""
         try:
             configs = read()
             if {config.name for config in configs} != self._names:
-                raise PromadError("detectors came or went — restart to change which there are")
+                raise PromadError("reload cannot add or remove detectors; restart promad")
             self.start(configs)
         except PromadError as error:
             self._metrics.reload_failed()
@@ -111,78 +131,82 @@ class Daemon:
         else:
             log.info("reloaded")
 
-    def _ring(self, group: str, features: Sequence[str], capacity: int) -> Ring:
-        """The history of a group, with what was in it before a reload."""
-        for one in self._working:
-            if group in one.served.rings:
-                return one.served.rings[group].resized(features, capacity)
-        return Ring(features, capacity)
-
     def stop(self) -> None:
         """Begin no other tick; those under way have two seconds to finish."""
-        self._ticking.close()
-        _close_logs(self._working)
+        self._retire()
 
-    def _begin(self, opened: Opened, events: EventLog) -> _Working:
-        """A detector at work, from where the last one on the same bundle stopped."""
-        config, bundle, detector = opened.config, opened.bundle, opened.detector
-        live = config.real_time_anomaly_detection
-        own = self._metrics.of(config.name)
-        own.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
-        own.expects(detector.threshold.expected_false_alarms_per_week, detector.threshold.interval)
-        log.info(
-            "bundle loaded", detector=config.name, bundle=bundle.id, model=bundle.manifest.model
+    def _retire(self) -> None:
+        """End what is at work. A tick that outlives this publishes and saves nothing."""
+        self._stop.set()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for one in self._running:
+            one.thread.join(max(0.0, deadline - time.monotonic()))
+        for one in self._running:
+            one.loop.retire()
+            one.client.close()
+            one.events.close()
+
+    def _build(self, opened: Opened, stop: threading.Event, building: ExitStack) -> _Running:
+        """A detector that is ready to begin; what it holds open is closed if building fails."""
+        config, detector = opened.config, opened.detector
+        events = _open_events(config)
+        building.callback(events.close)
+        client = _make_client(config)
+        building.callback(client.close)
+        live, step = begin_live(opened), detector.preparation.step
+        settings = config.real_time_anomaly_detection
+        metrics = self._metrics.of(config.name)
+        catch_up = CATCH_UP_SAMPLES * step
+        outputs = LoopOutputs(
+            metrics,
+            {name: self._continue_history(name, opened) for name in live.state.names},
+            Persistence(events, opened.bundle.id, settings.events_retention, catch_up, metrics),
+            ThresholdFile(config.artifacts_dir, opened.bundle.id),
+            self._observer,
         )
-        client = _client(config)
-        step = detector.preparation.step
+        options = LoopOptions(
+            config.name,
+            settings.metrics_prefix,
+            settings.query_interval_seconds,
+            settings.latency_offset,
+            detector.scoring.required_share,
+        )
         poller = Poller(
             client,
             config.promql,
             step,
             detector.samples_needed + CATCH_UP_SAMPLES,
-            live.stale_after,
+            settings.stale_after,
             allow_partial=config.data_settings.allow_partial,
         )
-        group = group_name(config.name, THE_ONLY_GROUP)
-        limits = _stored_limits(config, bundle.id, detector.threshold)
-        judge = Judge(detector, group, config, limits)
-        keeper = Keeper(events, bundle.id, live.events_retention, CATCH_UP_SAMPLES * step, own)
-        keeper.resume(judge, self._clock.now())
-        ring = self._ring(group, judge.scored_features, live.history_samples)
-        watch = Watch(config, judge, poller, self._clock, own, self._observer, keeper, ring)
-        served = Served(config, bundle, detector, events, {group: ring}, lambda: watch.snapshot)
-        return _Working(watch, client, served)
+        loop = DetectionLoop(options, live, poller, self._clock, outputs)
+        thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
+        return _Running(opened, live, loop, outputs, client, events, thread)
+
+    def _resume(self, one: _Running) -> None:
+        """Let a detector continue from what was saved, and say what it is."""
+        bundle, threshold = one.opened.bundle, one.opened.detector.threshold
+        metrics, state = one.outputs.metrics, one.live.state
+        if one.outputs.thresholds is not None:
+            one.outputs.thresholds.resume(state)
+        if one.outputs.persistence is not None:
+            one.outputs.persistence.resume(state, self._clock.now())
+        metrics.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
+        metrics.expects(threshold.expected_false_alarms_per_week, threshold.interval)
+        name, model = one.opened.config.name, bundle.manifest.model
+        log.info("bundle loaded", detector=name, bundle=bundle.id, model=model)
+
+    def _continue_history(self, group: str, opened: Opened) -> Ring:
+        """The history of a group, with what was in it before a reload."""
+        features = opened.detector.scored_features
+        capacity = opened.config.real_time_anomaly_detection.history_samples
+        for one in self._running:
+            if group in one.outputs.histories:
+                return one.outputs.histories[group].resized(features, capacity)
+        return Ring(features, capacity)
 
 
-@dataclass(frozen=True)
-class _Working:
-    watch: Watch
-    client: PrometheusClient
-    served: Served
-
-
-@contextmanager
-def _ticking(working: Sequence[_Working]) -> Iterator[None]:
-    """Run each watch in a thread of its own until the block ends."""
-    stop = threading.Event()
-
-    def run(one: _Working) -> None:
-        with closing(one.client):
-            one.watch.run(stop)
-
-    threads = [threading.Thread(target=run, args=[one], daemon=True) for one in working]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _registry() -> CollectorRegistry:
+def _make_registry() -> CollectorRegistry:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -190,46 +214,15 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-def _close_logs(working: Sequence[_Working]) -> None:
-    for one in working:
-        one.served.events.close()
-
-
-def _event_log(config: Config) -> EventLog:
+def _open_events(config: Config) -> EventLog:
     """The detector's event log; a damaged one is moved aside."""
     events, aside = open_event_log(config.artifacts_dir / EVENTS_FILE)
     if aside is not None:
-        log.error("the event log was damaged; it begins afresh", moved_to=str(aside))
+        log.error("event log damaged; starting a new one", moved_to=str(aside))
     return events
 
 
-def _stored_limits(config: Config, bundle_id: str, threshold: Threshold) -> StoredLimits:
-    """The threshold at work, where it was when a daemon on the same bundle last wrote it down."""
-    path = config.artifacts_dir / STANDING_FILE
-
-    def write(standing: Standing) -> None:
-        content = {"bundle": bundle_id, "standing": standing.to_json()}
-        try:
-            with written_whole(path) as aside:
-                aside.write_text(json.dumps(content))
-        except OSError as error:
-            log.warning("threshold standing not kept", file=str(path), error=str(error))
-
-    return StoredLimits(_resumed(at_work(threshold, config), path, bundle_id), write)
-
-
-def _resumed(standing: Standing, path: Path, bundle_id: str) -> Standing:
-    try:
-        content = json.loads(path.read_text())
-        return standing.resumed(content["standing"]) if content["bundle"] == bundle_id else standing
-    except FileNotFoundError:
-        return standing
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        log.warning("threshold standing begins afresh", file=str(path), error=str(error))
-        return standing
-
-
-def _client(config: Config) -> PrometheusClient:
+def _make_client(config: Config) -> PrometheusClient:
     """A client that gives up in time for the next tick."""
     interval = config.real_time_anomaly_detection.query_interval_seconds
     timeout = min(config.prometheus.timeout, max(1.0, interval))

@@ -1,25 +1,30 @@
-"""`Watch`: one detector at work, tick by tick.
+"""`DetectionLoop`: one detector at work, tick by tick.
 
-A tick polls, scores what is new, judges it, and swaps what is published in one assignment. Nothing
-that happens in a tick ends the daemon: it is counted, logged, and makes the group blind.
+A tick polls, judges what is new, and swaps what is published in one assignment. Nothing that
+happens in a tick ends the daemon: it is counted, logged, and makes the groups blind.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from promad.clock import Clock
-from promad.config import Config
 from promad.config.durations import format_duration, format_instant
 from promad.data.frame import align_down
-from promad.detection.judging import Judge, Judged
-from promad.detection.persistence import Keeper
+from promad.detection.judgements import Judgements
+from promad.detection.live import LiveDetector
+from promad.detection.persistence import Persistence
 from promad.detection.recent_history import Ring
+from promad.detection.state import State as DetectorState
+from promad.detection.threshold_file import ThresholdFile
 from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import paragraph
@@ -35,76 +40,108 @@ OVERDUE_INTERVALS = 3
 hang where no timeout reaches, as in looking up a name."""
 
 Observer = Callable[[Verdict, AnomalyEvent | None], None]
-"""Called with each scored sample and the event that it ended, if it did."""
+"""Called with each judged sample of each group and the event that it ended, if it did."""
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """What one tick hands to the next."""
+class LoopOptions:
+    """What a loop is told by the configuration.
 
-    state: State | None = None
-    failing: frozenset[str] = frozenset()
+    Attributes:
+        name: of the detector.
+        metrics_prefix: what the names of its groups' metrics begin with.
+        interval: seconds between ticks.
+        latency_offset: how many seconds behind the clock the newest sample asked for is.
+        required_share: of the scored queries that must be answered for a score.
+    """
+
+    name: str
+    metrics_prefix: str
+    interval: float
+    latency_offset: float
+    required_share: float
 
 
-class Watch:
+@dataclass(frozen=True)
+class LoopOutputs:
+    """Where a loop reports to.
+
+    Attributes:
+        histories: the newest verdicts of each group, by its name.
+        persistence, thresholds: what is saved for the next start; None saves nothing.
+        observe: sees every judged sample.
+    """
+
+    metrics: DetectorMetrics
+    histories: Mapping[str, Ring]
+    persistence: Persistence | None = None
+    thresholds: ThresholdFile | None = None
+    observe: Observer | None = None
+
+
+class DetectionLoop:
     """One detector at work. Only its own thread calls `tick`; anyone may read `snapshot`.
 
-    `answered` turns True once the server has answered a query.
+    `answered` turns True once the server has answered a query. Once `retire` has returned, a tick
+    that is still under way neither publishes nor saves anything.
     """
 
     def __init__(
         self,
-        config: Config,
-        judge: Judge,
+        options: LoopOptions,
+        live: LiveDetector,
         poller: Poller,
         clock: Clock,
-        metrics: DetectorMetrics,
-        observer: Observer | None = None,
-        keeper: Keeper | None = None,
-        ring: Ring | None = None,
+        outputs: LoopOutputs,
     ) -> None:
-        live = config.real_time_anomaly_detection
-        self.name = config.name
         self.answered = False
-        self.ring = ring or Ring(judge.scored_features, live.history_samples)
+        self._options = options
         self._live = live
-        self._features = config.features
-        self._judge = judge
         self._poller = poller
         self._clock = clock
-        self._metrics = metrics
-        self._observer = observer
-        self._keeper = keeper
-        self._log = log.bind(detector=config.name)
-        self._standing = _Standing()
+        self._outputs = outputs
+        self._log = log.bind(detector=options.name)
+        self._at_work = threading.Lock()
+        self._retired = False
+        self._newest: Judgements | None = None
+        self._states: tuple[State, ...] = ()
+        self._failing: frozenset[str] = frozenset()
         self._published_at = clock.now()
-        waiting = Verdict(self._published_at, State.WARMING, judge.limits.now, why="not polled yet")
+        waiting = self._withhold(self._published_at, State.WARMING, "not polled yet")
         self._published = self._snapshot(waiting)
 
     @property
     def snapshot(self) -> Snapshot:
         """What the last tick found out, or that it is too long ago to say anything now."""
-        since = self._clock.now() - self._published_at
-        if since <= OVERDUE_INTERVALS * self._live.query_interval_seconds:
+        now = self._clock.now()
+        since = now - self._published_at
+        if since <= OVERDUE_INTERVALS * self._options.interval:
             return self._published
         why = f"no tick has ended for {format_duration(round(since))}"
-        return self._snapshot(self._judge.blind(self._clock.now(), why))
+        blind = Verdict(now, State.BLIND, 0.0, why=why)
+        return replace(
+            self._published,
+            groups=tuple(
+                replace(status, verdict=replace(blind, threshold=status.verdict.threshold))
+                for status in self._published.groups
+            ),
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
-        try:
-            self._run(stop)
-        finally:
-            self._judge.limits.keep(self._clock.now())
-
-    def _run(self, stop: threading.Event) -> None:
-        interval = self._live.query_interval_seconds
+        interval = self._options.interval
         due = align_down(self._clock.now(), interval)
         while not stop.is_set():
             self.tick()
-            self._judge.limits.keep_if_due(self._clock.now())
             due = self._next_due(due + interval, interval)
             self._clock.wait_until(due, stop)
+
+    def retire(self) -> None:
+        """Save what is remembered for the next start; nothing is published or saved after that."""
+        with self._at_work:
+            if self._outputs.thresholds is not None and not self._retired:
+                self._outputs.thresholds.save(self._live.state, self._clock.now())
+            self._retired = True
 
     def _next_due(self, due: float, interval: float) -> float:
         """`due`, or the next tick in time if that is past, or if the clock was set back."""
@@ -112,120 +149,157 @@ class Watch:
         if late <= 0:
             return min(due, align_down(due - late, interval) + interval)
         skipped = int(late // interval) + 1
-        self._metrics.skipped(skipped)
+        self._outputs.metrics.skipped(skipped)
         return due + skipped * interval
 
     def tick(self) -> None:
-        """Poll, score, judge and publish once."""
+        """Poll, judge and publish once."""
         started = time.perf_counter()
-        at = self._clock.now() - self._live.latency_offset
+        at = self._clock.now() - self._options.latency_offset
         try:
-            poll = self._poll(at)
-            in_window = self._judge.complete_samples(poll.frame)
-            self._publish(self._verdict(poll, in_window), in_window, poll.failures)
+            poll = self._poller.poll(at)
+            with self._at_work:
+                if not self._retired:
+                    self._take(poll)
         except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets
-            self._log.exception("the tick failed")
-            self._metrics.tick_failed()
-            self._publish(self._judge.blind(at, "the tick failed, see the log"))
-        self._metrics.ticked(time.perf_counter() - started)
+            self._fail(at)
+        if not self._retired:
+            self._outputs.metrics.ticked(time.perf_counter() - started)
 
-    def _poll(self, at: float) -> Poll:
-        poll = self._poller.poll(at)
-        self._metrics.polled(self._features, poll.failures)
-        self.answered = self.answered or len(poll.failures) < len(self._features)
+    def _fail(self, at: float) -> None:
+        with self._at_work:
+            if self._retired:
+                return
+            self._log.exception("tick failed")
+            self._outputs.metrics.tick_failed()
+            self._publish(self._withhold(at, State.BLIND, "the tick failed, see the log"))
+
+    def _take(self, poll: Poll) -> None:
+        """Judge and publish what a poll brought."""
+        self._report(poll)
+        if self._lacks_answers(poll.failures):
+            why, missing = _describe_failures(poll.failures), tuple(poll.failures)
+            verdicts = self._withhold(poll.frame.end, State.BLIND, why, missing)
+        else:
+            verdicts = self._judge(poll)
+        self._publish(verdicts, poll.failures)
+
+    def _report(self, poll: Poll) -> None:
+        metrics, features = self._outputs.metrics, poll.frame.features
+        metrics.polled(features, poll.failures)
+        self.answered = self.answered or len(poll.failures) < len(features)
         newest = [poll.frame.start if at is None else at for at in poll.newest.values()]
-        self._metrics.sample_is(self._clock.now() - min(newest))
-        self._log_failures(poll.failures)
-        return poll
-
-    def _log_failures(self, failures: Mapping[str, PrometheusError]) -> None:
-        """A line when a query begins to fail and one when it is answered again."""
-        for alias in failures.keys() - self._standing.failing:
-            failure = failures[alias]
+        metrics.sample_is(self._clock.now() - min(newest))
+        for alias in poll.failures.keys() - self._failing:
+            failure = poll.failures[alias]
             self._log.warning(
                 "query failed", query=alias, reason=failure.reason, error=str(failure)
             )
-        for alias in self._standing.failing - failures.keys():
+        for alias in self._failing - poll.failures.keys():
             self._log.info("query answered again", query=alias)
-        self._standing = replace(self._standing, failing=frozenset(failures))
+        self._failing = frozenset(poll.failures)
 
-    def _verdict(self, poll: Poll, in_window: int) -> Verdict:
-        """The judgement of the newest sample, or why there is none."""
-        if self._too_many(poll.failures):
-            return self._judge.blind(poll.frame.end, _failed(poll.failures), tuple(poll.failures))
-        judged = list(self._judge.follow(poll.frame))
-        self._tell_adaptation()
-        for each in judged:
-            self._tell(each)
-        if judged and self._keeper is not None:
-            self._keeper.keep(self._judge, judged, self._clock.now())
-        return self._judge.newest(poll.frame, in_window)
-
-    def _too_many(self, failures: Mapping[str, PrometheusError]) -> bool:
+    def _lacks_answers(self, failures: Mapping[str, PrometheusError]) -> bool:
         """Whether the queries that were answered are fewer than a score needs.
 
         A short gap is filled, so without this the last answers would pass for new ones.
         """
-        scored = self._judge.scored_features
+        scored = self._live.detector.scored_features
         answered = sum(name not in failures for name in scored)
-        return answered == 0 or answered < self._judge.required_share * len(scored) - 1e-9
+        return answered == 0 or answered < self._options.required_share * len(scored) - 1e-9
 
-    def _tell_adaptation(self) -> None:
-        """Say so if the threshold was just raised, because the alert budget was far exceeded."""
-        limits = self._judge.limits
-        if limits.raises:
-            self._metrics.threshold_adapted(limits.raises)
-            self._log.warning("threshold adapted", why=limits.why)
+    def _judge(self, poll: Poll) -> list[Verdict]:
+        """Judge what is new; the verdict of each group's newest sample."""
+        state, now = self._live.state, self._clock.now()
+        raised = state.limits.adaptations
+        judged = []
+        for judgements in self._live.catch_up(poll.frame, poll.corrected_from):
+            judged.append(judgements)
+            self._tell(judgements)
+        self._report_adaptations(raised)
+        if self._outputs.persistence is not None and any(each.fresh.any() for each in judged):
+            self._outputs.persistence.save(state, judged, now)
+        if self._outputs.thresholds is not None:
+            self._outputs.thresholds.save_if_due(state, now)
+        self._newest = judged[-1] if judged else self._newest
+        assert self._newest is not None  # noqa: S101 - the first poll always has a new sample
+        return [self._newest.verdict(group) for group in range(state.groups)]
 
-    def _tell(self, judged: Judged) -> None:
-        """Keep a sample, and say so if an event began or ended with it."""
-        self.ring.add(judged.verdict)
-        if judged.begun and judged.event is not None:
-            self._log.warning("anomaly began", **_described(judged.event))
-        if judged.ended is not None:
-            self._log.warning("anomaly ended", **_described(judged.ended))
-        if self._observer is not None:
-            self._observer(judged.verdict, judged.ended)
+    def _tell(self, judgements: Judgements) -> None:
+        """Keep the verdicts of judged samples, and log which events began and ended with them."""
+        for group in judgements.fresh.nonzero()[0].tolist():
+            verdict, ended = judgements.verdict(group), judgements.ended.get(group)
+            self._history(group).add(verdict)
+            if judgements.began[group]:
+                event = self._live.state.events.event(group)
+                self._log.warning("anomaly began", **_describe_event(event))
+            if ended is not None:
+                self._log.warning("anomaly ended", **_describe_event(ended))
+            if self._outputs.observe is not None:
+                self._outputs.observe(verdict, ended)
+
+    def _history(self, group: int) -> Ring:
+        return self._outputs.histories[self._live.state.names[group]]
+
+    def _report_adaptations(self, before: NDArray[np.int64]) -> None:
+        """Log which groups' thresholds were just raised to keep the alert budget."""
+        limits = self._live.state.limits
+        for group, times in enumerate((limits.adaptations - before).tolist()):
+            if times:
+                self._outputs.metrics.threshold_adapted(times)
+                self._log.warning("threshold adapted", why=limits.explain(group))
+
+    def _withhold(
+        self, at: float, state: State, why: str, missing: tuple[str, ...] = ()
+    ) -> list[Verdict]:
+        """A verdict without a score for every group; `at` in unix seconds."""
+        limits = self._live.state.limits.limits()
+        return [Verdict(at, state, float(limit), missing=missing, why=why) for limit in limits]
 
     def _publish(
-        self,
-        verdict: Verdict,
-        in_window: int = 0,
-        failures: Mapping[str, PrometheusError] | None = None,
+        self, verdicts: Sequence[Verdict], failures: Mapping[str, PrometheusError] | None = None
     ) -> None:
-        if verdict.state is not self._standing.state:
-            self._log.info("state changed", state=str(verdict.state), why=verdict.why or None)
-        self._standing = replace(self._standing, state=verdict.state)
-        if verdict.score is None:
-            self.ring.add(verdict)
-        self._published = self._snapshot(verdict, in_window, failures)
+        states = tuple(verdict.state for verdict in verdicts)
+        for group, verdict in enumerate(verdicts):
+            if not self._states or verdict.state is not self._states[group]:
+                state, why = str(verdict.state), verdict.why or None
+                self._log.info("state changed", state=state, why=why)
+            if verdict.score is None:
+                self._history(group).add(verdict)
+        self._states = states
+        self._published = self._snapshot(verdicts, failures)
         self._published_at = self._clock.now()
 
     def _snapshot(
-        self,
-        verdict: Verdict,
-        in_window: int = 0,
-        failures: Mapping[str, PrometheusError] | None = None,
+        self, verdicts: Sequence[Verdict], failures: Mapping[str, PrometheusError] | None = None
     ) -> Snapshot:
-        memory = self._judge.memory
-        status = GroupStatus(
-            verdict=verdict,
-            events_begun=memory.tracker.begun,
-            event=memory.tracker.current,
-            last_scored_at=memory.scored_until,
-            samples_in_window=in_window,
-        )
         failed = tuple((alias, str(failure)) for alias, failure in (failures or {}).items())
-        return Snapshot(self.name, self._live.metrics_prefix, (status,), failed)
+        statuses = tuple(
+            make_status(self._live.state, group, verdict) for group, verdict in enumerate(verdicts)
+        )
+        return Snapshot(self._options.name, self._options.metrics_prefix, statuses, failed)
 
 
-def _failed(failures: Mapping[str, PrometheusError]) -> str:
+def make_status(state: DetectorState, group: int, verdict: Verdict) -> GroupStatus:
+    """The status of a group whose newest verdict this is."""
+    until = float(state.scored_until[group])
+    return GroupStatus(
+        verdict=verdict,
+        group=state.labels[group],
+        events_begun=int(state.events.begun[group]),
+        event=state.events.open_event(group),
+        last_scored_at=None if isnan(until) else until,
+        samples_in_window=int(state.scoring.usable_for[group, 0]),
+    )
+
+
+def _describe_failures(failures: Mapping[str, PrometheusError]) -> str:
     alias, failure = next(iter(failures.items()))
     others = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
     return f"query {alias}{others} failed: {failure.reason}"
 
 
-def _described(event: AnomalyEvent) -> dict[str, object]:
+def _describe_event(event: AnomalyEvent) -> dict[str, object]:
     """An event in one log line."""
     until = event.peak_at if event.end is None else event.end
     return {

@@ -1,14 +1,15 @@
-"""`Keeper`: what a daemon writes down of its events, and how it goes on after a restart."""
+"""`Persistence`: what a daemon saves of its events, and how it continues after a restart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import structlog
 
-from promad.detection.judging import Judge, Judged, Memory, memory_from_json, memory_to_json
+from promad.detection.judgements import Judgements
+from promad.detection.state import State
 from promad.errors import DataError
 from promad.events.event_log import EventLog
 from promad.exposition import DetectorMetrics
@@ -19,8 +20,8 @@ _PRUNE_SECONDS = 3600.0
 
 
 @dataclass
-class Keeper:
-    """Writes one group's events to the log. A log that cannot be written is counted and logged.
+class Persistence:
+    """Writes one detector's events to its log. A log that cannot be written is counted and logged.
 
     Attributes:
         bundle: the id of the bundle at work.
@@ -36,61 +37,75 @@ class Keeper:
     _failing: bool = field(default=False, init=False)
     _pruned_at: float = field(default=float("-inf"), init=False)
 
-    def resume(self, judge: Judge, now: float) -> None:
-        """Let a judge go on where the last one on the same bundle stopped.
+    def resume(self, state: State, now: float) -> None:
+        """Let each group continue where a daemon on the same bundle stopped.
 
         If nobody looked for longer than can be caught up with, or by another bundle, what was open
         ended with its newest anomalous sample: nobody knows of more.
+
+        Args:
+            now: unix seconds.
         """
         try:
-            self._resume(judge, now)
+            for group, name in enumerate(state.names):
+                self._resume_group(state, group, name, now)
+            for name in set(self.events.groups_with_open_events()) - set(state.names):
+                self._close_events(name, "unwatched", None)
         except DataError as error:
-            log.error("what was before is not known", error=str(error))
+            log.error("could not restore saved state", error=str(error))
 
-    def _resume(self, judge: Judge, now: float) -> None:
-        group = judge.memory.tracker.group
-        kept = self.events.memory(group)
-        judge.memory = self._gone_on(kept, judge.memory, now)
-        current = judge.memory.tracker.current
-        reason = "bundle" if kept is not None and kept[0] != self.bundle else "unwatched"
-        closed = self.events.close_open(reason, [current.id] if current else [])
-        if closed:
-            log.warning("open events were closed", group=group, events=closed, reason=reason)
+    def _resume_group(self, state: State, group: int, name: str, now: float) -> None:
+        saved = self.events.memory(name)
+        other_bundle = saved is not None and saved[0] != self.bundle
+        if saved is not None and not other_bundle:
+            self._restore(state, group, saved[1], now)
+        current = state.events.open_event(group)
+        reason = "bundle" if other_bundle else "unwatched"
+        self._close_events(name, reason, None if current is None else current.id)
         if current is not None:
-            log.info("an open event goes on", group=group, id=current.id)
+            log.info("open event resumed", group=name, id=current.id)
 
-    def _gone_on(self, kept: tuple[str, Any] | None, fresh: Memory, now: float) -> Memory:
-        """The memory that was kept, if a judge can go on from it."""
-        if kept is None or kept[0] != self.bundle:
-            return fresh
+    def _restore(self, state: State, group: int, content: dict[str, object], now: float) -> None:
+        """Resume a group, unless it was saved too long ago to be caught up with."""
         try:
-            memory = memory_from_json(kept[1], fresh.tracker)
+            until = float(content["scored_until"] or 0.0)  # type: ignore[arg-type]
+            if now - until <= self.catch_up:
+                state.resume(group, content)
         except (KeyError, TypeError, ValueError) as error:
-            log.warning("the last standing is of no use", error=repr(error))
-            return fresh
-        missed = now - (memory.scored_until or 0.0)
-        return memory if missed <= self.catch_up else fresh
+            log.warning(
+                "saved detector state is unreadable; starting fresh",
+                group=state.names[group],
+                error=repr(error),
+            )
 
-    def keep(self, judge: Judge, judged: Sequence[Judged], now: float) -> None:
+    def _close_events(self, name: str, reason: str, but: str | None) -> None:
+        closed = self.events.close_open(reason, name, but)
+        if closed:
+            log.warning("open events closed", group=name, events=closed, reason=reason)
+
+    def save(self, state: State, judgements: Iterable[Judgements], now: float) -> None:
         """Write what a tick changed; `now` in unix seconds."""
         try:
-            self._write(judge, judged)
+            self._write(state, judgements)
             if now - self._pruned_at >= _PRUNE_SECONDS:
                 self._pruned_at = now
                 self.events.prune(now - self.retention)
         except DataError as error:
             self.metrics.event_log_failed()
             if not self._failing:
-                log.error("events are not kept", error=str(error))
+                log.error("events not saved", error=str(error))
             self._failing = True
         else:
             self._failing = False
 
-    def _write(self, judge: Judge, judged: Sequence[Judged]) -> None:
-        for each in judged:
-            if each.ended is not None:
-                self.events.record(each.ended, self.bundle, each.ended.end or each.ended.peak_at)
-        tracker = judge.memory.tracker
-        if tracker.current is not None:
-            self.events.record(tracker.current, self.bundle, tracker.last_above)
-        self.events.remember(tracker.group, self.bundle, memory_to_json(judge.memory))
+    def _write(self, state: State, judgements: Iterable[Judgements]) -> None:
+        changed = np.zeros(state.groups, np.bool_)
+        for each in judgements:
+            changed |= each.fresh
+            for event in each.ended.values():
+                self.events.record(event, self.bundle, event.end or event.peak_at)
+        for group in np.flatnonzero(changed).tolist():
+            current = state.events.open_event(group)
+            if current is not None:
+                self.events.record(current, self.bundle, float(state.events.last_above[group]))
+            self.events.remember(state.names[group], self.bundle, state.to_json(group))

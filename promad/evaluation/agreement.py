@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.filling import runs
+from promad.data.gaps import find_runs
 
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -48,5 +48,5 @@ def segments(flags: Flags) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     >>> segments(np.array([True, False, True, True]))
     (array([0, 2]), array([1, 4]))
     """
-    starts, ends = np.asarray(runs(flags), np.int64).reshape(-1, 2).T
+    starts, ends = np.asarray(find_runs(flags), np.int64).reshape(-1, 2).T
     return starts, ends

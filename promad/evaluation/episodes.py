@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.clock import WEEK_SECONDS
 from promad.evaluation.agreement import Agreement, Flags, Reals, alarms, segments
+from promad.events.hysteresis import find_events
 
 MARGIN_SECONDS = 1800.0
 """An episode this close to a label is no false one: labels begin and end where a person saw it."""
-
-_WEEK = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,15 @@ class EpisodeFigures:
 
 
 def episodes(scores: Reals, limits: Reals, enter_after: int = 1, leave_after: int = 1) -> Episodes:
-    """The events that scores held to limits begin, by the rule of `promad.events.events`.
+    """The events that scores held to limits begin, by the rule of `promad.events.hysteresis`.
 
     Samples without a score neither begin nor end an episode. One that is still open at the end
     counts, up to its last sample above the limit.
     """
     rows = np.flatnonzero(~np.isnan(scores))
-    found: list[list[int]] = []
-    for start, end in zip(*segments(alarms(scores[rows], limits[rows])), strict=True):
-        if found and start - found[-1][1] < leave_after:
-            found[-1][1] = int(end)
-        elif end - start >= enter_after:
-            found.append([int(start), int(end)])
-    bounds = np.asarray(found, np.int64).reshape(-1, 2)
-    starts = bounds[:, 0]
-    return Episodes(rows[starts], rows[starts + enter_after - 1], rows[bounds[:, 1] - 1] + 1)
+    found = find_events(alarms(scores[rows], limits[rows]), enter_after, leave_after)
+    starts, raised, ends = np.asarray(found, np.int64).reshape(-1, 3).T
+    return Episodes(rows[starts], rows[raised], rows[ends - 1] + 1)
 
 
 def episode_figures(
@@ -115,7 +109,7 @@ def episode_figures(
         found=len(delays),
         episodes=len(found.starts),
         false_episodes=false,
-        false_episodes_per_week=false * _WEEK / (scored * step) if scored else float("nan"),
+        false_episodes_per_week=false * WEEK_SECONDS / (scored * step) if scored else float("nan"),
         median_delay_seconds=float(median),
         p90_delay_seconds=float(p90),
     )

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.moving_average import Averages, average
+
 Values = NDArray[np.float64]
 NaiveScore = Callable[[Values, Values, int], Values]
 
 _SMALLEST_SPREAD = 0.01
-_SMOOTHING = 0.1
+_SPAN = 19
 _FARTHEST = 50.0
 
 
@@ -36,11 +38,11 @@ def change_since_last(train: Values, test: Values, seed: int) -> Values:
 
 
 def smoothed_change(train: Values, test: Values, seed: int) -> Values:
-    """The squared distance to the sample before, exponentially smoothed with weight 0.1.
+    """The squared distance to the sample before, exponentially smoothed over a span of 19 samples.
 
-    NaN where that distance is unknown; the next known one carries on from before.
+    NaN where that distance is unknown.
     """
-    return _smoothed(change_since_last(train, test, seed)[:, np.newaxis])[:, 0]
+    return _smooth(change_since_last(train, test, seed))
 
 
 NAIVE: Mapping[str, NaiveScore] = {
@@ -64,7 +66,7 @@ def _changes(train: Values, test: Values, seed: int) -> Values:
 
 
 def _smoothed_changes(train: Values, test: Values, seed: int) -> Values:
-    return _smoothed(_changes(train, test, seed) ** 2)
+    return _smooth(_changes(train, test, seed) ** 2)
 
 
 NAIVE_CONTRIBUTIONS: Mapping[str, NaiveScore] = {
@@ -96,14 +98,8 @@ def _standardised(train: Values, test: Values) -> Values:
     return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), np.float64)
 
 
-def _smoothed(values: Values) -> Values:
-    """Each column's exponential mean over its known values so far: (samples, columns)."""
-    found, newest = np.empty_like(values), np.full(values.shape[1], np.nan)
-    for row, value in enumerate(values):
-        step = np.where(np.isnan(newest), value, newest + _SMOOTHING * (value - newest))
-        newest = np.where(np.isnan(value), newest, step)
-        found[row] = np.where(np.isnan(value), np.nan, newest)
-    return found
+def _smooth(values: Values) -> Values:
+    return average(values, _SPAN, Averages.begin(*values.shape[1:]), least_share=0.0)
 
 
 def _norm(values: Values) -> Values:

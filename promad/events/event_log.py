@@ -12,7 +12,7 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from promad.errors import DataError
 from promad.events.events import AnomalyEvent
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import verdict_from_json
 
 FILE_NAME = "events.db"
 """What the file is called, in artifacts_dir."""
@@ -169,16 +169,20 @@ class EventLog:
         rows = self._rows("SELECT bundle, content FROM memories WHERE group_name = ?", (group,))
         return (rows[0]["bundle"], json.loads(rows[0]["content"])) if rows else None
 
-    def close_open(self, reason: str, but: Collection[str] = ()) -> int:
-        """End every open event, but those with these ids, at its newest anomalous sample.
+    def close_open(self, reason: str, group: str, but: str | None = None) -> int:
+        """End a group's open events, but the one with this id, at their newest anomalous sample.
 
         Returns:
             How many were open.
         """
-        keep = ", ".join("?" * len(but))
         with self._transaction() as connection:
-            sql = f"{_CLOSE} AND id NOT IN ({keep})"
-            return connection.execute(sql, (reason, *but)).rowcount
+            sql = f"{_CLOSE} AND group_name = ? AND id IS NOT ?"
+            return connection.execute(sql, (reason, group, but)).rowcount
+
+    def groups_with_open_events(self) -> list[str]:
+        """The names of all groups that have an open event."""
+        rows = self._rows("SELECT DISTINCT group_name FROM events WHERE ended IS NULL", ())
+        return [row["group_name"] for row in rows]
 
     def prune(self, before: float) -> int:
         """Forget events that ended before a time, in unix seconds; how many."""
@@ -245,32 +249,7 @@ def open_event_log(path: Path) -> tuple[EventLog, Path | None]:
 
 
 def _logged(row: sqlite3.Row) -> LoggedEvent:
-    peak = verdict_from(json.loads(row["peak"]))
+    peak = verdict_from_json(json.loads(row["peak"]))
     event = AnomalyEvent(row["group_name"], row["start"], row["flagged_at"], row["ended"], peak)
     others = {field.name: row[field.name] for field in dataclasses.fields(LoggedEvent)[1:]}
     return LoggedEvent(event, **others)
-
-
-def verdict_from(content: Mapping[str, Any]) -> Verdict:
-    """The verdict that `dataclasses.asdict` took apart.
-
-    Raises:
-        KeyError, TypeError, ValueError: if `content` is no verdict.
-    """
-    return Verdict(
-        **{
-            **content,
-            "state": State(content["state"]),
-            "features": tuple(FeatureView(**view) for view in content["features"]),
-            "missing": tuple(content["missing"]),
-        }
-    )
-
-
-def event_from(content: Mapping[str, Any]) -> AnomalyEvent:
-    """The event that `dataclasses.asdict` took apart.
-
-    Raises:
-        KeyError, TypeError, ValueError: if `content` is no event.
-    """
-    return AnomalyEvent(**{**content, "peak": verdict_from(content["peak"])})

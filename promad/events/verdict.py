@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class State(StrEnum):
@@ -13,6 +18,12 @@ class State(StrEnum):
     OK = "ok"
     ANOMALOUS = "anomalous"
     BLIND = "blind"
+
+
+FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
+"""What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
+
+ELEVATION, SINCE = FEATURE_COLUMNS.index("elevation"), FEATURE_COLUMNS.index("since")
 
 
 @dataclass(frozen=True)
@@ -98,3 +109,58 @@ class Verdict:
     def top_features(self) -> tuple[FeatureView, ...]:
         """The three features with the largest contribution, largest first."""
         return self.ranked_features[:3]
+
+
+def verdict_from_json(content: Mapping[str, Any]) -> Verdict:
+    """The verdict that `dataclasses.asdict` took apart.
+
+    Raises:
+        KeyError, TypeError, ValueError: if `content` is no verdict.
+    """
+    return Verdict(
+        **{
+            **content,
+            "state": State(content["state"]),
+            "features": tuple(FeatureView(**view) for view in content["features"]),
+            "missing": tuple(content["missing"]),
+        }
+    )
+
+
+def view_features(names: Sequence[str], features: NDArray[np.float64]) -> tuple[FeatureView, ...]:
+    """The known features of one group, from (features, 6)."""
+    return tuple(
+        FeatureView(
+            name,
+            error=error,
+            contribution=contribution,
+            observed=observed,
+            expected=expected,
+            elevation=elevation,
+            since=None if np.isnan(since) else since,
+        )
+        for name, (error, contribution, observed, expected, elevation, since) in zip(
+            names, features.tolist(), strict=False
+        )
+        if not np.isnan(elevation)
+    )
+
+
+def find_unknown(names: Sequence[str], views: Sequence[FeatureView]) -> tuple[str, ...]:
+    """The features that are not among those known."""
+    known = {view.name for view in views}
+    return tuple(name for name in names if name not in known)
+
+
+def describe_missing(missing: Sequence[str]) -> str:
+    """What a score rests on, if not on all features; empty otherwise."""
+    return f"scored without {list_names(missing)}" if missing else ""
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first five names.
+
+    >>> list_names(["a", "b"])
+    'a, b'
+    """
+    return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"

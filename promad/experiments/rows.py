@@ -22,16 +22,20 @@ from promad.bundle import load_detector
 from promad.config import Config, Query
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame, single_group
+from promad.detection.state import begin_state
+from promad.detection.step import run
 from promad.evaluation.agreement import Flags, Reals, alarms, segments
 from promad.evaluation.figures import Figures, Judged, figures_of, nab_of
 from promad.evaluation.labelled import LabelledData, read_labelled
 from promad.evaluation.nab import NabSeries
 from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
+from promad.events.hysteresis import Hysteresis
 from promad.files import written_whole
 from promad.scoring.detector import Detector
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training.threshold_choice import at_work, choose_threshold
+from promad.thresholds.controller import put_to_work
+from promad.training.threshold_choice import choose_threshold, threshold_settings
 
 Columns = Literal["auto", "all", "first"]
 """Which columns are scored: `auto` is the first of data like Telemanom's, and all of any other."""
@@ -219,13 +223,18 @@ def _frame(data: LabelledData, values: Reals, times: Reals | None, config: Confi
 
 def _scored(detector: Detector, frame: MetricFrame, config: Config) -> Judged:
     """A row for each sample of the frame, NaN where the detector has no score."""
-    known = detector.score(frame)
-    rows = np.round((known.times - frame.start) / frame.step).astype(np.int64)
-    scores = np.full(frame.samples, np.nan)
-    errors = np.full((frame.samples, config.scored), np.nan)
-    scores[rows], errors[rows] = known.score, known.errors[:, : config.scored]
-    step = config.data_settings.step
-    return _judged(scores, at_work(detector.threshold, config).limits(scores), errors, step, config)
+    live = config.real_time_anomaly_detection
+    limits = put_to_work(detector.threshold, threshold_settings(config), adapt=live.adapt_threshold)
+    hysteresis = Hysteresis.begin(1, live.enter_after_samples, live.leave_after_samples)
+    state = begin_state(detector, limits, "evaluate", frame.groups, hysteresis)
+    found = list(run(detector, detector.calibrate(1), state, frame))
+    return _judged(
+        np.array([each.score[0] for each in found]),
+        np.array([each.limit[0] for each in found]),
+        np.stack([each.errors[0] for each in found]),
+        config.data_settings.step,
+        config,
+    )
 
 
 def _by_naive(name: str, data: LabelledData, step: float, task: Task) -> Judged:
@@ -239,7 +248,10 @@ def _by_naive(name: str, data: LabelledData, step: float, task: Task) -> Judged:
     last = max(1, int(len(data.train) * config.training_settings.train_split_ratio))
     held_out = score(data.train[:last], data.train[last:], task.seed + 1)
     scores = score(data.train, data.test, task.seed)
-    limits = at_work(choose_threshold(held_out, own), own).limits(scores)
+    threshold = choose_threshold(held_out, own)
+    adapt = own.real_time_anomaly_detection.adapt_threshold
+    state = put_to_work(threshold, threshold_settings(own), adapt=adapt)
+    limits = state.follow_series(scores[:, np.newaxis])[:, 0]
     contributions = NAIVE_CONTRIBUTIONS[name](data.train, data.test, task.seed)
     return _judged(scores, limits, contributions, step, config)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 import numpy as np
@@ -27,11 +27,14 @@ class Poll:
         frame: the newest samples on the absolute grid; NaN = missing. Later polls leave it be.
         failures: why a query got no answer, by alias; its new samples are missing.
         newest: unix time of the newest value, by alias; None where there is no value at all.
+        corrected_from: unix time of the earliest sample that was missing in the poll before and is
+            known now; None if only new samples came.
     """
 
     frame: MetricFrame
     failures: Mapping[str, PrometheusError]
     newest: Mapping[str, float | None]
+    corrected_from: float | None = None
 
 
 class Poller:
@@ -70,22 +73,30 @@ class Poller:
         newest_step = floor(at / self._step + 1e-9)
         start = (newest_step - self._samples + 1) * self._step
         if self._last is None or self._last.failures or start != self._last.frame.start:
-            values = self._moved_to(start)
+            known, asked_before = self._moved_to(start)
+            values = known.copy()
             failures = self._complete(start, values)
             values.flags.writeable = False
             frame = single_group(start, self._step, tuple(self._queries), values)
-            self._last = Poll(frame, failures, _newest(frame))
+            late = np.isnan(known) & ~np.isnan(values)
+            rows = np.flatnonzero(late[:asked_before].any(axis=1))
+            corrected_from = float(frame.times[rows[0]]) if rows.size else None
+            self._last = Poll(frame, failures, _newest(frame), corrected_from)
+        elif self._last.corrected_from is not None:
+            self._last = replace(self._last, corrected_from=None)
         return self._last
 
-    def _moved_to(self, start: float) -> Samples:
-        """A copy of what is known, (samples, features), with room for what is new."""
+    def _moved_to(self, start: float) -> tuple[Samples, int]:
+        """A copy of what is known, (samples, features), and how many samples were asked before."""
         values = np.full((self._samples, len(self._queries)), np.nan)
-        if self._last is not None:
-            known = self._last.frame
-            moved = round((start - known.start) / self._step)
-            if 0 <= moved < self._samples:
-                values[: self._samples - moved] = known.values[0, moved:]
-        return values
+        if self._last is None:
+            return values, 0
+        known = self._last.frame
+        moved = round((start - known.start) / self._step)
+        if not 0 <= moved < self._samples:
+            return values, 0
+        values[: self._samples - moved] = known.values[0, moved:]
+        return values, self._samples - moved
 
     def _complete(self, start: float, values: Samples) -> dict[str, PrometheusError]:
         """Ask for what is missing at the end of each column; why some of it is still missing."""

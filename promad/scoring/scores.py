@@ -1,4 +1,4 @@
-"""`Scores`: what scoring yields for each window."""
+"""`Scores`: what scoring yields for samples that follow each other."""
 
 from __future__ import annotations
 
@@ -7,27 +7,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Values = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Scores:
-    """How badly the newest sample of each window fits what was learned.
+    """How badly each sample of each group fits what was learned; higher is more anomalous.
+
+    A row depends on samples up to its own time alone.
 
     Attributes:
-        times: unix seconds of each window's last sample, float64 (windows,).
-        score: what is held to the threshold, float64 (windows,); NaN = unknown.
-        errors: what each feature adds to the score, smoothed, float64 (windows, features); NaN =
-            the feature is missing.
+        times: unix seconds of each sample, float64 (samples,).
+        score: what is held to the threshold, (groups, samples); NaN = unknown.
+        errors: what each feature adds to the score, smoothed, (groups, samples, features); NaN =
+            the feature is missing, or there is no score.
         window_errors: the mean squared error of each feature over the window, in scaled units
-            squared, float64 (windows, features); NaN as in `errors`.
-        observed: the last sample in the features' own units, float64 (windows, features).
-        expected: what the model would have had there, same units and shape.
-
-    Higher is worse everywhere, and row `i` depends on samples up to `times[i]` alone.
+            squared, (groups, samples, features); NaN as in `errors`.
+        observed: the scored features as measured, in their own units, (groups, samples, features).
+        expected: the reconstruction or prediction, same units and shape.
+        missing: which features, conditions included, were not measured: bool (groups, samples,
+            features).
+        in_window: usable samples in a row up to each, at most a window's length, int64
+            (groups, samples).
     """
 
-    times: NDArray[np.float64]
-    score: NDArray[np.float64]
-    errors: NDArray[np.float64]
-    window_errors: NDArray[np.float64]
-    observed: NDArray[np.float64]
-    expected: NDArray[np.float64]
+    times: Values
+    score: Values
+    errors: Values
+    window_errors: Values
+    observed: Values
+    expected: Values
+    missing: NDArray[np.bool_]
+    in_window: NDArray[np.int64]

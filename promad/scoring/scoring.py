@@ -1,9 +1,9 @@
-"""Scoring: from a model's errors to one number per sample. Every model goes this way.
+"""Scoring: from a model's errors to one number per sample, the same way for every model.
 
     error of each feature at a window's last sample
-      ÷ what is usual for that feature in training     (so that no feature drowns the others)
-      smoothed over the samples before                  (a causal moving average)
-      aggregated over the features                      (mean, or mean of the largest)
+      ÷ its 99 % quantile in training      (so that no feature drowns the others)
+      smoothed over the samples before     (a causal moving average)
+      aggregated over the features         (mean, or mean of the largest)
       = score
 
 `scoring: mse` is the original's instead: the mean squared error over the whole window and all
@@ -19,15 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import ScoringSettings
+from promad.data.moving_average import SPANS_REMEMBERED, average_at
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-_SPANS_KEPT = 5
-"""A moving average of span s forgets: after 5 s samples what is left of one is 1 / e^10."""
-
-_FEW = 16
-"""So many rows, as a tick adds, are averaged one by one."""
+RECURSIVE, TRUNCATED = "recursive", "truncated"
 
 _BASELINE = 0.95
 _SMALLEST = 1e-6
@@ -46,6 +43,8 @@ class Scoring:
         span: of the moving average, in samples; 1 means none.
         required_share: of the features that must be known for a score, above 0 to 1.
         members: how many models' errors stand side by side; more than one in a fusion alone.
+        smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
+            in bundles made before. At work it is always the former, see `moving_average`.
     """
 
     method: str
@@ -55,60 +54,69 @@ class Scoring:
     span: int
     required_share: float
     members: int = 1
+    smoothing: str = RECURSIVE
 
     @property
     def memory(self) -> int:
-        """How many of the newest windows decide a score."""
-        return 1 if self.span == 1 else _SPANS_KEPT * self.span
+        """How many of the newest windows decide a score, but for a share of e^-10."""
+        return 1 if self.span == 1 else SPANS_REMEMBERED * self.span
 
-    def smoothed(self, errors: Values, at: Rows, first: int = 0) -> Values:
-        """Errors of windows, (windows, members * features), normalised and smoothed.
+    def normalise(self, errors: Values, normaliser: Values | None = None) -> Values:
+        """Errors over what is usual: (..., members * features) to the same shape.
 
-        Each row is a weighted mean of those of the `memory` samples up to its own, with weights
-        that fall by the factor 1 - 2 / (span + 1) a sample. Samples without a window and features
-        that are NaN are left out of it, and NaN stays NaN.
+        Args:
+            normaliser: in place of the scoring's own, broadcast against the errors.
+        """
+        return np.asarray(errors / (self.normaliser if normaliser is None else normaliser))
+
+    def smooth(self, errors: Values, at: Rows) -> Values:
+        """One group's errors, (windows, members * features), normalised and smoothed.
+
+        Samples without a window and features that are NaN are left out, and NaN stays NaN.
 
         Args:
             at: the number of the sample at which each window ends, int64 (windows,), rising.
-            first: the first row that is wanted; those before it only count in its means.
+
+        Raises:
+            ValueError: if the numbers do not rise.
         """
-        return moving_average(errors / self.normaliser, at, self.span, self.memory, first)
+        return average_at(self.normalise(errors), at, self.span)
 
     def score(self, smoothed: Values) -> Values:
-        """The score of each row: (samples, members * features) to (samples,).
+        """The score of each sample: (..., members * features) to (...,).
 
         NaN where too little is known: known features stand in for missing ones, as long as they
-        are `required_share` of all. Several members' scores come to the mean of their log(1 + s).
+        are `required_share` of all. Several members' scores become the mean of their log(1 + s).
         """
-        each = [self._aggregated(block) for block in self._blocks(smoothed)]
+        each = [self._aggregate(block) for block in self._split(smoothed)]
         return each[0] if self.members == 1 else np.mean(np.log1p(each), axis=0)
 
     def by_feature(self, smoothed: Values) -> Values:
-        """What each feature adds to the score: (samples, members * features) to (..., features).
+        """What each feature adds to the score: (..., members * features) to (..., features).
 
         A member counts by what it adds to the score.
         """
         if self.members == 1:
             return smoothed
-        total = np.zeros((len(smoothed), smoothed.shape[1] // self.members))
-        for block in self._blocks(smoothed):
-            score = self._aggregated(block)
+        total = np.zeros((*smoothed.shape[:-1], smoothed.shape[-1] // self.members))
+        for block in self._split(smoothed):
+            score = self._aggregate(block)
             weight = np.divide(np.log1p(score), score, out=np.ones_like(score), where=score > 0)
-            total += block * weight[:, np.newaxis] / self.members
+            total += block * weight[..., np.newaxis] / self.members
         return total
 
-    def _blocks(self, smoothed: Values) -> list[Values]:
-        return np.split(smoothed, self.members, axis=1)
+    def _split(self, smoothed: Values) -> list[Values]:
+        return np.split(smoothed, self.members, axis=-1)
 
-    def _aggregated(self, smoothed: Values) -> Values:
+    def _aggregate(self, smoothed: Values) -> Values:
         known = ~np.isnan(smoothed)
-        count = known.sum(axis=1)
-        enough = (count > 0) & (count >= self.required_share * smoothed.shape[1] - 1e-9)
+        count = known.sum(axis=-1)
+        enough = (count > 0) & (count >= self.required_share * smoothed.shape[-1] - 1e-9)
         largest = np.where(known, smoothed, 0.0)
-        if self.top_k and self.top_k < smoothed.shape[1]:
-            largest = -np.partition(-largest, self.top_k - 1, axis=1)[:, : self.top_k]
+        if self.top_k and self.top_k < smoothed.shape[-1]:
+            largest = -np.partition(-largest, self.top_k - 1, axis=-1)[..., : self.top_k]
             count = np.minimum(count, self.top_k)
-        return np.where(enough, largest.sum(axis=1) / np.maximum(count, 1), np.nan)
+        return np.where(enough, largest.sum(axis=-1) / np.maximum(count, 1), np.nan)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same scoring to the last bit."""
@@ -120,6 +128,7 @@ class Scoring:
             "span_samples": self.span,
             "required_share": self.required_share,
             "members": self.members,
+            "smoothing": self.smoothing,
         }
 
     @staticmethod
@@ -142,6 +151,7 @@ class Scoring:
             span=int(content["span_samples"]),
             required_share=float(content["required_share"]),
             members=int(content["members"]),
+            smoothing=str(content.get("smoothing", TRUNCATED)),
         )
 
 
@@ -168,7 +178,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
         required_share=settings.required_share,
         members=members,
     )
-    smoothed = fitted.by_feature(fitted.smoothed(errors, at))
+    smoothed = fitted.by_feature(fitted.smooth(errors, at))
     baseline = np.quantile(smoothed, _BASELINE, axis=0)
     return replace(fitted, baseline=np.maximum(baseline, _SMALLEST))
 
@@ -177,56 +187,3 @@ def _normaliser(usual: Values, members: int, settings: ScoringSettings) -> Value
     own = usual if settings.normalise_by == "feature" else np.zeros_like(usual)
     shared = [np.full_like(part, part.mean()) for part in np.split(usual, members)]
     return own + np.maximum(np.concatenate(shared), _SMALLEST)
-
-
-def moving_average(values: Values, at: Rows, span: int, memory: int, first: int = 0) -> Values:
-    """The exponentially weighted mean of each row and those up to `memory` - 1 samples before.
-
-    NaN is left out, and stays NaN. Where less than half of the weight is known, as just after a
-    gap, the mean is over half of it: one sample does not yet speak for many. A row is summed in the
-    same order whatever came before, so it has the same value in whatever longer array it stands.
-
-    Returns:
-        The rows from `first` on.
-    """
-    if span == 1 or len(values) <= first:
-        return values[first:].copy()
-    weights = np.multiply.accumulate(np.append(1.0, np.full(memory - 1, 1.0 - 2.0 / (span + 1))))
-    result = np.empty_like(values)
-    starts = np.flatnonzero(np.diff(at, prepend=at[0] - memory) >= memory)
-    for start, end in zip(starts, [*starts[1:], len(at)], strict=True):
-        places = at[start:end] - at[start]
-        grid = np.full((places[-1] + 1, values.shape[1]), np.nan)
-        grid[places] = values[start:end]
-        wanted = places[max(first - start, 0) :]
-        few = len(wanted) <= _FEW and values.shape[1] > 1
-        mean = _of_rows(grid, weights, wanted) if few else _of_all(grid, weights)[wanted]
-        result[end - len(wanted) : end] = mean
-    return result[first:]
-
-
-def _of_all(values: Values, weights: Values) -> Values:
-    """The mean of every row of a regular grid; NaN rows are samples without a window."""
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0.0)
-    alike = bool((known == known[:, :1]).all())
-    counted = known[:, :1] if alike else known
-    total, weight = np.zeros_like(values), np.zeros(counted.shape)
-    for back in range(min(len(weights), len(values))):
-        total[back:] += weights[back] * filled[: len(values) - back]
-        weight[back:] += weights[back] * counted[: len(values) - back]
-    return np.where(known, total / np.maximum(weight, weights.sum() / 2), np.nan)
-
-
-def _of_rows(values: Values, weights: Values, rows: Rows) -> Values:
-    """The same for a few rows alone, to the last bit."""
-    means = np.empty((len(rows), values.shape[1]))
-    for place, row in enumerate(rows):
-        seen = values[max(row + 1 - len(weights), 0) : row + 1][::-1]
-        known = ~np.isnan(seen)
-        own = weights[: len(seen), np.newaxis]
-        total = np.add.reduce(own * np.where(known, seen, 0.0), axis=0)
-        weight = np.add.reduce(own * known, axis=0)
-        mean = total / np.maximum(weight, weights.sum() / 2)
-        means[place] = np.where(known[0], mean, np.nan)
-    return means

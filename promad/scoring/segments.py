@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.filling import runs
+from promad.data.gaps import find_runs
 from promad.scoring.attribution import shares_of_excess
 
 Values = NDArray[np.float64]
@@ -62,7 +62,7 @@ def find_segments(scores: Values, limits: Values) -> list[Segment]:
     >>> find_segments(np.array([0.0, 3.0, 5.0, 0.0]), np.ones(4))
     [Segment(first=1, last=2, peak_at=2, peak=5.0, mean=4.0)]
     """
-    return [_segment(scores, first, after) for first, after in runs(scores > limits)]
+    return [_segment(scores, first, after) for first, after in find_runs(scores > limits)]
 
 
 def _segment(scores: Values, first: int, after: int) -> Segment:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.bundle import open_detector
+from promad.clock import WEEK_SECONDS
 from promad.config import Config
 from promad.config.known_incidents import Incident
 from promad.data.frame import labels_of
 from promad.data.windows import sample_numbers
-from promad.detection.replay import fetch, group_of, judge_of, replay
+from promad.detection.live import begin_live
+from promad.detection.replay import fetch_samples, replay
 from promad.errors import DataError
 from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
 from promad.events.events import AnomalyEvent
@@ -26,7 +28,6 @@ from promad.prometheus.one_series import label_text
 
 _OF_ALERTS = {"__name__", "alertstate"}
 
-_WEEK = 7 * 86400.0
 _STATES = tuple(State)
 
 ALERTS_FIRING = 'ALERTS{alertstate="firing", alertname!~"Promad.*"}'
@@ -78,7 +79,7 @@ class Backtest:
     def events_per_week(self) -> float:
         """Events a week of scored samples; NaN if none was scored."""
         scored = _scored(self.states)
-        return len(self.events) * _WEEK / (scored * self.step) if scored else float("nan")
+        return len(self.events) * WEEK_SECONDS / (scored * self.step) if scored else float("nan")
 
     def lead(self, alert: Alert) -> float | None:
         """Seconds by which promad was earlier than an alert, less than 0 if it was later.
@@ -111,13 +112,13 @@ def backtest(
         BundleError: if the bundle is missing, damaged or does not fit the configuration.
     """
     opened = open_detector(config)
-    frame = fetch(opened, start, end)
+    frame = fetch_samples(opened, start, end)
     if np.isnan(frame.values).all():
         raise DataError("no sample of any query in that time — choose another period")
-    judge = judge_of(opened)
+    live = begin_live(opened)
     events: list[AnomalyEvent] = []
     times, states = [], []
-    for replayed in replay(judge, opened.detector, frame):
+    for replayed in replay(live, frame):
         verdict = replayed.status.verdict
         times.append(verdict.at)
         states.append(_STATES.index(verdict.state))
@@ -125,12 +126,12 @@ def backtest(
             events.append(replayed.ended)
         for visit in visitors:
             visit(replayed.status)
-    if judge.memory.tracker.current is not None:
-        events.append(judge.memory.tracker.current)
+    if (still_open := live.state.events.open_event(0)) is not None:
+        events.append(still_open)
     at, step = np.array(times), opened.detector.preparation.step
     known = np.array(states, np.uint8)
     return Backtest(
-        group=group_of(opened),
+        group=live.state.names[0],
         step=step,
         budget=config.real_time_anomaly_detection.alert_budget.false_alarms_per_week,
         times=at,

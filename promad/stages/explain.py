@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from promad.bundle import open_detector
 from promad.config import Config
-from promad.detection.replay import fetch, group_of, judge_of, replay
+from promad.detection.live import begin_live
+from promad.detection.replay import fetch_samples, replay
 from promad.events.explanation import Explanation, explain
 
 LOOK_BACK_SAMPLES = 240
@@ -32,7 +33,8 @@ def explain_at(config: Config, at: float) -> Explained:
     """
     opened = open_detector(config)
     step = opened.detector.preparation.step
-    frame = fetch(opened, at - LOOK_BACK_SAMPLES * step, at)
-    *_, last = replay(judge_of(opened), opened.detector, frame)
+    frame = fetch_samples(opened, at - LOOK_BACK_SAMPLES * step, at)
+    live = begin_live(opened)
+    *_, last = replay(live, frame)
     status = last.status
-    return Explained(group_of(opened), explain(status.verdict, status.anomalous_since))
+    return Explained(live.state.names[0], explain(status.verdict, status.anomalous_since))

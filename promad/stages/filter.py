@@ -18,7 +18,7 @@ from promad.data.artifacts import end_times_path, write_array, write_small_array
 from promad.data.windows import ChosenWindows, SampleWindows, batches, sample_numbers
 from promad.errors import DataError
 from promad.scoring.attribution import shares, shares_of_excess
-from promad.scoring.detector import applied, scored_errors
+from promad.scoring.detector import apply_model, select_errors
 from promad.stages.preprocess import read_processed
 from promad.thresholds import Threshold
 from promad.training.trimming import NOT_TRIMMED, Trimmed, trim
@@ -95,9 +95,9 @@ def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
             "— run promad train again"
         )
     windows = preparation.windows(frames, detector.length)
-    outcome = applied(detector.model, windows)
-    smoothed = detector.scoring.smoothed(
-        scored_errors(outcome, detector.scoring.method),
+    outcome = apply_model(detector.model, windows)
+    smoothed = detector.scoring.smooth(
+        select_errors(outcome, detector.scoring.method),
         sample_numbers(windows.times, preparation.step),
     )
     scores, errors = detector.scoring.score(smoothed), detector.scoring.by_feature(smoothed)

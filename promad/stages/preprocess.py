@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from promad.config import Config
 from promad.config.durations import format_instant
 from promad.data.artifacts import read_frames, write_frames
-from promad.data.filling import fill, long_gaps
+from promad.data.filling import fill
 from promad.data.frame import MetricFrame
+from promad.data.gaps import find_long_gaps
 from promad.data.preparation import Preparation, usable_parts
 from promad.data.scaling import fit_scaler
 from promad.errors import DataError
@@ -239,7 +240,7 @@ def _report(frames: Sequence[MetricFrame], preparation: Preparation) -> dict[str
     missing = [np.isnan(frame.values[0]) for frame in frames]
     counts = np.sum([mask.sum(axis=0) for mask in missing], axis=0)
     filled = np.sum([preparation.fill(frame).filled for frame in frames], axis=0)
-    long = [long_gaps(mask, preparation.max_fill_steps).sum(axis=0) for mask in missing]
+    long = [find_long_gaps(mask, preparation.max_fill_steps).sum(axis=0) for mask in missing]
     in_long = np.sum(long, axis=0)
     everything = np.concatenate([frame.values[0] for frame in frames])
     constant = np.nanmin(everything, axis=0) == np.nanmax(everything, axis=0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
-from promad.data.filling import runs
+from promad.data.gaps import find_runs
 from promad.detection.recent_history import Recent, Ring
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import paragraph
@@ -94,7 +94,8 @@ def _score(found: Backtest, recent: Recent) -> dict[str, Any]:
     ]
     blind = recent.states == _STATES.index(State.BLIND)
     shapes += [
-        _band(recent.times[first], recent.times[last - 1], _BLIND) for first, last in runs(blind)
+        _band(recent.times[first], recent.times[last - 1], _BLIND)
+        for first, last in find_runs(blind)
     ]
     return {
         "data": [

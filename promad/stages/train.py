@@ -42,7 +42,7 @@ from promad.data.windows import (
 )
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, TrainingHistory, model_named
-from promad.scoring.detector import applied, scored_errors
+from promad.scoring.detector import apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.stages.preprocess import read_processed
 from promad.thresholds import Threshold
@@ -120,7 +120,7 @@ def train(
     threshold = choose_threshold(scores, config)
     final = trained.refitted(material.windows)
     if final is not trained:
-        errors = scored_errors(applied(final.model, material.windows), settings.scoring.method)
+        errors = select_errors(apply_model(final.model, material.windows), settings.scoring.method)
         scoring = _fit_scoring(errors, material.windows, material, settings.scoring)
     fitted = _Fitted(final, scoring, scores, threshold, verdict)
     bundle = _write(config, material, fitted, now())
@@ -168,11 +168,11 @@ def _scored(
 ) -> tuple[Scoring, NDArray[np.float64]]:
     """Scoring as the training part has it, and the scores of both parts, in chronological order."""
     training, validation = material.split.training, material.split.validation
-    errors = scored_errors(applied(model, training), settings.method)
+    errors = select_errors(apply_model(model, training), settings.method)
     scoring = _fit_scoring(errors, training, material, settings)
-    held_out = scored_errors(applied(model, validation), settings.method)
+    held_out = select_errors(apply_model(model, validation), settings.method)
     at = sample_numbers(np.concatenate([training.times, validation.times]), material.step)
-    return scoring, scoring.score(scoring.smoothed(np.concatenate([errors, held_out]), at))
+    return scoring, scoring.score(scoring.smooth(np.concatenate([errors, held_out]), at))
 
 
 def _fit_scoring(

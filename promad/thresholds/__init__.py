@@ -1,8 +1,8 @@
 """Thresholds: the limit that a score is held to.
 
-A threshold is a module with `fit(scores, settings) -> Threshold`. `Threshold.limit` holds recorded
-scores to it; `Threshold.begin` puts it to work, one score at a time, and `Threshold.resume` goes on
-where that was. Adding one is a file, a line in THRESHOLDS, and the contract tests passing.
+A threshold is a module with `fit(scores, settings) -> Threshold`. `Threshold.limit` gives the
+limits of recorded scores; `Threshold.begin` puts it to work on many groups, one score of each at a
+time. Adding one is a file, a line in THRESHOLDS, and the contract tests passing.
 
 `fixed` is a person's number. `quantile` counts events and continues the count, `pot` fits the tail
 of peaks; both stay where they are and keep the alert budget. `spot` and `dspot` are `pot` that goes
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from promad.thresholds import dynamic, fixed, pot, quantile, spot
 from promad.thresholds.base import DynamicSettings, Threshold, ThresholdSettings
-from promad.thresholds.threshold_state import Standing, followed
+from promad.thresholds.threshold_state import ThresholdState
 
 Fit = Callable[[NDArray[np.float64], ThresholdSettings], Threshold]
 
@@ -35,8 +35,7 @@ __all__ = [
     "THRESHOLDS",
     "DynamicSettings",
     "Fit",
-    "Standing",
     "Threshold",
     "ThresholdSettings",
-    "followed",
+    "ThresholdState",
 ]

@@ -1,4 +1,4 @@
-"""What every threshold is fitted from and comes to."""
+"""`Threshold`, which every fit returns, and the settings it is fitted with."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.errors import DataError
-from promad.thresholds.epsilon import History
-from promad.thresholds.peaks import Peaks
-from promad.thresholds.threshold_state import Constant, Standing
+from promad.thresholds.epsilon import History, history_from_json
+from promad.thresholds.peaks import Peaks, peaks_from_json
+from promad.thresholds.threshold_state import Constant, ThresholdState
 
-WEEK = 7 * 86400.0
 FEWEST_SCORES = 10
 
 
@@ -62,22 +61,22 @@ class ThresholdSettings:
     dynamic: DynamicSettings = DynamicSettings()
 
 
-def _constant(value: float, parameters: Mapping[str, Any]) -> Standing:
-    return Constant(value)
+def _begin_constant(value: float, parameters: Mapping[str, Any], groups: int) -> ThresholdState:
+    return Constant(np.full(groups, value))
 
 
-def _peaks(value: float, parameters: Mapping[str, Any]) -> Standing:
-    return Peaks.from_json(parameters)
+def _begin_peaks(value: float, parameters: Mapping[str, Any], groups: int) -> ThresholdState:
+    return Peaks(*peaks_from_json(parameters), groups)
 
 
-def _history(value: float, parameters: Mapping[str, Any]) -> Standing:
-    return History.from_json(parameters)
+def _begin_history(value: float, parameters: Mapping[str, Any], groups: int) -> ThresholdState:
+    return History(*history_from_json(parameters), groups)
 
 
-_AT_WORK: Mapping[str, Callable[[float, Mapping[str, Any]], Standing]] = {
-    "spot": _peaks,
-    "dspot": _peaks,
-    "dynamic": _history,
+_BEGIN: Mapping[str, Callable[[float, Mapping[str, Any], int], ThresholdState]] = {
+    "spot": _begin_peaks,
+    "dspot": _begin_peaks,
+    "dynamic": _begin_history,
 }
 """How the thresholds that move begin; all others stay at their value."""
 
@@ -106,33 +105,19 @@ class Threshold:
     interval: tuple[float, float] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def begin(self) -> Standing:
-        """The threshold at work, before the first score."""
-        begin = _AT_WORK.get(self.method, _constant)
-        return begin(self.value, self.parameters)
-
-    def resume(self, content: Any) -> Standing:
-        """The threshold at work as `Standing.to_json` described it.
-
-        Raises:
-            DataError: if `content` does not describe a standing of this threshold.
-        """
-        try:
-            return self.begin().resumed(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"the stored standing of the {self.method} threshold cannot be used "
-                f"({type(error).__name__}: {error}) — remove it to begin afresh"
-            ) from error
+    def begin(self, groups: int = 1) -> ThresholdState:
+        """The threshold at work on so many groups, before their first scores."""
+        begin = _BEGIN.get(self.method, _begin_constant)
+        return begin(self.value, self.parameters, groups)
 
     def limit(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The limit that each score is held to: (samples,) to (samples,).
+        """The limit that each score of one group is held to: (samples,) to (samples,).
 
         Those of `begin()` following the scores, which come in chronological order; NaN scores get
-        the limit as it stands. Each depends on its own and earlier scores only, except for
-        `dynamic` in its batch mode.
+        the limit as it is. Each depends on its own and earlier scores only, except for `dynamic`
+        in its batch mode.
         """
-        return self.begin().limits(scores)
+        return self.begin().follow_series(scores[:, np.newaxis])[:, 0]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same threshold."""
@@ -190,6 +175,6 @@ def known_scores(scores: NDArray[np.float64], settings: ThresholdSettings) -> ND
     return known
 
 
-def in_words(budget: float) -> str:
+def describe_budget(budget: float) -> str:
     """A budget: `1 false alarm a week`."""
     return f"{budget:g} false alarm{'' if budget == 1 else 's'} a week"

@@ -1,24 +1,31 @@
-"""The alert budget, watched over while a threshold is at work.
+"""The alert budget, kept while a threshold is at work.
 
 A threshold keeps its budget on data like that which it was fitted on. Where data drifts, it does
 not, so events are counted: far too many raise the limit for a while. Three things keep that from
 hiding an incident: nothing is raised while an event is open, nor before a day of scores was seen;
-one raise at most doubles the limit; and it comes back by itself.
+one raise at most doubles the limit; and it falls back by itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.clock import DAY_SECONDS
 from promad.errors import DataError
+from promad.events.hysteresis import Hysteresis
 from promad.thresholds import Fit, Threshold, ThresholdSettings, pot
-from promad.thresholds.threshold_state import Scores, Standing, followed, numbers
+from promad.thresholds.threshold_state import (
+    Scores,
+    ThresholdState,
+    follow_each,
+    read_numbers,
+)
 
 TOO_MANY = 3.0
 """Multiples of the budget that raise the limit."""
@@ -30,81 +37,48 @@ MOST = 10.0
 
 LOWERED_PER_DAY = 0.2
 
-_DAY = 86400.0
 _MOST_KEPT = 20160
-_CHUNK = 256
 
 
-@dataclass(frozen=True)
-class Recent:
-    """The scores of the last seven days, or the highest of each `thinned` in a row.
+class RecentScores:
+    """The scores of the last seven days of each group, or the highest of each `thinned` in a row.
 
-    Attributes:
-        most: how many are kept.
-        chunks, newest: the scores, the former `_CHUNK` at a time.
-        block: the scores that are not yet `thinned` in number.
+    `most` of them are kept, in a ring (groups, most).
     """
 
-    most: int
-    thinned: int
-    chunks: tuple[NDArray[np.float64], ...] = ()
-    newest: tuple[float, ...] = ()
-    block: tuple[float, ...] = ()
+    def __init__(self, groups: int, most: int, thinned: int) -> None:
+        self.thinned = thinned
+        self._most = most
+        self._kept = np.empty((groups, most))
+        self._added = np.zeros(groups, np.int64)
+        self._block = np.full(groups, -np.inf)
+        self._in_block = np.zeros(groups, np.int64)
 
-    def add(self, score: float) -> Recent:
-        block = (*self.block, score)
-        if len(block) < self.thinned:
-            return replace(self, block=block)
-        newest = (*self.newest, max(block))
-        if len(newest) < _CHUNK:
-            return replace(self, newest=newest, block=())
-        chunks = (*self.chunks, np.array(newest))[-(self.most // _CHUNK + 2) :]
-        return replace(self, chunks=chunks, newest=(), block=())
+    def add(self, scores: Scores, taken: NDArray[np.bool_]) -> None:
+        """Add one score of each group that is taken."""
+        self._block = np.where(taken, np.maximum(self._block, scores), self._block)
+        self._in_block += taken
+        full = np.flatnonzero(self._in_block >= self.thinned)
+        self._kept[full, self._added[full] % self._most] = self._block[full]
+        self._added[full] += 1
+        self._block[full], self._in_block[full] = -np.inf, 0
 
-    def scores(self) -> Scores:
-        """What is kept, oldest first: float64 (scores,)."""
-        return np.concatenate([*self.chunks, np.array(self.newest, np.float64)])[-self.most :]
+    def of(self, group: int) -> Scores:
+        """What is kept of a group, oldest first: float64 (scores,)."""
+        count, end = min(int(self._added[group]), self._most), int(self._added[group])
+        return np.asarray(self._kept[group, np.arange(end - count, end) % self._most])
 
+    def block(self, group: int) -> list[float]:
+        """The scores that are not yet `thinned` in number, the highest in place of each."""
+        return [float(self._block[group])] * int(self._in_block[group])
 
-@dataclass(frozen=True)
-class Events:
-    """Events counted by the rule of `promad.events.events`, in samples.
-
-    Attributes:
-        samples: how many were seen.
-        begun: at which the newest events began.
-        above: samples above the limit in a row, while none is open.
-        below: samples not above it in a row, while one is.
-        open: whether one is.
-    """
-
-    samples: int = 0
-    begun: tuple[int, ...] = ()
-    above: int = 0
-    below: int = 0
-    open: bool = False
-
-    def follow(self, anomalous: bool, settings: ThresholdSettings, memory: int) -> Events:
-        """After one more sample; events `memory` samples ago are forgotten."""
-        samples = self.samples + 1
-        begun = self.begun
-        if begun and begun[0] <= samples - memory:
-            begun = begun[1:]
-        seen = Events(samples, begun, 0, 0, self.open)
-        if self.open:
-            below = 0 if anomalous else self.below + 1
-            return replace(seen, below=below, open=below < settings.leave_after)
-        above = self.above + 1 if anomalous else 0
-        if above >= settings.enter_after:
-            return replace(seen, open=True, begun=(*begun, samples))
-        return replace(seen, above=above) if above else seen
-
-    def since(self, sample: int) -> int:
-        """How many of those remembered began after a sample."""
-        return sum(1 for begun in self.begun if begun > sample)
+    def put(self, group: int, scores: list[float], block: list[float]) -> None:
+        """Let a group continue from what `of` and `block` gave."""
+        newest = scores[-self._most :]
+        self._kept[group, : len(newest)], self._added[group] = newest, len(newest)
+        self._block[group], self._in_block[group] = max(block, default=-math.inf), len(block)
 
 
-@dataclass(frozen=True)
 class Controlled:
     """A threshold at work that is raised where its alert budget is far exceeded.
 
@@ -115,103 +89,134 @@ class Controlled:
     present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one. While
     the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
 
-    Attributes:
-        standing: the threshold's own.
-        settings: those it was fitted with.
-        refit: how the limit for the last seven days is found.
-        factor: by which its limits are multiplied, 1 to `MOST`.
-        adapted: how often that was raised.
-        why: one sentence on the last judgement; empty before.
-        judged_at: the sample at which that was.
+    Per group: scored `samples`, the samples at which the newest events `begun`, the `factor` on
+    limits (1 to `MOST`), how often it was raised, one sentence on the last judgement, and the
+    sample at which that was.
     """
 
-    standing: Standing
-    settings: ThresholdSettings
-    refit: Fit
-    recent: Recent
-    events: Events = field(default_factory=Events)
-    factor: float = 1.0
-    adapted: int = 0
-    why: str = ""
-    judged_at: int = 0
-
-    def follow(self, score: float) -> tuple[float, Controlled]:
-        own, standing = self.standing.follow(score)
-        limit = own * self.factor
-        if math.isnan(score):
-            return limit, self
-        after = replace(
-            self,
-            standing=standing,
-            recent=self.recent.add(score) if math.isfinite(score) else self.recent,
-            events=self.events.follow(score > limit, self.settings, self._samples(7)),
-            factor=self._lowered(),
+    def __init__(
+        self, own: ThresholdState, settings: ThresholdSettings, refit: Fit, groups: int
+    ) -> None:
+        self._own, self._settings, self._refit = own, settings, refit
+        self._day, self._week = (
+            max(round(days * DAY_SECONDS / settings.step), 1) for days in (1, 7)
         )
-        return limit, after._raised(own) if after._too_many() else after
+        thinned = -(-self._week // _MOST_KEPT)
+        self._recent = RecentScores(groups, -(-self._week // thinned), thinned)
+        self._events = Hysteresis.begin(groups, settings.enter_after, settings.leave_after)
+        self._samples, self._judged_at, self._adapted = (
+            np.zeros(groups, np.int64) for _ in range(3)
+        )
+        self._begun: list[list[int]] = [[] for _ in range(groups)]
+        self._remembered, self._unjudged = (np.zeros(groups, np.int64) for _ in range(2))
+        self._oldest = np.full(groups, np.inf)
+        self._factor = np.ones(groups)
+        self._why = [""] * groups
 
-    def limits(self, scores: Scores) -> Scores:
-        return followed(self, scores)[0]
+    @property
+    def adaptations(self) -> NDArray[np.int64]:
+        return self._adapted.copy()
 
-    def _samples(self, days: float) -> int:
-        return max(round(days * _DAY / self.settings.step), 1)
+    def explain(self, group: int) -> str:
+        return self._why[group]
 
-    def _lowered(self) -> float:
-        """The factor one sample later."""
-        if self.factor == 1 or len(self.events.begun) > self.settings.false_alarms_per_week:
-            return self.factor
-        kept = math.pow(1 - LOWERED_PER_DAY, self.settings.step / _DAY)
-        return max(self.factor * kept, 1.0)
+    def limits(self) -> Scores:
+        return self._own.limits() * self._factor
 
-    def _too_many(self) -> bool:
-        events = self.events
-        if events.open or events.samples < self._samples(1):
-            return False
-        count = events.since(self.judged_at)
-        return count >= FEWEST_EVENTS and count > TOO_MANY * self.settings.false_alarms_per_week
+    def follow(self, scores: Scores) -> Scores:
+        own = self._own.follow(scores)
+        limits, scored = own * self._factor, ~np.isnan(scores)
+        self._recent.add(scores, np.isfinite(scores))
+        self._lower(scored)
+        self._count(scores > limits, scored)
+        if self._unjudged.any():
+            for group in np.flatnonzero(self._find_too_many()).tolist():
+                self._raise(group, float(own[group]))
+        return limits
 
-    def _raised(self, own: float) -> Controlled:
-        """The standing after fitting again, beside the limit that the threshold has by itself."""
-        count = self.events.since(self.judged_at)
-        judged = replace(self, judged_at=self.events.samples)
-        thinned = self.recent.thinned
+    def follow_series(self, scores: Scores) -> Scores:
+        return follow_each(self, scores)
+
+    def _lower(self, scored: NDArray[np.bool_]) -> None:
+        """Let the factor fall where the last seven days kept the budget."""
+        if (self._factor == 1).all():
+            return
+        kept = math.pow(1 - LOWERED_PER_DAY, self._settings.step / DAY_SECONDS)
+        falls = scored & (self._remembered <= self._settings.false_alarms_per_week)
+        self._factor = np.where(falls, np.maximum(self._factor * kept, 1.0), self._factor)
+
+    def _count(self, anomalous: NDArray[np.bool_], scored: NDArray[np.bool_]) -> None:
+        """Count one more sample, and the events that begin with it; forget those too long ago."""
+        began = self._events.advance(anomalous, scored).began
+        self._samples += scored
+        over = scored & (self._oldest <= self._samples - self._week)
+        for group in np.flatnonzero(over | began).tolist():
+            begun = self._begun[group]
+            begun[: int(over[group])] = []
+            begun += [int(self._samples[group])] * bool(began[group])
+            self._update(group)
+
+    def _update(self, group: int) -> None:
+        begun, judged_at = self._begun[group], self._judged_at[group]
+        self._remembered[group] = len(begun)
+        self._unjudged[group] = sum(at > judged_at for at in begun)
+        self._oldest[group] = begun[0] if begun else np.inf
+
+    def _find_too_many(self) -> NDArray[np.bool_]:
+        too_many = self._unjudged > TOO_MANY * self._settings.false_alarms_per_week
+        enough = (self._unjudged >= FEWEST_EVENTS) & (self._samples >= self._day)
+        return np.asarray(too_many & enough & ~self._events.open)
+
+    def _raise(self, group: int, own: float) -> None:
+        """Fit again for a group, beside the limit that the threshold has by itself."""
+        count = int(self._unjudged[group])
+        self._judged_at[group] = self._samples[group]
+        self._update(group)
+        thinned = self._recent.thinned
         settings = replace(
-            self.settings,
-            step=self.settings.step * thinned,
-            enter_after=-(-self.settings.enter_after // thinned),
-            leave_after=-(-self.settings.leave_after // thinned),
+            self._settings,
+            step=self._settings.step * thinned,
+            enter_after=-(-self._settings.enter_after // thinned),
+            leave_after=-(-self._settings.leave_after // thinned),
         )
         try:
-            level = self.refit(self.recent.scores(), settings).value
+            level = self._refit(self._recent.of(group), settings).value
         except DataError as error:
-            return replace(judged, why=f"{count} events were too many, but {error}")
-        factor = min(level / own, self.factor * MOST_AT_ONCE, MOST)
-        if factor <= self.factor:
-            return replace(judged, why=f"{count} events were too many, but {level:.4g} is no raise")
-        why = (
-            f"the limit was raised from {own * self.factor:.4g} to {own * factor:.4g}, because "
-            f"{count} events began where {self.settings.false_alarms_per_week:g} a week are allowed"
+            self._why[group] = f"{count} events exceed the alert budget, but {error}"
+            return
+        before = float(self._factor[group])
+        factor = min(level / own, before * MOST_AT_ONCE, MOST)
+        if factor <= before:
+            self._why[group] = (
+                f"{count} events exceed the alert budget, but a new fit gives {level:.4g}, which "
+                "is not higher"
+            )
+            return
+        self._factor[group] = factor
+        self._adapted[group] += 1
+        self._why[group] = (
+            f"threshold raised from {own * before:.4g} to {own * factor:.4g}: {count} events "
+            f"began, {self._settings.false_alarms_per_week:g} per week are allowed"
         )
-        return replace(judged, factor=factor, adapted=self.adapted + 1, why=why)
 
-    def to_json(self) -> dict[str, Any]:
-        events = self.events
+    def to_json(self, group: int) -> dict[str, Any]:
         return {
-            "standing": self.standing.to_json(),
-            "recent": self.recent.scores().tolist(),
-            "block": list(self.recent.block),
-            "samples": events.samples,
-            "begun": list(events.begun),
-            "above": events.above,
-            "below": events.below,
-            "open": events.open,
-            "factor": self.factor,
-            "adapted": self.adapted,
-            "why": self.why,
-            "judged_at": self.judged_at,
+            "standing": self._own.to_json(group),
+            "recent": self._recent.of(group).tolist(),
+            "block": self._recent.block(group),
+            "samples": int(self._samples[group]),
+            "begun": list(self._begun[group]),
+            "above": int(self._events.above[group]),
+            "below": int(self._events.below[group]),
+            "open": bool(self._events.open[group]),
+            "factor": float(self._factor[group]),
+            "adapted": int(self._adapted[group]),
+            "why": self._why[group],
+            "judged_at": int(self._judged_at[group]),
         }
 
-    def resumed(self, content: Mapping[str, Any]) -> Controlled:
-        """The standing described, if it is one of this same threshold.
+    def resume(self, group: int, content: Mapping[str, Any]) -> None:
+        """Continue a group from the state described, if it is one of this same threshold.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: if it is not.
@@ -219,49 +224,36 @@ class Controlled:
         factor = float(content["factor"])
         if not 1 <= factor <= MOST:
             raise ValueError(f"the factor {factor:g} is not between 1 and {MOST:g}")
-        recent = replace(
-            self.recent,
-            chunks=(np.array(numbers(content["recent"], "recent scores"), np.float64),),
-            block=numbers(content["block"], "the block"),
-        )
-        events = Events(
-            samples=int(content["samples"]),
-            begun=tuple(int(begun) for begun in numbers(content["begun"], "begun")),
-            above=int(content["above"]),
-            below=int(content["below"]),
-            open=bool(content["open"]),
-        )
-        return replace(
-            self,
-            standing=self.standing.resumed(content["standing"]),
-            recent=recent,
-            events=events,
-            factor=factor,
-            adapted=int(content["adapted"]),
-            why=str(content["why"]),
-            judged_at=int(content["judged_at"]),
-        )
+        recent = read_numbers(content["recent"], "recent scores")
+        block = read_numbers(content["block"], "the block")
+        begun = [int(at) for at in read_numbers(content["begun"], "begun")]
+        counts = [int(content[name]) for name in ("samples", "judged_at", "adapted")]
+        above, below = int(content["above"]), int(content["below"])
+        self._own.resume(group, content["standing"])
+        self._recent.put(group, recent, block)
+        self._events.above[group], self._events.below[group] = above, below
+        self._events.open[group] = bool(content["open"])
+        self._samples[group], self._judged_at[group], self._adapted[group] = counts
+        self._begun[group], self._factor[group] = begun, factor
+        self._why[group] = str(content["why"])
+        self._update(group)
 
 
-def control(threshold: Threshold, settings: ThresholdSettings, refit: Fit = pot.fit) -> Controlled:
-    """A threshold at work, with the controller over it, before the first score."""
-    week = max(round(7 * _DAY / settings.step), 1)
-    thinned = -(-week // _MOST_KEPT)
-    return Controlled(threshold.begin(), settings, refit, Recent(-(-week // thinned), thinned))
-
-
-def resume_control(
-    threshold: Threshold, settings: ThresholdSettings, content: Any, refit: Fit = pot.fit
+def control(
+    threshold: Threshold, settings: ThresholdSettings, groups: int = 1, refit: Fit = pot.fit
 ) -> Controlled:
-    """The same, where `Controlled.to_json` described it.
+    """A threshold at work, with the controller over it, before the first scores."""
+    return Controlled(threshold.begin(groups), settings, refit, groups)
 
-    Raises:
-        DataError: if `content` does not describe such a standing.
+
+def put_to_work(
+    threshold: Threshold, settings: ThresholdSettings, *, adapt: bool, groups: int = 1
+) -> ThresholdState:
+    """The threshold before the first scores, controlled unless a person gave it.
+
+    Args:
+        adapt: whether it may be raised to keep the alert budget.
     """
-    try:
-        return control(threshold, settings, refit).resumed(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"the stored standing of the {threshold.method} threshold cannot be used "
-            f"({type(error).__name__}: {error}) — remove it to begin afresh"
-        ) from error
+    if threshold.method == "fixed" or not adapt:
+        return threshold.begin(groups)
+    return control(threshold, settings, groups)

@@ -12,9 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.clock import WEEK_SECONDS
 from promad.thresholds import quantile
-from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, in_words, known_scores
-from promad.thresholds.peaks import FEWEST_PEAKS, fitted, from_log, gap_of, held, in_log
+from promad.thresholds.base import Threshold, ThresholdSettings, describe_budget, known_scores
+from promad.thresholds.peaks import (
+    FEWEST_PEAKS,
+    fit_tail,
+    from_log,
+    gap_of,
+    in_log,
+    lowest_in_a_row,
+)
 from promad.thresholds.tail import Tail, count_interval, share_interval
 from promad.thresholds.threshold_state import LOWEST_LIMIT
 
@@ -73,17 +81,17 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     if found.tied or share >= 1:
         return _counted(scores, settings, from_log(found.level, typical), found.tied)
     highest = float(known.max())
-    weeks = len(known) * settings.step / WEEK
+    weeks = len(known) * settings.step / WEEK_SECONDS
     if len(found.excesses) < FEWEST_PEAKS:
         return _above_all(highest, len(found.excesses), weeks)
-    tail = fitted(found.excesses)
+    tail = fit_tail(found.excesses)
     value = min(from_log(found.level + tail.level(share), typical), highest * LARGEST_FACTOR)
     excess = float(np.log1p(value / typical)) - found.level
     budget = settings.false_alarms_per_week
     why = (
-        f"{value:.4g} is expected to give {in_words(budget)}, by the tail (shape {tail.shape:.2f}) "
-        f"of the {len(found.excesses)} highest peaks in {weeks * 7:.2g} days of normal data, "
-        f"of which the first is {highest:.4g}"
+        f"{value:.4g}: {describe_budget(budget)} expected, from the tail (shape {tail.shape:.2f}) "
+        f"of the {len(found.excesses)} highest peaks in {weeks * 7:.2g} days of normal data, the "
+        f"highest {highest:.4g}"
     )
     return Threshold("pot", value, budget, why, rates(tail, found, excess, settings))
 
@@ -95,7 +103,7 @@ def typical_score(known: Values) -> float:
 
 def clusters(values: Values, settings: ThresholdSettings) -> Clusters:
     """Runs declustering of the lowest of the last `enter_after` values."""
-    lowest = held(values, settings.enter_after)
+    lowest = lowest_in_a_row(values, settings.enter_after)
     level = float(np.quantile(lowest, settings.level))
     above = np.flatnonzero(lowest > level)
     if len(above) == 0:
@@ -107,7 +115,7 @@ def clusters(values: Values, settings: ThresholdSettings) -> Clusters:
 
 def share_of_clusters(found: Clusters, settings: ThresholdSettings) -> float:
     """Which share of clusters the budget allows to become events; may be above 1."""
-    allowed = settings.false_alarms_per_week * settings.step / WEEK * found.samples
+    allowed = settings.false_alarms_per_week * settings.step / WEEK_SECONDS * found.samples
     return allowed / max(len(found.excesses), 1)
 
 
@@ -115,7 +123,7 @@ def rates(
     tail: Tail, found: Clusters, excess: float, settings: ThresholdSettings
 ) -> tuple[float, float]:
     """A 90 % interval of the events a week whose excess is above one."""
-    weeks = found.samples * settings.step / WEEK
+    weeks = found.samples * settings.step / WEEK_SECONDS
     low, high = share_interval(tail, len(found.excesses), excess, likelihood=True)
     return low * len(found.excesses) / weeks, high * len(found.excesses) / weeks
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.events.events import event_levels
-from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, in_words, known_scores
+from promad.clock import WEEK_SECONDS
+from promad.events.event_levels import event_levels
+from promad.thresholds.base import Threshold, ThresholdSettings, describe_budget, known_scores
 from promad.thresholds.tail import Tail, by_weighted_moments, count_interval, share_interval
 from promad.thresholds.threshold_state import LOWEST_LIMIT
 
@@ -51,13 +52,13 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     known = known_scores(scores, settings)
     levels = event_levels(known, settings.enter_after, settings.leave_after)
     limits = levels.lowest_thresholds()
-    weeks = len(known) * settings.step / WEEK
+    weeks = len(known) * settings.step / WEEK_SECONDS
     budget = settings.false_alarms_per_week
     found = _limit(limits, budget * weeks)
     value = max(found.value * _MARGIN, LOWEST_LIMIT)
     why = (
-        f"{value:.4g} is expected to give {in_words(budget)}: {weeks * 7:.2g} days of normal "
-        f"data hold {levels.above(value)} above it, {found.how}"
+        f"{value:.4g}: {describe_budget(budget)} expected, {found.how}; "
+        f"{weeks * 7:.2g} days of normal data have {levels.above(value)} above it"
     )
     low, high = found.interval
     return Threshold("quantile", value, budget, why, (low / weeks, high / weeks))
@@ -71,17 +72,17 @@ def _limit(limits: NDArray[np.float64], allowed: float) -> _Limit:
     in_tail = min(_MOST_IN_TAIL, len(limits) // 2)
     if allowed >= in_tail + 1:
         counted = min(int(allowed), len(limits)) - 1
-        return _Limit(float(limits[counted]), "by counting", count_interval(counted))
+        return _Limit(float(limits[counted]), "by counting events", count_interval(counted))
     highest = float(limits[0])
     if in_tail == 0:
-        return _Limit(highest, "the highest that it holds", count_interval(0))
+        return _Limit(highest, "the highest peak", count_interval(0))
     begin = float(limits[in_tail])
     shape, scale = by_weighted_moments(limits[:in_tail] - begin)
     tail = Tail(float(shape), float(scale))
     level = begin + tail.level(min(allowed / (in_tail + 1), 1.0))
     if allowed < 1:
         level = float(np.clip(level, highest, highest * _LARGEST_FACTOR))
-    how = f"by the tail of its {in_tail} highest peaks, of which the first is {highest:.4g}"
+    how = f"from the tail of the {in_tail} highest peaks, the highest {highest:.4g}"
     return _Limit(level, how, _interval(tail, in_tail, level - begin))
 
 

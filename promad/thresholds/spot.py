@@ -11,9 +11,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from promad.clock import WEEK_SECONDS
 from promad.thresholds import pot
-from promad.thresholds.base import WEEK, Threshold, ThresholdSettings, known_scores
-from promad.thresholds.peaks import FEWEST_PEAKS, MOST_PEAKS, Peaks, Plan, fitted, gap_of, in_log
+from promad.thresholds.base import Threshold, ThresholdSettings, known_scores
+from promad.thresholds.peaks import (
+    FEWEST_PEAKS,
+    MOST_PEAKS,
+    Peaks,
+    PeaksOfOne,
+    Plan,
+    fit_tail,
+    gap_of,
+    in_log,
+)
 from promad.thresholds.pot import Clusters, Values
 
 
@@ -53,30 +63,31 @@ def _fit(method: str, scores: Values, settings: ThresholdSettings) -> Threshold:
     if not found.tied and share >= 1:
         limit = min(limit, found.level)
     if usable:
-        tail = fitted(found.excesses)
+        tail = fit_tail(found.excesses)
         limit = found.level + tail.level(share)
         begun = replace(begun, interval=pot.rates(tail, found, limit - found.level, settings))
     plan = Plan(
         typical=typical,
         level=found.level,
-        chance=settings.false_alarms_per_week * settings.step / WEEK,
+        chance=settings.false_alarms_per_week * settings.step / WEEK_SECONDS,
         gap=gap_of(settings.leave_after),
         enter_after=settings.enter_after,
         drift_samples=drift,
         highest_limit=max(float(known.max()) * pot.LARGEST_FACTOR, begun.value),
     )
-    peaks = _begun(plan, limit, found, values, plain)
-    value, _ = peaks.follow(math.nan)
+    peaks = _begin_peaks(plan, limit, found, values, plain)
+    value = float(Peaks(plan, peaks, 1).limits()[0])
     why = f"{value:.4g} to begin with, moved by later peaks: {begun.why}"
     expected = settings.false_alarms_per_week if usable else begun.expected_false_alarms_per_week
-    return Threshold(method, value, expected, why, begun.interval, peaks.to_json())
+    return Threshold(method, value, expected, why, begun.interval, peaks.to_json(plan))
 
 
-def _begun(plan: Plan, limit: float, found: Clusters, values: Values, plain: Values) -> Peaks:
+def _begin_peaks(
+    plan: Plan, limit: float, found: Clusters, values: Values, plain: Values
+) -> PeaksOfOne:
     kept = found.excesses[-MOST_PEAKS:]
     dropped = len(found.excesses) - len(kept)
-    return Peaks(
-        plan=plan,
+    return PeaksOfOne(
         limit=limit,
         excesses=tuple(kept.tolist()),
         taken=tuple(found.taken[dropped:].tolist()),

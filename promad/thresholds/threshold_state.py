@@ -1,10 +1,9 @@
-"""A threshold at work: what it is held to now, given the scores so far."""
+"""`ThresholdState`: a threshold at work on many groups, and what it remembers of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,68 +14,104 @@ LOWEST_LIMIT = float(np.finfo(np.float32).tiny)
 """A limit is above zero, because scores are published as multiples of it."""
 
 
-class Standing(Protocol):
-    """Where a threshold stands after some scores; following one returns the next standing."""
+class ThresholdState(Protocol):
+    """What a threshold remembers of each group; `follow` and `resume` alone change it.
 
-    def follow(self, score: float) -> tuple[float, Self]:
-        """The limit that this score is held to, and the standing after it.
+    A group's limits depend on its own scores alone.
+    """
 
-        A score that is NaN changes nothing, and gets the limit as it stands.
+    @property
+    def adaptations(self) -> NDArray[np.int64]:
+        """How often each group's limit was raised to keep the alert budget: (groups,)."""
+        ...
+
+    def explain(self, group: int) -> str:
+        """One sentence on why the limit of a group was raised last, or was not; empty if never."""
+        ...
+
+    def limits(self) -> Scores:
+        """The limits as they are: float64 (groups,)."""
+        ...
+
+    def follow(self, scores: Scores) -> Scores:
+        """The limits that these scores, one of each group, are held to: (groups,) to (groups,).
+
+        A score that is NaN changes nothing, and gets the limit as it is.
         """
         ...
 
-    def limits(self, scores: Scores) -> Scores:
-        """The limits that scores are held to from here on: (samples,) to (samples,)."""
+    def follow_series(self, scores: Scores) -> Scores:
+        """The limits of scores that follow each other: (samples, groups) to the same shape."""
         ...
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, from which `Threshold.resume` goes on with bit-equal limits."""
+    def to_json(self, group: int) -> dict[str, Any]:
+        """Plain values of one group, from which `resume` continues with the same limits."""
         ...
 
-    def resumed(self, content: Mapping[str, Any]) -> Self:
-        """The standing that `to_json` described, of the same threshold as this one.
+    def resume(self, group: int, content: Mapping[str, Any]) -> None:
+        """Continue a group from what `to_json` described, of the same threshold as this one.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: if `content` is no such description.
+            KeyError, TypeError, ValueError, AttributeError: if `content` is no such description;
+                nothing has changed then.
         """
         ...
 
 
-@dataclass(frozen=True)
-class Constant:
-    """The standing of a threshold that never moves."""
+class NeverAdapted:
+    """What the states of thresholds share that keep no alert budget by themselves."""
 
-    value: float
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
 
-    def follow(self, score: float) -> tuple[float, Constant]:
-        return self.value, self
+    @property
+    def adaptations(self) -> NDArray[np.int64]:
+        return np.zeros(self._groups, np.int64)
 
-    def limits(self, scores: Scores) -> Scores:
-        return np.full(scores.shape, self.value)
+    def explain(self, group: int) -> str:
+        return ""
 
-    def to_json(self) -> dict[str, Any]:
-        return {"value": self.value}
 
-    def resumed(self, content: Mapping[str, Any]) -> Constant:
-        """The same standing, if it is the one described.
+class Constant(NeverAdapted):
+    """Limits that never move, float64 (groups,)."""
+
+    def __init__(self, values: Scores) -> None:
+        super().__init__(len(values))
+        self._values = values
+
+    def limits(self) -> Scores:
+        return self._values.copy()
+
+    def follow(self, scores: Scores) -> Scores:
+        return self._values.copy()
+
+    def follow_series(self, scores: Scores) -> Scores:
+        return np.tile(self._values, (len(scores), 1))
+
+    def to_json(self, group: int) -> dict[str, Any]:
+        return {"value": float(self._values[group])}
+
+    def resume(self, group: int, content: Mapping[str, Any]) -> None:
+        """Check that what is described is the same limit.
 
         Raises:
             KeyError, ValueError: if it is not.
         """
-        if content["value"] != self.value:
-            raise ValueError(f"it is about {content['value']}, the threshold is {self.value:g}")
-        return self
+        if content["value"] != self._values[group]:
+            raise ValueError(
+                f"it is about {content['value']}, the threshold is {self._values[group]:g}"
+            )
 
 
-def followed[S: Standing](standing: S, scores: Scores) -> tuple[Scores, S]:
-    """The limits of scores that follow one another, and the standing after the last."""
-    limits = np.empty(len(scores))
-    for row, score in enumerate(scores.tolist()):
-        limits[row], standing = standing.follow(score)
-    return limits, standing
+def follow_each(state: ThresholdState, scores: Scores) -> Scores:
+    """The limits of (samples, groups) scores, by following them one after the other."""
+    limits = np.empty_like(scores)
+    for row, at_once in enumerate(scores):
+        limits[row] = state.follow(at_once)
+    return limits
 
 
-def numbers(values: Any, what: str) -> tuple[float, ...]:
+def read_numbers(values: Any, what: str) -> list[float]:
     """A stored list of finite numbers.
 
     Raises:
@@ -84,4 +119,4 @@ def numbers(values: Any, what: str) -> tuple[float, ...]:
     """
     if not isinstance(values, list) or not np.isfinite(np.asarray(values, np.float64)).all():
         raise ValueError(f"{what} are not finite numbers")
-    return tuple(float(value) for value in values)
+    return [float(value) for value in values]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from promad.config import Config
 from promad.config.durations import format_instant
 from promad.config.settings import Exclusion
-from promad.data.filling import runs
 from promad.data.frame import MetricFrame, points_between
+from promad.data.gaps import find_runs
 from promad.errors import DataError
 from promad.prometheus import Answer, PrometheusClient, Series
 from promad.prometheus.grid import Span, on_grid, requests_for
@@ -97,7 +97,7 @@ def fetch_marks(
                 requests += 1
                 points += sum(len(series.values) for series in answer.series)
                 parts.append(_marked(client, expr, answer.series, filters, part, step))
-            for first, last in runs(np.concatenate(parts)):
+            for first, last in find_runs(np.concatenate(parts)):
                 marks[expr].append((span.start + first * step, span.start + (last - 1) * step))
     return Marked(marks, requests, points)
 
@@ -190,7 +190,7 @@ def _within(
     frame: MetricFrame, spans: Iterable[tuple[float, float]], why: str
 ) -> Iterator[Stretch]:
     """The stretches of the frame that lie in any of the spans."""
-    for first, last in runs(_inside(frame, spans)):
+    for first, last in find_runs(_inside(frame, spans)):
         times = frame.times[[first, last - 1]]
         yield Stretch(float(times[0]), float(times[1]), last - first, why)
 
@@ -206,7 +206,9 @@ def outside(frames: Sequence[MetricFrame], left_out: Iterable[Stretch]) -> list[
     """The frames without the stretches, cut in two at each."""
     spans = [(stretch.start, stretch.end) for stretch in left_out]
     return [
-        frame.slice(first, last) for frame in frames for first, last in runs(~_inside(frame, spans))
+        frame.slice(first, last)
+        for frame in frames
+        for first, last in find_runs(~_inside(frame, spans))
     ]
 
 

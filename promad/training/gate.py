@@ -21,7 +21,7 @@ from promad.evaluation.injection import BLOCK, KINDS, Injected, inject
 from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
 from promad.models import Model
-from promad.scoring.detector import applied, scored_errors
+from promad.scoring.detector import apply_model, select_errors
 from promad.scoring.scoring import Scoring
 
 Values = NDArray[np.float64]
@@ -158,8 +158,8 @@ def _own_score(
         conditions = stretch.values[0][:, preparation.scored :]
         frame = stretch.with_values(np.hstack([values, conditions])[np.newaxis])
         windows = preparation.windows([frame], length)
-        errors = scored_errors(applied(model, windows), scoring.method)
-        smoothed = scoring.smoothed(errors, windows.starts + length - 1)
+        errors = select_errors(apply_model(model, windows), scoring.method)
+        smoothed = scoring.smooth(errors, windows.starts + length - 1)
         return np.concatenate([np.full(length - 1, np.nan), scoring.score(smoothed)])
 
     return score

@@ -1,8 +1,6 @@
-"""From the configuration to a threshold: fitted by `train`, put to work by `detect`."""
+"""From the configuration to a threshold."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +9,12 @@ from promad.config import Config
 from promad.thresholds import (
     THRESHOLDS,
     DynamicSettings,
-    Standing,
     Threshold,
     ThresholdSettings,
-    followed,
 )
-from promad.thresholds.controller import control
 
 DEFAULT = "pot"
 """The threshold that `auto` stands for."""
-
-_KEEP_SECONDS = 600.0
 
 
 def choose_threshold(scores: NDArray[np.float64], config: Config) -> Threshold:
@@ -35,13 +28,6 @@ def choose_threshold(scores: NDArray[np.float64], config: Config) -> Threshold:
     if live.anomaly_threshold_mse != "auto":
         method = "fixed"
     return THRESHOLDS[method](scores, threshold_settings(config))
-
-
-def at_work(threshold: Threshold, config: Config) -> Standing:
-    """The threshold before the first score; watched over, unless a person gave it."""
-    if threshold.method == "fixed" or not config.real_time_anomaly_detection.adapt_threshold:
-        return threshold.begin()
-    return control(threshold, threshold_settings(config))
 
 
 def threshold_settings(config: Config) -> ThresholdSettings:
@@ -64,44 +50,3 @@ def threshold_settings(config: Config) -> ThresholdSettings:
             mode=tuning.mode,
         ),
     )
-
-
-class StoredLimits:
-    """A threshold at work, kept in a file so that a restart does not forget what it learned.
-
-    `raises` and `why` tell how often and why the last scores raised it.
-    """
-
-    def __init__(
-        self, standing: Standing, write: Callable[[Standing], None] = lambda standing: None
-    ) -> None:
-        self._standing = standing
-        self._write = write
-        self._kept_at: float | None = None
-        self.raises = 0
-        self.why = ""
-
-    def follow(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The limits of scores that follow those before: (samples,) to (samples,)."""
-        before = getattr(self._standing, "adapted", 0)
-        limits, self._standing = followed(self._standing, scores)
-        self.raises = getattr(self._standing, "adapted", 0) - before
-        self.why = getattr(self._standing, "why", "")
-        return limits
-
-    @property
-    def now(self) -> float:
-        """The limit as it stands."""
-        return self._standing.follow(np.nan)[0]
-
-    def keep_if_due(self, now: float) -> None:
-        """Write the standing if that was not done for ten minutes."""
-        if self._kept_at is None:
-            self._kept_at = now
-        if now - self._kept_at >= _KEEP_SECONDS:
-            self.keep(now)
-
-    def keep(self, now: float) -> None:
-        """Write the standing now."""
-        self._kept_at = now
-        self._write(self._standing)

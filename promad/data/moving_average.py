@@ -1,0 +1,111 @@
+"""The exponentially weighted moving average, by recursion: one sample or many at a time.
+
+Every sample weighs `keep = 1 - 2 / (span + 1)` times as much as the one after it, for ever. The
+form of bundles made before it was cut off after `5 * span` samples, where what is left weighs
+e^-10: the two differ by at most `TOLERANCE` of the largest value averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+SPANS_REMEMBERED = 5
+TOLERANCE = 2e-4
+"""Twice e^-10 on either side of the quotient, rounded up."""
+
+_BLOCK = 64
+_LARGEST = 1e150
+"""No value counts for more, so that products with weights stay finite."""
+
+
+@dataclass
+class Averages:
+    """What an average remembers of each column: weighted sum and weight, both float64 (columns,).
+
+    Arrays of any shape: one average for each element.
+    """
+
+    total: Values
+    weight: Values
+
+    @staticmethod
+    def begin(*shape: int) -> Averages:
+        """The state before the first sample."""
+        return Averages(np.zeros(shape), np.zeros(shape))
+
+
+def keep_of(span: int) -> float:
+    """How much of a sample's weight is left one sample later; 0 for a span of 1.
+
+    >>> keep_of(1), keep_of(3)
+    (0.0, 0.5)
+    """
+    return 1.0 - 2.0 / (span + 1)
+
+
+def average(values: Values, span: int, state: Averages, least_share: float = 0.5) -> Values:
+    """The mean up to each sample: (samples, ...) to the same shape.
+
+    NaN is left out and stays NaN.
+
+    Args:
+        state: that after the sample before the first, arrays (...); it is moved to the last.
+        least_share: where less of the full weight is known, as just after a gap, the sum is divided
+            by this share of it: one sample does not yet speak for many.
+    """
+    known = ~np.isnan(values)
+    columns = int(np.prod(values.shape[1:]))
+    filled = np.minimum(np.where(known, values, 0.0), _LARGEST).reshape(len(values), columns)
+    counted = known.reshape(len(values), columns).astype(np.float64)
+    totals, weights = np.empty_like(filled), np.empty_like(filled)
+    keep, total, weight = keep_of(span), state.total.reshape(-1), state.weight.reshape(-1)
+    for first in range(0, len(values), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        decay, carried = _decays(keep, len(filled[rows]))
+        totals[rows] = decay @ filled[rows] + carried * total
+        weights[rows] = decay @ counted[rows] + carried * weight
+        total, weight = totals[rows][-1], weights[rows][-1]
+    state.total, state.weight = (each.reshape(values.shape[1:]) for each in (total, weight))
+    full = 1.0 / (1.0 - keep)
+    mean = totals / np.maximum(weights, max(least_share * full, np.finfo(np.float64).tiny))
+    return np.where(known, mean.reshape(values.shape), np.nan)
+
+
+def skip(span: int, samples: int, state: Averages) -> None:
+    """Move the state over samples without a value."""
+    left = keep_of(span) ** samples
+    state.total, state.weight = state.total * left, state.weight * left
+
+
+def average_at(values: Values, at: NDArray[np.int64], span: int) -> Values:
+    """The mean up to each row of one group's samples, some of which are left out.
+
+    (rows, columns) to the same shape; see `average`.
+
+    Args:
+        at: the number of each row's sample, int64 (rows,).
+
+    Raises:
+        ValueError: if the numbers do not rise: rows of several groups are no one series.
+    """
+    steps = np.diff(at)
+    if (steps <= 0).any():
+        raise ValueError("sample numbers do not rise: average each group by itself")
+    state, means = Averages.begin(*values.shape[1:]), []
+    cuts = np.flatnonzero(steps > 1) + 1
+    for part, gap in zip(np.split(values, cuts), [0, *(steps[cuts - 1] - 1)], strict=True):
+        skip(span, int(gap), state)
+        means.append(average(part, span, state))
+    return np.concatenate(means)
+
+
+def _decays(keep: float, samples: int) -> tuple[Values, Values]:
+    """Weights of each sample at each later one, (samples, samples), and of what came before."""
+    ages = np.arange(samples)[:, np.newaxis] - np.arange(samples)
+    powers = np.power(keep, np.arange(samples + 1))
+    return np.where(ages >= 0, powers[np.maximum(ages, 0)], 0.0), powers[1:, np.newaxis]

@@ -1,0 +1,110 @@
+"""`State`: what a detector at work remembers of each group; `promad.detection.step` writes it.
+
+Struct of arrays over groups, but for what a threshold keeps, which is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.data.frame import Labels, group_name
+from promad.events.event_book import EventBook
+from promad.events.hysteresis import Hysteresis
+from promad.scoring.detector import Detector
+from promad.scoring.streaming import ScoringState
+from promad.thresholds import ThresholdState
+
+Values = NDArray[np.float64]
+
+
+@dataclass
+class State:
+    """What is remembered of each group.
+
+    Attributes:
+        labels: of the groups.
+        scoring: fills, windows and moving averages.
+        seen_until: unix seconds of the newest sample that `scoring` has seen; None before.
+        limits: the threshold at work.
+        events: which are open, and their peaks.
+        judged_from: samples up to this time, in unix seconds, are not judged.
+        scored_until: unix seconds of each group's newest judged sample, float64 (groups,); NaN
+            before the first.
+        deviating_since: since when each feature has deviated, unix seconds, float64
+            (groups, features); NaN if it does not.
+    """
+
+    labels: tuple[Labels, ...]
+    scoring: ScoringState
+    seen_until: float | None
+    limits: ThresholdState
+    events: EventBook
+    judged_from: float
+    scored_until: Values
+    deviating_since: Values
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups' names."""
+        return self.events.groups
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(self.labels)
+
+    def to_json(self, group: int) -> dict[str, Any]:
+        """Plain values of one group, from which `resume` continues as if nothing was between."""
+        until, since = float(self.scored_until[group]), self.deviating_since[group]
+        deviating = zip(self.events.features, since.tolist(), strict=True)
+        return {
+            "scored_until": None if np.isnan(until) else until,
+            "deviating": {name: at for name, at in deviating if not np.isnan(at)},
+            **self.events.to_json(group),
+        }
+
+    def resume(self, group: int, content: Mapping[str, Any]) -> None:
+        """Continue a group from what `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if `content` is no such description; nothing has
+                changed then.
+        """
+        until = float(content["scored_until"])
+        deviating = {str(name): float(at) for name, at in content["deviating"].items()}
+        self.events.resume(group, content)
+        self.scored_until[group] = until
+        self.deviating_since[group] = [deviating.get(name, np.nan) for name in self.events.features]
+
+
+def begin_state(
+    detector: Detector,
+    limits: ThresholdState,
+    name: str,
+    groups: Sequence[Labels],
+    hysteresis: Hysteresis,
+) -> State:
+    """The state before the first sample.
+
+    Args:
+        limits: the threshold at work on these groups.
+        name: of the detector.
+        hysteresis: its counters, before the first sample.
+    """
+    count, features = len(groups), detector.scored_features
+    names = [group_name(name, group) for group in groups]
+    return State(
+        labels=tuple(groups),
+        scoring=ScoringState.begin(detector, count),
+        seen_until=None,
+        limits=limits,
+        events=EventBook.begin(names, features, hysteresis, detector.scoring.method == "mse"),
+        judged_from=-np.inf,
+        scored_until=np.full(count, np.nan),
+        deviating_since=np.full((count, len(features)), np.nan),
+    )

@@ -1,0 +1,180 @@
+"""The one place where samples become judgements: live, in backtests, reports and explanations.
+
+    frame ─► score_samples ─► Scores ─► judge, sample by sample ─► Judgements
+             (fill, scale,              (threshold, hysteresis,
+              windows, model,            events, deviations)
+              moving average)
+
+`run` judges samples that follow on what the state has seen, `catch_up` those of a frame that are
+new. Everything that is remembered is in the `State`, which only this module changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.data.frame import MetricFrame
+from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
+from promad.detection.state import State
+from promad.events.event_book import JudgedColumns
+from promad.events.verdict import ELEVATION, SINCE
+from promad.scoring.attribution import shares_of_excess
+from promad.scoring.calibration import Calibration
+from promad.scoring.detector import Detector
+from promad.scoring.scores import Scores
+from promad.scoring.streaming import SAMPLES_AT_ONCE, ScoringState, score_samples
+
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def step(
+    detector: Detector, calibration: Calibration, state: State, samples: MetricFrame
+) -> Judgements:
+    """The judgements of one sample of each group, the one after the newest that the state has seen.
+
+    Args:
+        samples: a frame of one sample; its groups are the rows of calibration and state.
+    """
+    (judgements,) = run(detector, calibration, state, samples)
+    return judgements
+
+
+def run(
+    detector: Detector, calibration: Calibration, state: State, frame: MetricFrame
+) -> Iterator[Judgements]:
+    """The judgements of samples that follow on what the state has seen, one after the other."""
+    for part in frame.split(SAMPLES_AT_ONCE):
+        scores = score_samples(detector, calibration, state.scoring, part)
+        state.seen_until = part.end
+        for sample in range(part.samples):
+            yield _judge(detector, calibration, state, scores, sample)
+
+
+def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
+    """Let the state see samples that lead up to the first one to be judged."""
+    state.scoring = ScoringState.begin(detector, state.groups)
+    for part in frame.split(SAMPLES_AT_ONCE):
+        score_samples(detector, calibration, state.scoring, part)
+    state.seen_until = frame.end
+
+
+def catch_up(
+    detector: Detector,
+    calibration: Calibration,
+    state: State,
+    frame: MetricFrame,
+    corrected_from: float | None = None,
+) -> Iterator[Judgements]:
+    """The judgements of what is new in a frame of the newest samples.
+
+    At first that is only its last sample, unless the state was resumed; the others lead up to it.
+    A sample that was judged before is judged again only in what it shows: it counts no more.
+
+    Args:
+        frame: the newest `samples_needed` samples at least, for the first new one.
+        corrected_from: unix seconds of the earliest sample that has changed since the last call.
+    """
+    _turn_back(state, frame)
+    seen = state.seen_until
+    if seen is None:
+        seen = _find_resumption(state, frame)
+    elif corrected_from is not None:
+        seen = min(seen, corrected_from - frame.step)
+    first = max(round((seen - frame.start) / frame.step) + 1, 0)
+    if seen != state.seen_until:
+        lead = max(first - detector.samples_needed, 0)
+        warm(detector, calibration, state, frame.slice(lead, first))
+    yield from run(detector, calibration, state, frame.slice(first, frame.samples))
+
+
+def _turn_back(state: State, frame: MetricFrame) -> None:
+    """If time went back, let what was judged of the future count as not judged."""
+    ahead = frame.end + frame.step / 2
+    if state.seen_until is not None and state.seen_until > ahead:
+        state.seen_until = None
+    before = frame.end - frame.step
+    state.scored_until = np.where(state.scored_until > ahead, before, state.scored_until)
+    state.judged_from = min(state.judged_from, before)
+
+
+def _find_resumption(state: State, frame: MetricFrame) -> float:
+    """The time after which samples are new to a state that has seen none: unix seconds."""
+    before = frame.end - frame.step
+    if np.isnan(state.scored_until).any():
+        state.judged_from = before
+        return before
+    state.judged_from = -np.inf
+    return float(min(state.scored_until.min(), before))
+
+
+def _judge(
+    detector: Detector, calibration: Calibration, state: State, scores: Scores, sample: int
+) -> Judgements:
+    """Hold one sample of each group to its limit, and enter it into the event book."""
+    at, score = float(scores.times[sample]), scores.score[:, sample]
+    known = ~np.isnan(score)
+    until = np.fmax(state.scored_until, state.judged_from)
+    fresh = known & (at > until + detector.preparation.step / 2)
+    limit = state.limits.follow(np.where(fresh, score, np.nan))
+    features = _describe_features(calibration, scores, sample)
+    _date_deviations(state, features, fresh, at)
+    mse = _mean_of_known(scores.window_errors[:, sample])
+    judged = JudgedColumns(fresh, score, limit, mse, features)
+    began, ended = state.events.enter(at, judged)
+    state.scored_until = np.where(fresh, at, state.scored_until)
+    in_window = scores.in_window[:, sample]
+    warming = (in_window > 0) & (in_window < detector.length)
+    with_score = np.where(state.events.hysteresis.open, ANOMALOUS, OK)
+    without = np.where(warming, WARMING, BLIND)
+    return Judgements(
+        at=at,
+        names=detector.preparation.features,
+        length=detector.length,
+        plain=state.events.plain,
+        state=np.where(known, with_score, without).astype(np.uint8),
+        score=score,
+        limit=limit,
+        mse=mse,
+        errors=scores.errors[:, sample],
+        features=features,
+        missing=scores.missing[:, sample],
+        in_window=in_window,
+        fresh=fresh,
+        began=began,
+        ended=ended,
+    )
+
+
+def _describe_features(calibration: Calibration, scores: Scores, sample: int) -> Values:
+    """What `FEATURE_COLUMNS` names, but for since when: (groups, features, 6)."""
+    errors = scores.errors[:, sample]
+    columns = [
+        scores.window_errors[:, sample],
+        shares_of_excess(errors, calibration.baseline),
+        scores.observed[:, sample],
+        scores.expected[:, sample],
+        errors / calibration.baseline,
+        np.full_like(errors, np.nan),
+    ]
+    return np.stack(columns, axis=2)
+
+
+def _date_deviations(state: State, features: Values, fresh: Flags, at: float) -> None:
+    """Remember since when each feature has deviated, and put it into the last column."""
+    deviates = features[:, :, ELEVATION] > 1
+    since = np.where(np.isnan(state.deviating_since), at, state.deviating_since)
+    dated = np.where(deviates, since, np.nan)
+    state.deviating_since = np.where(fresh[:, np.newaxis], dated, state.deviating_since)
+    features[:, :, SINCE] = np.where(deviates, state.deviating_since, np.nan)
+
+
+def _mean_of_known(errors: Values) -> Values:
+    """The mean of the known features' errors: (groups, features) to (groups,)."""
+    known = ~np.isnan(errors)
+    count = known.sum(axis=1)
+    total = np.where(known, errors, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

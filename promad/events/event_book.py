@@ -1,0 +1,193 @@
+"""`EventBook`: the events of many groups, sample by sample, in arrays over groups.
+
+`promad.events.hysteresis` says when an event begins and ends; the book remembers since when, and
+which sample was its peak. An `AnomalyEvent` is built only where one group is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.events.events import AnomalyEvent, event_from_json
+from promad.events.hysteresis import Hysteresis
+from promad.events.verdict import (
+    FEATURE_COLUMNS,
+    State,
+    Verdict,
+    describe_missing,
+    find_unknown,
+    view_features,
+)
+
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+class JudgedColumns(NamedTuple):
+    """One sample of each group, as it is judged; all but `features` (groups,).
+
+    Attributes:
+        scored: whether it counts, bool.
+        score, limit, mse: see `Verdict`; NaN where there is no score.
+        features: as `FEATURE_COLUMNS`, float64 (groups, features, 6); NaN for unknown features.
+    """
+
+    scored: Flags
+    score: Values
+    limit: Values
+    mse: Values
+    features: Values
+
+
+class BookChanges(NamedTuple):
+    """Which groups' events began with a sample, bool (groups,), and by group those that ended."""
+
+    began: Flags
+    ended: Mapping[int, AnomalyEvent]
+
+
+@dataclass
+class EventBook:
+    """The events of many groups; `enter` and `resume` alone change it. Arrays are (groups,).
+
+    Attributes:
+        groups, features: names.
+        plain: whether scores are the mean squared error itself.
+        hysteresis: which events are open.
+        begun: events that have begun.
+        last_above: unix seconds of the newest sample above the threshold; NaN before the first.
+        start, flagged_at: unix seconds of the first sample above the threshold of the event that is
+            open or about to begin, and of the one that made it an event.
+        peak_at: unix seconds of the sample with the largest score over threshold since `start`.
+        peak: that sample; `scored` is not used.
+    """
+
+    groups: tuple[str, ...]
+    features: tuple[str, ...]
+    plain: bool
+    hysteresis: Hysteresis
+    begun: NDArray[np.int64]
+    last_above: Values
+    start: Values
+    flagged_at: Values
+    peak_at: Values
+    peak: JudgedColumns
+
+    @staticmethod
+    def begin(
+        groups: Sequence[str], features: Sequence[str], hysteresis: Hysteresis, plain: bool
+    ) -> EventBook:
+        """The book before the first sample."""
+        count = len(groups)
+        last_above, start, flagged_at, peak_at, score, limit, mse = np.full((7, count), np.nan)
+        numbers = np.full((count, len(features), len(FEATURE_COLUMNS)), np.nan)
+        peak = JudgedColumns(np.ones(count, np.bool_), score, limit, mse, numbers)
+        begun = np.zeros(count, np.int64)
+        return EventBook(
+            tuple(groups),
+            tuple(features),
+            plain,
+            hysteresis,
+            begun,
+            last_above,
+            start,
+            flagged_at,
+            peak_at,
+            peak,
+        )
+
+    def enter(self, at: float, judged: JudgedColumns) -> BookChanges:
+        """Enter one sample of each group; `at` in unix seconds."""
+        quiet = ~self.hysteresis.open
+        above = judged.scored & (judged.score > judged.limit)
+        first = above & quiet & (self.hysteresis.above == 0)
+        self.start[first] = at
+        ratio, highest_ratio = judged.score / judged.limit, self.peak.score / self.peak.limit
+        highest = above & (first | (ratio > highest_ratio))
+        self.peak_at[highest] = at
+        for kept, now in zip(self.peak, judged, strict=True):
+            kept[highest] = now[highest]
+        self.flagged_at[above & quiet] = at
+        self.last_above[above] = at
+        began, over = self.hysteresis.advance(above, judged.scored)
+        self.begun += began
+        ended = {
+            group: self.event(group, float(self.last_above[group]))
+            for group in np.flatnonzero(over).tolist()
+        }
+        return BookChanges(began, ended)
+
+    def open_event(self, group: int) -> AnomalyEvent | None:
+        """The event of a group that is open, if one is."""
+        return self.event(group) if self.hysteresis.open[group] else None
+
+    def event(self, group: int, end: float | None = None) -> AnomalyEvent:
+        """The event of a group that is open or about to begin, or that just ended at `end`."""
+        peak = self.peak
+        views = view_features(self.features, peak.features[group])
+        missing = find_unknown(self.features, views)
+        verdict = Verdict(
+            at=float(self.peak_at[group]),
+            state=State.ANOMALOUS,
+            threshold=float(peak.limit[group]),
+            score=float(peak.score[group]),
+            mse=None if np.isnan(peak.mse[group]) else float(peak.mse[group]),
+            plain=self.plain,
+            features=views,
+            missing=missing,
+            why=describe_missing(missing),
+        )
+        start, flagged_at = float(self.start[group]), float(self.flagged_at[group])
+        return AnomalyEvent(self.groups[group], start, flagged_at, end, verdict)
+
+    def to_json(self, group: int) -> dict[str, Any]:
+        """Plain values of one group, from which `resume` continues as if nothing was between."""
+        counters, current = self.hysteresis, self.open_event(group)
+        rising = self.event(group) if current is None and counters.above[group] else None
+        return {
+            "current": None if current is None else asdict(current),
+            "rising": None if rising is None else asdict(rising),
+            "above": int(counters.above[group]),
+            "below": int(counters.below[group]),
+            "last_above": float(np.nan_to_num(self.last_above[group])),
+        }
+
+    def resume(self, group: int, content: Mapping[str, Any]) -> None:
+        """Continue a group from what `to_json` described; events are counted from 0 again.
+
+        Raises:
+            KeyError, TypeError, ValueError: if `content` is no such description; nothing has
+                changed then.
+        """
+        current, rising = _read_event(content["current"]), _read_event(content["rising"])
+        above, below = int(content["above"]), int(content["below"])
+        last_above = float(content["last_above"])
+        if (event := current or rising) is not None:
+            self._put(group, event)
+        self.hysteresis.open[group] = current is not None
+        self.hysteresis.above[group], self.hysteresis.below[group] = above, below
+        self.last_above[group] = last_above
+
+    def _put(self, group: int, event: AnomalyEvent) -> None:
+        """Let a group continue with an event."""
+        verdict, peak = event.peak, self.peak
+        self.start[group], self.flagged_at[group] = event.start, event.flagged_at
+        self.peak_at[group], peak.limit[group] = verdict.at, verdict.threshold
+        peak.score[group] = np.nan if verdict.score is None else verdict.score
+        peak.mse[group] = np.nan if verdict.mse is None else verdict.mse
+        peak.features[group] = np.nan
+        for view in verdict.features:
+            since = np.nan if view.since is None else view.since
+            peak.features[group, self.features.index(view.name)] = [
+                *(view.error, view.contribution, view.observed, view.expected),
+                *(view.elevation, since),
+            ]
+
+
+def _read_event(content: Mapping[str, Any] | None) -> AnomalyEvent | None:
+    return None if content is None else event_from_json(content)

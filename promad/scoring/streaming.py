@@ -1,0 +1,184 @@
+"""Scoring samples as they come, for many groups at once.
+
+`score_samples` fills, scales, applies the model to each window that is whole and smooths its
+errors. What it must remember between two calls is a `ScoringState`; how the samples are cut into
+calls changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.data.filling import FillState
+from promad.data.frame import MetricFrame
+from promad.data.gaps import count_since
+from promad.data.moving_average import Averages, average
+from promad.data.windows import Inputs
+from promad.scoring.calibration import Calibration
+from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.scores import Scores
+
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+SAMPLES_AT_ONCE = 1000
+"""Longer frames are scored in pieces of this many samples, which bounds the memory it takes."""
+
+
+@dataclass
+class ScoringState:
+    """What scoring remembers of each group; `score_samples` alone changes it.
+
+    Attributes:
+        fill: the newest known values.
+        rows: the last `length` - 1 prepared samples, float32 (groups, length - 1, width).
+        usable_for: usable samples in a row, int64 (groups, 1).
+        known_for: samples since each scored feature was missing, int64 (groups, features).
+        averages: of the normalised errors, (groups, members * features).
+    """
+
+    fill: FillState
+    rows: Inputs
+    usable_for: Counts
+    known_for: Counts
+    averages: Averages
+
+    @staticmethod
+    def begin(detector: Detector, groups: int) -> ScoringState:
+        """The state before the first sample."""
+        preparation, scoring = detector.preparation, detector.scoring
+        width = len(preparation.features) + preparation.calendar(np.zeros(1)).shape[1]
+        return ScoringState(
+            fill=FillState.begin(groups, len(preparation.features)),
+            rows=np.zeros((groups, detector.length - 1, width), np.float32),
+            usable_for=np.zeros((groups, 1), np.int64),
+            known_for=np.full((groups, preparation.scored), detector.length),
+            averages=Averages.begin(groups, len(scoring.normaliser)),
+        )
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Prepared samples of all groups behind one another, as `Windows` cuts them.
+
+    Attributes:
+        rows: float32 (groups, length - 1 + samples, width).
+        groups, samples: where each whole window ends, int64 (windows,).
+        times: unix seconds of each window's last sample, float64 (windows,).
+    """
+
+    rows: Inputs
+    groups: Counts
+    samples: Counts
+    times: Values
+    length: int
+
+    @property
+    def width(self) -> int:
+        return int(self.rows.shape[2])
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def take(self, indices: Counts) -> Inputs:
+        rows = self.samples[indices][:, np.newaxis] + np.arange(self.length)
+        return np.asarray(self.rows[self.groups[indices][:, np.newaxis], rows])
+
+
+def score_samples(
+    detector: Detector, calibration: Calibration, state: ScoringState, frame: MetricFrame
+) -> Scores:
+    """Score samples that follow on those which the state has seen.
+
+    A feature that is missing beyond what is filled is left out of the scores of all windows that
+    reach into its gap, as long as `scoring.required_share` of the features are known.
+
+    Args:
+        frame: measured values in natural units, NaN where missing; its groups are the rows of
+            calibration and state.
+        state: is moved to the frame's last sample.
+    """
+    preparation, scoring, values = detector.preparation, detector.scoring, frame.values
+    scaled, missing = preparation.scale_as_it_comes(
+        values, calibration.center, calibration.scale, calibration.substitutes, state.fill
+    )
+    usable = preparation.find_usable(missing, scoring.required_share)
+    in_window = _count_usable(usable, state, detector.length)
+    lacking = _find_lacking(missing[:, :, : preparation.scored], state, detector.length)
+    windows = _cut_windows(scaled, frame.times, in_window, detector, state)
+    outcome = apply_model(detector.model, windows)
+
+    def place(rows: Values) -> Values:
+        """Rows of windows at their groups and samples, NaN elsewhere and where a feature lacks."""
+        placed = np.full((*values.shape[:2], rows.shape[1]), np.nan)
+        placed[windows.groups, windows.samples] = rows
+        repeated = np.tile(lacking, rows.shape[1] // lacking.shape[2])
+        return np.where(repeated, np.nan, placed)
+
+    errors = scoring.normalise(
+        place(select_errors(outcome, scoring.method)), calibration.normaliser[:, np.newaxis]
+    )
+    by_time = average(errors.swapaxes(0, 1), scoring.span, state.averages)
+    smoothed = by_time.swapaxes(0, 1)
+    expected = np.full((*values.shape[:2], preparation.scored), np.nan)
+    expected[windows.groups, windows.samples] = outcome.expected
+    return Scores(
+        times=frame.times,
+        score=scoring.score(smoothed),
+        errors=scoring.by_feature(smoothed),
+        window_errors=place(outcome.window_errors),
+        observed=values[:, :, : preparation.scored],
+        expected=calibration.to_natural(expected),
+        missing=np.isnan(values),
+        in_window=in_window,
+    )
+
+
+def score_frame(detector: Detector, frame: MetricFrame) -> Scores:
+    """Score every sample of a frame from its first one on, with the pooled calibration."""
+    groups = len(frame.groups)
+    state, calibration = ScoringState.begin(detector, groups), detector.calibrate(groups)
+    return join_scores(
+        [score_samples(detector, calibration, state, part) for part in frame.split(SAMPLES_AT_ONCE)]
+    )
+
+
+def join_scores(parts: list[Scores]) -> Scores:
+    """Scores of samples that follow each other as one."""
+    names = ("score", "errors", "window_errors", "observed", "expected", "missing", "in_window")
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names
+    }
+    return Scores(times=np.concatenate([part.times for part in parts]), **joined)
+
+
+def _count_usable(usable: Flags, state: ScoringState, length: int) -> Counts:
+    """Usable samples in a row up to each, at most a window's length: (groups, samples)."""
+    counts = count_since(~usable[:, :, np.newaxis], state.usable_for)
+    state.usable_for = np.minimum(counts[:, -1], length)
+    return np.minimum(counts[:, :, 0], length)
+
+
+def _find_lacking(missing: Flags, state: ScoringState, length: int) -> Flags:
+    """Which features are missing anywhere in the window up to each sample: same shape."""
+    known_for = count_since(missing, state.known_for)
+    state.known_for = np.minimum(known_for[:, -1], length)
+    return np.asarray(known_for < length, np.bool_)
+
+
+def _cut_windows(
+    scaled: Values, times: Values, in_window: Counts, detector: Detector, state: ScoringState
+) -> _Blocks:
+    """The whole windows that end at these samples; the state keeps what later ones begin with."""
+    length, groups = detector.length, len(scaled)
+    calendar = detector.preparation.calendar(times)
+    columns = np.broadcast_to(calendar, (groups, *calendar.shape))
+    prepared = np.concatenate([scaled, columns], axis=2, dtype=np.float32)
+    rows = np.concatenate([state.rows, prepared], axis=1)
+    state.rows = rows[:, rows.shape[1] - (length - 1) :].copy()
+    group, sample = np.nonzero(in_window == length)
+    return _Blocks(rows, group, sample, times[sample], length)

@@ -1,0 +1,221 @@
+"""A detection loop on a made-up server, a made-up model and a clock that a test turns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from promad.data.frame import THE_ONLY_GROUP, Labels, MetricFrame, single_group
+from promad.data.preparation import Preparation
+from promad.data.scaling import Scaler
+from promad.detection.live import LiveDetector
+from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs
+from promad.detection.persistence import Persistence
+from promad.detection.recent_history import Ring
+from promad.detection.state import begin_state
+from promad.errors import PrometheusError
+from promad.events.event_log import EventLog
+from promad.events.events import AnomalyEvent
+from promad.events.hysteresis import Hysteresis
+from promad.events.status import GroupStatus
+from promad.events.verdict import Verdict
+from promad.exposition import DaemonMetrics
+from promad.models import Outcome
+from promad.prometheus.polling import Poll
+from promad.scoring.detector import Detector
+from promad.scoring.scoring import Scoring
+from promad.thresholds import Threshold, ThresholdState
+
+STEP = 10.0
+LENGTH = 4
+START = 1_000_000.0
+FEATURES = ("cpu", "load")
+MANY = ("cpu", "load", "disk", "network")
+CATCH_UP = 100 * STEP
+
+
+class ExpectsNothing:
+    """A model that expects every feature to be 0, so the error is the mean square."""
+
+    length = LENGTH
+    scoring_modes: tuple[str, ...] = ()
+    scoring_mode = None
+
+    def apply(self, windows: NDArray[np.float32]) -> Outcome:
+        squares = np.square(windows, dtype=np.float64)
+        return Outcome(squares[:, -1], np.zeros_like(squares[:, -1]), squares.mean(axis=1))
+
+
+@dataclass
+class Server:
+    """Answers polls: every feature is 0 but for what `values` says, by time and feature."""
+
+    samples: int
+    features: tuple[str, ...] = FEATURES
+    values: dict[tuple[float, str], float] = field(default_factory=dict)
+    failures: dict[str, PrometheusError] = field(default_factory=dict)
+    since: float = -np.inf
+    asked_at: list[float] = field(default_factory=list)
+    raises: Exception | None = None
+    polled: MetricFrame | None = None
+
+    def poll(self, at: float) -> Poll:
+        self.asked_at.append(at)
+        if self.raises is not None:
+            raise self.raises
+        newest = np.floor(at / STEP) * STEP
+        times = newest - STEP * np.arange(self.samples)[::-1]
+        columns = [[self.values.get((t, name), 0.0) for name in self.features] for t in times]
+        known = np.where((times >= self.since)[:, np.newaxis], np.array(columns), np.nan)
+        frame = single_group(float(times[0]), STEP, self.features, known)
+        seen = {
+            name: float(times[~np.isnan(known[:, column])][-1])
+            if not np.isnan(known[:, column]).all()
+            else None
+            for column, name in enumerate(self.features)
+        }
+        late = self._find_late(frame)
+        self.polled = frame
+        return Poll(frame, dict(self.failures), seen, late)
+
+    def _find_late(self, frame: MetricFrame) -> float | None:
+        """When the earliest sample was that has come since the last poll, as the poller says it."""
+        if self.polled is None:
+            return None
+        moved = round((frame.start - self.polled.start) / STEP)
+        if not 0 <= moved < frame.samples:
+            return None
+        before = self.polled.values[0, moved:]
+        came = np.isnan(before) & ~np.isnan(frame.values[0, : len(before)])
+        rows = np.flatnonzero(came.any(axis=1))
+        return float(frame.times[rows[0]]) if rows.size else None
+
+
+@dataclass
+class Hands:
+    """A clock that moves only when told to; waiting moves it to the moment waited for."""
+
+    time: float = START
+    waited_for: list[float] = field(default_factory=list)
+    on_wait: Callable[[], None] = lambda: None
+
+    def now(self) -> float:
+        return self.time
+
+    def wait_until(self, moment: float, stop: threading.Event) -> None:
+        self.waited_for.append(moment)
+        self.time = max(self.time, moment)
+        self.on_wait()
+
+
+@dataclass
+class Bench:
+    """A loop with everything around it."""
+
+    loop: DetectionLoop
+    live: LiveDetector
+    server: Server
+    clock: Hands
+    registry: CollectorRegistry
+    outputs: LoopOutputs
+    ended: list[AnomalyEvent]
+
+    @property
+    def status(self) -> GroupStatus:
+        return self.loop.snapshot.groups[0]
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.status.verdict
+
+    @property
+    def history(self) -> Ring:
+        return self.outputs.histories["promad"]
+
+    def tick_at(self, seconds: float) -> Verdict:
+        """The verdict after a tick that many seconds after the start."""
+        self.clock.time = START + seconds
+        self.loop.tick()
+        return self.verdict
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def rise(self, feature: str, times: Iterable[float], value: float = 3.0) -> None:
+        """Raise a feature at times, in seconds after the start."""
+        for at in times:
+            self.server.values[(START + at, feature)] = value
+
+
+def preparation(strategy: str, features: tuple[str, ...]) -> Preparation:
+    count = len(features)
+    scaler = Scaler("StandardScaler", np.zeros(count), np.ones(count))
+    return Preparation(features, count, STEP, strategy, 1, np.zeros(count), scaler, (), "UTC")
+
+
+def detector_of(
+    strategy: str = "ffill_then_bfill",
+    features: tuple[str, ...] = FEATURES,
+    span: int = 1,
+    method: str = "mse",
+) -> Detector:
+    """A detector by the plain error, or the newest sample's error if `method` is `normalised`."""
+    ones = np.ones(len(features))
+    scoring = Scoring(method, ones, ones, None, span, required_share=0.7)
+    threshold = Threshold("fixed", 1.0, None, "given")
+    return Detector(preparation(strategy, features), ExpectsNothing(), scoring, threshold, LENGTH)
+
+
+def live_of(
+    detector: Detector,
+    limits: ThresholdState | None = None,
+    enter_after: int = 1,
+    leave_after: int = 2,
+    groups: Sequence[Labels] = (THE_ONLY_GROUP,),
+) -> LiveDetector:
+    """The detector before its first sample, by its own threshold unless another is given."""
+    count = len(groups)
+    at_work = limits or detector.threshold.begin(count)
+    hysteresis = Hysteresis.begin(count, enter_after, leave_after)
+    state = begin_state(detector, at_work, "promad", groups, hysteresis)
+    return LiveDetector(detector, detector.calibrate(count), state)
+
+
+def bench(
+    strategy: str = "ffill_then_bfill",
+    features: tuple[str, ...] = FEATURES,
+    limits: ThresholdState | None = None,
+    span: int = 1,
+    method: str = "mse",
+    latency_offset: float = 0.0,
+    log: EventLog | None = None,
+    bundle: str = "b1",
+    **hysteresis: int,
+) -> Bench:
+    """A loop over a made-up detector, on a made-up server.
+
+    Args:
+        log: where events are saved, if anywhere.
+        hysteresis: `enter_after` and `leave_after`.
+    """
+    live = live_of(detector_of(strategy, features, span, method), limits, **hysteresis)
+    server = Server(live.detector.samples_needed + 10, features)
+    clock, registry = Hands(), CollectorRegistry()
+    ended: list[AnomalyEvent] = []
+
+    def observe(_: Verdict, event: AnomalyEvent | None) -> None:
+        ended.extend([event] if event else [])
+
+    metrics = DaemonMetrics(registry, several=False).of("promad")
+    metrics.loaded("made-up", "b", 0.0)
+    persistence = None if log is None else Persistence(log, bundle, 1e6, CATCH_UP, metrics)
+    histories = {"promad": Ring(live.detector.scored_features, 720)}
+    outputs = LoopOutputs(metrics, histories, persistence, observe=observe)
+    options = LoopOptions("promad", "anomaly_detector_", STEP, latency_offset, 0.7)
+    loop = DetectionLoop(options, live, server, clock, outputs)  # type: ignore[arg-type]
+    return Bench(loop, live, server, clock, registry, outputs, ended)

@@ -1,0 +1,199 @@
+"""A slow, obvious twin of `promad.detection.step`: one group, everything anew at each sample.
+
+It keeps the whole history in lists and computes each score from the definitions, and tracks events
+with scalars.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from promad.data.calendar import calendar_columns
+from promad.data.preparation import REACH
+from promad.events.events import AnomalyEvent
+from promad.events.verdict import FeatureView, State, Verdict
+from promad.scoring.detector import Detector
+from tests.support import naive_scoring
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Events of one group: `follow` returns the next tracker and the event that ended."""
+
+    group: str
+    enter_after: int
+    leave_after: int
+    current: AnomalyEvent | None = None
+    begun: int = 0
+    rising: AnomalyEvent | None = None
+    above: int = 0
+    below: int = 0
+    last_above: float = 0.0
+
+    def follow(self, verdict: Verdict) -> tuple[Tracker, AnomalyEvent | None]:
+        ratio = verdict.score_ratio
+        if ratio is None:
+            return self, None
+        if ratio > 1:
+            return self._one_above(verdict, ratio), None
+        if self.current is None:
+            return replace(self, rising=None, above=0), None
+        if self.below + 1 < self.leave_after:
+            return replace(self, below=self.below + 1), None
+        ended = replace(self.current, end=self.last_above)
+        return replace(self, current=None, below=0), ended
+
+    def _one_above(self, verdict: Verdict, ratio: float) -> Tracker:
+        seen = replace(self, below=0, last_above=verdict.at)
+        if self.current is not None:
+            return replace(seen, current=_raised(self.current, verdict, ratio))
+        first = AnomalyEvent(self.group, verdict.at, verdict.at, None, verdict)
+        rising = _raised(self.rising or first, verdict, ratio)
+        rising = replace(rising, flagged_at=verdict.at)
+        if self.above + 1 < self.enter_after:
+            return replace(seen, rising=rising, above=self.above + 1)
+        return replace(seen, rising=None, above=0, current=rising, begun=self.begun + 1)
+
+
+def _raised(event: AnomalyEvent, verdict: Verdict, ratio: float) -> AnomalyEvent:
+    return event if ratio <= event.peak_ratio else replace(event, peak=verdict)
+
+
+@dataclass
+class NaiveDetection:
+    """One group's detector at work. `limits.follow(score)` is a twin of the threshold's."""
+
+    detector: Detector
+    limits: object
+    tracker: Tracker
+    rows: list = field(default_factory=list)
+    times: list = field(default_factory=list)
+    deviating: dict = field(default_factory=dict)
+
+    def step(self, at: float, row: np.ndarray) -> tuple[Verdict, AnomalyEvent | None]:
+        """The verdict of one more sample, and the event that ended with it."""
+        self.rows.append(row)
+        self.times.append(at)
+        score, errors, window_errors, expected, in_window = self._score()
+        if math.isnan(score):
+            limit, self.limits = self.limits.follow(math.nan)
+            return self._unscored(at, limit, in_window), None
+        limit, self.limits = self.limits.follow(score)
+        views = self._views(at, errors, window_errors, expected)
+        known = {view.name for view in views}
+        gone = tuple(name for name in self.detector.scored_features if name not in known)
+        judged = Verdict(
+            at,
+            State.ANOMALOUS,
+            limit,
+            score,
+            float(np.nanmean(window_errors)),
+            self.detector.scoring.method == "mse",
+            views,
+            gone,
+            f"scored without {', '.join(gone)}" if gone else "",
+        )
+        self.tracker, ended = self.tracker.follow(judged)
+        state = State.OK if self.tracker.current is None else State.ANOMALOUS
+        return replace(judged, state=state), ended
+
+    def _unscored(self, at, limit, in_window):
+        if in_window == 0:
+            names = self.detector.preparation.features
+            gone = tuple(
+                name for name, value in zip(names, self.rows[-1], strict=True) if math.isnan(value)
+            )
+            why = f"no sample of {', '.join(gone[:5])}{' and others' if len(gone) > 5 else ''}"
+            return Verdict(at, State.BLIND, limit, missing=gone, why=why)
+        if in_window < self.detector.length:
+            why = f"{in_window} of {self.detector.length} samples of a window"
+            return Verdict(at, State.WARMING, limit, why=why)
+        return Verdict(at, State.BLIND, limit, why="too few features are known for a score")
+
+    def _views(self, at, errors, window_errors, expected):
+        baseline = self.detector.scoring.baseline
+        excess = [max(error - usual, 0.0) for error, usual in zip(errors, baseline, strict=True)
+                  if not math.isnan(error)]  # fmt: skip
+        whole = [error for error in errors if not math.isnan(error)]
+        parts = iter(excess if sum(excess) > 0 else whole)
+        total = sum(excess) if sum(excess) > 0 else sum(whole)
+        views, deviating = [], {}
+        for column, name in enumerate(self.detector.scored_features):
+            if math.isnan(errors[column]):
+                continue
+            part, elevation = next(parts), errors[column] / baseline[column]
+            if elevation > 1:
+                deviating[name] = self.deviating.get(name, at)
+            views.append(
+                FeatureView(
+                    name,
+                    window_errors[column],
+                    part / total if total else 0.0,
+                    float(self.rows[-1][column]),
+                    expected[column],
+                    elevation,
+                    deviating.get(name),
+                )
+            )
+        self.deviating = deviating
+        return tuple(views)
+
+    def _score(self):
+        """Score, errors by feature, window errors, expected values, usable samples in a row."""
+        detector, preparation, scoring = (
+            self.detector,
+            self.detector.preparation,
+            (self.detector.scoring),
+        )
+        values = np.array(self.rows)
+        filled = naive_scoring.fill_as_it_comes(
+            values, preparation.fill_strategy, preparation.max_fill_steps, preparation.substitutes
+        )
+        missing = np.isnan(filled)
+        scored = preparation.scored
+        share = 1 - missing[:, :scored].mean(axis=1)
+        usable = (share > 0) & (share >= scoring.required_share - 1e-9)
+        scaled = (filled - preparation.scaler.center) / preparation.scaler.scale
+        scaled = np.where(missing, 0.0, np.clip(scaled, -REACH, REACH))
+        calendar = calendar_columns(
+            np.array(self.times), preparation.time_features, preparation.time_zone
+        )
+        rows = np.hstack([scaled, calendar]).astype(np.float32)
+        in_window, length = 0, detector.length
+        while in_window < min(length, len(rows)) and usable[len(rows) - 1 - in_window]:
+            in_window += 1
+        members = len(scoring.normaliser) // scored
+        none = np.full(scored, math.nan)
+        if in_window < length:
+            return math.nan, none, none, none, in_window
+        at, errors, last = [], [], None
+        for end in range(length, len(rows) + 1):
+            if usable[end - length : end].all():
+                outcome = detector.model.apply(rows[np.newaxis, end - length : end])
+                lacking = missing[end - length : end, :scored].any(axis=0)
+                own = outcome.window_errors if scoring.method == "mse" else outcome.errors
+                errors.append(np.where(np.tile(lacking, members), math.nan, own[0]))
+                at.append(end)
+                last = np.where(lacking, math.nan, outcome.window_errors[0]), outcome.expected[0]
+        normalised = np.array(errors) / scoring.normaliser
+        smoothed = naive_scoring.recursive_average(normalised, at, scoring.span)
+        score = naive_scoring.score(
+            list(smoothed), scoring.members, scoring.top_k, scoring.required_share
+        )
+        by_feature = _by_feature(smoothed, scoring)
+        expected = last[1] * preparation.scaler.scale[:scored] + preparation.scaler.center[:scored]
+        return score, by_feature, last[0], expected, in_window
+
+
+def _by_feature(smoothed, scoring):
+    if scoring.members == 1:
+        return smoothed
+    total = np.zeros(len(smoothed) // scoring.members)
+    for block in np.split(smoothed, scoring.members):
+        own = naive_scoring.member_score(list(block), scoring.top_k, scoring.required_share)
+        weight = math.log1p(own) / own if own > 0 else 1.0
+        total = total + block * weight / scoring.members
+    return total
