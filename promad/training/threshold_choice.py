@@ -24,17 +24,20 @@ DEFAULT = "pot"
 _KEEP_SECONDS = 600.0
 
 
-def choose_threshold(scores: NDArray[np.float64], config: Config) -> Threshold:
-    """The threshold that the configuration asks for: by the alert budget, or as given.
+def choose_threshold(
+    scores: NDArray[np.float64], method: str, settings: ThresholdSettings
+) -> Threshold:
+    """The threshold of normal scores, float64 (samples,): by the alert budget, or as given.
+
+    Args:
+        method: a name in THRESHOLDS, or `auto`; not used where the settings give a value.
 
     Raises:
         DataError: if the scores are too few.
     """
-    live = config.real_time_anomaly_detection
-    method = DEFAULT if live.threshold == "auto" else live.threshold
-    if live.anomaly_threshold_mse != "auto":
+    if settings.value is not None:
         method = "fixed"
-    return THRESHOLDS[method](scores, threshold_settings(config))
+    return THRESHOLDS[DEFAULT if method == "auto" else method](scores, settings)
 
 
 def at_work(threshold: Threshold, config: Config) -> Standing:
