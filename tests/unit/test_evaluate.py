@@ -29,12 +29,13 @@ from promad.evaluation.labelled import read_labelled
 from promad.evaluation.nab import PROFILES
 from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
-from promad.experiments import rows as evaluation_rows
-from promad.experiments.cache import kept_beside
+from promad.experiments import judging
+from promad.experiments.cache import EvaluationCache
 from promad.experiments.report import chart_figure, write_report
-from promad.experiments.rows import Row, Task, linear_config
+from promad.experiments.rows import Row, build_chart
+from promad.experiments.tasks import Task, linear_config
 from promad.models import MODELS
-from promad.stages.evaluate import Progress, evaluate
+from promad.stages.evaluate import EvaluationOptions, Progress, evaluate
 from tests.support.simulated import LENGTH, NAMES, config_for, host_values
 
 MODEL = "lstm_autoencoder"
@@ -70,9 +71,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def config(tmp_path, stub_model, monkeypatch):
-    """Every model is the stub, and nothing is drawn, which would take longest."""
-    for name in ("draw_history", "draw_histogram"):
-        monkeypatch.setattr(f"promad.stages.train.{name}", lambda *drawn: None)
+    """Every model is the stub."""
     for name in ("linear", "lstm_forecaster"):
         monkeypatch.setitem(MODELS, name, "tests.support.stub_model")
     return config_for(
@@ -87,8 +86,8 @@ def modelled(config, model):
     return config.model_copy(update={"training_settings": settings})
 
 
-def evaluated(data, config, seeds, **options):
-    return evaluate(data, [config], seeds, **options)
+def evaluated(data, config, seeds, *, done=lambda progress: None, **options):
+    return evaluate(data, [config], EvaluationOptions(seeds, **options), done)
 
 
 @pytest.fixture
@@ -279,7 +278,7 @@ def test_a_naive_score_is_held_to_a_threshold_of_its_own(data, config):
 
 
 def test_an_entity_that_is_not_there_is_named(data, config):
-    with pytest.raises(DataError, match="has no host-c; there are host-a, host-b"):
+    with pytest.raises(DataError, match=r"no entity host-c \(entities: host-a, host-b\)"):
         evaluated(data, config, [1], entities=["host-c"])
 
 
@@ -338,10 +337,10 @@ def cut_short_after(tasks):
 
 
 def test_a_run_that_was_cut_short_goes_on_where_it_was(data, config, tmp_path):
-    kept, seen = kept_beside(tmp_path / "figures.json"), []
+    cache, seen = EvaluationCache.beside(tmp_path / "figures.json"), []
     with pytest.raises(CutShortError):
-        evaluated(data, config, [1], kept=kept, done=cut_short_after(2))
-    outcome = evaluated(data, config, [1], kept=kept, done=seen.append)
+        evaluated(data, config, [1], cache=cache, done=cut_short_after(2))
+    outcome = evaluated(data, config, [1], cache=cache, done=seen.append)
     assert [each.reused for each in seen] == [True, True, *[False] * 4]
     assert outcome.to_json() == evaluated(data, config, [1]).to_json()
 
@@ -363,16 +362,16 @@ def changed_file(data, config):
     ("change", "reused"), [(changed_settings, {"linear"}), (changed_file, set())]
 )
 def test_what_was_found_for_something_else_is_not_used(data, config, tmp_path, change, reused):
-    kept, seen = kept_beside(tmp_path / "figures.json"), []
-    evaluated(data, config, [1], entities=["host-a"], kept=kept)
+    cache, seen = EvaluationCache.beside(tmp_path / "figures.json"), []
+    evaluated(data, config, [1], entities=["host-a"], cache=cache)
     other = change(data, config)
-    evaluated(data, other, [1], entities=["host-a"], kept=kept, done=seen.append)
+    evaluated(data, other, [1], entities=["host-a"], cache=cache, done=seen.append)
     assert {each.task.row for each in seen if each.reused} == reused
 
 
 def test_scores_that_are_gone_are_made_again(data, config, tmp_path):
-    kept, scores = kept_beside(tmp_path / "figures.json"), tmp_path / "scores"
-    options = {"entities": ["host-a"], "kept": kept, "scores_to": scores}
+    cache, scores = EvaluationCache.beside(tmp_path / "figures.json"), tmp_path / "scores"
+    options = {"entities": ["host-a"], "cache": cache, "scores_to": scores}
     evaluated(data, config, [1], **options)
     (scores / "host-a.parquet").unlink()
     evaluated(data, config, [1], **options)
@@ -382,27 +381,31 @@ def test_scores_that_are_gone_are_made_again(data, config, tmp_path):
 def test_fresh_forgets_what_was_found(data, config, tmp_path, capsys):
     written = tmp_path / "figures.json"
     for fresh, told in ((False, 3), (True, 0)):
-        evaluated(data, config, [42], entities=["host-a"], kept=kept_beside(written))
+        evaluated(data, config, [42], entities=["host-a"], cache=EvaluationCache.beside(written))
         capsys.readouterr()
         running.evaluate(data, [config], entities=["host-a"], json_path=written, fresh=fresh)
         assert capsys.readouterr().out.count("(found before)") == told
-        assert not kept_beside(written).directory.exists()
+        assert not EvaluationCache.beside(written).directory.exists()
 
 
 def test_a_damaged_note_is_as_good_as_none(data, config, tmp_path):
-    kept = kept_beside(tmp_path / "figures.json")
-    evaluated(data, config, [1], entities=["host-a"], kept=kept)
-    for path in kept.directory.iterdir():
+    cache = EvaluationCache.beside(tmp_path / "figures.json")
+    evaluated(data, config, [1], entities=["host-a"], cache=cache)
+    for path in cache.directory.iterdir():
         path.write_text(path.read_text()[:-20])
     seen = []
-    evaluated(data, config, [1], entities=["host-a"], kept=kept, done=seen.append)
+    evaluated(data, config, [1], entities=["host-a"], cache=cache, done=seen.append)
     assert not any(each.reused for each in seen)
 
 
 def test_several_models_are_rows_of_one_table(data, config, tmp_path):
     models = ("lstm_forecaster", "linear")
     configs = [modelled(config, model) for model in models]
-    outcome = evaluate(data, configs, [1], entities=["host-a"], scores_to=tmp_path / "scores")
+    outcome = evaluate(
+        data,
+        configs,
+        EvaluationOptions([1], entities=["host-a"], scores_to=tmp_path / "scores"),
+    )
     assert outcome.row_names == (*models, *NAIVE)
     assert outcome.models == models
     left = {
@@ -443,13 +446,14 @@ def test_naive_rows_see_what_models_see(telemetry, config):
 def test_commands_are_conditions_of_the_forecaster_alone(telemetry, config, monkeypatch):
     seen = {}
 
-    def preprocess(own):
-        seen[own.training_settings.model] = (own.features, own.scored)
+    def fit(material, options, progress):
+        own = material.preparation
+        seen[options.training.model] = (own.features, own.scored)
         raise DataError("seen")
 
-    monkeypatch.setattr(evaluation_rows, "preprocess", preprocess)
+    monkeypatch.setattr(judging, "fit_detector", fit)
     configs = [config, modelled(config, "lstm_forecaster")]
-    evaluate(telemetry, configs, [1], entities=["A-1"])
+    evaluate(telemetry, configs, EvaluationOptions([1], entities=["A-1"]))
     alone = (CHANNEL[:1], 1)
     assert seen == {MODEL: alone, "linear": alone, "lstm_forecaster": (CHANNEL, 1)}
 
@@ -457,13 +461,18 @@ def test_commands_are_conditions_of_the_forecaster_alone(telemetry, config, monk
 def test_windows_are_no_longer_than_a_twelfth_of_the_training_part(telemetry, config, monkeypatch):
     seen = set()
 
-    def preprocess(own):
-        seen.add(own.training_settings.sequence_length)
+    def fit(material, options, progress):
+        assert material.windows.length == options.training.sequence_length
+        seen.add(material.windows.length)
         raise DataError("seen")
 
-    monkeypatch.setattr(evaluation_rows, "preprocess", preprocess)
+    monkeypatch.setattr(judging, "fit_detector", fit)
     rows = len(read_labelled(telemetry / "A-1").train)
-    evaluate(telemetry, [modelled(config, "lstm_forecaster")], [1], entities=["A-1"])
+    evaluate(
+        telemetry,
+        [modelled(config, "lstm_forecaster")],
+        EvaluationOptions([1], entities=["A-1"]),
+    )
     assert max(seen) <= rows // 12 < 101
 
 
@@ -536,7 +545,7 @@ def test_a_long_series_is_drawn_with_its_peaks():
     scores[[7, 12_345]] = 3.0
     scores[23_000:] = np.nan
     labels = np.arange(24_000) >= 23_900
-    chart = evaluation_rows._chart(Judged(scores, np.ones(24_000), scores[:, None], 60.0), labels)
+    chart = build_chart(Judged(scores, np.ones(24_000), scores[:, None], 60.0), labels)
     assert len(chart.rows) == 2000
     assert [row for row, score in zip(chart.rows, chart.scores, strict=True) if score] == [
         7,
