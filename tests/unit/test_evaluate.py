@@ -14,6 +14,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
+from promad.bundle import load_detector
 from promad.cli import reports, running
 from promad.cli.app import app
 from promad.errors import DataError
@@ -36,7 +37,18 @@ from promad.experiments.rows import Row, build_chart
 from promad.experiments.tasks import Task, linear_config
 from promad.models import MODELS
 from promad.stages.evaluate import EvaluationOptions, Progress, evaluate
-from tests.support.simulated import LENGTH, NAMES, config_for, host_values
+from promad.stages.preprocess import preprocess
+from promad.stages.train import train
+from tests.support.simulated import (
+    LENGTH,
+    NAMES,
+    NOW,
+    config_for,
+    frame_of,
+    host_values,
+    silent,
+    write_raw,
+)
 
 MODEL = "lstm_autoencoder"
 ROWS = (MODEL, "linear", *NAIVE)
@@ -203,6 +215,28 @@ def test_the_scores_that_are_left_are_those_that_were_judged(data, config, tmp_p
     assert figures["vus_pr"] == vus(score, labels).pr
     assert figures["vus_10_roc"] == vus(score, labels, 10).roc
     assert figures["share_blind"] == (LENGTH - 1) / 200
+
+
+@pytest.mark.parametrize("strategy", ["ffill_then_bfill", "none"])
+def test_a_row_has_the_scores_that_the_stages_give(tmp_path, config, strategy):
+    """Gaps among them, and each threshold of its own."""
+    write_entity(tmp_path / "data" / "host", 0)
+    path = tmp_path / "data" / "host" / "train.parquet"
+    columns = {name: pq.read_table(path)[name].to_numpy().copy() for name in NAMES}
+    columns[NAMES[0]][50:53] = columns[NAMES[1]][90:110] = np.nan
+    write(path, columns)
+    settings = config.preprocessing_settings.model_copy(update={"nan_fill_strategy": strategy})
+    own = config.model_copy(update={"preprocessing_settings": settings})
+    evaluated(tmp_path / "data", own, [1], scores_to=tmp_path / "scores")
+    table = pq.read_table(tmp_path / "scores" / "host.parquet")
+
+    write_raw(own, [frame_of(np.column_stack([*columns.values()]))])
+    preprocess(own)
+    detector = load_detector(train(own, silent, now=lambda: NOW).bundle)
+    test = read_labelled(tmp_path / "data" / "host").test
+    scores = detector.score(frame_of(test))
+    np.testing.assert_array_equal(table["score"].to_numpy()[LENGTH - 1 :], scores.score)
+    assert table["threshold"][0].as_py() == detector.threshold.value
 
 
 def test_a_score_does_not_see_the_future(data, config, tmp_path):
