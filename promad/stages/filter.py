@@ -71,7 +71,7 @@ def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
             f"the processed data was not prepared as that of bundle {opened.bundle.id} "
             "— run promad train again"
         )
-    scored = score_windows(detector, source.windows(detector.length))
+    scored = score_windows(detector, source.build_windows(detector.length))
     windows, anomalous, trimmed = scored.windows, scored.anomalous, None
     if trimming:
         trimmed = NOTHING_TRIMMED

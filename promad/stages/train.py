@@ -54,7 +54,7 @@ def train(
 
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
     scaler = read_scaler(folder / scaler_name, source.scaler_sha256)
-    everything = source.windows(settings.sequence_length)
+    everything = source.build_windows(settings.sequence_length)
     filtered_path = folder / config.data_filtering_settings.normal_sequences_output_filename
     windows = read_filtered(filtered_path, everything) if on_filtered else everything
     material = split_material(windows, source.frames, source.preparation, source.training_ends_at)

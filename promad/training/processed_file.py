@@ -38,7 +38,7 @@ class ProcessedFile:
     excluded: tuple[str, ...]
     scaler_sha256: str
 
-    def windows(self, length: int) -> SampleWindows:
+    def build_windows(self, length: int) -> SampleWindows:
         """All windows of the frames."""
         return self.preparation.windows(self.frames, length)
 
