@@ -65,12 +65,12 @@ def preprocessed_lines(report: Preprocessed) -> Iterator[str]:
 
 def _left_out_lines(report: Preprocessed) -> Iterator[str]:
     """What was left out: the sum, then by reason the first stretches."""
-    if not report.left_out:
+    if not report.excluded:
         return
-    share = report.rows_left_out / report.rows
-    yield f"  left out by data_settings.exclude: {report.rows_left_out} samples ({share:.2%})"
-    for why in dict.fromkeys(stretch.why for stretch in report.left_out):
-        own = [stretch for stretch in report.left_out if stretch.why == why]
+    share = report.rows_excluded / report.rows
+    yield f"  left out by data_settings.exclude: {report.rows_excluded} samples ({share:.2%})"
+    for why in dict.fromkeys(stretch.why for stretch in report.excluded):
+        own = [stretch for stretch in report.excluded if stretch.why == why]
         spans = [f"{format_instant(each.start)}/{format_instant(each.end)}" for each in own]
         more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
         count = _counted(len(own), "stretch", "stretches")

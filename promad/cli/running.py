@@ -118,16 +118,17 @@ def evaluate(
 ) -> int:
     """Evaluate on labelled data, seeds counting from the configured one; how many entities failed.
 
-    With `json_path`, what is found is kept beside it until it is all there.
+    With `json_path`, finished rows are cached beside it until it is written.
     """
-    from promad.experiments.cache import kept_beside
+    from promad.experiments.cache import EvaluationCache
     from promad.experiments.report import write_report
     from promad.files import written_whole
+    from promad.stages.evaluate import EvaluationOptions
     from promad.stages.evaluate import evaluate as stage
 
-    kept = None if json_path is None else kept_beside(json_path)
-    if kept is not None and fresh:
-        kept.remove()
+    cache = None if json_path is None else EvaluationCache.beside(json_path)
+    if cache is not None and fresh:
+        cache.remove()
     first = configs[0].training_settings.seed
     with progress_bar("evaluate") as update:
         line = reports.EvaluationProgress(time.monotonic)
@@ -138,21 +139,19 @@ def evaluate(
             if progress.failure or not sys.stdout.isatty():
                 say([f"  {words}"])
 
-        found = stage(
-            directory,
-            configs,
-            range(first, first + seeds),
+        options = EvaluationOptions(
+            seeds=range(first, first + seeds),
             entities=entities,
             columns=columns,
             scores_to=scores_to,
-            kept=kept,
+            cache=cache,
             jobs=jobs,
-            done=show,
         )
-    if json_path is not None and kept is not None:
+        found = stage(directory, configs, options, show)
+    if json_path is not None and cache is not None:
         with written_whole(json_path) as aside:
             aside.write_text(json.dumps(found.to_json(), indent=2) + "\n")
-        kept.remove()
+        cache.remove()
     if report_path is not None:
         write_report(report_path, found)
     say(reports.evaluation_lines(found))

@@ -1,12 +1,14 @@
-"""Parquet and .npy files that stages leave for each other: whole or not at all.
+"""Parquet and .npy files that one stage writes and the next one reads.
 
 Every file is written beside its final name and then renamed, so a stage that fails or is
-interrupted leaves what was there before.
+interrupted leaves the previous file in place.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +26,25 @@ _METADATA_PREFIX = b"promad:"
 
 
 def write_frames(path: Path, frames: Sequence[MetricFrame], metadata: Mapping[str, str]) -> None:
-    """Write frames of one step, one set of features and one set of groups as a parquet file.
+    """Write frames of one step and one set of features as a parquet file.
 
     A row is one sample of one group: `timestamp` (UTC, milliseconds), a `group:<label>` column for
     each label that tells groups apart, and a float64 column per feature in which null means
-    missing. Rows where a new frame begins are told by the jump in time.
+    missing. All samples of a group come together, in order of time.
+
+    Args:
+        frames: in order of time, and of one group no two that overlap. A frame holds some of the
+            groups or all of them; where a group has a gap, it has no rows or empty ones.
 
     Raises:
         DataError: if the file cannot be written.
     """
-    first = frames[0]
-    tables = [_table(frame, group) for group in range(len(first.groups)) for frame in frames]
-    kept = {**metadata, "step_seconds": repr(first.step)}
-    table = pa.concat_tables(tables).replace_schema_metadata(
+    by_group: defaultdict[Labels, list[pa.Table]] = defaultdict(list)
+    for frame in frames:
+        for group, labels in enumerate(frame.groups):
+            by_group[labels].append(_table(frame, group))
+    kept = {**metadata, "step_seconds": repr(frames[0].step)}
+    table = pa.concat_tables(chain.from_iterable(by_group.values())).replace_schema_metadata(
         {_METADATA_PREFIX + key.encode(): value.encode() for key, value in kept.items()}
     )
     with written_whole(path) as aside:
@@ -56,7 +64,11 @@ def _table(frame: MetricFrame, group: int) -> pa.Table:
 def read_frames(path: Path, made_by: str) -> tuple[list[MetricFrame], dict[str, str]]:
     """The frames and the metadata of a file that `write_frames` wrote.
 
-    A frame ends where the time jumps. `made_by` is the command to run when there is no file.
+    Each frame holds every group. It ends where no group has a sample for the next step; where only
+    some have none, theirs are NaN.
+
+    Args:
+        made_by: the command that writes the file, for messages.
 
     Raises:
         DataError: if the file is missing, damaged, empty, or not promad's.
@@ -86,33 +98,38 @@ def _metadata(raw: Mapping[bytes, bytes]) -> dict[str, str]:
 def _frames(table: pa.Table, step: float) -> Iterator[MetricFrame]:
     label_columns = [name for name in table.column_names if name.startswith(_GROUP_PREFIX)]
     features = tuple(name for name in table.column_names if name not in {_TIME, *label_columns})
-    times = table[_TIME].cast(pa.int64()).to_numpy() / 1000
-    values = np.column_stack([table[name].to_numpy() for name in features])
-    rows_of = _rows_by_group(table, label_columns)
-    pieces = [_pieces(times[rows], step) + rows.start for rows in rows_of.values()]
-    for part in range(len(pieces[0]) - 1):
-        blocks = [values[cuts[part] : cuts[part + 1]] for cuts in pieces]
-        start = float(times[pieces[0][part]])
-        yield MetricFrame(start, step, features, tuple(rows_of), np.stack(blocks))
+    groups, group_of = _groups(table, label_columns)
+    milliseconds, time_of = np.unique(table[_TIME].cast(pa.int64()).to_numpy(), return_inverse=True)
+    values = np.full((len(groups), len(milliseconds), len(features)), np.nan)
+    values[group_of, time_of] = np.column_stack([table[name].to_numpy() for name in features])
+    times = milliseconds / 1000
+    for first, last in pairwise(_bounds(times, step)):
+        yield MetricFrame(float(times[first]), step, features, groups, values[:, first:last])
 
 
-def _rows_by_group(table: pa.Table, label_columns: Sequence[str]) -> dict[Labels, slice]:
-    if not label_columns:
-        return {(): slice(0, table.num_rows)}
+def _groups(
+    table: pa.Table, label_columns: Sequence[str]
+) -> tuple[tuple[Labels, ...], NDArray[np.int64]]:
+    """The groups in the order of their first rows, and which one each row is of: (rows,)."""
+    labels = [table[name].combine_chunks().dictionary_encode() for name in label_columns]
+    codes = np.zeros(table.num_rows, np.int64)
+    for column in labels:
+        pairs = codes * len(column.dictionary) + column.indices.to_numpy()
+        _, codes = np.unique(pairs, return_inverse=True)
+    _, first_rows, group_of = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.argsort(first_rows)
     names = [name.removeprefix(_GROUP_PREFIX) for name in label_columns]
-    keys = list(zip(*(table[name].to_pylist() for name in label_columns), strict=True))
-    starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
-    ends = [*starts[1:], len(keys)]
-    return {
-        tuple(zip(names, keys[start], strict=True)): slice(start, end)
-        for start, end in zip(starts, ends, strict=True)
-    }
+    groups = tuple(
+        tuple((name, column[row].as_py()) for name, column in zip(names, labels, strict=True))
+        for row in first_rows[order].tolist()
+    )
+    return groups, np.argsort(order)[group_of]
 
 
-def _pieces(times: NDArray[np.float64], step: float) -> NDArray[np.int64]:
-    """Row numbers at which a new run of regular samples begins, and the number of rows."""
+def _bounds(times: NDArray[np.float64], step: float) -> list[int]:
+    """Where a new run of regular times begins, and how many times there are."""
     jumps = np.flatnonzero(np.abs(np.diff(times) - step) > step * 1e-3) + 1
-    return np.concatenate([[0], jumps, [len(times)]])
+    return [0, *jumps.tolist(), len(times)]
 
 
 def write_array(path: Path, shape: tuple[int, ...], parts: Iterable[NDArray[np.float32]]) -> None:
@@ -141,7 +158,7 @@ def write_small_array(path: Path, array: NDArray[np.generic]) -> None:
 
 
 def read_array(path: Path, made_by: str) -> NDArray[np.generic]:
-    """A .npy file, mapped into memory rather than read; pickled content is refused.
+    """A .npy file, mapped into memory rather than read; pickled content is an error.
 
     Raises:
         DataError: if it is missing or is no plain array.
@@ -158,5 +175,5 @@ def read_array(path: Path, made_by: str) -> NDArray[np.generic]:
 
 
 def end_times_path(path: Path) -> Path:
-    """Where the end times of the windows in a .npy file stand: datetime64[ms], UTC."""
+    """The file of the end times, datetime64[ms] UTC, of the windows in a .npy file."""
     return path.with_name(f"{path.stem}_end_times.npy")

@@ -14,7 +14,7 @@ from promad.events.hysteresis import Hysteresis
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
 from promad.thresholds.controller import put_to_work
-from promad.training.threshold_choice import threshold_settings
+from promad.training.threshold_choice import make_threshold_settings
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
     config, detector = opened.config, opened.detector
     live, count = config.real_time_anomaly_detection, len(groups)
     limits = put_to_work(
-        detector.threshold, threshold_settings(config), adapt=live.adapt_threshold, groups=count
+        detector.threshold,
+        make_threshold_settings(live, config.data_settings.step),
+        adapt=live.adapt_threshold,
+        groups=count,
     )
     hysteresis = Hysteresis.begin(count, live.enter_after_samples, live.leave_after_samples)
     state = begin_state(detector, limits, config.name, groups, hysteresis)

@@ -1,4 +1,4 @@
-"""What an evaluation has found so far, kept so that one which was interrupted can go on."""
+"""The evaluation cache: rows of finished tasks, so that an interrupted evaluation can resume."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import promad
-from promad.experiments.rows import Row, Rows, Task
+from promad.experiments.rows import Row, Rows
+from promad.experiments.tasks import Task
 from promad.files import written_whole
 
-_NO_PART = {"name", "artifacts_dir", "prometheus_url", "prometheus", "queries"}
+_IRRELEVANT = {"name", "artifacts_dir", "prometheus_url", "prometheus", "queries"}
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A directory with a file for each task that is done.
+class EvaluationCache:
+    """A directory with a file for each finished task.
 
-    A file is of use as long as the configuration, the version of promad, the entity's files and
-    the scores that were left are what they were.
+    A file is valid as long as the configuration, the version of promad, the entity's files and the
+    scores that were written are unchanged.
     """
 
     directory: Path
 
-    def rows(self, task: Task) -> Rows | None:
-        """What was found for a task, if it still holds."""
+    @staticmethod
+    def beside(path: Path) -> EvaluationCache:
+        """The cache of the evaluation whose figures will be written to `path`."""
+        return EvaluationCache(path.with_name(f"{path.name}.partial"))
+
+    def load(self, task: Task) -> Rows | None:
+        """The rows of a task; None if there are none, or they are no longer valid."""
         try:
             content = json.loads(self._path(task).read_text())
         except (OSError, ValueError):
@@ -37,8 +43,8 @@ class Kept:
             return None
         return {name: Row.from_json(row) for name, row in content["rows"].items()}
 
-    def keep(self, task: Task, rows: Rows) -> None:
-        """Write down what was found for a task.
+    def store(self, task: Task, rows: Rows) -> None:
+        """Write the rows of a task.
 
         Raises:
             DataError: if the directory cannot be written.
@@ -52,24 +58,19 @@ class Kept:
             aside.write_text(json.dumps(content))
 
     def remove(self) -> None:
-        """Take the directory away, and all that is in it; there need not be one."""
+        """Delete the directory and its files, if it exists."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _path(self, task: Task) -> Path:
         return self.directory / f"{task.entity}.{task.row}.{task.seed}.json"
 
 
-def kept_beside(path: Path) -> Kept:
-    """Where an evaluation keeps what it has, until it writes the file at `path`."""
-    return Kept(path.with_name(f"{path.name}.partial"))
-
-
 def _key(task: Task) -> str:
-    """What the outcome of a task depends on, as a digest."""
+    """A digest of all that the rows of a task depend on."""
     files = sorted(path for path in task.folder.iterdir() if path.is_file())
     parts: Sequence[Any] = (
         promad.__version__,
-        task.config.model_dump(mode="json", exclude=_NO_PART),
+        task.config.model_dump(mode="json", exclude=_IRRELEVANT),
         task.columns,
         None if task.scores_path is None else str(task.scores_path.resolve()),
         [(path.name, _stamp(path)) for path in files],

@@ -1,4 +1,4 @@
-"""What an evaluation found: the rows of every entity and seed, and their sum."""
+"""The outcome of an evaluation: the rows of every entity and seed, and their means."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _PAPER_BETA = 0.5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The rows of an evaluation.
 
     An entity that failed in one row is in none, so that all rows are about the same entities.
 
     Attributes:
         models: the names of the configured models' rows.
         row_names: those and all others, in the order of the table.
-        seeds: each entity was trained on with each; the linear row knows no chance.
+        seeds: every model was trained with each; the linear row does not depend on chance.
         found: entity, then seed, to the rows.
-        failed: entity to the one line that says why there is nothing about it.
+        failed: entity to the one line that says why it failed.
     """
 
     models: tuple[str, ...]
@@ -106,7 +106,7 @@ class Evaluation:
             "rows": {row: self._row_to_json(row) for row in self.row_names},
             "sequences": self._sequences_to_json(),
             "nab": {
-                row: {how: _plain(figures) for how, figures in scores.items()}
+                row: {how: _to_plain(figures) for how, figures in scores.items()}
                 for row in self.row_names
                 if (scores := self.nab(row)) is not None
             },
@@ -114,13 +114,13 @@ class Evaluation:
 
     def _row_to_json(self, row: str) -> dict[str, Any]:
         return {
-            "mean": _plain(self.mean(row)),
-            "median": _plain(self.median(row)),
+            "mean": _to_plain(self.mean(row)),
+            "median": _to_plain(self.median(row)),
             "entities": {
-                entity: _plain(figures) for entity, figures in self.entity_figures(row).items()
+                entity: _to_plain(figures) for entity, figures in self.entity_figures(row).items()
             },
             "seeds": {
-                entity: {str(seed): _plain(rows[row].figures) for seed, rows in by_seed.items()}
+                entity: {str(seed): _to_plain(rows[row].figures) for seed, rows in by_seed.items()}
                 for entity, by_seed in self.found.items()
             },
         }
@@ -128,7 +128,9 @@ class Evaluation:
     def _sequences_to_json(self) -> dict[str, Any]:
         counts = {row: self.sequences(row) for row in self.row_names}
         return {
-            row: _plain(sequence_figures(each)) for row, each in counts.items() if each is not None
+            row: _to_plain(sequence_figures(each))
+            for row, each in counts.items()
+            if each is not None
         }
 
 
@@ -144,5 +146,5 @@ def sequence_figures(counts: SequenceCounts) -> Figures:
     }
 
 
-def _plain(figures: Figures) -> dict[str, float | None]:
+def _to_plain(figures: Figures) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in figures.items()}

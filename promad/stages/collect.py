@@ -13,12 +13,14 @@ import numpy as np
 
 from promad.config import Config
 from promad.config.durations import format_instant
+from promad.config.settings import DataSettings
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.grid import Span
 from promad.prometheus.history import Progress
-from promad.training.exclusion import Marked, Marks, expressions, fetch_marks
+from promad.prometheus.marks import Marked, Marks, fetch_marks
+from promad.training.exclusion import list_expressions
 
 CACHE_DIRECTORY = "cache"
 
@@ -60,69 +62,66 @@ def collect(config: Config, *, now: float, progress: Progress | None = None) -> 
         DataError: if the periods hold no sample, or a file cannot be written.
     """
     began = time.perf_counter()
-    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+    data, url, queries = config.data_settings, config.prometheus_url, config.promql
+    latency = config.real_time_anomaly_detection.latency_offset
+    cache = ChunkCache(
+        directory=config.artifacts_dir / CACHE_DIRECTORY,
+        server=url,
+        step=data.step,
+        chunk_seconds=data.cache_chunk_hours * 3600,
+    )
+    with closing(PrometheusClient(url, config.prometheus)) as client:
         history = fetch_history(
             client,
-            config.promql,
-            periods(config, now),
-            config.data_settings.step,
+            queries,
+            choose_periods(data, now, latency),
+            data.step,
             now=now,
-            cache=_cache(config),
-            allow_partial=config.data_settings.allow_partial,
+            cache=cache,
+            allow_partial=data.allow_partial,
             progress=progress,
         )
         marked = fetch_marks(
             client,
-            expressions(config),
+            list_expressions(data.exclude),
             [Span(frame.start, frame.end) for frame in history.frames],
-            config.data_settings.step,
-            allow_partial=config.data_settings.allow_partial,
+            data.step,
+            allow_partial=data.allow_partial,
         )
-    path = config.artifacts_dir / config.data_settings.output_filename
-    metadata = _metadata(config, history.frames, marked.marks, now)
+    path = config.artifacts_dir / data.output_filename
+    metadata = {
+        "server": url,
+        "queries": json.dumps(queries),
+        "step_seconds": repr(data.step),
+        "periods": json.dumps(_spans(history.frames)),
+        "marks": json.dumps(marked.marks),
+        "collected_at": format_instant(now),
+    }
     write_frames(path, history.frames, metadata)
-    return _summary(path, history, marked, time.perf_counter() - began)
+    return _report(path, history, marked, time.perf_counter() - began)
 
 
-def periods(config: Config, now: float) -> list[tuple[float, float]]:
-    """The stretches of time to collect, in unix seconds; nothing after `now` is among them."""
-    data = config.data_settings
+def choose_periods(
+    data: DataSettings, now: float, latency_offset: float
+) -> list[tuple[float, float]]:
+    """The periods to collect, in unix seconds; none of them reaches beyond `now`."""
     if data.collection_periods_iso:
         wanted = [(period.start, period.end) for period in data.collection_periods_iso]
     elif data.start_time_iso is not None and data.end_time_iso is not None:
         wanted = [(data.start_time_iso, data.end_time_iso)]
     else:
-        end = now - config.real_time_anomaly_detection.latency_offset
+        end = now - latency_offset
         wanted = [(end - data.collection_period_hours * 3600, end)]
     return [(start, min(end, now)) for start, end in wanted if start <= now]
 
 
-def _cache(config: Config) -> ChunkCache:
-    return ChunkCache(
-        directory=config.artifacts_dir / CACHE_DIRECTORY,
-        server=config.prometheus_url,
-        step=config.data_settings.step,
-        chunk_seconds=config.data_settings.cache_chunk_hours * 3600,
-    )
-
-
-def _metadata(
-    config: Config, frames: Sequence[MetricFrame], marks: Marks, now: float
-) -> dict[str, str]:
-    spans = [
+def _spans(frames: Sequence[MetricFrame]) -> list[dict[str, str]]:
+    return [
         {"start": format_instant(frame.start), "end": format_instant(frame.end)} for frame in frames
     ]
-    return {
-        "server": config.prometheus_url,
-        "queries": json.dumps(config.promql),
-        "step_seconds": repr(config.data_settings.step),
-        "periods": json.dumps(spans),
-        "marks": json.dumps(marks),
-        "collected_at": format_instant(now),
-    }
 
 
-def _summary(path: Path, history: History, marked: Marked, seconds: float) -> Collected:
+def _report(path: Path, history: History, marked: Marked, seconds: float) -> Collected:
     frames = history.frames
     missing = sum(np.isnan(frame.values[0]).sum(axis=0) for frame in frames)
     samples = sum(frame.samples for frame in frames)

@@ -1,8 +1,8 @@
-"""The gate: a network that finds injected anomalies no better than scores that learn nothing.
+"""The gate: whether a trained detector is better than an untrained baseline.
 
-Anomalies of known kinds are put into the newest stretch of the validation part, several times over,
-and the trained detector and the naive scores are held to them on the same samples. Both know the
-training part alone.
+Anomalies of known kinds are injected into the newest stretch of the validation part, several times
+over. The detector and the untrained baselines score the same samples; both know the training part
+alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame
-from promad.data.preparation import REACH, Preparation, usable_parts
+from promad.data.preparation import REACH, usable_parts
 from promad.evaluation.injection import BLOCK, KINDS, Injected, inject
 from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
-from promad.models import Model
-from promad.scoring.detector import apply_model, select_errors
-from promad.scoring.scoring import Scoring
+from promad.scoring.detector import Detector, apply_model, select_errors
 
 Values = NDArray[np.float64]
 Score = Callable[[Values], Values]
@@ -43,16 +41,16 @@ _MEAN = "mean"
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate found.
+    """What the gate has measured.
 
     Attributes:
-        model: the name of the model, whose row stands among the others.
+        model: the name of the model, whose row is among the others.
         rows: by row and by kind the mean VUS-PR over the seeds, and as "mean" that of the kinds.
         samples: how many are in the stretch.
-        seeds: how many times anomalies were put into it.
+        seeds: how many times anomalies were injected into it.
         window: the widest buffer of VUS-PR, in samples.
         skipped: why nothing was measured; empty if it was.
-        forced: whether the model was promoted although it was to be refused.
+        forced: whether the model was promoted although it failed.
     """
 
     model: str
@@ -70,13 +68,13 @@ class Gate:
 
     @property
     def best_naive(self) -> tuple[str, float]:
-        """The row that learns nothing and is best nevertheless, and its figure."""
+        """The best untrained baseline, and its figure."""
         name = max(_NAIVE, key=lambda row: self.rows[row][_MEAN])
         return name, self.rows[name][_MEAN]
 
     @property
     def passed(self) -> bool:
-        """Whether the model is better than every row that learns nothing, or none was measured."""
+        """Whether the model is better than every untrained baseline, or nothing was measured."""
         return bool(self.skipped) or self.own > self.best_naive[1]
 
     def to_json(self) -> dict[str, Any]:
@@ -86,79 +84,74 @@ class Gate:
         return {**asdict(self), "passed": self.passed}
 
 
-def skipped(name: str, why: str) -> Gate:
-    """The verdict where nothing was measured."""
-    return Gate(name, {}, skipped=why)
+def skip_gate(model: str, why: str) -> Gate:
+    """The outcome where nothing was measured."""
+    return Gate(model, {}, skipped=why)
 
 
-def gate(
-    name: str,
-    model: Model,
-    scoring: Scoring,
-    preparation: Preparation,
-    frames: Sequence[MetricFrame],
-    boundary: float,
-    length: int,
+def run_gate(
+    model: str, detector: Detector, frames: Sequence[MetricFrame], training_ends_at: float
 ) -> Gate:
-    """Hold a trained model to the naive scores on the newest stretch of the validation part.
+    """Compare a trained detector with the untrained baselines.
 
     Args:
-        name: of the model.
+        model: the name of its model.
         frames: scaled, both parts, NaN where missing.
-        boundary: unix seconds of the last sample of the training part.
+        training_ends_at: unix seconds of the last sample of the training part.
     """
-    training, stretch = _parts(preparation, frames, boundary, length)
+    length, scored = detector.length, detector.preparation.scored
+    training, stretch = _parts(frames, training_ends_at, length)
+    training = training[:, :scored]
     lasting = int(np.clip(length, *_LASTING))
     spread = training.std(axis=0)
     spread[spread < _SMALLEST_SPREAD] = 0.0
-    if stretch.samples < max(FEWEST_WINDOWS + length - 1, BLOCK * lasting):
-        why = f"{stretch.samples} samples in a row to validate on are too few to tell"
-        return skipped(name, why)
+    fewest = max(FEWEST_WINDOWS + length - 1, BLOCK * lasting)
+    if stretch.samples < fewest:
+        why = f"{stretch.samples} consecutive validation samples, fewer than {fewest}"
+        return skip_gate(model, why)
     if not spread.any():
-        return skipped(name, "no feature moves in the training part")
-    scores = {name: _own_score(model, scoring, preparation, stretch, length)}
+        return skip_gate(model, "every feature is constant in the training part")
+    scores = {model: _detector_score(detector, stretch)}
     scores |= {row: partial(_naive_score, row, training) for row in _NAIVE}
-    values = stretch.values[0][:, : preparation.scored]
+    values = stretch.values[0][:, :scored]
     rounds = [
-        _figures(scores, inject(values, spread, seed, length=lasting), length, lasting)
-        for seed in range(_seeds(stretch.samples, length))
+        _measure(scores, inject(values, spread, seed, length=lasting), length, lasting)
+        for seed in range(_count_seeds(stretch.samples, length))
     ]
-    rows = {row: _means([each[row] for each in rounds]) for row in scores}
-    return Gate(name, rows, stretch.samples, len(rounds), lasting)
+    rows = {row: _average([each[row] for each in rounds]) for row in scores}
+    return Gate(model, rows, stretch.samples, len(rounds), lasting)
 
 
-def _seeds(samples: int, length: int) -> int:
+def _count_seeds(samples: int, length: int) -> int:
     """How many times to measure: the more often, the fewer samples there are."""
     affordable = min(_SAMPLES_IN_ALL // samples, _ROWS_IN_ALL // (samples * length))
     return int(np.clip(affordable, _FEWEST_SEEDS, _MOST_SEEDS))
 
 
 def _parts(
-    preparation: Preparation, frames: Sequence[MetricFrame], boundary: float, length: int
+    frames: Sequence[MetricFrame], training_ends_at: float, length: int
 ) -> tuple[Values, MetricFrame]:
-    """Scaled training rows of the scored features, and the longest stretch after the gap."""
+    """The training rows, and the newest samples of the longest stretch after the gap."""
     parts = [part for frame in frames for part in usable_parts(frame)]
     tolerance = parts[0].step / 2
     training = np.concatenate(
-        [part.values[0][part.times <= boundary + tolerance] for part in parts]
+        [part.values[0][part.times <= training_ends_at + tolerance] for part in parts]
     )
-    begin = boundary + length * parts[0].step + tolerance
+    begin = training_ends_at + length * parts[0].step + tolerance
     held_out = [part.slice(int((part.times <= begin).sum()), part.samples) for part in parts]
     longest = max(held_out, key=lambda part: part.samples)
-    newest = longest.slice(max(0, longest.samples - _MOST_SAMPLES), longest.samples)
-    return training[:, : preparation.scored], newest
+    return training, longest.slice(max(0, longest.samples - _MOST_SAMPLES), longest.samples)
 
 
-def _own_score(
-    model: Model, scoring: Scoring, preparation: Preparation, stretch: MetricFrame, length: int
-) -> Score:
+def _detector_score(detector: Detector, stretch: MetricFrame) -> Score:
     """The score of the trained detector; NaN before the first whole window."""
+    preparation, scoring, length = detector.preparation, detector.scoring, detector.length
 
     def score(values: Values) -> Values:
         conditions = stretch.values[0][:, preparation.scored :]
         frame = stretch.with_values(np.hstack([values, conditions])[np.newaxis])
         windows = preparation.windows([frame], length)
-        errors = select_errors(apply_model(model, windows), scoring.method)
+        errors = select_errors(apply_model(detector.model, windows), scoring.method)
         smoothed = scoring.smooth(errors, windows.starts + length - 1)
         return np.concatenate([np.full(length - 1, np.nan), scoring.score(smoothed)])
 
@@ -169,12 +162,12 @@ def _naive_score(row: str, training: Values, values: Values) -> Values:
     return NAIVE[row](training, values, 0)
 
 
-def _figures(
+def _measure(
     scores: Mapping[str, Score], injected: Injected, unknown: int, window: int
 ) -> dict[str, dict[str, float]]:
-    """VUS-PR by row and kind, over the blocks of the kind; NaN for a kind that is not there.
+    """VUS-PR by row and kind, over the blocks of the kind; NaN for a kind that is absent.
 
-    The first `unknown` samples, for which not every row has a score, do not count.
+    The first `unknown` samples, for which not every row has a score, are left out.
     """
     values, labels = np.clip(injected.values, -REACH, REACH), injected.labels
     counted = np.arange(len(values)) >= unknown
@@ -186,7 +179,7 @@ def _figures(
     }
 
 
-def _means(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _average(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each kind over the seeds that have it, after the mean of these."""
     by_kind = {kind: np.array([each[kind] for each in rounds]) for kind in KINDS}
     means = {

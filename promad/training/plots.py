@@ -1,4 +1,4 @@
-"""The two pictures that a training leaves in its bundle."""
+"""The two plots in a bundle."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from promad.models import TrainingHistory
 
 
 def draw_history(history: TrainingHistory, path: Path) -> None:
-    """Training and validation loss per epoch as PNG, the chosen epoch marked."""
+    """Write training and validation loss per epoch as PNG, with the best epoch marked."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     epochs = np.arange(1, len(history.training_loss) + 1)
     axes.plot(epochs, history.training_loss, label="training")
     axes.plot(epochs, history.validation_loss, label="validation")
-    axes.axvline(history.best_epoch, color="gray", linestyle=":", label="weights kept")
+    axes.axvline(history.best_epoch, color="gray", linestyle=":", label="best epoch")
     axes.set(
         title="Loss per epoch", xlabel="epoch", ylabel="mean squared error (scaled)", yscale="log"
     )
@@ -27,15 +27,15 @@ def draw_history(history: TrainingHistory, path: Path) -> None:
 
 
 def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) -> None:
-    """How scores are spread, as PNG, with the threshold drawn in."""
+    """Write a histogram of scores as PNG, with the threshold marked."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     edges = _edges(scores, threshold)
     axes.hist(np.maximum(scores, edges[0]), bins=edges.tolist(), color="tab:blue")
     axes.axvline(threshold, color="tab:red", label=f"threshold {threshold:.4g}")
     axes.set(
-        title="Scores of the history",
-        xlabel="score of a window",
+        title="Scores of the training and validation windows",
+        xlabel="score",
         ylabel="windows",
         xscale="log",
         yscale="log",
@@ -47,7 +47,7 @@ def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) ->
 def _edges(scores: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
     """Bins of equal width on a logarithmic axis, up to the threshold or the highest score.
 
-    The first bin takes in whatever lies six decades or more below the highest score.
+    The first bin includes all scores six decades or more below the highest one.
     """
     highest = max(float(scores.max()), threshold)
     positive = scores[scores > scores.max() * 1e-6]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.config import Config
+from promad.config import RealTimeSettings
 from promad.thresholds import (
     THRESHOLDS,
     DynamicSettings,
@@ -17,25 +17,27 @@ DEFAULT = "pot"
 """The threshold that `auto` stands for."""
 
 
-def choose_threshold(scores: NDArray[np.float64], config: Config) -> Threshold:
-    """The threshold that the configuration asks for: by the alert budget, or as given.
+def choose_threshold(
+    scores: NDArray[np.float64], method: str, settings: ThresholdSettings
+) -> Threshold:
+    """The threshold of normal scores, float64 (samples,): by the alert budget, or as given.
+
+    Args:
+        method: a name in THRESHOLDS, or `auto`; not used where the settings give a value.
 
     Raises:
         DataError: if the scores are too few.
     """
-    live = config.real_time_anomaly_detection
-    method = DEFAULT if live.threshold == "auto" else live.threshold
-    if live.anomaly_threshold_mse != "auto":
+    if settings.value is not None:
         method = "fixed"
-    return THRESHOLDS[method](scores, threshold_settings(config))
+    return THRESHOLDS[DEFAULT if method == "auto" else method](scores, settings)
 
 
-def threshold_settings(config: Config) -> ThresholdSettings:
-    """What a threshold may need to know, as configured."""
-    live = config.real_time_anomaly_detection
+def make_threshold_settings(live: RealTimeSettings, step: float) -> ThresholdSettings:
+    """What a threshold may need to know, as configured; `step` is the seconds between scores."""
     tuning, given = live.threshold_tuning, live.anomaly_threshold_mse
     return ThresholdSettings(
-        step=config.data_settings.step,
+        step=step,
         false_alarms_per_week=live.alert_budget.false_alarms_per_week,
         enter_after=live.enter_after_samples,
         leave_after=live.leave_after_samples,

@@ -17,6 +17,8 @@ from promad.simulation.host import FEATURES, SimulatedHost
 from promad.stages.filter import FilterReport, filter_windows
 from promad.stages.preprocess import Preprocessed, preprocess
 from promad.stages.train import TrainingReport, train
+from promad.training import processed_file
+from promad.training.processing import ProcessingOptions
 
 START = 1_750_000_020.0
 STEP = 30.0
@@ -61,6 +63,14 @@ def config_for(directory, **sections):
 def write_raw(config, frames, **metadata):
     """What `collect` would have left."""
     write_frames(config.artifacts_dir / config.data_settings.output_filename, frames, metadata)
+
+
+def read_processed(config):
+    """What `preprocess` left: the frames, the preparation, and all that is known about them."""
+    processed = processed_file.read_processed(
+        processed_file.locate_processed(config), ProcessingOptions.of(config)
+    )
+    return processed.frames, processed.preparation, processed
 
 
 def silent(*_):

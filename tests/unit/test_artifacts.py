@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,27 +21,31 @@ from promad.data.artifacts import (
     write_small_array,
 )
 from promad.data.frame import MetricFrame, labels_of, single_group
+from promad.data.preparation import usable_parts
+from promad.data.windows import build_windows
 from promad.errors import DataError
 from promad.files import written_whole
 from tests.support.simulated import contents
 
 STEPS = (0.001, 0.5, 15.0, 30.0, 3600.0)
 
-label_sets = st.sampled_from(
-    [
-        [{}],
-        [{"instance": "a:9100"}],
-        [{"instance": "a:9100", "job": "x"}, {"instance": "b:9100", "job": "x"}],
-        [{"disk": ""}, {"disk": "sda"}, {"disk": "nul\0l ü"}],
-    ]
-)
+
+@st.composite
+def label_sets(draw):
+    """One group without labels, or one to four with the same label names and any values."""
+    names = draw(st.lists(st.from_regex(r"[a-zA-Z_]\w*", fullmatch=True), max_size=3, unique=True))
+    values = st.tuples(*(st.text() for _ in names))
+    groups = draw(st.lists(values, min_size=1, max_size=4 if names else 1, unique=True))
+    return [dict(zip(names, group, strict=True)) for group in groups]
+
+
 values = st.floats(allow_nan=True, allow_infinity=True, width=64)
 
 
 @st.composite
 def frame_lists(draw):
     """One to three frames with anything in them, at least two steps apart."""
-    groups = tuple(labels_of(labels) for labels in draw(label_sets))
+    groups = tuple(labels_of(labels) for labels in draw(label_sets()))
     features = tuple(draw(st.lists(st.text(min_size=1), min_size=1, max_size=3, unique=True)))
     step = draw(st.sampled_from(STEPS))
     start = draw(st.integers(-(10**12), 2 * 10**12))  # milliseconds
@@ -69,6 +74,81 @@ def test_frames_come_back_bit_by_bit(tmp_path_factory, frames, metadata):
         assert (other.start, other.step) == (frame.start, frame.step)
         np.testing.assert_array_equal(other.values, frame.values)
     assert metadata_again == {**metadata, "step_seconds": repr(frames[0].step)}
+
+
+def with_gaps(groups, samples, seed):
+    """A frame in which each group has gaps of its own: NaN in all features, or not in a row."""
+    chance = np.random.default_rng(seed)
+    labels = tuple(labels_of({"instance": f"host-{number}:9100"}) for number in range(groups))
+    held = chance.normal(size=(groups, samples, 2))
+    for group in range(groups):
+        for first in chance.integers(0, samples, 4).tolist():
+            held[group, first : first + int(chance.integers(1, 9))] = np.nan
+    return MetricFrame(START, 30.0, ("x", "y"), labels, held)
+
+
+START = 1_750_000_020.0
+
+
+@pytest.mark.parametrize("groups", [1, 3, 50])
+@pytest.mark.parametrize("seed", range(5))
+def test_each_group_comes_back_with_its_own_gaps(tmp_path, groups, seed):
+    frame = with_gaps(groups, 120, seed)
+    parts = [
+        part
+        for row in range(groups)
+        for part in usable_parts(
+            replace(frame, groups=frame.groups[row : row + 1], values=frame.values[row : row + 1])
+        )
+    ]
+    write_frames(tmp_path / "x.parquet", parts, {})
+    again, _ = read_frames(tmp_path / "x.parquet", "preprocess")
+    found = np.full_like(frame.values, np.nan)
+    for part in again:
+        first = round((part.start - frame.start) / frame.step)
+        assert np.isnan(found[:, first : first + part.samples]).all()
+        found[:, first : first + part.samples] = part.values
+        assert part.groups == frame.groups
+    np.testing.assert_array_equal(found, frame.values)
+    nowhere = np.isnan(frame.values).all(axis=(0, 2))
+    assert sum(part.samples for part in again) == np.count_nonzero(~nowhere)
+
+
+@pytest.mark.parametrize("groups", [3, 50])
+def test_gaps_of_other_groups_change_no_window_of_a_group(tmp_path, groups):
+    frame = with_gaps(groups, 120, seed=7)
+    write_frames(tmp_path / "x.parquet", [frame], {})
+    again, _ = read_frames(tmp_path / "x.parquet", "preprocess")
+    for group in range(groups):
+        alone, among = (build_windows(frames, group, 8) for frames in ([frame], again))
+        np.testing.assert_array_equal(among.times, alone.times)
+        every = np.arange(len(alone))
+        np.testing.assert_array_equal(among.take(every), alone.take(every))
+
+
+def test_a_file_in_which_all_groups_have_the_same_rows_is_read_as_before(tmp_path):
+    """As written until now: each group whole, one after the other."""
+    frame = with_gaps(2, 6, seed=0)
+    tables = [
+        pa.table(
+            {
+                "timestamp": pa.array(
+                    (frame.times * 1000).astype("datetime64[ms]"), pa.timestamp("ms", tz="UTC")
+                ),
+                "group:instance": [dict(labels)["instance"]] * frame.samples,
+                "x": pa.array(frame.values[group, :, 0], from_pandas=True),
+                "y": pa.array(frame.values[group, :, 1], from_pandas=True),
+            }
+        )
+        for group, labels in enumerate(frame.groups)
+    ]
+    table = pa.concat_tables(tables)
+    pq.write_table(
+        table.replace_schema_metadata({"promad:step_seconds": "30.0"}), tmp_path / "x.parquet"
+    )
+    (again,), _ = read_frames(tmp_path / "x.parquet", "preprocess")
+    np.testing.assert_array_equal(again.values, frame.values)
+    assert again.groups == frame.groups
 
 
 def test_two_frames_without_a_gap_between_them_are_one_stretch(tmp_path):

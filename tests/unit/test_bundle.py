@@ -255,7 +255,7 @@ def test_a_disk_error_while_writing_leaves_everything_as_it_was(sketched, monkey
         raise OSError(28, "No space left on device")
 
     before = contents(sketched.config.artifacts_dir)
-    monkeypatch.setattr(f"promad.stages.train.{step}", full)
+    monkeypatch.setattr(f"promad.training.bundling.{step}", full)
     with pytest.raises(
         BundleError, match=r"bundles: cannot be written \(No space left on device\)"
     ):
@@ -277,7 +277,8 @@ KILLED_WHILE_WRITING = """
 import sys, time
 from pathlib import Path
 from promad.models import MODELS
-import promad.stages.train as stage
+from promad.stages.train import train
+from promad.training import bundling
 from tests.support.simulated import config_for, silent
 
 def hang(*_):
@@ -285,9 +286,9 @@ def hang(*_):
     time.sleep(60)
 
 MODELS["lstm_autoencoder"] = "tests.support.stub_model"
-stage.draw_histogram = hang
+bundling.draw_histogram = hang
 config = config_for(Path(sys.argv[1]), preprocessing_settings={"time_features": ("hour_of_day",)})
-stage.train(config, silent, now=lambda: 2e9)
+train(config, silent, now=lambda: 2e9)
 """
 
 

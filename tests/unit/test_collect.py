@@ -9,7 +9,7 @@ from promad.config import Config
 from promad.config.durations import format_instant
 from promad.data.artifacts import read_frames
 from promad.errors import DataError, PrometheusError
-from promad.stages.collect import collect, periods
+from promad.stages.collect import choose_periods, collect
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 from tests.support.prometheus_stub import Say, curves, stub_server
 
@@ -34,24 +34,29 @@ def between(start, end):
     return {"start": format_instant(start), "end": format_instant(end)}
 
 
+def periods_of(config):
+    latency = config.real_time_anomaly_detection.latency_offset
+    return choose_periods(config.data_settings, NOW, latency)
+
+
 def test_the_default_period_ends_when_the_newest_sample_is_complete():
     config = config_for("http://x", "a", {"x": "up"}, collection_period_hours=2)
-    assert periods(config, NOW) == [(NOW - 10 - 7200, NOW - 10)]
+    assert periods_of(config) == [(NOW - 10 - 7200, NOW - 10)]
 
 
 def test_start_and_end_come_before_hours_and_periods_before_both():
     hours = {"collection_period_hours": 2}
     ends = {"start_time_iso": format_instant(0), "end_time_iso": format_instant(60)}
     listed = {"collection_periods_iso": [between(100, 200), between(300, 400)]}
-    assert periods(config_for("http://x", "a", {"x": "up"}, **hours, **ends), NOW) == [(0, 60)]
+    assert periods_of(config_for("http://x", "a", {"x": "up"}, **hours, **ends)) == [(0, 60)]
     config = config_for("http://x", "a", {"x": "up"}, **hours, **ends, **listed)
-    assert periods(config, NOW) == [(100, 200), (300, 400)]
+    assert periods_of(config) == [(100, 200), (300, 400)]
 
 
 def test_the_future_is_cut_off():
     listed = [between(NOW - 100, NOW + 100), between(NOW + 200, NOW + 300)]
     config = config_for("http://x", "a", {"x": "up"}, collection_periods_iso=listed)
-    assert periods(config, NOW) == [(NOW - 100, NOW)]
+    assert periods_of(config) == [(NOW - 100, NOW)]
 
 
 def test_a_period_that_lies_wholly_in_the_future_is_refused(tmp_path):

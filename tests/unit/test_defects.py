@@ -25,7 +25,7 @@ from promad.data.calendar import calendar_columns
 from promad.errors import BundleError, DataError
 from promad.events.events import EventTracker
 from promad.events.verdict import State, Verdict
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from promad.stages.train import train
 from tests.support.simulated import (
     LENGTH,
@@ -36,6 +36,7 @@ from tests.support.simulated import (
     config_for,
     frame_of,
     host_values,
+    read_processed,
     silent,
     worked_through,
     write_raw,
@@ -94,8 +95,8 @@ def test_07_windows_do_not_bridge_the_gap_between_two_periods(tmp_path):
 def test_08_nothing_of_the_validation_part_is_learned_by_the_scaler_or_the_model(worked):
     manifest = worked.bundle.manifest
     assert parse_instant(manifest.validation.start) > parse_instant(manifest.training.end)
-    _, preparation, metadata = read_processed(worked.config)
-    trained = frame_of(worked.values).times <= float(metadata["training_ends_at"])
+    _, preparation, processed = read_processed(worked.config)
+    trained = frame_of(worked.values).times <= processed.training_ends_at
     filled = preparation.fill(frame_of(worked.values))
     rows = filled.values[filled.usable & trained]
     np.testing.assert_allclose(preparation.scaler.center, rows.mean(axis=0))
@@ -121,7 +122,7 @@ def test_10_without_validation_windows_nothing_is_trained(tmp_path, stub_model):
     config = config_for(tmp_path)
     write_raw(config, [frame_of(host_values(40))])
     preprocess(config)
-    with pytest.raises(DataError, match="0 to validate with"):
+    with pytest.raises(DataError, match="0 for validation"):
         train(config, silent, now=lambda: NOW)
 
 

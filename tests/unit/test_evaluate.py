@@ -14,6 +14,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
+from promad.bundle import load_detector
 from promad.cli import reports, running
 from promad.cli.app import app
 from promad.errors import DataError
@@ -29,13 +30,25 @@ from promad.evaluation.labelled import read_labelled
 from promad.evaluation.nab import PROFILES
 from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
-from promad.experiments import rows as evaluation_rows
-from promad.experiments.cache import kept_beside
+from promad.experiments import judging
+from promad.experiments.cache import EvaluationCache
 from promad.experiments.report import chart_figure, write_report
-from promad.experiments.rows import Row, Task, linear_config
+from promad.experiments.rows import Row, build_chart
+from promad.experiments.tasks import Task, linear_config
 from promad.models import MODELS
-from promad.stages.evaluate import Progress, evaluate
-from tests.support.simulated import LENGTH, NAMES, config_for, host_values
+from promad.stages.evaluate import EvaluationOptions, Progress, evaluate
+from promad.stages.preprocess import preprocess
+from promad.stages.train import train
+from tests.support.simulated import (
+    LENGTH,
+    NAMES,
+    NOW,
+    config_for,
+    frame_of,
+    host_values,
+    silent,
+    write_raw,
+)
 
 MODEL = "lstm_autoencoder"
 ROWS = (MODEL, "linear", *NAIVE)
@@ -70,9 +83,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def config(tmp_path, stub_model, monkeypatch):
-    """Every model is the stub, and nothing is drawn, which would take longest."""
-    for name in ("draw_history", "draw_histogram"):
-        monkeypatch.setattr(f"promad.stages.train.{name}", lambda *drawn: None)
+    """Every model is the stub."""
     for name in ("linear", "lstm_forecaster"):
         monkeypatch.setitem(MODELS, name, "tests.support.stub_model")
     return config_for(
@@ -87,8 +98,8 @@ def modelled(config, model):
     return config.model_copy(update={"training_settings": settings})
 
 
-def evaluated(data, config, seeds, **options):
-    return evaluate(data, [config], seeds, **options)
+def evaluated(data, config, seeds, *, done=lambda progress: None, **options):
+    return evaluate(data, [config], EvaluationOptions(seeds, **options), done)
 
 
 @pytest.fixture
@@ -206,6 +217,28 @@ def test_the_scores_that_are_left_are_those_that_were_judged(data, config, tmp_p
     assert figures["share_blind"] == (LENGTH - 1) / 200
 
 
+@pytest.mark.parametrize("strategy", ["ffill_then_bfill", "none"])
+def test_a_row_has_the_scores_that_the_stages_give(tmp_path, config, strategy):
+    """Gaps among them, and each threshold of its own."""
+    write_entity(tmp_path / "data" / "host", 0)
+    path = tmp_path / "data" / "host" / "train.parquet"
+    columns = {name: pq.read_table(path)[name].to_numpy().copy() for name in NAMES}
+    columns[NAMES[0]][50:53] = columns[NAMES[1]][90:110] = np.nan
+    write(path, columns)
+    settings = config.preprocessing_settings.model_copy(update={"nan_fill_strategy": strategy})
+    own = config.model_copy(update={"preprocessing_settings": settings})
+    evaluated(tmp_path / "data", own, [1], scores_to=tmp_path / "scores")
+    table = pq.read_table(tmp_path / "scores" / "host.parquet")
+
+    write_raw(own, [frame_of(np.column_stack([*columns.values()]))])
+    preprocess(own)
+    detector = load_detector(train(own, silent, now=lambda: NOW).bundle)
+    test = read_labelled(tmp_path / "data" / "host").test
+    scores = detector.score(frame_of(test))
+    np.testing.assert_array_equal(table["score"].to_numpy()[LENGTH - 1 :], scores.score)
+    assert table["threshold"][0].as_py() == detector.threshold.value
+
+
 def test_a_score_does_not_see_the_future(data, config, tmp_path):
     evaluated(data, config, [1], entities=["host-a"], scores_to=tmp_path / "before")
     test = pq.read_table(data / "host-a" / "test.parquet")
@@ -279,7 +312,7 @@ def test_a_naive_score_is_held_to_a_threshold_of_its_own(data, config):
 
 
 def test_an_entity_that_is_not_there_is_named(data, config):
-    with pytest.raises(DataError, match="has no host-c; there are host-a, host-b"):
+    with pytest.raises(DataError, match=r"no entity host-c \(entities: host-a, host-b\)"):
         evaluated(data, config, [1], entities=["host-c"])
 
 
@@ -338,10 +371,10 @@ def cut_short_after(tasks):
 
 
 def test_a_run_that_was_cut_short_goes_on_where_it_was(data, config, tmp_path):
-    kept, seen = kept_beside(tmp_path / "figures.json"), []
+    cache, seen = EvaluationCache.beside(tmp_path / "figures.json"), []
     with pytest.raises(CutShortError):
-        evaluated(data, config, [1], kept=kept, done=cut_short_after(2))
-    outcome = evaluated(data, config, [1], kept=kept, done=seen.append)
+        evaluated(data, config, [1], cache=cache, done=cut_short_after(2))
+    outcome = evaluated(data, config, [1], cache=cache, done=seen.append)
     assert [each.reused for each in seen] == [True, True, *[False] * 4]
     assert outcome.to_json() == evaluated(data, config, [1]).to_json()
 
@@ -363,16 +396,16 @@ def changed_file(data, config):
     ("change", "reused"), [(changed_settings, {"linear"}), (changed_file, set())]
 )
 def test_what_was_found_for_something_else_is_not_used(data, config, tmp_path, change, reused):
-    kept, seen = kept_beside(tmp_path / "figures.json"), []
-    evaluated(data, config, [1], entities=["host-a"], kept=kept)
+    cache, seen = EvaluationCache.beside(tmp_path / "figures.json"), []
+    evaluated(data, config, [1], entities=["host-a"], cache=cache)
     other = change(data, config)
-    evaluated(data, other, [1], entities=["host-a"], kept=kept, done=seen.append)
+    evaluated(data, other, [1], entities=["host-a"], cache=cache, done=seen.append)
     assert {each.task.row for each in seen if each.reused} == reused
 
 
 def test_scores_that_are_gone_are_made_again(data, config, tmp_path):
-    kept, scores = kept_beside(tmp_path / "figures.json"), tmp_path / "scores"
-    options = {"entities": ["host-a"], "kept": kept, "scores_to": scores}
+    cache, scores = EvaluationCache.beside(tmp_path / "figures.json"), tmp_path / "scores"
+    options = {"entities": ["host-a"], "cache": cache, "scores_to": scores}
     evaluated(data, config, [1], **options)
     (scores / "host-a.parquet").unlink()
     evaluated(data, config, [1], **options)
@@ -382,27 +415,31 @@ def test_scores_that_are_gone_are_made_again(data, config, tmp_path):
 def test_fresh_forgets_what_was_found(data, config, tmp_path, capsys):
     written = tmp_path / "figures.json"
     for fresh, told in ((False, 3), (True, 0)):
-        evaluated(data, config, [42], entities=["host-a"], kept=kept_beside(written))
+        evaluated(data, config, [42], entities=["host-a"], cache=EvaluationCache.beside(written))
         capsys.readouterr()
         running.evaluate(data, [config], entities=["host-a"], json_path=written, fresh=fresh)
         assert capsys.readouterr().out.count("(found before)") == told
-        assert not kept_beside(written).directory.exists()
+        assert not EvaluationCache.beside(written).directory.exists()
 
 
 def test_a_damaged_note_is_as_good_as_none(data, config, tmp_path):
-    kept = kept_beside(tmp_path / "figures.json")
-    evaluated(data, config, [1], entities=["host-a"], kept=kept)
-    for path in kept.directory.iterdir():
+    cache = EvaluationCache.beside(tmp_path / "figures.json")
+    evaluated(data, config, [1], entities=["host-a"], cache=cache)
+    for path in cache.directory.iterdir():
         path.write_text(path.read_text()[:-20])
     seen = []
-    evaluated(data, config, [1], entities=["host-a"], kept=kept, done=seen.append)
+    evaluated(data, config, [1], entities=["host-a"], cache=cache, done=seen.append)
     assert not any(each.reused for each in seen)
 
 
 def test_several_models_are_rows_of_one_table(data, config, tmp_path):
     models = ("lstm_forecaster", "linear")
     configs = [modelled(config, model) for model in models]
-    outcome = evaluate(data, configs, [1], entities=["host-a"], scores_to=tmp_path / "scores")
+    outcome = evaluate(
+        data,
+        configs,
+        EvaluationOptions([1], entities=["host-a"], scores_to=tmp_path / "scores"),
+    )
     assert outcome.row_names == (*models, *NAIVE)
     assert outcome.models == models
     left = {
@@ -443,13 +480,14 @@ def test_naive_rows_see_what_models_see(telemetry, config):
 def test_commands_are_conditions_of_the_forecaster_alone(telemetry, config, monkeypatch):
     seen = {}
 
-    def preprocess(own):
-        seen[own.training_settings.model] = (own.features, own.scored)
+    def fit(material, options, progress):
+        own = material.preparation
+        seen[options.training.model] = (own.features, own.scored)
         raise DataError("seen")
 
-    monkeypatch.setattr(evaluation_rows, "preprocess", preprocess)
+    monkeypatch.setattr(judging, "fit_detector", fit)
     configs = [config, modelled(config, "lstm_forecaster")]
-    evaluate(telemetry, configs, [1], entities=["A-1"])
+    evaluate(telemetry, configs, EvaluationOptions([1], entities=["A-1"]))
     alone = (CHANNEL[:1], 1)
     assert seen == {MODEL: alone, "linear": alone, "lstm_forecaster": (CHANNEL, 1)}
 
@@ -457,13 +495,18 @@ def test_commands_are_conditions_of_the_forecaster_alone(telemetry, config, monk
 def test_windows_are_no_longer_than_a_twelfth_of_the_training_part(telemetry, config, monkeypatch):
     seen = set()
 
-    def preprocess(own):
-        seen.add(own.training_settings.sequence_length)
+    def fit(material, options, progress):
+        assert material.windows.length == options.training.sequence_length
+        seen.add(material.windows.length)
         raise DataError("seen")
 
-    monkeypatch.setattr(evaluation_rows, "preprocess", preprocess)
+    monkeypatch.setattr(judging, "fit_detector", fit)
     rows = len(read_labelled(telemetry / "A-1").train)
-    evaluate(telemetry, [modelled(config, "lstm_forecaster")], [1], entities=["A-1"])
+    evaluate(
+        telemetry,
+        [modelled(config, "lstm_forecaster")],
+        EvaluationOptions([1], entities=["A-1"]),
+    )
     assert max(seen) <= rows // 12 < 101
 
 
@@ -536,7 +579,7 @@ def test_a_long_series_is_drawn_with_its_peaks():
     scores[[7, 12_345]] = 3.0
     scores[23_000:] = np.nan
     labels = np.arange(24_000) >= 23_900
-    chart = evaluation_rows._chart(Judged(scores, np.ones(24_000), scores[:, None], 60.0), labels)
+    chart = build_chart(Judged(scores, np.ones(24_000), scores[:, None], 60.0), labels)
     assert len(chart.rows) == 2000
     assert [row for row, score in zip(chart.rows, chart.scores, strict=True) if score] == [
         7,

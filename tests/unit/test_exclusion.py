@@ -13,10 +13,10 @@ from promad.data.artifacts import read_frames
 from promad.errors import DataError, PrometheusError
 from promad.prometheus import PrometheusClient
 from promad.prometheus.grid import Span
+from promad.prometheus.marks import fetch_marks, is_filter
 from promad.stages.collect import collect
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training.exclusion import fetch_marks, is_filter
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 from tests.support.prometheus_stub import Say, curves, stub_server
 from tests.support.simulated import (
@@ -27,6 +27,7 @@ from tests.support.simulated import (
     config_for,
     frame_of,
     host_values,
+    read_processed,
     silent,
     write_raw,
 )
@@ -163,7 +164,7 @@ def test_collect_keeps_the_values_and_notes_what_is_marked(tmp_path):
     assert json.loads(metadata["marks"]) == {ALERT: [[600.0, 900.0]]}
     assert f"  to be left out: 1 stretch by {ALERT}" in list(collected_lines(done))
     report = preprocess(config)
-    assert [stretch.line for stretch in report.left_out] == [
+    assert [stretch.line for stretch in report.excluded] == [
         f"1970-01-01T00:10:00Z/1970-01-01T00:15:00Z {ALERT}",
         "1970-01-01T00:00:00Z/1970-01-01T00:00:30Z period",
     ]
@@ -179,7 +180,7 @@ def test_nothing_to_exclude_asks_the_server_nothing_more(tmp_path):
 def test_a_period_goes_with_both_its_ends_and_splits_the_data(tmp_path):
     config, report = preprocessed(tmp_path, period(100, 119))
     frames, _, _ = read_processed(config)
-    assert report.rows_left_out == 20
+    assert report.rows_excluded == 20
     assert (report.rows, report.dropped, report.parts) == (SAMPLES, 0, 2)
     assert [frame.samples for frame in frames] == [100, SAMPLES - 120]
     assert frames[1].start == at(120)
@@ -188,7 +189,7 @@ def test_a_period_goes_with_both_its_ends_and_splits_the_data(tmp_path):
 def test_one_sample_left_out_is_never_filled(tmp_path):
     config, report = preprocessed(tmp_path, period(99.9, 100.1))
     frames, preparation, _ = read_processed(config)
-    assert (report.rows_left_out, report.parts) == (1, 2)
+    assert (report.rows_excluded, report.parts) == (1, 2)
     windows = preparation.windows(frames, LENGTH)
     for start in windows.starts:
         own = windows.row_times[start : start + LENGTH]
@@ -220,7 +221,7 @@ def test_samples_left_out_twice_count_once(tmp_path):
     _, report = preprocessed(
         tmp_path, period(100, 119), ALERT, **marks(firing=[[at(110), at(129)]])
     )
-    assert (report.rows_left_out, len(report.left_out)) == (30, 2)
+    assert (report.rows_excluded, len(report.excluded)) == (30, 2)
 
 
 @pytest.mark.parametrize("strategy", ["ffill_then_bfill", "none", "drop_rows", "mean"])
@@ -260,21 +261,23 @@ def test_what_was_left_out_is_printed_with_its_reason(tmp_path):
 def test_without_exclusion_nothing_is_said_of_it(tmp_path):
     config, report = preprocessed(tmp_path)
     assert not any("left out" in line for line in preprocessed_lines(report))
-    assert (report.left_out, report.rows_left_out) == ((), 0)
-    assert read_processed(config)[2]["left_out"] == "[]"
+    assert (report.excluded, report.rows_excluded) == ((), 0)
+    assert read_processed(config)[2].excluded == ()
 
 
 def test_a_new_period_needs_no_new_collect_and_a_new_expression_does(tmp_path):
     preprocessed(tmp_path)
     preprocess(excluding(tmp_path, period(100, 119)))
-    with pytest.raises(DataError, match=r"without asking for up == 0, .* run promad collect again"):
+    with pytest.raises(
+        DataError, match=r"collected without the expression up == 0 of .* run promad collect again"
+    ):
         preprocess(excluding(tmp_path, "up == 0"))
 
 
 def test_an_expression_that_is_no_longer_excluded_is_forgotten(tmp_path):
     firing = marks(firing=[[at(100), at(119)]])
     preprocessed(tmp_path, ALERT, **firing)
-    assert preprocess(excluding(tmp_path)).rows_left_out == 0
+    assert preprocess(excluding(tmp_path)).rows_excluded == 0
 
 
 def test_data_that_was_preprocessed_with_other_exclusions_is_refused(tmp_path):
@@ -284,13 +287,13 @@ def test_data_that_was_preprocessed_with_other_exclusions_is_refused(tmp_path):
 
 
 def test_to_exclude_everything_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"data_settings.exclude leaves nothing of it"):
+    with pytest.raises(DataError, match=r"parquet: data_settings.exclude excludes every sample"):
         preprocessed(tmp_path, period(-10, SAMPLES))
 
 
 def test_a_period_elsewhere_leaves_nothing_out(tmp_path):
     _, report = preprocessed(tmp_path, period(-100, -1), period(SAMPLES, SAMPLES + 100))
-    assert (report.rows_left_out, report.left_out) == (0, ())
+    assert (report.rows_excluded, report.excluded) == (0, ())
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,17 @@ from promad.data.artifacts import end_times_path
 from promad.errors import BundleError, DataError
 from promad.scoring.attribution import shares
 from promad.stages.filter import filter_windows
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from tests.support import naive_scoring
-from tests.support.simulated import LENGTH, NAMES, STEP, config_for, contents, frame_of
+from tests.support.simulated import (
+    LENGTH,
+    NAMES,
+    STEP,
+    config_for,
+    contents,
+    frame_of,
+    read_processed,
+)
 
 
 def with_threshold(config: Config, value, **names) -> Config:
@@ -221,6 +229,6 @@ def test_data_prepared_otherwise_than_the_bundles_is_refused(sketched):
     )
     preprocess(other)
     with pytest.raises(
-        DataError, match=r"prepared otherwise than bundle .* run promad train again"
+        DataError, match=r"was not prepared as that of bundle .* run promad train again"
     ):
         filter_windows(other)

@@ -11,7 +11,7 @@ from promad.config import Config, ScoringSettings, TrainingSettings
 from promad.data.windows import Split
 from promad.errors import BundleError
 from promad.models import MODELS, Outcome, TrainingHistory, fusion, linear
-from promad.scoring.detector import applied
+from promad.scoring.detector import apply_model
 from promad.scoring.scoring import fit_scoring
 from tests.support import stub_model
 from tests.support.simulated import silent
@@ -142,12 +142,12 @@ def test_the_score_is_the_mean_of_the_logarithms_of_the_members_scores():
     windows = windows_of(length=LENGTH)
     trained, at = fitted(), np.arange(len(windows))
     settings = ScoringSettings(smoothing_samples=3)
-    errors = applied(trained.model, windows).errors
+    errors = apply_model(trained.model, windows).errors
     together = fit_scoring(errors, at, 3, settings)
     found = together.score(together.smoothed(errors, at))
     alone = []
     for member in trained.model.members.values():
-        own = applied(member, windows).errors
+        own = apply_model(member, windows).errors
         scoring = fit_scoring(own, at, 1, settings)
         alone.append(scoring.score(scoring.smoothed(own, at)))
     np.testing.assert_allclose(found, np.log1p(alone).mean(axis=0), rtol=1e-12)

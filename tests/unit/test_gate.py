@@ -12,16 +12,19 @@ from promad.errors import DataError
 from promad.evaluation.injection import KINDS
 from promad.evaluation.naive import NAIVE
 from promad.models import Outcome
+from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training.gate import FEWEST_WINDOWS, gate
+from promad.thresholds import Threshold
+from promad.training.gate import FEWEST_WINDOWS, run_gate
 from tests.support.simulated import (
     NOW,
     config_for,
     contents,
     frame_of,
     host_values,
+    read_processed,
     silent,
     write_raw,
 )
@@ -65,9 +68,12 @@ def prepared(directory, samples=SAMPLES, **training):
 
 
 def judged(config, model):
-    frames, preparation, metadata = read_processed(config)
-    boundary = float(metadata["training_ends_at"])
-    return gate("network", model, PLAIN, preparation, frames, boundary, 8)
+    frames, preparation, processed = read_processed(config)
+    return run_gate("network", detector_of(model, preparation), frames, processed.training_ends_at)
+
+
+def detector_of(model, preparation):
+    return Detector(preparation, model, PLAIN, Threshold("fixed", 1.0, None, ""), 8)
 
 
 @pytest.fixture
@@ -122,8 +128,8 @@ def test_the_same_data_and_model_have_the_same_verdict(tmp_path):
 
 def test_anomalies_are_put_into_the_validation_part_alone(tmp_path):
     config = prepared(tmp_path)
-    frames, preparation, metadata = read_processed(config)
-    boundary = float(metadata["training_ends_at"])
+    frames, preparation, processed = read_processed(config)
+    boundary = processed.training_ends_at
     seen = []
 
     class Watching(Blind):
@@ -131,7 +137,7 @@ def test_anomalies_are_put_into_the_validation_part_alone(tmp_path):
             seen.append(windows)
             return super().apply(windows)
 
-    found = gate("network", Watching(), PLAIN, preparation, frames, boundary, 8)
+    found = run_gate("network", detector_of(Watching(), preparation), frames, boundary)
     held_out = int((frames[0].times > boundary + 8.5 * preparation.step).sum())
     assert found.samples == held_out
     assert sum(map(len, seen)) == found.seeds * (held_out - 7)
@@ -145,7 +151,7 @@ def test_few_samples_are_told_many_times(tmp_path):
 def test_too_few_windows_are_no_ground_for_a_verdict(tmp_path):
     found = judged(prepared(tmp_path, 5 * (FEWEST_WINDOWS + 10)), Blind())
     assert found.passed
-    assert "samples in a row to validate on are too few" in found.skipped
+    assert f"consecutive validation samples, fewer than {FEWEST_WINDOWS + 7}" in found.skipped
     assert found.to_json() == {"skipped": found.skipped}
 
 
@@ -165,7 +171,12 @@ def test_a_refused_network_changes_nothing_and_says_what_to_do(tmp_path, blind):
         run(config)
     assert contents(tmp_path) == before
     assert str(error.value).count("\n") == 0
-    for words in ("VUS-PR 0.", "which learns nothing, with 0.", "model: linear", "--force"):
+    for words in (
+        "gate failed: lstm_autoencoder has VUS-PR 0.",
+        "the best untrained baseline, ",
+        "model: linear",
+        "--force",
+    ):
         assert words in str(error.value)
     assert BundleStore.of(config).ids() == []
 
@@ -192,7 +203,7 @@ def test_a_linear_model_that_loses_is_promoted_with_a_warning(tmp_path, monkeypa
     config = prepared(tmp_path, model="linear")
     losing = replace(judged(config, Blind()), model="linear")
     rows = {"linear": losing.rows["network"], **losing.rows}
-    monkeypatch.setattr("promad.stages.train.gate", lambda *_: replace(losing, rows=rows))
+    monkeypatch.setattr("promad.training.fitting.run_gate", lambda *_: replace(losing, rows=rows))
     report = run(config)
     assert BundleStore.of(config).current_id() == report.bundle.id
     assert "warning: no better than what learns nothing" in next(training_lines(report))

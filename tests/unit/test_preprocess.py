@@ -10,7 +10,7 @@ import pytest
 from promad.config.durations import format_instant
 from promad.data.artifacts import read_frames
 from promad.errors import DataError
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from tests.support.simulated import (
     LENGTH,
     NAMES,
@@ -20,6 +20,7 @@ from tests.support.simulated import (
     contents,
     frame_of,
     host_values,
+    read_processed,
     write_raw,
 )
 
@@ -59,7 +60,7 @@ def test_a_short_gap_is_filled_and_a_long_one_splits(config):
     assert stretches(config) == [(0, 59), (67, 99)]
     assert (report.rows, report.dropped, report.parts) == (100, 7, 2)
     frames, preparation, _ = read_processed(config)
-    filled = preparation.scaler.inverse(frames[0].values[0])
+    filled = preparation.natural(frames[0].values[0])
     np.testing.assert_allclose(filled[20:23, 0], gappy()[19, 0])
 
 
@@ -87,11 +88,11 @@ def test_mean_and_median_are_those_of_the_training_part(tmp_path, strategy, know
     values[90:, 0] += 1000
     config = ready(tmp_path, [frame_of(values)], nan_fill_strategy=strategy)
     preprocess(config)
-    frames, preparation, metadata = read_processed(config)
-    trained = round((float(metadata["training_ends_at"]) - START) / STEP) + 1
+    frames, preparation, processed = read_processed(config)
+    trained = round((processed.training_ends_at - START) / STEP) + 1
     substitute = known(values[:trained, 0])
     np.testing.assert_allclose(preparation.substitutes[0], substitute)
-    filled = preparation.scaler.inverse(frames[0].values[0])
+    filled = preparation.natural(frames[0].values[0])
     np.testing.assert_allclose(filled[20:23, 0], substitute)
 
 
@@ -109,8 +110,8 @@ def test_nothing_after_the_training_part_is_learned_from(tmp_path, strategy, sca
             scaler_type=scaler,
         )
         preprocess(config)
-        _, preparation, metadata = read_processed(config)
-        learned.append((preparation.to_json(), metadata["training_ends_at"]))
+        _, preparation, processed = read_processed(config)
+        learned.append((preparation.to_json(), processed.training_ends_at))
     assert learned[0] == learned[1]
     assert learned[0][0]["scaler"]["kind"] == scaler
 
@@ -121,9 +122,9 @@ def test_the_training_part_is_the_wanted_share_of_the_complete_rows(tmp_path, ra
     write_raw(config, [frame_of(gappy())])
     report = preprocess(config)
     assert report.training_rows == int(93 * ratio)
-    _, _, metadata = read_processed(config)
+    _, _, processed = read_processed(config)
     kept = np.setdiff1d(np.arange(100), np.arange(60, 67))
-    assert float(metadata["training_ends_at"]) == START + STEP * kept[int(93 * ratio) - 1]
+    assert processed.training_ends_at == START + STEP * kept[int(93 * ratio) - 1]
 
 
 def test_no_window_spans_the_seam_between_two_periods(tmp_path):
@@ -143,7 +144,7 @@ def test_a_gap_at_a_seam_is_filled_from_its_own_side(tmp_path):
     config = ready(tmp_path, periods)
     preprocess(config)
     frames, preparation, _ = read_processed(config)
-    filled = preparation.scaler.inverse(frames[1].values[0])
+    filled = preparation.natural(frames[1].values[0])
     np.testing.assert_allclose(filled[:2, 0], later[2, 0])
 
 
@@ -239,7 +240,7 @@ def test_a_feature_that_is_missing_throughout_is_refused(tmp_path):
     values = gappy()
     values[:, 1] = NAN
     message = refusal(ready(tmp_path, [frame_of(values)]))
-    assert f"{NAMES[1]} is missing throughout" in message
+    assert f"{NAMES[1]} has no value at all — check its query" in message
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -247,21 +248,23 @@ def test_features_that_are_never_there_together_are_refused(tmp_path, strategy):
     values = host_values(SAMPLES)
     values[:50, 0] = values[50:, 1] = NAN
     message = refusal(ready(tmp_path, [frame_of(values)], nan_fill_strategy=strategy))
-    assert message.startswith("no sample has a value for every query")
+    assert "parquet: no sample has a value for every query" in message
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("rows", [1, LENGTH, 2 * LENGTH - 1])
 def test_fewer_rows_than_two_windows_are_refused(tmp_path, strategy, rows):
     message = refusal(ready(tmp_path, [frame_of(host_values(rows))], nan_fill_strategy=strategy))
-    assert f"{rows} complete rows, the longest stretch {rows}, are fewer than two" in message
+    assert (
+        f"{rows} complete rows, at most {rows} of them consecutive, are fewer than two" in message
+    )
 
 
 def test_enough_rows_in_stretches_too_short_are_refused(tmp_path):
     values = host_values(SAMPLES)
     values[::LENGTH] = NAN
     message = refusal(ready(tmp_path, [frame_of(values)], nan_fill_strategy="drop_rows"))
-    assert f"the longest stretch {LENGTH - 1}, are fewer than two windows" in message
+    assert f"at most {LENGTH - 1} of them consecutive, are fewer than two windows" in message
 
 
 def test_a_feature_without_a_value_before_the_boundary_is_refused(tmp_path):
@@ -270,7 +273,7 @@ def test_a_feature_without_a_value_before_the_boundary_is_refused(tmp_path):
     config = config_for(tmp_path, training_settings={"train_split_ratio": 0.05})
     write_raw(config, [frame_of(values)])
     message = refusal(config)
-    assert message.startswith(f"{NAMES[1]} has no value in the training part, up to")
+    assert f"parquet: {NAMES[1]} has no value in the training part, which ends at" in message
     assert format_instant(START + STEP) in message
 
 
@@ -279,7 +282,9 @@ def test_data_of_other_queries_is_refused(tmp_path, names):
     config = config_for(tmp_path)
     write_raw(config, [frame_of(host_values(SAMPLES)[:, : len(names)], names=names)])
     message = refusal(config)
-    assert f"holds {', '.join(names)}; the configuration asks for {', '.join(NAMES)}" in message
+    assert (
+        f"has the features {', '.join(names)}; the configuration has {', '.join(NAMES)}" in message
+    )
 
 
 def test_data_that_an_alias_was_collected_for_with_other_promql_is_refused(tmp_path):
@@ -290,7 +295,9 @@ def test_data_that_an_alias_was_collected_for_with_other_promql_is_refused(tmp_p
         queries=json.dumps({**config.promql, NAMES[1]: "rate(other[5m])"}),
     )
     message = refusal(config)
-    assert f"{NAMES[1]} was collected as rate(other[5m]); the configuration asks for" in message
+    assert (
+        f"{NAMES[1]} was collected with the query rate(other[5m]); the configuration has" in message
+    )
 
 
 def test_data_of_another_step_is_refused(config):

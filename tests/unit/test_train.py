@@ -11,10 +11,10 @@ from promad.bundle import BundleStore, check_fits, load_detector
 from promad.data.artifacts import end_times_path, write_small_array
 from promad.errors import BundleError, DataError
 from promad.models import TrainingHistory, fusion
-from promad.scoring.detector import applied
+from promad.scoring.detector import apply_model
 from promad.scoring.scoring import fit_scoring
 from promad.stages.filter import filter_windows
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from promad.stages.train import train
 from promad.training.plots import draw_histogram, draw_history
 from tests.support import stub_model
@@ -26,6 +26,7 @@ from tests.support.simulated import (
     config_for,
     frame_of,
     host_values,
+    read_processed,
     silent,
     write_raw,
 )
@@ -68,8 +69,8 @@ def test_validation_comes_after_training_with_a_gap_of_one_window(worked):
 
 
 def test_training_ends_where_the_scaler_was_fitted(worked):
-    _, _, metadata = read_processed(worked.config)
-    assert seconds(worked.bundle.manifest.training.end) == float(metadata["training_ends_at"])
+    _, _, processed = read_processed(worked.config)
+    assert seconds(worked.bundle.manifest.training.end) == processed.training_ends_at
 
 
 def test_the_model_sees_no_sample_in_both_parts(sketched, fits):
@@ -239,7 +240,7 @@ def test_a_model_that_is_quick_to_fit_is_fitted_to_all_windows_in_the_end(linear
     detector = load_detector(report.bundle)
     every = windows.take(np.arange(len(windows))).reshape(len(windows), -1)
     np.testing.assert_allclose(detector.model.mean, every.mean(axis=0), rtol=1e-4, atol=1e-6)
-    errors = applied(detector.model, windows).errors
+    errors = apply_model(detector.model, windows).errors
     settings = config.training_settings.scoring
     expected = fit_scoring(errors, windows.starts, 1, settings)
     np.testing.assert_allclose(detector.scoring.normaliser, expected.normaliser)
@@ -357,7 +358,7 @@ def test_without_filters_windows_it_says_what_to_run(halved, fits):
 def test_windows_of_another_length_are_refused(halved, fits):
     longer = with_keys(halved[0], "training_settings", sequence_length=LENGTH + 1)
     message = refused(on_filtered(longer), fits)
-    assert "was not made from the processed data" in message
+    assert "was not made from the current processed data" in message
     assert "run promad filter again" in message
 
 
@@ -365,27 +366,27 @@ def test_windows_from_before_the_data_was_prepared_anew_are_refused(halved, fits
     config, _ = halved
     write_raw(config, [frame_of(host_values(420) * 1.01)])
     preprocess(config)
-    assert "was not made from the processed data" in refused(on_filtered(config), fits)
+    assert "was not made from the current processed data" in refused(on_filtered(config), fits)
 
 
 def test_windows_without_an_end_time_each_are_refused(halved, fits):
     config, filtered = halved
     ends = np.load(end_times_path(filtered.normal_path))
     write_small_array(end_times_path(filtered.normal_path), ends[:-1])
-    assert "no windows with an end time each" in refused(on_filtered(config), fits)
+    assert "does not contain windows with an end time each" in refused(on_filtered(config), fits)
 
 
 def test_windows_of_other_numbers_are_refused(halved, fits):
     config, filtered = halved
     windows = np.load(filtered.normal_path).astype(np.float64)
     write_small_array(filtered.normal_path, windows)
-    assert "no windows with an end time each" in refused(on_filtered(config), fits)
+    assert "does not contain windows with an end time each" in refused(on_filtered(config), fits)
 
 
 def test_no_normal_window_at_all_is_refused(sketched, fits):
     config = with_keys(sketched.config, "real_time_anomaly_detection", anomaly_threshold_mse=1e-12)
     filter_windows(config)
-    assert "0 windows of 8 samples leave 0 to train on" in refused(on_filtered(config), fits)
+    assert "0 windows of 8 samples leave 0 for training" in refused(on_filtered(config), fits)
 
 
 # Refusals come before hours of training
@@ -405,7 +406,7 @@ def test_without_processed_data_it_says_what_to_run(tmp_path, stub_model, fits):
 
 def test_too_few_windows_to_train_and_validate_are_refused(tmp_path, stub_model, fits):
     message = refused(prepared(tmp_path, 40), fits)
-    assert "33 windows of 8 samples leave 25 to train on and 0 to validate with" in message
+    assert "33 windows of 8 samples leave 25 for training and 0 for validation" in message
     assert "collect a longer period, or lower sequence_length or train_split_ratio" in message
 
 
@@ -425,7 +426,7 @@ def test_a_scaler_of_other_data_is_refused(sketched, fits):
     path = sketched.scaler_path
     path.write_bytes(path.read_bytes() + b" ")
     message = refused(sketched.config, fits)
-    assert "is not the scaler that the processed data was made with" in message
+    assert "is not the scaler of the processed data" in message
 
 
 def test_windows_are_never_held_all_at_once(tmp_path, stub_model, fits):

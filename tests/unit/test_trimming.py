@@ -10,10 +10,19 @@ from promad.cli.reports import filter_lines
 from promad.data.artifacts import end_times_path, read_array
 from promad.scoring.attribution import shares
 from promad.stages.filter import filter_windows
-from promad.stages.preprocess import preprocess, read_processed
+from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training.trimming import OTHER_DAY_SECONDS, far_out, trim
-from tests.support.simulated import NOW, STEP, config_for, frame_of, host_values, silent, write_raw
+from promad.training.trimming import OTHER_DAY_SECONDS, find_outlier_limit, trim
+from tests.support.simulated import (
+    NOW,
+    STEP,
+    config_for,
+    frame_of,
+    host_values,
+    read_processed,
+    silent,
+    write_raw,
+)
 
 DAY = 86400.0
 FEATURES = 3
@@ -95,7 +104,7 @@ def test_whatever_the_scores_the_share_holds_and_only_what_stands_out_goes(seed)
     scores, limit = errors.mean(axis=1), float(chance.uniform(0.5, 50.0))
     found = trim(scores, shares(errors), 60.0 * np.arange(samples), limit, share, 1200.0)
     assert len(found.rows) <= share * samples
-    assert (scores[found.rows] > min(limit, far_out(scores))).all()
+    assert (scores[found.rows] > min(limit, find_outlier_limit(scores))).all()
     assert len(np.unique(found.rows)) == len(found.rows)
     stays = np.concatenate([np.empty(0, np.int64), *found.recurring])
     assert not np.isin(found.rows, stays).any()
@@ -126,10 +135,10 @@ def incident(tmp_path, stub_model):
 
 def test_filter_trims_the_training_part_alone(incident):
     report = filter_windows(incident, trimming=True)
-    _, _, metadata = read_processed(incident)
+    _, _, processed = read_processed(incident)
     ends = read_array(end_times_path(report.anomalous_path), "filter")
     seconds = ends.astype("datetime64[ms]").astype(np.float64) / 1000
-    assert (seconds <= float(metadata["training_ends_at"])).all()
+    assert (seconds <= processed.training_ends_at).all()
     assert report.anomalous == len(ends) == sum(each.windows for each in report.trimmed.dropped)
     assert 0 < report.anomalous <= 0.05 * 800
     assert report.trimmed.dropped[0].top_features[0][0] == incident.features[0]

@@ -1,0 +1,185 @@
+"""Judging: a task's scores of the test part, with their limits, compared with the labels.
+
+A model's row goes through the same functions as a user's data: the training part is processed,
+windows are cut from it, a detector is fitted, and that scores the test part, each sample by those
+up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from promad.config import Config, TrainingSettings
+from promad.data.frame import MetricFrame, single_group
+from promad.detection.state import begin_state
+from promad.detection.step import run
+from promad.evaluation.agreement import Reals, alarms
+from promad.evaluation.figures import Judged
+from promad.evaluation.labelled import LabelledData, read_labelled
+from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
+from promad.events.hysteresis import Hysteresis
+from promad.experiments.rows import Rows, build_chart, build_row
+from promad.experiments.tasks import NAIVE_ROWS, Columns, Task, config_by_budget
+from promad.files import written_whole
+from promad.scoring.detector import Detector
+from promad.thresholds import Threshold, ThresholdSettings, ThresholdState
+from promad.thresholds.controller import put_to_work
+from promad.training.fitting import FittingOptions, fit_detector
+from promad.training.material import split_material
+from promad.training.processing import ProcessingOptions, process
+from promad.training.threshold_choice import choose_threshold, make_threshold_settings
+
+CONDITIONED = frozenset({"lstm_forecaster"})
+"""The models that look at columns which are not scored; the others never see them."""
+
+_WINDOWS_IN_TRAINING = 12
+
+
+def run_task(task: Task) -> Rows:
+    """Train, score and compare.
+
+    Raises:
+        DataError: if the entity cannot be read, or is too little to train on.
+    """
+    data = read_labelled(task.folder)
+    scored = _count_scored(data, task.columns)
+    of_scored, config = data.with_first(scored), _with_step_of(data, task.config)
+    if task.row == NAIVE_ROWS:
+        return {
+            name: build_row(_judge_naive(name, of_scored, task.seed, config), of_scored, task.seed)
+            for name in NAIVE
+        }
+    seen = data if config.training_settings.model in CONDITIONED else of_scored
+    judged = _judge_model(seen, scored, task.seed, config)
+    if task.scores_path is not None:
+        _write_scores(task.scores_path, of_scored.features, judged)
+    chart = build_chart(judged, data.labels)
+    return {task.row: build_row(judged, of_scored, task.seed, chart)}
+
+
+def _count_scored(data: LabelledData, columns: Columns) -> int:
+    first = columns == "first" or (columns == "auto" and data.counting == "sequences")
+    return 1 if first else len(data.features)
+
+
+def _with_step_of(data: LabelledData, config: Config) -> Config:
+    """The configuration with the step of the data, if that is known."""
+    if data.test_times is None or len(data.test_times) < 2:
+        return config
+    step = float(np.median(np.diff(data.test_times)))
+    settings = config.data_settings.model_copy(update={"step": step})
+    return config.model_copy(update={"data_settings": settings})
+
+
+def _judge_model(data: LabelledData, scored: int, seed: int, config: Config) -> Judged:
+    """The test part as a detector that was fitted to the training part judges it.
+
+    It is scored by itself: whether it follows the training part directly is not known, so the
+    samples before the first whole window are blind. Rows count as one step apart.
+    """
+    step, settings = config.data_settings.step, _settings_for(data, seed, config.training_settings)
+    options = ProcessingOptions(
+        queries=dict.fromkeys(data.features, ""),
+        scored=scored,
+        step=step,
+        settings=config.preprocessing_settings,
+        exclude=(),
+        train_split_ratio=settings.train_split_ratio,
+        length=settings.sequence_length,
+    )
+    processed = process([_frame(data.features, data.train, data.train_times, step)], options)
+    frames, preparation = processed.parts, processed.preparation
+    windows = preparation.windows(frames, settings.sequence_length)
+    material = split_material(windows, frames, preparation, processed.training_ends_at)
+    method = config.real_time_anomaly_detection.threshold
+    fitting = FittingOptions(
+        settings,
+        method,
+        _threshold_settings(config),
+    )
+    fitted = fit_detector(material, fitting, lambda *epoch: None)
+    test = _frame(data.features, data.test, data.test_times, step)
+    return judge_frame(fitted.detector, test, config)
+
+
+def _settings_for(data: LabelledData, seed: int, settings: TrainingSettings) -> TrainingSettings:
+    """The settings with this seed, and without the gate.
+
+    Windows are no longer than a twelfth of the training part, so that short series are not lost to
+    models with long windows.
+    """
+    longest = max(2, len(data.train) // _WINDOWS_IN_TRAINING)
+    length = min(settings.sequence_length, longest)
+    return settings.model_copy(update={"seed": seed, "sequence_length": length, "gate": False})
+
+
+def _frame(features: Sequence[str], values: Reals, times: Reals | None, step: float) -> MetricFrame:
+    start = 0.0 if times is None else float(times[0])
+    return single_group(start, step, features, values)
+
+
+def judge_frame(detector: Detector, frame: MetricFrame, config: Config) -> Judged:
+    """A row for each sample of the frame, NaN where the detector has no score."""
+    live = config.real_time_anomaly_detection
+    hysteresis = Hysteresis.begin(1, live.enter_after_samples, live.leave_after_samples)
+    limits = _put_to_work(detector.threshold, config)
+    state = begin_state(detector, limits, "", frame.groups, hysteresis)
+    found = list(run(detector, detector.calibrate(1), state, frame))
+    scores, held_to = (
+        np.array([getattr(each, name)[0] for each in found]) for name in ("score", "limit")
+    )
+    return _judge(scores, held_to, np.stack([each.errors[0] for each in found]), config)
+
+
+def _put_to_work(threshold: Threshold, config: Config) -> ThresholdState:
+    adapt = config.real_time_anomaly_detection.adapt_threshold
+    return put_to_work(threshold, _threshold_settings(config), adapt=adapt)
+
+
+def _threshold_settings(config: Config) -> ThresholdSettings:
+    return make_threshold_settings(config.real_time_anomaly_detection, config.data_settings.step)
+
+
+def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:
+    """A naive score of the test part, with a threshold of its own.
+
+    That is chosen by the alert budget, on the part of the training data that a model validates on.
+    """
+    config, score = config_by_budget(config), NAIVE[name]
+    last = max(1, int(len(data.train) * config.training_settings.train_split_ratio))
+    held_out = score(data.train[:last], data.train[last:], seed + 1)
+    scores = score(data.train, data.test, seed)
+    method = config.real_time_anomaly_detection.threshold
+    threshold = choose_threshold(
+        held_out,
+        method,
+        _threshold_settings(config),
+    )
+    contributions = NAIVE_CONTRIBUTIONS[name](data.train, data.test, seed)
+    limits = _put_to_work(threshold, config).follow_series(scores[:, np.newaxis])[:, 0]
+    return _judge(scores, limits, contributions, config)
+
+
+def _judge(scores: Reals, limits: Reals, contributions: Reals, config: Config) -> Judged:
+    live, step = config.real_time_anomaly_detection, config.data_settings.step
+    return Judged(
+        scores, limits, contributions, step, live.enter_after_samples, live.leave_after_samples
+    )
+
+
+def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
+    columns: dict[str, Any] = {
+        "score": pa.array(judged.scores),
+        "threshold": pa.array(judged.limits),
+        "anomalous": pa.array(alarms(judged.scores, judged.limits)),
+    }
+    for column, feature in enumerate(features):
+        columns[f"error:{feature}"] = pa.array(judged.contributions[:, column])
+    with written_whole(path) as aside:
+        pq.write_table(pa.table(columns), aside)

@@ -1,0 +1,135 @@
+"""Fitting: from material to a detector, with its threshold chosen and its worth measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.config import TrainingSettings
+from promad.data.windows import Windows, sample_numbers
+from promad.errors import DataError
+from promad.models import Model, Progress, Trained, model_named
+from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.scoring import Scoring, fit_scoring
+from promad.thresholds import ThresholdSettings
+from promad.training.gate import Gate, run_gate, skip_gate
+from promad.training.material import Material
+from promad.training.threshold_choice import choose_threshold
+
+Values = NDArray[np.float64]
+
+BASELINE = "linear"
+"""The model that is promoted even if it fails the gate: it is what a network is compared with."""
+
+
+@dataclass(frozen=True)
+class FittingOptions:
+    """What to fit, and how to choose the threshold.
+
+    Attributes:
+        training: the model and its settings.
+        threshold_method: a name in THRESHOLDS, or `auto`.
+        threshold: what the threshold may need to know.
+        force: accept a network that fails the gate.
+    """
+
+    training: TrainingSettings
+    threshold_method: str
+    threshold: ThresholdSettings
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training has made.
+
+    Attributes:
+        trained: the model, with its history and the way to save it.
+        detector: that model with preparation, scoring and threshold.
+        scores: of the training and the validation part, in order of time, by the model that was
+            fitted to the training part alone: float64 (windows,).
+        gate: the comparison with untrained baselines.
+    """
+
+    trained: Trained
+    detector: Detector
+    scores: Values
+    gate: Gate
+
+
+def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:
+    """Fit a model, its scoring and its threshold.
+
+    Raises:
+        DataError: if the material is too little for a threshold, or the network fails the gate.
+    """
+    settings, preparation = options.training, material.preparation
+    _require_enough_scores(material, options)
+    trained: Trained = model_named(settings.model).fit(
+        material.split, preparation.scored, settings, settings.seed, progress
+    )
+    scoring, scores = _score_both_parts(trained.model, material, settings)
+    threshold = choose_threshold(scores, options.threshold_method, options.threshold)
+    detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
+    gate = _pass_gate(detector, material, options)
+    final = trained.refitted(material.windows)
+    if final is not trained:
+        errors = _errors(final.model, material.windows, settings)
+        scoring = _fit_scoring(errors, material.windows, material, settings)
+        detector = replace(detector, model=final.model, scoring=scoring)
+    return Fitted(final, detector, scores, gate)
+
+
+def _require_enough_scores(material: Material, options: FittingOptions) -> None:
+    """Raise now what would otherwise be raised after hours of training."""
+    stand_in = np.ones(len(material.split.validation))
+    choose_threshold(stand_in, options.threshold_method, options.threshold)
+
+
+def _score_both_parts(
+    model: Model, material: Material, settings: TrainingSettings
+) -> tuple[Scoring, Values]:
+    """Scoring fitted to the training part, and the scores of both parts in order of time."""
+    training, validation = material.split.training, material.split.validation
+    errors = _errors(model, training, settings)
+    scoring = _fit_scoring(errors, training, material, settings)
+    both = np.concatenate([errors, _errors(model, validation, settings)])
+    at = sample_numbers(np.concatenate([training.times, validation.times]), material.step)
+    return scoring, scoring.score(scoring.smooth(both, at))
+
+
+def _errors(model: Model, windows: Windows, settings: TrainingSettings) -> Values:
+    return select_errors(apply_model(model, windows), settings.scoring.method)
+
+
+def _fit_scoring(
+    errors: Values, windows: Windows, material: Material, settings: TrainingSettings
+) -> Scoring:
+    members = errors.shape[1] // material.preparation.scored
+    at = sample_numbers(windows.times, material.step)
+    return fit_scoring(errors, at, members, settings.scoring)
+
+
+def _pass_gate(detector: Detector, material: Material, options: FittingOptions) -> Gate:
+    """The gate's outcome.
+
+    Raises:
+        DataError: if a network fails and is not forced.
+    """
+    model = options.training.model
+    if not options.training.gate:
+        return skip_gate(model, "training_settings.gate is false")
+    gate = run_gate(model, detector, material.frames, material.training_ends_at)
+    if gate.passed or model == BASELINE:
+        return gate
+    if options.force:
+        return replace(gate, forced=True)
+    baseline, figure = gate.best_naive
+    raise DataError(
+        f"gate failed: {model} has VUS-PR {gate.own:.3f} on injected anomalies, the best untrained "
+        f"baseline, {baseline}, has {figure:.3f}; no bundle was written — collect a longer period, "
+        "exclude incidents by data_settings.exclude, choose other queries, "
+        f"set model: {BASELINE}, or run promad train --force"
+    )
