@@ -43,10 +43,10 @@ def test_the_demo_ends_with_the_incident_detected_and_explained(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert f"watch http://127.0.0.1:{port}/" in done.stdout
+    assert f"open http://127.0.0.1:{port}/ " in done.stdout
     assert re.search(r"slow_disk detected \d+m(30s)? after its first effect, 0 false", done.stdout)
     assert re.search(r"top features at the peak: latency_p99_seconds \d+%", done.stdout)
-    assert "the truth:                latency_p99_seconds, " in done.stdout
+    assert "ground truth:             latency_p99_seconds, " in done.stdout
     assert (tmp_path / "bundles" / "current" / "manifest.json").exists()
 
 
