@@ -170,8 +170,8 @@ def test_no_findings_are_done(run, tmp_path, server):
 
 def test_a_missing_configuration_is_told_with_what_to_do(run):
     told = (
-        "config.yaml: cannot be read (No such file or directory) "
-        "— name the file with promad -c FILE\n"
+        "config.yaml: cannot read the file (No such file or directory) "
+        "— set its path with promad -c FILE\n"
     )
     assert run("collect") == (2, "", told)
 
