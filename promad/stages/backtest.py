@@ -22,7 +22,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import State
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
-from promad.prometheus.one_series import label_text
+from promad.prometheus.one_series import format_labels
 
 _OF_ALERTS = {"__name__", "alertstate"}
 
@@ -182,7 +182,7 @@ def _alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
 
 def _times_firing(series: Series, step: float) -> Iterator[Alert]:
     labels = {name: value for name, value in series.labels if name not in _OF_ALERTS}
-    text = label_text(labels_of(labels))
+    text = format_labels(labels_of(labels))
     bounds = np.flatnonzero(np.diff(series.times) > 1.5 * step) + 1
     for times in np.split(series.times, bounds):
         yield Alert(text, float(times[0]), float(times[-1]))

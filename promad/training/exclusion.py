@@ -23,7 +23,7 @@ from promad.data.frame import MetricFrame, points_between
 from promad.errors import DataError
 from promad.prometheus import Answer, PrometheusClient, Series
 from promad.prometheus.grid import Span, on_grid, requests_for
-from promad.prometheus.one_series import warned
+from promad.prometheus.one_series import check_warnings
 
 Flags = NDArray[np.bool_]
 Marks = Mapping[str, Sequence[tuple[float, float]]]
@@ -106,8 +106,7 @@ def _asked(
     client: PrometheusClient, expr: str, part: Span, step: float, allow_partial: bool
 ) -> Answer:
     answer = client.query_range(expr, part.start, part.end, step)
-    if answer.warnings and not allow_partial:
-        raise warned(expr, answer.warnings)
+    check_warnings(expr, answer, allow_partial)
     return answer
 
 

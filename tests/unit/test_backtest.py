@@ -316,7 +316,7 @@ def test_a_server_that_takes_no_remote_write_says_so(world) -> None:
     url = f"{world.server.url}/api/v1/write"
     with (
         closing(RemoteWriter(url, world.server.url, world.config.prometheus)) as writer,
-        pytest.raises(PrometheusError, match=r"refused with HTTP 404 .* must be enabled"),
+        pytest.raises(PrometheusError, match=r"HTTP 404 .* enable the remote write receiver"),
     ):
         writer.push({(("__name__", "a"),): [(1.0, 1.0)]})
 

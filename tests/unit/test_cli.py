@@ -156,7 +156,7 @@ def test_3_is_findings(run, tmp_path, server):
     first, load, gone, last = out.splitlines()
     assert first == f"{path}: 2 queries, no mistakes"
     assert load.startswith("  load: 1 series, newest sample ")
-    assert "host_nothing: no series in the whole time asked for" in gone
+    assert "host_nothing: no series in the requested period" in gone
     assert last == f"{server}: problems with 1 of 2 queries"
 
 

@@ -130,7 +130,7 @@ def test_a_warning_of_the_server_is_an_error():
     with (
         stub_server([Say(body=body)]) as stub,
         PrometheusClient(stub.url, Config.model_fields["prometheus"].default) as client,
-        pytest.raises(PrometheusError, match="the server warns: half"),
+        pytest.raises(PrometheusError, match="warning from the server: half"),
     ):
         fetch_marks(client, ["x"], [Span(0.0, 60.0)], 30.0)
 
