@@ -219,7 +219,7 @@ def test_a_time_before_all_data_is_one_line(world, monkeypatch, capsys) -> None:
     arguments = ["backtest", "--from", "2020-01-01", "--to", "2020-01-02"]
     assert run(world.config_path, *arguments, monkeypatch=monkeypatch) == 1
     assert capsys.readouterr().err == (
-        "promad: no sample of any query in that time — choose another period\n"
+        "promad: no samples of any query in the period — choose another period\n"
     )
 
 

@@ -184,7 +184,7 @@ def test_a_port_in_use_is_one_line(run, tmp_path):
     assert (code, out) == (1, "")
     assert err == (
         f"promad: cannot listen on 127.0.0.1:{port} (Address already in use) — free the port, "
-        "or choose another by exporter_port or --web.listen-address\n"
+        "or set another with exporter_port or --web.listen-address\n"
     )
 
 

@@ -159,8 +159,7 @@ def test_a_server_that_is_not_there_is_unreachable():
     with client, pytest.raises(UnreachableError) as caught:
         client.query_range("up", *GRID)
     assert str(caught.value) == (
-        f"{url}: up: connection failed (Connection refused) — "
-        "check prometheus_url and the server"
+        f"{url}: up: connection failed (Connection refused) — check prometheus_url and the server"
     )
 
 

@@ -88,25 +88,27 @@ def _demonstrate_on_simulation(
         PromadError: if the incident was to be detected and was not.
     """
     from promad.simulation.incidents import SCENARIOS
-    from promad.stages.demo import SPEED, Referee, simulated_stage
+    from promad.stages.demo import SPEED, Referee, start_simulation
     from promad.stages.detect import detect
 
     if incident not in SCENARIOS:
         raise typer.BadParameter(f"unknown incident {incident}; use one of {', '.join(SCENARIOS)}")
     configure_logging(LogLevel.ERROR, LogFormat.LOGFMT)
-    with simulated_stage(time.time(), artifacts, incident, seed, model) as stage:
-        print_lines([f"demo: simulated host at {stage.config.prometheus_url}"])
-        run_stages(stage.config, stage.time.now)
+    with start_simulation(time.time(), artifacts, incident, seed, model) as simulation:
+        print_lines([f"demo: simulated host at {simulation.config.prometheus_url}"])
+        run_stages(simulation.config, simulation.time.now)
         stop = _stop_on_signals()
-        referee = Referee(stage.incident, stop) if until_detected else Referee(stage.incident)
+        referee = (
+            Referee(simulation.incident, stop) if until_detected else Referee(simulation.incident)
+        )
         comment = _Commentator(referee)
-        with detect([stage.config], stage.time.run(), *address, comment) as daemon:
+        with detect([simulation.config], simulation.time.run(), *address, comment) as daemon:
             print_lines(
                 [
                     f"detect: open {format_url(address[0], daemon.port)} "
                     f"(time runs {SPEED:g} times as fast)",
-                    f"  {incident} starts at {format_instant(stage.incident.start)}: "
-                    f"{stage.incident.scenario.story}",
+                    f"  {incident} starts at {format_instant(simulation.incident.start)}: "
+                    f"{simulation.incident.scenario.story}",
                 ]
             )
             stop.wait()
@@ -117,10 +119,10 @@ def _demonstrate_on_simulation(
 
 def _demonstrate_on_server(url: str, model: str, artifacts: Path, address: Address) -> None:
     """The stages on the last day of a real server, then detection until a signal ends it."""
-    from promad.stages.demo import real_config
+    from promad.stages.demo import build_real_config
     from promad.stages.detect import detect
 
-    config = real_config(url, artifacts, time.time(), model)
+    config = build_real_config(url, artifacts, time.time(), model)
     print_lines([f"demo: {', '.join(config.features)} of {url}"])
     run_stages(config, force=True)  # a demonstration: the gate only reports
     stop = _stop_on_signals()
