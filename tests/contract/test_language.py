@@ -84,9 +84,9 @@ def _strings_of_python(tree: ast.Module, help_too: bool) -> Iterator[tuple[int, 
             if not (help_too and command):
                 hidden |= {child.value for child in node.body if isinstance(child, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in hidden:
-            if not node.value.isidentifier():
-                yield node.lineno, node.value
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if text and node not in hidden and not node.value.isidentifier():
+            yield node.lineno, node.value
 
 
 def _strings_of_json(value: object) -> Iterator[str]:
@@ -130,6 +130,6 @@ def test_banned_words_are_found(text, complaints):
 
 
 def test_docstrings_are_read_of_commands_alone():
-    tree = ast.parse('"""module"""\ndef run():\n    """help"""\n    print(f"one {2}")\n')
-    assert {text for _, text in _strings_of_python(tree, help_too=True)} == {"help", "one "}
+    tree = ast.parse('"""A module."""\ndef run():\n    """Some help."""\n    print(f"one {2}")\n')
+    assert {text for _, text in _strings_of_python(tree, help_too=True)} == {"Some help.", "one "}
     assert {text for _, text in _strings_of_python(tree, help_too=False)} == {"one "}
