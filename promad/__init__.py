@@ -1,4 +1,4 @@
-"""promad finds anomalies in Prometheus metrics and says which of them are to blame.
+"""promad detects anomalies in Prometheus metrics and shows which metrics drive them.
 
 Read `promad.stages` first: one module per command, in the order in which they are run.
 """

@@ -233,8 +233,8 @@ def open_bundle(directory: Path) -> Bundle:
         )
     if not directory.name.endswith(f"-{_name_digest(content)}"):
         raise BundleError(
-            f"{path}: was changed since training (its sha256 begins with {_name_digest(content)}, "
-            f"the bundle is called {directory.name}) — promad models rollback, or train again"
+            f"{path}: was changed since training (sha256 {_name_digest(content)}…, the name "
+            f"{directory.name} expects another) — promad models rollback, or train again"
         )
     for name, entry in manifest.files.items():
         _check_file(directory / name, entry)
@@ -248,7 +248,7 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         raise BundleError(f"{path}: is missing — promad models rollback, or train again") from None
     if found != entry:
         raise BundleError(
-            f"{path}: was changed since training (sha256 {found.sha256[:12]}…, the manifest says "
+            f"{path}: was changed since training (sha256 {found.sha256[:12]}…, expected "
             f"{entry.sha256[:12]}…) — promad models rollback, or train again"
         )
 
@@ -264,7 +264,7 @@ def check_fits(bundle: Bundle, config: Config) -> None:
     trained, wanted = tuple(manifest.queries), config.features
     if trained != wanted:
         raise BundleError(
-            f"{where}: it has the features {', '.join(trained)}; the configuration has "
+            f"{where}: the bundle has the features {', '.join(trained)}; the configuration has "
             f"{', '.join(wanted)} — train again, or roll back to a bundle that fits"
         )
     _insist_on_equal_promql(where, manifest.queries, config.promql)
@@ -279,8 +279,8 @@ def check_fits(bundle: Bundle, config: Config) -> None:
     ):
         if trained_as != asked_for:
             raise BundleError(
-                f"{where}: {key} is {trained_as} in it and {asked_for} in the configuration "
-                "— train again, or set it back"
+                f"{where}: {key} is {trained_as} in the bundle, {asked_for} in the configuration "
+                "— train again, or restore the configuration"
             )
 
 
@@ -295,7 +295,7 @@ def _insist_on_equal_promql(
         if trained[alias] != wanted[alias]:
             raise BundleError(
                 f"{where}: {alias} was trained on {trained[alias]} and is now {wanted[alias]} "
-                "— train again, or set it back"
+                "— train again, or restore the query"
             )
 
 
@@ -335,7 +335,7 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
         scoring = Scoring.from_json(_json(directory / SCORING_FILE))
         threshold = Threshold.from_json(_json(directory / THRESHOLD_FILE))
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{directory}: cannot be understood ({error}) — train again") from error
+        raise BundleError(f"{directory}: invalid content ({error}) — train again") from error
     if threshold_value is not None:
         given = ThresholdSettings(step=preparation.step, value=threshold_value)
         threshold = THRESHOLDS["fixed"](np.empty(0), given)

@@ -16,8 +16,8 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
 
-    def wait_until(self, moment: float, stop: threading.Event) -> None:
-        """Return at `moment`, or as soon as `stop` is set."""
+    def wait_until(self, at: float, stop: threading.Event) -> None:
+        """Return at `at`, or as soon as `stop` is set."""
         ...
 
 
@@ -27,8 +27,8 @@ class RealClock:
     def now(self) -> float:
         return time.time()
 
-    def wait_until(self, moment: float, stop: threading.Event) -> None:
-        stop.wait(max(0.0, moment - time.time()))
+    def wait_until(self, at: float, stop: threading.Event) -> None:
+        stop.wait(max(0.0, at - time.time()))
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ class FastClock:
     def now(self) -> float:
         return self.origin + (time.monotonic() - self.started) * self.speed
 
-    def wait_until(self, moment: float, stop: threading.Event) -> None:
-        stop.wait(max(0.0, moment - self.now()) / self.speed)
+    def wait_until(self, at: float, stop: threading.Event) -> None:
+        stop.wait(max(0.0, at - self.now()) / self.speed)

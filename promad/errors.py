@@ -1,4 +1,4 @@
-"""What can go wrong in a way that a user can act on.
+"""Errors that a user can act on.
 
 `str(error)` is the one line that the command line shows: what failed, on which value, what to do.
 """
@@ -27,7 +27,7 @@ class DataError(PromadError):
 
 
 class BundleError(PromadError):
-    """A bundle is missing, damaged, or made for another configuration."""
+    """A bundle is missing, damaged, or does not fit the configuration."""
 
 
 FAILURE_REASONS = (
@@ -49,7 +49,7 @@ FAILURE_REASONS = (
 
 
 class PrometheusError(PromadError):
-    """A query was not answered as asked; `reason` is a short word for counters and labels."""
+    """A query failed; `reason` is a short word for counters and labels."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)

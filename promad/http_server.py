@@ -1,4 +1,4 @@
-"""Serving an application over HTTP in a thread of its own; silent clients are shown out."""
+"""An HTTP server in its own thread, which closes connections without a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address; an empty host means every interface, port 0 a free port.
 
     Raises:
-        PromadError: if the address cannot be had.
+        PromadError: if the address is in use or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # named, so that asyncio knows it for TCP and sends small answers without delay
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise PromadError(
-            f"cannot listen on {host}:{port} ({reason}) — free the port, or choose another by "
+            f"cannot listen on {host}:{port} ({reason}) — free the port, or set another with "
             "exporter_port or --web.listen-address"
         ) from None
     return bound
@@ -77,11 +77,11 @@ class WebServer:
         return int(self._bound.getsockname()[1])
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to serve."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the requests under way, for two seconds at most, and close."""
+        """Finish requests in flight, for two seconds at most, and close."""
         self._server.should_exit = True
         self._thread.join(_SHUTDOWN_SECONDS + 1)
         self._bound.close()

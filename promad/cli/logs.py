@@ -1,4 +1,4 @@
-"""Logging as Prometheus's own programs do it: one line each on standard error."""
+"""Log lines on standard error, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 
 class LogLevel(StrEnum):
-    """What is worth a line."""
+    """The least severity that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -20,7 +20,7 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How a line is written."""
+    """The format of a line."""
 
     LOGFMT = "logfmt"
     JSON = "json"
@@ -37,7 +37,7 @@ def configure_logging(level: LogLevel, format_: LogFormat) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", key="time"),
-            _without_nothing,
+            _drop_none,
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("msg"),
             renderer,
@@ -50,5 +50,5 @@ def configure_logging(level: LogLevel, format_: LogFormat) -> None:
     )
 
 
-def _without_nothing(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _drop_none(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: value for key, value in event.items() if value is not None}

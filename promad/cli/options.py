@@ -1,4 +1,4 @@
-"""What several commands take: configuration files, an address to listen on, a moment in time."""
+"""What several commands take: configuration files, a listen address, times."""
 
 from __future__ import annotations
 
@@ -13,30 +13,46 @@ from promad.errors import ConfigError
 
 DEFAULT_CONFIG = Path("config.yaml")
 
+TIME_HELP = "ISO 8601 time, age such as 2h or 7d, or now."
+
 ConfigOption = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", help="Configuration file.", envvar="PROMAD_CONFIG"),
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help=f"Configuration file (default: {DEFAULT_CONFIG}); repeat it for several detectors.",
+        envvar="PROMAD_CONFIG",
+    ),
 ]
 ListenOption = Annotated[
     str | None,
     typer.Option(
         "--web.listen-address",
         metavar="[HOST]:PORT",
-        help="Where to serve metrics, in place of exporter_port on every interface.",
+        help="Address to listen on (default: every interface, exporter_port).",
     ),
 ]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", metavar="", help="Promote the model even if the gate rejects it."),
+]
+FromOption = Annotated[str, typer.Option("--from", metavar="TIME", help=f"Start: {TIME_HELP}")]
+ToOption = Annotated[str, typer.Option("--to", metavar="TIME", help=f"End: {TIME_HELP}")]
 
 
-def configs_of(
-    context: typer.Context, given: list[Path] | None = None, overrides: Sequence[str] = ()
-) -> list[Config]:
-    """Every configuration that the command line names, or every mistake in them."""
+def load_configs(context: typer.Context, given: list[Path] | None = None) -> list[Config]:
+    """Every configuration that the command line names.
+
+    Raises:
+        ConfigError: with every mistake in any of them, or if two share a name or a directory.
+    """
     paths = given or context.obj
     configs: list[Config] = []
     problems: list[str] = []
     for path in paths:
         try:
-            configs.append(load_config(path, overrides))
+            configs.append(load_config(path))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -46,36 +62,50 @@ def configs_of(
         for path, value in zip(paths, values, strict=True):
             if values.count(value) > 1:
                 raise ConfigError(
-                    [f"{path}: {key}: another file has it too ({value}) — give each its own"]
+                    [
+                        f"{path}: {key}: another configuration file has the same value ({value}) "
+                        "— set a different one in each file"
+                    ]
                 )
     return configs
 
 
-def config_of(context: typer.Context, overrides: Sequence[str] = ()) -> Config:
-    """The one configuration of a command that takes one."""
-    configs = configs_of(context, overrides=overrides)
-    if len(configs) > 1:
+def load_one_config(context: typer.Context, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a command that accepts one.
+
+    Args:
+        overrides: `section.key=value` each, in place of the file's values.
+
+    Raises:
+        ConfigError: with every mistake in it, or if the command line names several files.
+    """
+    first, *others = context.obj
+    if others:
         raise ConfigError(
-            [f"{context.obj[1]}: only detect and mixin take several files — give one -c"]
+            [f"{others[0]}: this command accepts one configuration file — use -c once"]
         )
-    return configs[0]
+    return load_config(first, overrides)
 
 
-def host_and_port(address: str | None) -> tuple[str, int | None]:
+def parse_listen_address(address: str | None) -> tuple[str, int | None]:
     """The interface and the port of a listen address; an empty one and None without one."""
     if address is None:
         return "", None
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise typer.BadParameter(f"{address} is not [HOST]:PORT, as in 127.0.0.1:8001 or :8001")
+        raise typer.BadParameter(
+            f"invalid address {address}; write [HOST]:PORT, such as 127.0.0.1:8001 or :8001"
+        )
     return host.strip("[]"), int(port)
 
 
-def moment(text: str, now: float) -> float:
-    """Unix seconds of `now`, of ISO 8601, or of so long ago, as in `2h` or `7d`.
+def parse_time(text: str, now: float) -> float:
+    """Unix seconds of `now`, of ISO 8601, or of an age before `now`, such as `2h` or `7d`.
 
-    >>> moment("now", 100.0), moment("1m", 100.0), moment("1970-01-01T00:01:00Z", 100.0)
-    (100.0, 40.0, 60.0)
+    >>> parse_time("now", 100.0), parse_time("1m", 100.0)
+    (100.0, 40.0)
+    >>> parse_time("1970-01-01T00:01:00Z", 100.0)
+    60.0
     """
     if text == "now":
         return now
@@ -87,5 +117,10 @@ def moment(text: str, now: float) -> float:
         return parse_instant(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text} is no time — write it like 2026-11-22T06:00:00Z, 2h (ago) or now"
+            f"invalid time {text}; write it like 2026-11-22T06:00:00Z, 2h (ago) or now"
         ) from None
+
+
+def parse_period(start: str, end: str, now: float) -> tuple[float, float]:
+    """Unix seconds of --from and --to; the end is at most `now`."""
+    return parse_time(start, now), min(parse_time(end, now), now)

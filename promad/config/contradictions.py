@@ -9,33 +9,32 @@ from promad.config.model_defaults import PRESETS
 from promad.config.settings import Config, KeyPath
 
 Contradiction = tuple[tuple[KeyPath, ...], str]
-"""The keys that do not go together, the one to mend first, and `what is wrong — what to do`."""
+"""The keys that do not go together, the one to fix first, and `what is wrong — what to do`."""
 
 _STEP = ("data_settings", "step")
 _LENGTH = ("training_settings", "sequence_length")
 
 
-def contradictions(config: Config) -> Iterator[Contradiction]:
+def find_contradictions(config: Config) -> Iterator[Contradiction]:
     """Every contradiction in a configuration whose keys are all sound; `queries` have no part."""
-    yield from _of_models(config)
-    yield from _of_periods(config)
-    yield from _of_steps(config)
-    yield from _of_file_names(config)
-    yield from _of_authentication(config)
-    yield from _of_encryption(config)
+    yield from _check_models(config)
+    yield from _check_periods(config)
+    yield from _check_steps(config)
+    yield from _check_file_names(config)
+    yield from _check_authentication(config)
+    yield from _check_encryption(config)
 
 
-def _of_models(config: Config) -> Iterator[Contradiction]:
+def _check_models(config: Config) -> Iterator[Contradiction]:
     model, preset = config.training_settings.model, config.training_settings.preset
     if preset not in PRESETS[model]:
         yield (
             (("training_settings", "preset"), ("training_settings", "model")),
-            f"{preset} does not belong to {model} (it has {', '.join(PRESETS[model])}) "
-            "— use one of these, or auto",
+            f"{model} has no preset {preset} — use one of auto, {', '.join(PRESETS[model])}",
         )
 
 
-def _of_periods(config: Config) -> Iterator[Contradiction]:
+def _check_periods(config: Config) -> Iterator[Contradiction]:
     data, length = config.data_settings, config.training_settings.sequence_length
     start, end = data.start_time_iso, data.end_time_iso
     at_start, at_end = ("data_settings", "start_time_iso"), ("data_settings", "end_time_iso")
@@ -46,39 +45,38 @@ def _of_periods(config: Config) -> Iterator[Contradiction]:
         decisive = "collection_periods_iso"
         for key, given in ((at_start, start), (at_end, end)):
             if given is not None:
-                yield (key, at_periods), "collection_periods_iso is given too — keep one of the two"
+                yield (key, at_periods), "collection_periods_iso is set too — remove one of the two"
     elif start is not None and end is not None:
         seconds, decisive = end - start, "end_time_iso"
         if end <= start:
-            yield (at_end, at_start), "is not after start_time_iso — swap the two"
+            yield (at_end, at_start), "must be after start_time_iso — swap the two"
             return
     elif (start is None) != (end is None):
         alone = at_end if start is None else at_start
-        yield (alone, at_start, at_end), "stands alone — give both start_time_iso and end_time_iso"
+        yield (alone, at_start, at_end), "is set alone — set both start_time_iso and end_time_iso"
     if seconds < 2 * length * data.step:
         yield (
             (("data_settings", decisive), _STEP, _LENGTH),
-            f"is too short ({format_duration(seconds)} at a step of {format_duration(data.step)} "
-            f"hold fewer than two windows of {length} samples) — collect more, "
+            f"too short ({format_duration(seconds)} at step {format_duration(data.step)} is less "
+            f"than two windows of {length} samples) — collect a longer period, "
             "or lower step or sequence_length",
         )
 
 
-def _of_steps(config: Config) -> Iterator[Contradiction]:
+def _check_steps(config: Config) -> Iterator[Contradiction]:
     data, live = config.data_settings, config.real_time_anomaly_detection
     steps = data.cache_chunk_hours * 3600 / data.step
     if round(steps) < 1 or abs(steps - round(steps)) > 1e-9 * steps:
         yield (
             (("data_settings", "cache_chunk_hours"), _STEP),
-            f"is no multiple of step ({data.cache_chunk_hours:g} h, "
-            f"{format_duration(data.step)}) — choose hours that a whole number of steps fills",
+            f"must be a multiple of step ({data.cache_chunk_hours:g} h, step "
+            f"{format_duration(data.step)}) — set it to a whole number of steps",
         )
     if live.data_step_duration not in {None, data.step}:
         yield (
             (("real_time_anomaly_detection", "data_step_duration"), _STEP),
-            f"differs from data_settings.step ({format_duration(live.data_step_duration)}, "
-            f"{format_duration(data.step)}) — a model sees only the step it was trained on; "
-            "make them equal or leave this out",
+            f"must equal data_settings.step ({format_duration(live.data_step_duration)}, step "
+            f"{format_duration(data.step)}) — remove it, or set both to the same value",
         )
     most, length = (
         config.preprocessing_settings.max_fill_steps,
@@ -87,8 +85,7 @@ def _of_steps(config: Config) -> Iterator[Contradiction]:
     if length <= most:
         yield (
             (("preprocessing_settings", "max_fill_steps"), _LENGTH),
-            f"reaches over a whole window ({most} steps, sequence_length {length}) "
-            "— make it smaller",
+            f"must be less than sequence_length ({most}, sequence_length {length}) — lower it",
         )
 
 
@@ -103,7 +100,7 @@ _WRITTEN = (
 """The keys that name what the stages write beside each other."""
 
 
-def _of_file_names(config: Config) -> Iterator[Contradiction]:
+def _check_file_names(config: Config) -> Iterator[Contradiction]:
     written: dict[str, KeyPath] = {}
     for section, key in _WRITTEN:
         name = getattr(getattr(config, section), key)
@@ -111,36 +108,36 @@ def _of_file_names(config: Config) -> Iterator[Contradiction]:
             first = written[name]
             yield (
                 ((section, key), first),
-                f"is written to by {'.'.join(first)} too ({name}) — give each a name of its own",
+                f"{'.'.join(first)} writes to this file too ({name}) — use a different file name",
             )
         elif name is not None:
             written[name] = (section, key)
 
 
-def _of_authentication(config: Config) -> Iterator[Contradiction]:
+def _check_authentication(config: Config) -> Iterator[Contradiction]:
     server = config.prometheus
     basic, bearer = server.basic_auth, server.authorization
     at_basic, at_bearer = ("prometheus", "basic_auth"), ("prometheus", "authorization")
     if basic and bearer:
-        yield (at_bearer, at_basic), "basic_auth is given too — keep one of the two"
+        yield (at_bearer, at_basic), "basic_auth is set too — remove one of the two"
     if basic and basic.password is not None and basic.password_file is not None:
-        yield ((*at_basic, "password"),), "password_file is given too — keep one of the two"
+        yield ((*at_basic, "password"),), "password_file is set too — remove one of the two"
     if bearer and (bearer.credentials is None) == (bearer.credentials_file is None):
-        yield (at_bearer,), "needs either credentials or credentials_file — give exactly one"
+        yield (at_bearer,), "needs credentials or credentials_file — set exactly one of the two"
     for name in server.http_headers:
         if name.lower() == "authorization" and (basic or bearer):
             yield (
                 (("prometheus", "http_headers", name), at_basic, at_bearer),
-                "basic_auth or authorization sets this header too — keep one of the two",
+                "basic_auth or authorization sets this header too — remove one of the two",
             )
 
 
-def _of_encryption(config: Config) -> Iterator[Contradiction]:
+def _check_encryption(config: Config) -> Iterator[Contradiction]:
     tls, at = config.prometheus.tls_config, ("prometheus", "tls_config")
     if tls.key_file is not None and tls.cert_file is None:
-        yield ((*at, "key_file"),), "is of no use without cert_file — name the certificate too"
+        yield ((*at, "key_file"),), "needs cert_file — set the path of the certificate"
     if tls != type(tls)() and config.prometheus_url.startswith("http:"):
         yield (
             (at, ("prometheus_url",)),
-            "has no effect while prometheus_url is plain http — write https there",
+            "has no effect because prometheus_url uses http — change it to https",
         )

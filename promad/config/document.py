@@ -15,7 +15,7 @@ import yaml
 
 Place = tuple[str | int, ...]
 Problem = tuple[Place, str]
-"""Where a key stands, and `what is wrong (value) — what to do`."""
+"""Where a key is, and `what is wrong (value) — what to do`."""
 
 _MOST_VALUES = 20_000
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -26,7 +26,7 @@ _SECRET = re.compile(r"(alias|anchor|tag|tag handle) .*", re.DOTALL)
 
 
 class NotYamlError(Exception):
-    """The text is no single YAML mapping; says why, at which `line`."""
+    """The text is not one YAML mapping: why, and at which `line`."""
 
     def __init__(self, line: int, what: str) -> None:
         super().__init__(what)
@@ -35,27 +35,27 @@ class NotYamlError(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
         values: plain mappings, lists and scalars.
         lines: the line of each key and each list entry.
-        problems: what is wrong with the writing, whatever the keys mean.
+        problems: what is wrong with the YAML, independent of the keys' meaning.
     """
 
     values: dict[str, Any]
     lines: dict[Place, int]
     problems: tuple[Problem, ...]
 
-    def nearest(self, place: Place) -> Place:
+    def find_nearest(self, place: Place) -> Place:
         """The place itself, or the nearest one above it that is in the file."""
         while place and place not in self.lines:
             place = place[:-1]
         return place
 
-    def line_of(self, place: Place) -> int:
-        """The line of a key, or of what is nearest above it."""
-        return self.lines.get(self.nearest(place), 1)
+    def find_line(self, place: Place) -> int:
+        """The line of a key, or of the nearest one above it."""
+        return self.lines.get(self.find_nearest(place), 1)
 
 
 def parse_document(text: str) -> Document:
@@ -68,29 +68,29 @@ def parse_document(text: str) -> Document:
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
         if root is None:
-            raise NotYamlError(1, "the file is empty — begin with a copy of the shipped one")
+            raise NotYamlError(1, "empty file — start from a copy of the shipped config.yaml")
         if not isinstance(root, yaml.MappingNode):
             raise NotYamlError(
                 root.start_mark.line + 1,
-                "not a mapping of keys to values — begin with a copy of the shipped file",
+                "not a mapping of keys to values — start from a copy of the shipped config.yaml",
             )
-        values = reader.mapping(root, ())
+        values = reader.read_mapping(root, ())
     except yaml.YAMLError as error:
-        raise _not_yaml(error, text) from None
+        raise _describe_yaml_error(error, text) from None
     except RecursionError:
-        raise NotYamlError(1, "not YAML: nested too deeply — remove what repeats itself") from None
+        raise NotYamlError(1, "invalid YAML: nested too deeply — simplify it") from None
     return Document(values, reader.lines, tuple(dict.fromkeys(reader.problems)))
 
 
-def _not_yaml(error: yaml.YAMLError, text: str) -> NotYamlError:
+def _describe_yaml_error(error: yaml.YAMLError, text: str) -> NotYamlError:
     """The parser's complaint, without the names in it that may be part of a secret."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return NotYamlError(line, "not YAML: a control character — remove it")
+        return NotYamlError(line, "invalid YAML: control character — remove it")
     mark = getattr(error, "problem_mark", None)
     what = _SECRET.sub(r"\1", getattr(error, "problem", None) or "unreadable")
     line = mark.line + 1 if mark else 1
-    return NotYamlError(line, f"not YAML: {what} — check indentation, quotes and colons here")
+    return NotYamlError(line, f"invalid YAML: {what} — check indentation, quotes and colons")
 
 
 class _Reader:
@@ -101,61 +101,59 @@ class _Reader:
         self.problems: list[Problem] = []
         self._values = 0
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
-        """What a node says, with everything in it."""
+    def read_value(self, node: yaml.Node, place: Place) -> Any:
+        """The content of a node, with everything in it."""
         self._values += 1
         if self._values > _MOST_VALUES:
             raise NotYamlError(
                 node.start_mark.line + 1,
-                f"more than {_MOST_VALUES:,} values — this is no promad configuration",
+                f"more than {_MOST_VALUES:,} values — check the path",
             )
         if node.tag not in _OWN_TAGS:
-            self.problems.append((place, "has a YAML tag (!) — write a plain value, or quote it"))
+            self.problems.append((place, "YAML tags (!) are not supported — quote the value"))
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node)
+            return _read_scalar(node)
         if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, place)
-        return [self._entry(item, (*place, at)) for at, item in enumerate(node.value)]
+            return self.read_mapping(node, place)
+        return [self._read_entry(item, (*place, at)) for at, item in enumerate(node.value)]
 
-    def _entry(self, node: yaml.Node, place: Place) -> Any:
+    def _read_entry(self, node: yaml.Node, place: Place) -> Any:
         self.lines[place] = node.start_mark.line + 1
-        return self.value(node, place)
+        return self.read_value(node, place)
 
-    def mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
-        """The values of a mapping's keys; what it says itself goes before what it merges."""
+    def read_mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        """The values of a mapping's keys; its own keys override merged ones."""
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             here = (*place, name)
             if name == "<<" and key.style is None:
-                merged = {**self._merged(value, place), **merged}
+                merged = {**self._read_merged(value, place), **merged}
                 continue
             self.lines[here] = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                self.problems.append((here, "a key must be text — put it in quotes"))
+                self.problems.append((here, "a key must be a string — put it in quotes"))
                 continue
             if name in own:
-                self.problems.append(
-                    (here, "is written twice — keep one, YAML silently drops the other")
-                )
-            own[name] = self.value(value, here)
+                self.problems.append((here, "duplicate key — remove one of the two"))
+            own[name] = self.read_value(value, here)
         return {**merged, **own}
 
-    def _merged(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+    def _read_merged(self, node: yaml.Node, place: Place) -> dict[str, Any]:
         """What `<<: *other` or `<<: [*one, *other]` brings; the first to name a key gives it."""
         merged: dict[str, Any] = {}
         for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
-            value = self.value(part, place)
+            value = self.read_value(part, place)
             if not isinstance(value, dict):
                 self.lines[(*place, "<<")] = part.start_mark.line + 1
-                self.problems.append(((*place, "<<"), "is no mapping to merge — name one by *"))
+                self.problems.append(((*place, "<<"), "not a mapping — merge mappings only"))
                 continue
             merged = {**value, **merged}
         return merged
 
 
-def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
+def _read_scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
     text = node.value
     if node.style is not None:  # in quotes
         return str(text)

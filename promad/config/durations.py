@@ -60,7 +60,7 @@ def parse_instant(text: str) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            "not a time — write it like 2026-11-22T06:00:00Z (UTC unless an offset is written)"
+            "not a time — write it like 2026-11-22T06:00:00Z (UTC unless it has an offset)"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 

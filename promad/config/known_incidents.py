@@ -43,7 +43,7 @@ def load_incidents(path: Path) -> tuple[Incident, ...]:
     except ValidationError as error:
         raise ConfigError(
             [
-                f"{path}:{document.line_of(each['loc'])}: {'.'.join(map(str, each['loc']))}: "
+                f"{path}:{document.find_line(each['loc'])}: {'.'.join(map(str, each['loc']))}: "
                 f"{each.get('ctx', {}).get('error', each['msg'])}"
                 for each in error.errors(include_url=False)
             ]

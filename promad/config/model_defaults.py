@@ -1,4 +1,4 @@
-"""What suits each model: the values that `auto` stands for in `training_settings`."""
+"""The defaults of each model: the values that `auto` means in `training_settings`."""
 
 from __future__ import annotations
 
@@ -70,39 +70,42 @@ _OWN: Mapping[tuple[str, str], Mapping[str, Any]] = {
 DEFAULT_MEMBERS: tuple[MemberName, ...] = ("linear", "lstm_autoencoder")
 
 
-def completed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `training_settings` with what suits the model where `auto` or nothing stands."""
-    said = {key: value for key, value in given.items() if value != "auto"}
-    model = said.get("model", DEFAULT_MODEL)
+def fill_defaults(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `training_settings`, with the model's defaults for `auto` and missing keys."""
+    given = {key: value for key, value in keys.items() if value != "auto"}
+    model = given.get("model", DEFAULT_MODEL)
     presets = PRESETS.get(model) if isinstance(model, str) else None
     if presets is None:
         model, presets = DEFAULT_MODEL, PRESETS[DEFAULT_MODEL]
-    preset = said.get("preset", presets[0])
+    preset = given.get("preset", presets[0])
     own = _OWN.get((model, preset)) if isinstance(preset, str) else None
-    suits = {**_COMMON, **(own or {})}
+    defaults = {**_COMMON, **(own or {})}
     if model == "fusion":
-        suits["sequence_length"] = max(map(_own_length, _members(said)))
-    return {"preset": presets[0], **suits, **said, "scoring": _scoring(suits, said)}
+        defaults["sequence_length"] = max(map(_default_length, _find_members(given)))
+    return {"preset": presets[0], **defaults, **given, "scoring": _fill_scoring(defaults, given)}
 
 
-def _members(said: Mapping[str, Any]) -> list[str]:
-    """The members of a fusion, as far as they make sense."""
-    fusion = said.get("fusion")
+def _find_members(given: Mapping[str, Any]) -> list[str]:
+    """The members of a fusion that exist, else the default ones."""
+    fusion = given.get("fusion")
     named = fusion.get("members") if isinstance(fusion, Mapping) else None
     known = [name for name in named if name in PRESETS] if isinstance(named, list | tuple) else []
     return known or list(DEFAULT_MEMBERS)
 
 
-def _own_length(model: str) -> int:
-    """How long the windows of a model are, if nothing else is said."""
+def _default_length(model: str) -> int:
+    """The default window length of a model, in samples."""
     own = _OWN.get((model, PRESETS[model][0]), {})
     return int(own.get("sequence_length", _COMMON["sequence_length"]))
 
 
-def _scoring(suits: Mapping[str, Any], said: Mapping[str, Any]) -> Any:
-    scoring = said.get("scoring", {})
+def _fill_scoring(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    scoring = given.get("scoring", {})
     if isinstance(scoring, str):
         scoring = {"method": scoring}
     if not isinstance(scoring, Mapping):
         return scoring
-    return {**suits["scoring"], **{key: value for key, value in scoring.items() if value != "auto"}}
+    return {
+        **defaults["scoring"],
+        **{key: value for key, value in scoring.items() if value != "auto"},
+    }

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from promad.config.contradictions import contradictions
+from promad.config.contradictions import find_contradictions
 from promad.config.document import Document, NotYamlError, Place, Problem, parse_document
-from promad.config.overriding import overridden
+from promad.config.overrides import apply_overrides
 from promad.config.settings import Config, key_paths
 from promad.errors import ConfigError
 
@@ -23,19 +23,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in `path`; the relative paths in it are taken relative to the file.
 
     Args:
-        overrides: `section.key=value` each, going before what the file says.
+        overrides: `section.key=value` each, in place of the file's values.
 
     Raises:
         ConfigError: with one line for every mistake in the file.
     """
     try:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ConfigError([f"{path}: larger than 1 MB — this is no promad configuration"])
+            raise ConfigError(
+                [f"{path}: larger than 1 MB — not a promad configuration, check the path"]
+            )
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
-            [f"{path}: cannot be read ({reason}) — name the file with promad -c FILE"]
+            [f"{path}: cannot read the file ({reason}) — set its path with promad -c FILE"]
         ) from None
     return read_config(text, str(path), path.resolve().parent, overrides)
 
@@ -49,9 +51,9 @@ def read_config(
     """The configuration written in `text`.
 
     Args:
-        name: stands before each problem's line number.
+        name: printed before each problem's line number.
         directory: what relative paths are relative to; None leaves them as they are.
-        overrides: `section.key=value` each, going before what the text says.
+        overrides: `section.key=value` each, in place of the text's values.
 
     Raises:
         ConfigError: with one line for every mistake.
@@ -59,52 +61,51 @@ def read_config(
     try:
         document = parse_document(text)
     except NotYamlError as error:
-        raise ConfigError([_one_line(f"{name}:{error.line}: {error}")]) from None
-    document = overridden(document, overrides)
+        raise ConfigError([_flatten(f"{name}:{error.line}: {error}")]) from None
+    document = apply_overrides(document, overrides)
     config, problems = _validate(document, {"directory": directory})
     problems = [*document.problems, *problems]
     if config is None or problems:
         located = sorted(
-            (document.line_of(place), _dotted(place), what) for place, what in problems
+            (document.find_line(place), _join_place(place), what) for place, what in problems
         )
         lines = (
             f"{f'{name}:{line}' if line else '--set'}: {key}: {what}" for line, key, what in located
         )
-        raise ConfigError([_one_line(line) for line in lines])
+        raise ConfigError([_flatten(line) for line in lines])
     return config
 
 
-def _dotted(place: Place) -> str:
+def _join_place(place: Place) -> str:
     return ".".join(map(str, place))
 
 
-def _one_line(text: str) -> str:
+def _flatten(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _validate(document: Document, context: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
     """The configuration if each key is sound, and what is wrong with keys and between them.
 
-    Keys that are wrong are left at their defaults while the contradictions are looked for, so
-    that one run finds everything.
+    Contradictions are searched with wrong keys at their defaults, so that one run finds all.
     """
     try:
         config = Config.model_validate(document.values, context=context)
     except ValidationError as error:
-        problems = [_problem(found, document) for found in error.errors(include_url=False)]
+        problems = [_describe_problem(found, document) for found in error.errors(include_url=False)]
     else:
-        return config, [(keys[0], what) for keys, what in contradictions(config)]
+        return config, [(keys[0], what) for keys, what in find_contradictions(config)]
     wrong = [place for place, _ in problems]
-    rest = Config.model_validate(_without(document.values, wrong), context=context)
+    rest = Config.model_validate(_drop_wrong(document.values, wrong), context=context)
     between = [
         (keys[0], what)
-        for keys, what in contradictions(rest)
+        for keys, what in find_contradictions(rest)
         if not any(_overlap(key, place) for key in keys for place in wrong)
     ]
     return None, [*problems, *between]
 
 
-def _without(values: Mapping[str, Any], wrong: Iterable[Place]) -> dict[str, Any]:
+def _drop_wrong(values: Mapping[str, Any], wrong: Iterable[Place]) -> dict[str, Any]:
     """`values` without the keys of sections that are wrong, or have something wrong within."""
     gone = {place[:2] for place in wrong}
     kept = {
@@ -124,17 +125,17 @@ def _overlap(key: Place, place: Place) -> bool:
 
 
 _WORDS = {
-    "missing": "is required but not there — add it",
-    "int_type": "must be a whole number — write digits alone, without quotes",
+    "missing": "required key is missing — add it",
+    "int_type": "must be an integer — write it without quotes or decimals",
     "float_type": "must be a number — write it like 0.5, without quotes",
     "finite_number": "must be a finite number — write it like 0.5",
-    "bool_parsing": "must be true or false — write one of the two",
-    "bool_type": "must be true or false — write one of the two",
-    "string_type": "must be text — put it in quotes",
-    "string_too_short": "must not be empty — write something, or leave the key out",
+    "bool_parsing": "must be true or false — write it without quotes",
+    "bool_type": "must be true or false — write it without quotes",
+    "string_type": "must be a string — put it in quotes",
+    "string_too_short": "must not be empty — set a value, or remove the key",
     "too_short": "must not be empty — add at least one entry",
-    "model_type": "must be a section — write its keys below it, indented",
-    "dict_type": "must be a section — write `name: value` lines below it, indented",
+    "model_type": "must be a section — indent its keys below it",
+    "dict_type": "must be a section — indent `name: value` lines below it",
     "tuple_type": "must be a list — put it in [ ]",
     "path_type": "must be a path — put it in quotes",
 }
@@ -142,33 +143,33 @@ _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _ELSEWHERE = "see the shipped config.yaml"
 
 
-def _problem(details: Mapping[str, Any], document: Document) -> Problem:
-    """One of pydantic's findings in promad's words, at a place that is in the file."""
+def _describe_problem(details: Mapping[str, Any], document: Document) -> Problem:
+    """One of pydantic's errors as a promad message, at a place that is in the file."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "missing":
         return details["loc"], _WORDS[kind]
-    place = document.nearest(details["loc"])
+    place = document.find_nearest(details["loc"])
     if kind == "extra_forbidden":
-        return place, _unknown_key(place)
+        return place, _suggest_key(place)
     if kind == "value_error":
         text = str(context["error"])
     elif value is None and kind != "dict_type":
-        text = "has no value — write one, or leave the key out"
+        text = "has no value — set one, or remove the key"
     elif kind == "literal_error":
         expected = context["expected"].replace(" or ", ", ").replace("'", "")
-        text = f"unknown — use one of {expected}"
+        text = f"unknown value — use one of {expected}"
     elif bounds := [f"{word} {context[key]:g}" for key, word in _BOUNDS.items() if key in context]:
         text = f"out of range — must be {bounds[0]}"
     else:
         text = _WORDS.get(kind, details["msg"])
     what, _, remedy = text.partition(" — ")
-    return place, f"{what}{_shown(place, value)} — {remedy or _ELSEWHERE}"
+    return place, f"{what}{_show_value(place, value)} — {remedy or _ELSEWHERE}"
 
 
 _MAY_BE_SECRET = {"basic_auth", "authorization", "http_headers", "proxy_url"}
 
 
-def _shown(place: Place, value: Any) -> str:
+def _show_value(place: Place, value: Any) -> str:
     """The value as a parenthesis, unless it is a whole section or may hold a secret."""
     if isinstance(value, dict | list) or value in {None, ""}:
         return ""
@@ -178,15 +179,15 @@ def _shown(place: Place, value: Any) -> str:
     return f" ({text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + '…'})"
 
 
-def _unknown_key(place: Place) -> str:
-    """Names the nearest key of the same section, or the section that the key belongs into."""
+def _suggest_key(place: Place) -> str:
+    """A message with the nearest key of the same section, or the section that has this key."""
     *above, name = map(str, place)
     known = [path for path in key_paths() if "*" not in path[-1:]]
     here = [path[-1] for path in known if _is_at(path[:-1], above)]
     if near := difflib.get_close_matches(name, here, n=1):
         return f"unknown key — did you mean {near[0]}?"
     if homes := [path for path in known if path[-1] == name]:
-        return f"unknown key — did you mean {_dotted(homes[0])}?"
+        return f"unknown key — did you mean {_join_place(homes[0])}?"
     return "unknown key — remove it, or " + _ELSEWHERE
 
 

@@ -16,7 +16,7 @@ from promad.config.model_defaults import (
     MemberName,
     ModelName,
     PresetName,
-    completed,
+    fill_defaults,
 )
 from promad.config.values import (
     Alias,
@@ -81,7 +81,7 @@ class Query(_Section):
         if isinstance(value, Mapping | Query):
             return value
         if not isinstance(value, str):
-            raise ValueError("is no expression — write PromQL, in quotes if in doubt")
+            raise ValueError("not a PromQL expression — write it as a string in quotes")
         return {"expr": value}
 
 
@@ -98,12 +98,12 @@ class Exclusion(_Section):
         return {"expr": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> Exclusion:
+    def _has_one_meaning(self) -> Exclusion:
         if self.expr is not None:
             if self.start is not None or self.end is not None:
-                raise ValueError("is both a period and an expression — make two entries of it")
+                raise ValueError("has both a period and an expression — split it into two entries")
         elif self.start is None or self.end is None:
-            raise ValueError("is neither — give start and end, or PromQL in quotes")
+            raise ValueError("needs start and end, or a PromQL expression — set one of the two")
         elif self.end <= self.start:
             raise ValueError("the period ends before it starts — swap start and end")
         return self
@@ -143,7 +143,7 @@ class HttpHeader(_Section):
 
 
 class PrometheusSettings(_Section):
-    """How to speak to the Prometheus server; the words are Prometheus's own."""
+    """The HTTP client for the Prometheus server; the keys are Prometheus's own."""
 
     timeout: PositiveDuration = 30.0
     compression: Literal["identity", "gzip"] = "identity"
@@ -216,7 +216,7 @@ class FusionSettings(_Section):
     @model_validator(mode="after")
     def _has_two_different_members(self) -> FusionSettings:
         if len(set(self.members)) < max(2, len(self.members)):
-            raise ValueError("members are not two or more different models — name each once")
+            raise ValueError("members must be at least two different models — list each once")
         return self
 
 
@@ -233,7 +233,7 @@ class ScoringSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """How `train` fits the model. `auto` in the file is what suits the model and its preset."""
+    """How `train` fits the model. `auto` is the default of the model and its preset."""
 
     input_processed_filename: FileName | None = None
     model: ModelName = "lstm_autoencoder"
@@ -261,24 +261,24 @@ class TrainingSettings(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_what_suits_the_model(cls, value: Any) -> Any:
-        """Put the model's own defaults where the file says `auto` or nothing."""
-        said = {} if value is None else value
-        return completed(said) if isinstance(said, Mapping) else said
+    def _fill_model_defaults(cls, value: Any) -> Any:
+        """Use the model's defaults for `auto` and missing keys."""
+        given = {} if value is None else value
+        return fill_defaults(given) if isinstance(given, Mapping) else given
 
     def of_member(self, model: str) -> TrainingSettings:
         """The settings of one member of a fusion.
 
-        They are that model's own, but for what the file says otherwise.
+        They are the defaults of that model, except for keys that the file sets.
         """
-        untold = TrainingSettings(model=self.model, preset=self.preset)  # type: ignore[call-arg]
-        said = {
+        defaults = TrainingSettings(model=self.model, preset=self.preset)  # type: ignore[call-arg]
+        given = {
             name: getattr(self, name)
             for name in type(self).model_fields
             if name not in {"model", "preset", "sequence_length", "scoring"}
-            and getattr(self, name) != getattr(untold, name)
+            and getattr(self, name) != getattr(defaults, name)
         }
-        return TrainingSettings.model_validate({**said, "model": model})
+        return TrainingSettings.model_validate({**given, "model": model})
 
 
 class DataFilteringSettings(_Section):
@@ -307,7 +307,7 @@ class ThresholdTuning(_Section):
 
 
 class AlertBudget(_Section):
-    """How many false alarms a person is willing to look at."""
+    """How many false alarms are acceptable."""
 
     false_alarms_per_week: PositiveFloat = 1.0
 
@@ -333,7 +333,7 @@ class RealTimeSettings(_Section):
 
 
 class WebSettings(_Section):
-    """Where a person's browser finds things; used in links alone."""
+    """External addresses, used in links only."""
 
     external_url: ServerUrl | None = None
     prometheus_url: ServerUrl | None = None
@@ -358,14 +358,14 @@ class Config(_Section):
 
     @field_validator("queries")
     @classmethod
-    def _leaves_something_to_score(cls, queries: Mapping[str, Query]) -> Mapping[str, Query]:
+    def _has_a_scored_query(cls, queries: Mapping[str, Query]) -> Mapping[str, Query]:
         if queries and all(query.condition for query in queries.values()):
-            raise ValueError("are all conditions — leave one without condition, to be scored")
+            raise ValueError("every query is a condition — remove condition from at least one")
         return queries
 
     @model_validator(mode="after")
-    def _a_given_mse_is_held_to_the_mse(self) -> Config:
-        """Let a limit that a person gave be held to what that person means."""
+    def _score_by_mse_for_a_fixed_threshold(self) -> Config:
+        """A threshold given as a number is a limit on the mean squared error."""
         scoring = self.training_settings.scoring
         if self.real_time_anomaly_detection.anomaly_threshold_mse == "auto" or (
             scoring.method == "mse"
@@ -395,7 +395,7 @@ KeyPath = tuple[str, ...]
 
 
 def key_paths(section: type[BaseModel] = Config, above: KeyPath = ()) -> Iterator[KeyPath]:
-    """Where every key stands in the file; `*` stands for an alias, a header's name or an index."""
+    """The place of every key in the file; `*` means an alias, a header's name or an index."""
     for name, field in section.model_fields.items():
         path = (*above, name)
         yield path

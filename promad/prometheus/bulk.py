@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from promad.prometheus.numbers import Numbers, checked
+from promad.prometheus.numbers import Numbers, check_numbers
 
 _BETWEEN_POINTS = b"],["
 _POINT_TO_LINE = bytes.maketrans(b"[", b"\n")
@@ -39,5 +39,5 @@ def _read_points(points: bytes) -> Numbers:
     )
     brackets_gone = len(points) + 1 - len(lines)
     if table.num_rows != brackets_gone + 1:
-        raise ValueError("a point is not a time and a value")
-    return checked(table["time"].to_numpy(), table["value"].to_numpy())
+        raise ValueError("a sample is not a time and a value")
+    return check_numbers(table["time"].to_numpy(), table["value"].to_numpy())

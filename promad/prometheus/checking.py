@@ -11,19 +11,19 @@ from promad.config import format_duration
 from promad.data.frame import align_down, points_between
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.freshness import sources_of
+from promad.prometheus.freshness import find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
-from promad.prometheus.one_series import about, no_series, the_series
+from promad.prometheus.one_series import add_alias, build_no_series_error, take_series
 from promad.prometheus.parsing import Answer
 
 _WINDOW_SECONDS = 3600.0
 _OLD_SECONDS = 300.0
-"""Prometheus's own patience with a series that is no longer scraped."""
+"""Prometheus returns a series for this long after its last scrape."""
 
 
 @dataclass(frozen=True)
 class QueryCheck:
-    """How one query fares over the last hour.
+    """The result of one query over the last hour.
 
     Attributes:
         alias: the query's name.
@@ -32,7 +32,7 @@ class QueryCheck:
         newest_age_seconds: age of the newest sample of any of them; None if there is none.
         points: how many samples the fullest series has.
         points_possible: how many it would have if none were missing.
-        problem: what is wrong and what to do, in one line; None if the query will do.
+        problem: what is wrong and what to do, in one line; None if the query is usable.
     """
 
     alias: str
@@ -65,7 +65,7 @@ def inspect_queries(
             lost = error if isinstance(error, UnreachableError) else None
             possible = points_between(start, end, step)
             checks.append(
-                QueryCheck(alias, expr, None, None, 0, possible, str(about(alias, error)))
+                QueryCheck(alias, expr, None, None, 0, possible, str(add_alias(alias, error)))
             )
     return checks
 
@@ -79,7 +79,7 @@ def _inspect(
     except ValueError as error:
         raise client.bad_answer(expr, str(error)) from None
     known = [int((~np.isnan(values)).sum()) for values in columns]
-    age = _newest_age(client, expr, answer, at)
+    age = _measure_age(client, expr, answer, at)
     return QueryCheck(
         alias=alias,
         expr=expr,
@@ -87,12 +87,12 @@ def _inspect(
         newest_age_seconds=age,
         points=max(known, default=0),
         points_possible=points_between(span.start, span.end, step),
-        problem=_problem(alias, expr, answer, age),
+        problem=_find_problem(alias, expr, answer, age),
     )
 
 
-def _newest_age(client: PrometheusClient, expr: str, answer: Answer, at: float) -> float | None:
-    """Age of the newest sample: the one that was scraped where the server tells that.
+def _measure_age(client: PrometheusClient, expr: str, answer: Answer, at: float) -> float | None:
+    """Age of the newest sample: the time of the scrape, where the server reports it.
 
     Of other expressions it is the age of the newest grid time with a value.
     """
@@ -106,23 +106,23 @@ def _newest_age(client: PrometheusClient, expr: str, answer: Answer, at: float) 
     newest = float(max(times))
     sampled = [
         float(series.values[0]) + source.offset
-        for source in sources_of(expr)
+        for source in find_sources(expr)
         for series in client.query(source.query, newest).series
     ]
     return at - min(sampled, default=newest)
 
 
-def _problem(alias: str, expr: str, answer: Answer, age: float | None) -> str | None:
+def _find_problem(alias: str, expr: str, answer: Answer, age: float | None) -> str | None:
     try:
-        series = the_series(expr, answer, {})
+        series = take_series(expr, answer, {})
     except PrometheusError as error:
-        return str(about(alias, error))
+        return str(add_alias(alias, error))
     if series is None:
-        return str(about(alias, no_series(expr)))
+        return str(add_alias(alias, build_no_series_error(expr)))
     if age is None:
         return (
-            f"query {alias}: {expr}: every value is NaN or infinite — "
-            "see whether it divides by zero, or add `> 0` to the divisor"
+            f"query {alias}: {expr}: all values are NaN or infinite — "
+            "check for a division by zero, or add `> 0` to the divisor"
         )
     if age > _OLD_SECONDS:
         return (

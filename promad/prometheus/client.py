@@ -11,7 +11,7 @@ from requests.adapters import BaseAdapter
 
 from promad.config import PrometheusSettings, format_duration
 from promad.errors import PrometheusError, UnreachableError
-from promad.prometheus.one_series import one_line
+from promad.prometheus.one_series import flatten_text
 from promad.prometheus.parsing import Answer, parse_answer
 from promad.prometheus.transport import Reply, exchange, open_session
 
@@ -27,14 +27,14 @@ _REASONS_BY_STATUS = {
     429: "too_many_requests",
 }
 _REMEDIES = {
-    "bad_data": "mend the expression",
-    "execution": "mend the expression, or make it touch fewer series",
-    "timeout": "make the expression cheaper, or raise prometheus.timeout",
-    "too_many_requests": "ask less often, or raise the server's limit",
-    "server_error": "see the server's log",
+    "bad_data": "fix the expression",
+    "execution": "fix the expression, or reduce the number of series that it reads",
+    "timeout": "simplify the expression, or raise prometheus.timeout",
+    "too_many_requests": "reduce the query rate, or raise the limit of the server",
+    "server_error": "check the server's log",
     "unauthorized": "check prometheus.basic_auth, prometheus.authorization and http_headers",
-    "not_found": "check prometheus_url: does the server live under a path?",
-    "bad_answer": "check that prometheus_url names a Prometheus-compatible server",
+    "not_found": "check prometheus_url and its path",
+    "bad_answer": "check that prometheus_url is a Prometheus-compatible server",
 }
 
 
@@ -65,7 +65,12 @@ class PrometheusClient:
             UnreachableError: if the server does not answer at all.
             PrometheusError: if it refuses the query or its answer is cut short.
         """
-        form = {"query": expr, "start": _number(start), "end": _number(end), "step": _number(step)}
+        form = {
+            "query": expr,
+            "start": _format_number(start),
+            "end": _format_number(end),
+            "step": _format_number(step),
+        }
         return self._ask("query_range", form)
 
     def query_range(self, expr: str, start: float, end: float, step: float) -> Answer:
@@ -82,10 +87,10 @@ class PrometheusClient:
         Raises:
             PrometheusError: as `query_range`.
         """
-        return self.read(self._ask("query", {"query": expr, "time": _number(at)}), expr)
+        return self.read(self._ask("query", {"query": expr, "time": _format_number(at)}), expr)
 
     def read(self, body: bytes, expr: str) -> Answer:
-        """What the bytes of an answer to `expr` say.
+        """The answer to `expr` in its bytes.
 
         Raises:
             PrometheusError: if they cannot be understood.
@@ -98,11 +103,11 @@ class PrometheusClient:
     def bad_answer(self, expr: str, why: str) -> PrometheusError:
         """An error for an answer that is not what `expr` should have yielded."""
         remedy = "" if " — " in why else f" — {_REMEDIES['bad_answer']}"
-        message = f"the answer is of no use: {one_line(why)}{remedy}"
-        return self._named(PrometheusError(message, "bad_answer"), expr)
+        message = f"unusable response: {flatten_text(why)}{remedy}"
+        return self._add_server(PrometheusError(message, "bad_answer"), expr)
 
     def build_info(self) -> dict[str, str]:
-        """What the server says of its version; may be empty.
+        """The server's version; may be empty.
 
         Raises:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
@@ -113,10 +118,10 @@ class PrometheusClient:
             data: Any = json.loads(body)["data"]
             return {str(key): str(value) for key, value in data.items()}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise self.bad_answer(path, "it is not in the form of the HTTP API") from None
+            raise self.bad_answer(path, "not in the format of the Prometheus HTTP API") from None
 
     def close(self) -> None:
-        """Give up what is under way and close every connection."""
+        """Cancel requests in flight and close every connection."""
         self._closing.set()
         self._session.close()
 
@@ -140,29 +145,29 @@ class PrometheusClient:
         try:
             reply = exchange(self._session, method, url, form, self._timeout, self._closing)
         except PrometheusError as error:
-            raise self._named(error, what) from None
+            raise self._add_server(error, what) from None
         if reply.status != 200:
-            raise self._named(_refusal(reply), what)
+            raise self._add_server(_build_refusal(reply), what)
         return reply.body
 
-    def _named(self, error: PrometheusError, expr: str) -> PrometheusError:
-        message = f"{self.url}: {one_line(expr)}: {error}"
+    def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
+        message = f"{self.url}: {flatten_text(expr)}: {error}"
         if isinstance(error, UnreachableError):
             return UnreachableError(message)
         return PrometheusError(message, error.reason)
 
 
-def _refusal(reply: Reply) -> PrometheusError:
-    """What a reply other than 200 means, with the server's own words where it has any."""
-    kind, words = _own_words(reply)
+def _build_refusal(reply: Reply) -> PrometheusError:
+    """The error of a reply other than 200, with the server's own message if it has one."""
+    kind, words = _read_error(reply)
     by_status = "server_error" if reply.status >= 500 else "bad_answer"
     reason = _REASONS_BY_TYPE.get(kind) or _REASONS_BY_STATUS.get(reply.status, by_status)
-    said = one_line(words or reply.reason or "no reason given")
-    message = f"refused with HTTP {reply.status} ({said}) — {_REMEDIES[reason]}"
+    said = flatten_text(words or reply.reason or "no reason")
+    message = f"HTTP {reply.status} ({said}) — {_REMEDIES[reason]}"
     return PrometheusError(message, reason)
 
 
-def _own_words(reply: Reply) -> tuple[str, str]:
+def _read_error(reply: Reply) -> tuple[str, str]:
     """`errorType` and `error` of a refusal, empty where the body is not Prometheus's JSON."""
     try:
         document = json.loads(reply.body)
@@ -171,10 +176,10 @@ def _own_words(reply: Reply) -> tuple[str, str]:
         return "", ""
 
 
-def _number(seconds: float) -> str:
+def _format_number(seconds: float) -> str:
     """Seconds to the millisecond, as the server reads them.
 
-    >>> _number(15.0), _number(0.5)
+    >>> _format_number(15.0), _format_number(0.5)
     ('15', '0.5')
     """
     return f"{seconds:.3f}".rstrip("0").rstrip(".")

@@ -30,57 +30,58 @@ class Source:
     offset: float
 
 
-def sources_of(expr: str) -> tuple[Source, ...]:
+def find_sources(expr: str) -> tuple[Source, ...]:
     """Every selector without whose samples the expression would have no value.
 
     Left out are those behind a range, as in `rate(x[5m])`, whose value goes as soon as its samples
     are too few, those with `@`, which do not move with time, and both sides of `or`.
 
-    >>> sources_of("sum(up) / 2")
+    >>> find_sources("sum(up) / 2")
     (Source(query='max(timestamp(up))', offset=0.0),)
-    >>> sources_of("up offset 5m"), sources_of("rate(up[5m])"), sources_of("up or vector(0)")
+    >>> find_sources("up offset 5m"), find_sources("rate(up[5m])"), find_sources("up or vector(0)")
     ((Source(query='timestamp(up offset 5m)', offset=300.0),), (), ())
     """
     tree = promql_parser.parse(expr)
-    bare = _bare(tree)
+    bare = _strip_parentheses(tree)
     ask = (
         "timestamp({})" if isinstance(bare, promql_parser.VectorSelector) else "max(timestamp({}))"
     )
     found = (
-        Source(ask.format(selector.prettify()), _offset(selector)) for selector in _selectors(tree)
+        Source(ask.format(selector.prettify()), _read_offset(selector))
+        for selector in _find_selectors(tree)
     )
     return tuple(dict.fromkeys(found))
 
 
-def _bare(tree: Any) -> Any:
+def _strip_parentheses(tree: Any) -> Any:
     while isinstance(tree, promql_parser.ParenExpr):
         tree = tree.expr
     return tree
 
 
-def _selectors(tree: Any) -> Iterator[Any]:
+def _find_selectors(tree: Any) -> Iterator[Any]:
     if isinstance(tree, promql_parser.VectorSelector):
         if tree.at is None:
             yield tree
     elif isinstance(tree, promql_parser.BinaryExpr):
-        yield from _selectors_of_binary(tree)
+        yield from _find_selectors_in_binary(tree)
     elif isinstance(tree, promql_parser.Call):
         if tree.func.name not in _RESTS_ON_NOTHING:
             for argument in tree.args:
-                yield from _selectors(argument)
+                yield from _find_selectors(argument)
     elif isinstance(
         tree, promql_parser.ParenExpr | promql_parser.UnaryExpr | promql_parser.AggregateExpr
     ):
-        yield from _selectors(tree.expr)
+        yield from _find_selectors(tree.expr)
 
 
-def _selectors_of_binary(tree: Any) -> Iterator[Any]:
+def _find_selectors_in_binary(tree: Any) -> Iterator[Any]:
     operator = str(tree.op)
     if operator != "or":
-        yield from _selectors(tree.lhs)
+        yield from _find_selectors(tree.lhs)
     if operator not in {"or", "unless"}:
-        yield from _selectors(tree.rhs)
+        yield from _find_selectors(tree.rhs)
 
 
-def _offset(selector: Any) -> float:
+def _read_offset(selector: Any) -> float:
     return 0.0 if selector.offset is None else float(selector.offset.total_seconds())

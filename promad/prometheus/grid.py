@@ -26,13 +26,13 @@ class Span:
     end: float
 
 
-def aligned(periods: Iterable[tuple[float, float]], step: float) -> tuple[Span, ...]:
+def align_periods(periods: Iterable[tuple[float, float]], step: float) -> tuple[Span, ...]:
     """The grid times that lie within any of the periods, as spans in order of time.
 
     Periods that overlap, or that leave no grid time between them, become one span; a period
     without any grid time disappears.
 
-    >>> aligned([(0, 100), (105, 130), (200, 230)], 15.0)
+    >>> align_periods([(0, 100), (105, 130), (200, 230)], 15.0)
     (Span(start=0.0, end=120.0), Span(start=210.0, end=225.0))
     """
     spans: list[Span] = []
@@ -72,6 +72,6 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
     strays = (np.abs(position - index) > tolerance) | (index < 0) | (index >= len(values))
     if strays.any():
         stray = series.times[strays][0]
-        raise ValueError(f"it has a sample at {stray:.3f}, a time that was not asked for")
+        raise ValueError(f"unexpected sample at {stray:.3f}, outside of the requested times")
     values[index] = series.values
     return values

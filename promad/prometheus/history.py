@@ -19,8 +19,8 @@ from promad.data.frame import Labels, MetricFrame, points_between, single_group
 from promad.errors import DataError, PrometheusError
 from promad.prometheus.cache import Chunk, ChunkCache
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.grid import Span, aligned, on_grid, requests_for
-from promad.prometheus.one_series import about, no_series, require_one, the_series
+from promad.prometheus.grid import Span, align_periods, on_grid, requests_for
+from promad.prometheus.one_series import add_alias, build_no_series_error, require_one, take_series
 
 _IN_FLIGHT = 2
 _AHEAD = 4
@@ -28,7 +28,7 @@ _AHEAD = 4
 _Download = tuple["_Column", Span, Future[bytes]]
 
 Progress = Callable[[int, int, str], None]
-"""Called with requests done, requests in all, and the alias just dealt with."""
+"""Called with the requests done, their total, and the alias of the last one."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,20 @@ def fetch_history(
             or more than one; also if the server warns and `allow_partial` is not set.
         DataError: if the periods hold no sample at all.
     """
-    spans = aligned(periods, step)
+    spans = align_periods(periods, step)
     if not spans:
         raise DataError(
-            f"no time to collect is a multiple of the step ({step:g} s) and in the past — "
-            "give a longer or an earlier period"
+            f"no time in the collection periods is a multiple of the step ({step:g} s) and in the "
+            "past — set a longer or an earlier period"
         )
-    frames = [_empty_frame(span, step, queries) for span in spans]
-    columns = list(_columns(queries, spans, frames))
+    frames = [_make_frame(span, step, queries) for span in spans]
+    columns = list(_make_columns(queries, spans, frames))
     cached = sum(_fill_from_cache(column, cache) for column in columns) if cache else 0
-    work = [(column, part) for column in columns for part in _missing(column, cache)]
+    work = [(column, part) for column in columns for part in _plan_requests(column, cache)]
     points = 0
-    with closing(_downloads(client, work)) as downloads:
+    with closing(_download_ahead(client, work)) as downloads:
         for done, (column, part, body) in enumerate(downloads, 1):
-            with _naming(column.alias):
+            with _name_failures(column.alias):
                 points += _take(client, column, part, body.result(), allow_partial)
             if cache and column.requests_left == 0:
                 _keep(column, cache, now)
@@ -112,26 +112,26 @@ def fetch_history(
                 progress(done, len(work), column.alias)
     for column in columns:
         if not column.seen:
-            raise about(column.alias, no_series(column.expr))
+            raise add_alias(column.alias, build_no_series_error(column.expr))
     return History(tuple(frames), len(work), points, cached)
 
 
 @contextmanager
-def _naming(alias: str) -> Iterator[None]:
-    """Whatever goes wrong with a query inside the block names the query's alias."""
+def _name_failures(alias: str) -> Iterator[None]:
+    """Add the query's alias to errors of the block."""
     try:
         yield
     except PrometheusError as error:
-        raise about(alias, error) from None
+        raise add_alias(alias, error) from None
 
 
-def _empty_frame(span: Span, step: float, queries: Iterable[str]) -> MetricFrame:
+def _make_frame(span: Span, step: float, queries: Iterable[str]) -> MetricFrame:
     features = tuple(queries)
     shape = (points_between(span.start, span.end, step), len(features))
     return single_group(span.start, step, features, np.full(shape, np.nan))
 
 
-def _columns(
+def _make_columns(
     queries: Mapping[str, str], spans: Sequence[Span], frames: Sequence[MetricFrame]
 ) -> Iterator[_Column]:
     for feature, (alias, expr) in enumerate(queries.items()):
@@ -151,21 +151,21 @@ def _fill_from_cache(column: _Column, cache: ChunkCache) -> int:
             column.at(part)[:] = chunk.values
             column.seen[chunk.labels] = None
             found += 1
-    with _naming(column.alias):
+    with _name_failures(column.alias):
         require_one(column.expr, column.seen)
     return found
 
 
-def _missing(column: _Column, cache: ChunkCache | None) -> list[Span]:
+def _plan_requests(column: _Column, cache: ChunkCache | None) -> list[Span]:
     """The requests that the column still needs."""
     parts = column.parts_to_keep if cache else [column.span]
-    joined = aligned([(part.start, part.end) for part in parts], column.step)
+    joined = align_periods([(part.start, part.end) for part in parts], column.step)
     requests = list(requests_for(joined, column.step))
     column.requests_left = len(requests)
     return requests
 
 
-def _downloads(
+def _download_ahead(
     client: PrometheusClient, work: Iterable[tuple[_Column, Span]]
 ) -> Generator[_Download]:
     """The answers in the order of `work`, fetched ahead of their use.
@@ -194,7 +194,7 @@ def _take(client: PrometheusClient, column: _Column, part: Span, body: bytes, pa
     """Put an answer where it belongs in the column; how many samples it had."""
     column.requests_left -= 1
     answer = client.read(body, column.expr)
-    series = the_series(column.expr, answer, column.seen, partial)
+    series = take_series(column.expr, answer, column.seen, partial)
     if series is None:
         return 0
     try:

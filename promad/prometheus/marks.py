@@ -18,7 +18,7 @@ from promad.data.frame import points_between
 from promad.data.gaps import find_runs
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, on_grid, requests_for
-from promad.prometheus.one_series import warned
+from promad.prometheus.one_series import check_warnings
 from promad.prometheus.parsing import Answer, Series
 
 Flags = NDArray[np.bool_]
@@ -75,8 +75,7 @@ def _fetch(
     client: PrometheusClient, expr: str, part: Span, step: float, allow_partial: bool
 ) -> Answer:
     answer = client.query_range(expr, part.start, part.end, step)
-    if answer.warnings and not allow_partial:
-        raise warned(expr, answer.warnings)
+    check_warnings(expr, answer, allow_partial)
     return answer
 
 

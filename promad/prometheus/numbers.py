@@ -7,12 +7,12 @@ Numbers = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Times and values of one series, float64 (samples,) each."""
 
 
-def checked(times: NDArray[np.float64], values: NDArray[np.float64]) -> Numbers:
+def check_numbers(times: NDArray[np.float64], values: NDArray[np.float64]) -> Numbers:
     """The numbers with what is not finite missing.
 
     Raises:
         ValueError: if a time is not finite.
     """
     if not np.isfinite(times).all():
-        raise ValueError("a point has no time")
+        raise ValueError("a sample has no time")
     return times, np.where(np.isfinite(values), values, np.nan)

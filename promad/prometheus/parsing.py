@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import Labels, labels_of
-from promad.prometheus.numbers import Numbers, checked
+from promad.prometheus.numbers import Numbers, check_numbers
 
 _OPENING = b'"values":[['
 _CLOSING = b'"]]'
@@ -56,21 +56,21 @@ def parse_answer(body: bytes) -> Answer:
     """The answer to a query in Prometheus's HTTP API.
 
     Raises:
-        ValueError: if it is cut short or not an answer that promad can use; says why.
+        ValueError: if it is incomplete or unusable; with the reason.
     """
     if len(body) >= _SMALL_BYTES:
         try:
             return _parse_cut(body)
         except (ValueError, KeyError, RecursionError):  # pyarrow's errors are ValueErrors
             pass  # unusual or broken: the slow way tells which
-    return _answer(_load(body), {})
+    return _read_answer(_load(body), {})
 
 
 def _parse_cut(body: bytes) -> Answer:
     from promad.prometheus.bulk import read_blocks  # heavy, and small answers do without
 
     skeleton, blocks = _cut(body)
-    return _answer(json.loads(skeleton), dict(enumerate(read_blocks(blocks))))
+    return _read_answer(json.loads(skeleton), dict(enumerate(read_blocks(blocks))))
 
 
 def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
@@ -93,64 +93,64 @@ def _load(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         start = body[:60].decode("utf-8", "replace")
-        raise ValueError(f"it is cut short or not JSON (it begins {start!r})") from None
+        raise ValueError(f"incomplete or not JSON (it starts with {start!r})") from None
 
 
-def _answer(document: Any, blocks: Mapping[int, Numbers]) -> Answer:
+def _read_answer(document: Any, blocks: Mapping[int, Numbers]) -> Answer:
     if not isinstance(document, dict) or document.get("status") != "success":
-        raise ValueError(f"it reports no success: {_complaint(document)}")
+        raise ValueError(f"status is not success: {_read_error(document)}")
     data = document.get("data")
     if not isinstance(data, dict) or data.get("resultType") not in _RESULT_TYPES:
         kind = data.get("resultType") if isinstance(data, dict) else data
-        raise ValueError(f"its result type is {kind!r}, where numbers over time are needed")
+        raise ValueError(f"unexpected result type {kind!r}, expected matrix, vector or scalar")
     try:
         series = _RESULT_TYPES[data["resultType"]](data["result"], blocks)
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
-        raise ValueError("its series are not in the form of Prometheus's HTTP API") from None
-    return Answer(series, _warnings(document))
+        raise ValueError("series not in the format of the Prometheus HTTP API") from None
+    return Answer(series, _read_warnings(document))
 
 
-def _complaint(document: Any) -> str:
+def _read_error(document: Any) -> str:
     if isinstance(document, dict) and document.get("error"):
         return str(document["error"])
-    return "it is not in the form of Prometheus's HTTP API"
+    return "not in the format of the Prometheus HTTP API"
 
 
-def _warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
-    partial = ("the server says that its answer is partial",) if document.get("isPartial") else ()
+def _read_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
+    partial = ("the response is partial",) if document.get("isPartial") else ()
     return (*map(str, document.get("warnings") or ()), *partial)
 
 
-def _matrix(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
-    return tuple(_series(item, "values", "histograms", blocks) for item in result)
+def _read_matrix(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    return tuple(_read_series(item, "values", "histograms", blocks) for item in result)
 
 
-def _vector(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
-    return tuple(_series(item, "value", "histogram", blocks) for item in result)
+def _read_vector(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    return tuple(_read_series(item, "value", "histogram", blocks) for item in result)
 
 
-def _scalar(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
-    return (Series((), *_numbers([result])),)
+def _read_scalar(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    return (Series((), *_read_numbers([result])),)
 
 
-_RESULT_TYPES = {"matrix": _matrix, "vector": _vector, "scalar": _scalar}
+_RESULT_TYPES = {"matrix": _read_matrix, "vector": _read_vector, "scalar": _read_scalar}
 
 
-def _series(
+def _read_series(
     item: Mapping[str, Any], key: str, histogram_key: str, blocks: Mapping[int, Numbers]
 ) -> Series:
     if item.get(histogram_key):
         raise ValueError(
-            "it holds native histograms, which are not single numbers — "
+            "native histograms are not supported — "
             "use histogram_quantile(), histogram_avg() or histogram_count()"
         )
     found = item[key]
     labels = labels_of({str(name): str(value) for name, value in item["metric"].items()})
     if isinstance(found, int):
         return Series(labels, *blocks[found])
-    return Series(labels, *_numbers(found if key == "values" else [found]))
+    return Series(labels, *_read_numbers(found if key == "values" else [found]))
 
 
-def _numbers(points: Sequence[Sequence[Any]]) -> Numbers:
+def _read_numbers(points: Sequence[Sequence[Any]]) -> Numbers:
     times = np.array([float(time) for time, _ in points], np.float64)
-    return checked(times, np.array([float(value) for _, value in points], np.float64))
+    return check_numbers(times, np.array([float(value) for _, value in points], np.float64))

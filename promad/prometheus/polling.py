@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from promad.data.frame import MetricFrame, single_group
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.freshness import sources_of
+from promad.prometheus.freshness import find_sources
 from promad.prometheus.grid import Span, on_grid, requests_for
-from promad.prometheus.one_series import about, the_series
+from promad.prometheus.one_series import add_alias, take_series
 
 Samples = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ class Poller:
         self._samples = samples
         self._stale_after = stale_after
         self._allow_partial = allow_partial
-        self._sources = {alias: sources_of(expr) for alias, expr in queries.items()}
+        self._sources = {alias: find_sources(expr) for alias, expr in queries.items()}
         self._last: Poll | None = None
 
     def poll(self, at: float) -> Poll:
@@ -73,7 +73,7 @@ class Poller:
         newest_step = floor(at / self._step + 1e-9)
         start = (newest_step - self._samples + 1) * self._step
         if self._last is None or self._last.failures or start != self._last.frame.start:
-            known, asked_before = self._moved_to(start)
+            known, asked_before = self._move_to(start)
             values = known.copy()
             failures = self._complete(start, values)
             values.flags.writeable = False
@@ -81,12 +81,12 @@ class Poller:
             late = np.isnan(known) & ~np.isnan(values)
             rows = np.flatnonzero(late[:asked_before].any(axis=1))
             corrected_from = float(frame.times[rows[0]]) if rows.size else None
-            self._last = Poll(frame, failures, _newest(frame), corrected_from)
+            self._last = Poll(frame, failures, _find_newest(frame), corrected_from)
         elif self._last.corrected_from is not None:
             self._last = replace(self._last, corrected_from=None)
         return self._last
 
-    def _moved_to(self, start: float) -> tuple[Samples, int]:
+    def _move_to(self, start: float) -> tuple[Samples, int]:
         """A copy of what is known, (samples, features), and how many samples were asked before."""
         values = np.full((self._samples, len(self._queries)), np.nan)
         if self._last is None:
@@ -107,11 +107,11 @@ class Poller:
                 if lost is None:
                     self._complete_column(alias, start, values[:, column])
                 else:
-                    failures[alias] = about(alias, lost)
+                    failures[alias] = add_alias(alias, lost)
             except UnreachableError as error:
-                lost, failures[alias] = error, about(alias, error)
+                lost, failures[alias] = error, add_alias(alias, error)
             except PrometheusError as error:
-                failures[alias] = about(alias, error)
+                failures[alias] = add_alias(alias, error)
         return failures
 
     def _complete_column(self, alias: str, start: float, values: Samples) -> None:
@@ -139,7 +139,7 @@ class Poller:
 
     def _ask_once(self, expr: str, span: Span) -> Samples:
         answer = self._client.query_range(expr, span.start, span.end, self._step)
-        series = the_series(expr, answer, {}, self._allow_partial)
+        series = take_series(expr, answer, {}, self._allow_partial)
         if series is None:
             return np.full(round((span.end - span.start) / self._step) + 1, np.nan)
         try:
@@ -148,7 +148,7 @@ class Poller:
             raise self._client.bad_answer(expr, str(error)) from None
 
 
-def _newest(frame: MetricFrame) -> dict[str, float | None]:
+def _find_newest(frame: MetricFrame) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for alias, values in zip(frame.features, frame.values[0].T, strict=True):
         known = np.flatnonzero(~np.isnan(values))

@@ -1,6 +1,6 @@
 """Remote write 1.0: samples pushed into a server that takes them.
 
-The message is small enough to be written down by hand: WriteRequest{1: TimeSeries}, TimeSeries{1:
+The message is small enough to encode by hand: WriteRequest{1: TimeSeries}, TimeSeries{1:
 Label, 2: Sample}, Label{1: name, 2: value}, Sample{1: value, 2: milliseconds}.
 (https://prometheus.io/docs/specs/prw/remote_write_spec/)
 """
@@ -18,7 +18,7 @@ from requests.adapters import BaseAdapter
 from promad.config import PrometheusSettings
 from promad.data.frame import Labels
 from promad.errors import PrometheusError
-from promad.prometheus.one_series import one_line
+from promad.prometheus.one_series import flatten_text
 from promad.prometheus.transport import exchange, open_session
 
 STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
@@ -63,15 +63,15 @@ class RemoteWriter:
             UnreachableError: if the server does not answer.
             PrometheusError: if it refuses them.
         """
-        body = bytes(cramjam.snappy.compress_raw(encoded(series)))
+        body = bytes(cramjam.snappy.compress_raw(encode(series)))
         reply = exchange(
             self._session, "POST", self._url, body, self._settings.timeout, self._closing
         )
         if reply.status // 100 != 2:
-            said = one_line(reply.body.decode(errors="replace")) or reply.reason
+            said = flatten_text(reply.body.decode(errors="replace")) or reply.reason
             raise PrometheusError(
-                f"{self._url}: refused with HTTP {reply.status} ({said}) — remote write must be "
-                "enabled there, and old samples allowed by storage.tsdb.out_of_order_time_window",
+                f"{self._url}: HTTP {reply.status} ({said}) — enable the remote write receiver, "
+                "and set storage.tsdb.out_of_order_time_window to accept old samples",
                 "bad_request",
             )
 
@@ -81,41 +81,44 @@ class RemoteWriter:
         self._session.close()
 
 
-def encoded(series: Mapping[Labels, Sequence[Sample]]) -> bytes:
+def encode(series: Mapping[Labels, Sequence[Sample]]) -> bytes:
     """The WriteRequest of samples, before compression."""
     return b"".join(
-        _field(1, _label_fields(labels) + _sample_fields(samples))
+        _encode_field(1, _encode_labels(labels) + _encode_samples(samples))
         for labels, samples in series.items()
     )
 
 
-def _label_fields(labels: Labels) -> bytes:
-    pairs = (_field(1, name.encode()) + _field(2, value.encode()) for name, value in sorted(labels))
-    return b"".join(_field(1, pair) for pair in pairs)
+def _encode_labels(labels: Labels) -> bytes:
+    pairs = (
+        _encode_field(1, name.encode()) + _encode_field(2, value.encode())
+        for name, value in sorted(labels)
+    )
+    return b"".join(_encode_field(1, pair) for pair in pairs)
 
 
-def _sample_fields(samples: Iterable[Sample]) -> bytes:
+def _encode_samples(samples: Iterable[Sample]) -> bytes:
     return b"".join(
-        _field(
+        _encode_field(
             2,
-            _key(1, _FIXED64)
+            _encode_key(1, _FIXED64)
             + (STALE_MARKER if value is None else struct.pack("<d", value))
-            + _key(2, _VARINT)
-            + _varint(round(at * 1000)),
+            + _encode_key(2, _VARINT)
+            + _encode_varint(round(at * 1000)),
         )
         for at, value in samples
     )
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return _key(number, _BYTES) + _varint(len(content)) + content
+def _encode_field(number: int, content: bytes) -> bytes:
+    return _encode_key(number, _BYTES) + _encode_varint(len(content)) + content
 
 
-def _key(number: int, kind: int) -> bytes:
-    return _varint(number << 3 | kind)
+def _encode_key(number: int, kind: int) -> bytes:
+    return _encode_varint(number << 3 | kind)
 
 
-def _varint(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
     """A whole number from 0 on, seven bits a byte, the lowest first."""
     parts = bytearray()
     while value > 0x7F:

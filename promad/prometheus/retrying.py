@@ -54,10 +54,10 @@ class BoundedRetry(Retry):
         doubled = _FIRST_SLEEP_SECONDS * 2 ** len(self.history)
         wait = asked or doubled * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, no secret)
         if self.closing.wait(min(wait, _LONGEST_SLEEP_SECONDS)):
-            raise given_up()
+            raise build_closed_error()
 
 
-def retry_policy(retries: int, closing: threading.Event) -> BoundedRetry:
+def build_retry_policy(retries: int, closing: threading.Event) -> BoundedRetry:
     """Repeats up to `retries` times, until `closing` is set."""
     retry = BoundedRetry(
         total=retries,
@@ -71,6 +71,6 @@ def retry_policy(retries: int, closing: threading.Event) -> BoundedRetry:
     return retry
 
 
-def given_up() -> PrometheusError:
+def build_closed_error() -> PrometheusError:
     """The client was closed while a request was under way."""
-    return PrometheusError("given up, because the client was closed — ask again", "closed")
+    return PrometheusError("cancelled because the client was closed — try again", "closed")

@@ -19,13 +19,13 @@ import promad
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import authenticate
-from promad.prometheus.retrying import given_up, retry_policy
+from promad.prometheus.retrying import build_closed_error, build_retry_policy
 
 LARGEST_BODY_BYTES = 128 * 2**20
 _PIECE_BYTES = 2**18
 _CONNECT_SECONDS = 5.0
 _BODY_TIMEOUTS = 4
-"""A body may take this many times `prometheus.timeout`, however steadily it trickles in."""
+"""A whole body may take this many times `prometheus.timeout`."""
 _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})
 
@@ -50,7 +50,7 @@ def open_session(
     authenticate(session, settings)
     session.headers["Accept-Encoding"] = settings.compression
     session.headers["User-Agent"] = f"promad/{promad.__version__}"
-    chosen = adapter or HTTPAdapter(max_retries=retry_policy(retries, closing))
+    chosen = adapter or HTTPAdapter(max_retries=build_retry_policy(retries, closing))
     session.mount("http://", chosen)
     session.mount("https://", chosen)
     return session
@@ -73,17 +73,17 @@ def exchange(
         PrometheusError: if it redirects elsewhere, or its body breaks off or is too large.
     """
     try:
-        response = _follow(session, method, url, form, timeout)
+        response = _send(session, method, url, form, timeout)
     except requests.RequestException as error:
-        raise _unanswered(error, timeout) from None
+        raise _build_connection_error(error, timeout) from None
     except OSError as error:  # requests says so of files named in tls_config
         raise PrometheusError(f"{error} — check prometheus.tls_config", "unauthorized") from None
     with response:
-        body = b"".join(_pieces(response, timeout * _BODY_TIMEOUTS, closing))
+        body = b"".join(_read_pieces(response, timeout * _BODY_TIMEOUTS, closing))
         return Reply(response.status_code, response.reason or "", body)
 
 
-def _follow(
+def _send(
     session: requests.Session,
     method: str,
     url: str,
@@ -98,25 +98,24 @@ def _follow(
         if response.status_code not in _REDIRECTS:
             return response
         response.close()
-        url = _on_same_server(url, response.headers.get("Location", ""))
-    raise PrometheusError("it redirects in a circle — mend prometheus_url", "redirect")
+        url = _resolve_redirect(url, response.headers.get("Location", ""))
+    raise PrometheusError("too many redirects — fix prometheus_url", "redirect")
 
 
-def _on_same_server(url: str, location: str) -> str:
-    """Where a redirect leads; anywhere else the request's secrets would go to a stranger."""
+def _resolve_redirect(url: str, location: str) -> str:
+    """The target of a redirect on the same server; another server must not get the secrets."""
     target = urljoin(url, location)
     here, there = urlsplit(url), urlsplit(target)
     if (here.scheme, here.netloc) != (there.scheme, there.netloc):
         raise PrometheusError(
-            f"it redirects to {there.scheme}://{there.hostname or ''} — "
-            "promad follows no redirect to another server; if that one is meant, name it in "
-            "prometheus_url",
+            f"redirect to another server ({there.scheme}://{there.hostname or ''}) not followed — "
+            "set prometheus_url to that server if it is the right one",
             "redirect",
         )
     return target
 
 
-def _pieces(
+def _read_pieces(
     response: requests.Response, longest_seconds: float, closing: threading.Event
 ) -> Iterator[bytes]:
     deadline, size = time.monotonic() + longest_seconds, 0
@@ -124,65 +123,66 @@ def _pieces(
         for piece in response.iter_content(_PIECE_BYTES):
             size += len(piece)
             if size > LARGEST_BODY_BYTES:
-                raise _too_large()
+                raise _build_size_error()
             if time.monotonic() > deadline:
-                raise _too_slow(longest_seconds)
+                raise _build_slow_error(longest_seconds)
             if closing.is_set():
-                raise given_up()
+                raise build_closed_error()
             yield piece
     except requests.RequestException as error:
         raise PrometheusError(
-            f"the answer broke off ({_cause(error)}) — try again, and see the server's log",
+            f"response incomplete ({_find_cause(error)}) — try again, and check the server's log",
             "bad_answer",
         ) from None
 
 
-def _too_large() -> PrometheusError:
+def _build_size_error() -> PrometheusError:
     return PrometheusError(
-        f"the answer is larger than {LARGEST_BODY_BYTES >> 20} MiB — "
-        "aggregate the expression, so that it yields fewer series",
+        f"response larger than {LARGEST_BODY_BYTES >> 20} MiB — "
+        "aggregate the expression so that it returns fewer series",
         "bad_answer",
     )
 
 
-def _too_slow(seconds: float) -> PrometheusError:
+def _build_slow_error(seconds: float) -> PrometheusError:
     return PrometheusError(
-        f"the answer was not complete after {seconds:g} s — "
+        f"response incomplete after {seconds:g} s — "
         "set prometheus.compression to gzip on a slow link, or raise prometheus.timeout",
         "timeout",
     )
 
 
-def _unanswered(error: requests.RequestException, timeout: float) -> PrometheusError:
+def _build_connection_error(error: requests.RequestException, timeout: float) -> PrometheusError:
     if isinstance(error, requests.exceptions.SSLError):
         return UnreachableError(
-            f"no TLS connection ({_cause(error)}) — check prometheus.tls_config"
+            f"TLS connection failed ({_find_cause(error)}) — check prometheus.tls_config"
         )
     if isinstance(error, requests.exceptions.ProxyError):
         return UnreachableError(
-            f"cannot be reached through the proxy ({_cause(error)}) — check prometheus.proxy_url"
+            f"connection through the proxy failed ({_find_cause(error)}) "
+            "— check prometheus.proxy_url"
         )
     if isinstance(error, requests.exceptions.ReadTimeout):
         return UnreachableError(
-            f"no answer within {timeout:g} s — see how the server is, or raise prometheus.timeout"
+            f"no response within {timeout:g} s — check the server, or raise prometheus.timeout"
         )
     if isinstance(error, requests.ConnectionError):
         return UnreachableError(
-            f"cannot be reached ({_cause(error)}) — does it run, and is prometheus_url right?"
+            f"connection failed ({_find_cause(error)}) — check prometheus_url and the server"
         )
     return PrometheusError(
-        f"the request failed ({type(error).__name__}) — check prometheus_url and prometheus.*",
+        f"request failed ({type(error).__name__}) — check prometheus_url and prometheus.*",
         "bad_request",
     )
 
 
-def _cause(error: BaseException) -> str:
-    """The system's own words for what lies at the bottom of a chain of errors.
+def _find_cause(error: BaseException) -> str:
+    """The system's message of the innermost error of a chain.
 
     Only these are shown: the outer messages may hold the whole URL of a proxy.
     """
     words = type(error).__name__
-    for inner in _chain(error):
+    for inner in _walk_chain(error):
         if isinstance(inner, ssl.SSLCertVerificationError):
             return inner.verify_message
         if isinstance(inner, OSError) and inner.strerror:
@@ -192,7 +192,7 @@ def _cause(error: BaseException) -> str:
     return words
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _walk_chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and those it was made from, outermost first."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:

@@ -1,4 +1,4 @@
-"""A pretend host and a pretend Prometheus that serves its past and its future.
+"""A simulated host, and a simulated Prometheus that serves its past and its future.
 
 noise      chance that belongs to an instant, not to a sequence of calls
 incidents  what can go wrong, how fast, and which features show it

@@ -34,17 +34,17 @@ def answer_range(parameters: Mapping[str, str], host: Host, now: float) -> str:
     Raises:
         BadDataError: if a parameter is missing, malformed or asks for too much.
     """
-    start, step, count = _grid(parameters)
+    start, step, count = _parse_grid(parameters)
     selection = parse_selection(parameters.get("query", ""))
     times, scraped, columns = _scrape(host, start, step, count)
     series = []
-    for labels, values in _selected(selection, scraped, columns):
+    for labels, values in _select(selection, scraped, columns):
         known = ~np.isnan(values) & (times <= now)
         if known.any():
-            points = zip(_stamps(times[known]), _texts(values[known]), strict=True)
+            points = zip(_format_times(times[known]), _format_numbers(values[known]), strict=True)
             joined = ",".join(f'[{time},"{value}"]' for time, value in points)
-            series.append(f'{{"metric":{_compact(labels)},"values":[{joined}]}}')
-    return _success("matrix", series)
+            series.append(f'{{"metric":{_dump(labels)},"values":[{joined}]}}')
+    return _format_success("matrix", series)
 
 
 def answer_instant(parameters: Mapping[str, str], host: Host, now: float) -> str:
@@ -53,20 +53,22 @@ def answer_instant(parameters: Mapping[str, str], host: Host, now: float) -> str
     Raises:
         BadDataError: if a parameter is missing or malformed.
     """
-    at = _time(parameters, "time") if parameters.get("time") else math.floor(now * 1000) / 1000
+    at = (
+        _parse_time(parameters, "time") if parameters.get("time") else math.floor(now * 1000) / 1000
+    )
     selection = parse_selection(parameters.get("query", ""))
     times, scraped, columns = _scrape(host, at, 1.0, 1)
     series = [
-        f'{{"metric":{_compact(labels)},"value":[{_stamps(times)[0]},"{_texts(values)[0]}"]}}'
-        for labels, values in _selected(selection, scraped, columns)
+        f'{{"metric":{_dump(labels)},"value":[{_format_times(times)[0]},"{_format_numbers(values)[0]}"]}}'
+        for labels, values in _select(selection, scraped, columns)
         if not np.isnan(values[0]) and at <= now
     ]
-    return _success("vector", series)
+    return _format_success("vector", series)
 
 
 def error_answer(error: BadDataError) -> str:
     """The body that goes with status 400."""
-    return _compact({"status": "error", "errorType": "bad_data", "error": str(error)})
+    return _dump({"status": "error", "errorType": "bad_data", "error": str(error)})
 
 
 @lru_cache(maxsize=8)
@@ -77,7 +79,7 @@ def _scrape(host: Host, start: float, step: float, count: int) -> tuple[Floats, 
     return times, scraped, host.values(scraped)
 
 
-def _selected(
+def _select(
     selection: Selection, scraped: Floats, columns: Floats
 ) -> Iterator[tuple[dict[str, str], Floats]]:
     """Labels and values (samples,) of each series that is meant; NaN where it was not scraped."""
@@ -89,12 +91,12 @@ def _selected(
                 yield {"__name__": name, **TARGET}, values
 
 
-def _grid(parameters: Mapping[str, str]) -> tuple[float, float, int]:
+def _parse_grid(parameters: Mapping[str, str]) -> tuple[float, float, int]:
     """Start and step in seconds, and how many instants from start to end."""
-    start, end = _time(parameters, "start"), _time(parameters, "end")
+    start, end = _parse_time(parameters, "start"), _parse_time(parameters, "end")
     if end < start:
         raise BadDataError('invalid parameter "end": end timestamp must not be before start time')
-    step = _step(parameters.get("step", ""))
+    step = _parse_step(parameters.get("step", ""))
     intervals = math.floor((end - start) / step + 1e-9)
     if intervals > MOST_INTERVALS:
         raise BadDataError(
@@ -104,10 +106,10 @@ def _grid(parameters: Mapping[str, str]) -> tuple[float, float, int]:
     return start, step, intervals + 1
 
 
-def _time(parameters: Mapping[str, str], name: str) -> float:
+def _parse_time(parameters: Mapping[str, str], name: str) -> float:
     """Unix seconds, from a number or an RFC 3339 time with its offset."""
     text = parameters.get(name, "")
-    for read in (float, _zoned):
+    for read in (float, _parse_zoned):
         try:
             if math.isfinite(seconds := read(text)):
                 return round(seconds, 3)
@@ -116,14 +118,14 @@ def _time(parameters: Mapping[str, str], name: str) -> float:
     raise BadDataError(f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp')
 
 
-def _zoned(text: str) -> float:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+def _parse_zoned(text: str) -> float:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
         raise ValueError("no offset")
-    return moment.timestamp()
+    return at.timestamp()
 
 
-def _step(text: str) -> float:
+def _parse_step(text: str) -> float:
     """Seconds above zero, from a number or a duration such as 30s."""
     seconds = math.nan
     for read in (float, parse_duration):
@@ -142,26 +144,26 @@ def _step(text: str) -> float:
     return seconds
 
 
-def _stamps(times: Floats) -> list[str]:
+def _format_times(times: Floats) -> list[str]:
     """Unix seconds as Prometheus writes them: whole, or with three decimals."""
     return [f"{time:.3f}".removesuffix(".000") for time in times.tolist()]
 
 
-def _texts(numbers: NDArray[np.float64]) -> list[str]:
+def _format_numbers(numbers: NDArray[np.float64]) -> list[str]:
     """Numbers as Prometheus writes them: shortest exact form, no exponent, no trailing `.0`."""
-    return [_plain(repr(number)) for number in numbers.tolist()]
+    return [_format_plain(repr(number)) for number in numbers.tolist()]
 
 
-def _plain(text: str) -> str:
+def _format_plain(text: str) -> str:
     if "e" in text:
         return np.format_float_positional(float(text), trim="-")
     return text.removesuffix(".0")
 
 
-def _success(result_type: str, series: list[str]) -> str:
+def _format_success(result_type: str, series: list[str]) -> str:
     data = f'{{"resultType":"{result_type}","result":[{",".join(series)}]}}'
     return f'{{"status":"success","data":{data}}}'
 
 
-def _compact(value: Mapping[str, str]) -> str:
+def _dump(value: Mapping[str, str]) -> str:
     return json.dumps(value, separators=(",", ":"))

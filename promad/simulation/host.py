@@ -1,4 +1,4 @@
-"""A web host that was never there: sixteen gauges tied to one another as on a real one.
+"""A simulated web host: sixteen gauges that depend on each other as on a real one.
 
 Requests follow the day and the week, with bursts and wandering noise. Everything else follows from
 them: processor and disk get busy, busy queues make requests wait, waiting requests fill the
@@ -74,7 +74,7 @@ class SimulatedHost:
         NaN means not scraped. Nothing is negative, and ratios lie within 0 and 1.
         """
         features = self._features(np.asarray(times, dtype=np.float64))
-        columns = _rounded(np.stack([features[name] for name in FEATURES], axis=1))
+        columns = _round(np.stack([features[name] for name in FEATURES], axis=1))
         down = (times >= self.restarted_at) & (times < self.restarted_at + OUTAGE_SECONDS)
         columns[down] = np.nan
         return columns
@@ -109,7 +109,7 @@ class SimulatedHost:
             "host_tcp_connections": np.rint(sockets + 4.0 * noise.wander("sockets", times, 300.0)),
             "host_temperature_celsius": 36.0 + 26.0 * _smooth(cpu, 300.0) + air,
             "app_requests_per_second": now,
-            "app_errors_per_second": _counted(now * failing, noise.white("errors", times)),
+            "app_errors_per_second": _count(now * failing, noise.white("errors", times)),
             "app_latency_p50_seconds": p50,
             "app_latency_p99_seconds": p99,
             "app_queue_length": queue,
@@ -234,7 +234,7 @@ def _filesystem(times: Floats, noise: Noise) -> Floats:
     return np.asarray(0.52 + logs + 0.002 * noise.wander("files", times, 6 * HOUR))
 
 
-def _counted(rate: Floats, white: Floats) -> Floats:
+def _count(rate: Floats, white: Floats) -> Floats:
     """A rate as counting over a minute shows it: spread like the square root of the count."""
     return np.asarray(np.maximum(rate + np.sqrt(rate / 60.0) * white, 0.0))
 
@@ -255,7 +255,7 @@ def _smooth(past: Floats, seconds: float) -> Floats:
     return np.asarray((weights[:, np.newaxis] * past).sum(axis=0) / weights.sum())
 
 
-def _rounded(columns: Floats) -> Floats:
-    """Whole bytes, six decimals of anything else; no more than a real gauge would tell."""
+def _round(columns: Floats) -> Floats:
+    """Whole bytes, six decimals of anything else; no more than a real gauge has."""
     scale = np.array([1.0 if "bytes" in name else 1e6 for name in FEATURES])
     return np.asarray(np.rint(columns * scale) / scale)

@@ -29,7 +29,7 @@ class Scenario:
 
 SCENARIOS = {
     "slow_disk": Scenario(
-        story="The disk takes almost twice as long for the same work; requests stay as they are.",
+        story="Disk operations take almost twice as long at the same request rate.",
         ramp=240,
         duration=2400,
         recovery=180,
@@ -41,14 +41,14 @@ SCENARIOS = {
         ),
     ),
     "memory_leak": Scenario(
-        story="A leak eats the page cache, so reads reach the disk; then the process is restarted.",
+        story="A memory leak displaces the page cache, so reads reach the disk, until a restart.",
         ramp=5400,
         duration=5400,
         recovery=60,
         truth=("host_memory_used_bytes", "host_disk_read_bytes_per_second"),
     ),
     "retry_storm": Scenario(
-        story="Requests fail and are tried again, so more arrive and hold their connections.",
+        story="Requests fail and are retried, so more requests arrive and hold connections open.",
         ramp=120,
         duration=1500,
         recovery=300,

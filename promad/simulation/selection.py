@@ -10,7 +10,7 @@ from typing import Any
 import promql_parser
 from promql_parser import Call, MatchOp, VectorSelector
 
-SUPPORTED = "the simulation answers a vector selector, alone or within timestamp()"
+SUPPORTED = "the simulation supports a vector selector, alone or in timestamp()"
 
 
 class BadDataError(ValueError):

@@ -1,4 +1,4 @@
-"""`backtest`: what the daemon would have said of a period, held against what is known of it."""
+"""`backtest`: the events of a past period, compared with known incidents and alerts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import State
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
-from promad.prometheus.one_series import label_text
+from promad.prometheus.one_series import format_labels
 
 _OF_ALERTS = {"__name__", "alertstate"}
 
 _STATES = tuple(State)
 
 ALERTS_FIRING = 'ALERTS{alertstate="firing", alertname!~"Promad.*"}'
-"""Alerts that are not about promad or by it."""
+"""Firing alerts, without promad's own."""
 
 Visitor = Callable[[GroupStatus], None]
 """Called with each sample, as the daemon would have published it."""
@@ -48,7 +48,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Backtest:
-    """What came of a period.
+    """The result of a backtest.
 
     Attributes:
         group: the name of the group.
@@ -57,7 +57,7 @@ class Backtest:
         states: positions in `State`, uint8 (samples,).
         events: those that began, oldest first; the last may be open.
         alerts: alerts of Prometheus that fired meanwhile, oldest first.
-        incidents: what is known to have been wrong.
+        incidents: known incidents to compare with.
         figures: events against incidents, with no point adjustment; None without incidents.
     """
 
@@ -78,7 +78,7 @@ class Backtest:
     @property
     def events_per_week(self) -> float:
         """Events a week of scored samples; NaN if none was scored."""
-        scored = _scored(self.states)
+        scored = _count_scored(self.states)
         return len(self.events) * WEEK_SECONDS / (scored * self.step) if scored else float("nan")
 
     def lead(self, alert: Alert) -> float | None:
@@ -114,7 +114,7 @@ def backtest(
     opened = open_detector(config)
     frame = fetch_samples(opened, start, end)
     if np.isnan(frame.values).all():
-        raise DataError("no sample of any query in that time — choose another period")
+        raise DataError("no samples of any query in the period — choose another period")
     live = begin_live(opened)
     events: list[AnomalyEvent] = []
     times, states = [], []
@@ -137,30 +137,32 @@ def backtest(
         times=at,
         states=known,
         events=tuple(events),
-        alerts=_alerts(config, Span(at[0], at[-1]), step),
+        alerts=_fetch_alerts(config, Span(at[0], at[-1]), step),
         incidents=tuple(incidents),
-        figures=_figures(events, incidents, at, _scored(known), step) if incidents else None,
+        figures=_compare_with_incidents(events, incidents, at, _count_scored(known), step)
+        if incidents
+        else None,
     )
 
 
-def _scored(states: NDArray[np.uint8]) -> int:
+def _count_scored(states: NDArray[np.uint8]) -> int:
     return int(np.isin(states, [_STATES.index(State.OK), _STATES.index(State.ANOMALOUS)]).sum())
 
 
-def _figures(
+def _compare_with_incidents(
     events: Sequence[AnomalyEvent],
     incidents: Sequence[Incident],
     times: NDArray[np.float64],
     scored: int,
     step: float,
 ) -> EpisodeFigures:
-    """Events against incidents, as `evaluate` holds alarms against labels."""
+    """Events compared with incidents, as `evaluate` compares alarms with labels."""
     labels = np.zeros(len(times), np.bool_)
     for incident in incidents:
         labels |= (times >= incident.start) & (times <= incident.end)
 
-    def rows(moments: Iterable[float]) -> NDArray[np.int64]:
-        return sample_numbers(np.array([times[0], *moments]), step)[1:]
+    def rows(times_of: Iterable[float]) -> NDArray[np.int64]:
+        return sample_numbers(np.array([times[0], *times_of]), step)[1:]
 
     found = Episodes(
         starts=rows(event.start for event in events),
@@ -170,20 +172,20 @@ def _figures(
     return episode_figures(found, labels, scored, step)
 
 
-def _alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
-    """Every time that an alert fired, promad's own left out."""
+def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
+    """Every time that an alert fired, without promad's own."""
     found: list[Alert] = []
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         for part in requests_for([span], step):
             answer = client.query_range(ALERTS_FIRING, part.start, part.end, step)
             for series in answer.series:
-                found += _times_firing(series, step)
+                found += _split_firing(series, step)
     return tuple(sorted(found, key=lambda alert: (alert.start, alert.labels)))
 
 
-def _times_firing(series: Series, step: float) -> Iterator[Alert]:
+def _split_firing(series: Series, step: float) -> Iterator[Alert]:
     labels = {name: value for name, value in series.labels if name not in _OF_ALERTS}
-    text = label_text(labels_of(labels))
+    text = format_labels(labels_of(labels))
     bounds = np.flatnonzero(np.diff(series.times) > 1.5 * step) + 1
     for times in np.split(series.times, bounds):
         yield Alert(text, float(times[0]), float(times[-1]))

@@ -1,7 +1,6 @@
 """`demo`: the five stages on a simulated host, then an incident replayed in fast time.
 
-Nothing is special but the server that answers and the clock: the stages and the daemon run as they
-do on a real Prometheus.
+Only the server and the clock are simulated: the stages and the daemon run as on a real Prometheus.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _REAL_QUERIES = {
     "prometheus_cpu": "sum(rate(process_cpu_seconds_total[2m]))",
     "goroutines": "sum(go_goroutines)",
 }
-"""What most servers know of themselves and their hosts; a demo on one takes what is there."""
+"""Queries that most servers can answer; a demo on a server uses those with data."""
 
 
 @dataclass
@@ -75,8 +74,8 @@ class SimulatedTime:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What a demo plays on: the configuration, its time, and the incident to come."""
+class Simulation:
+    """A running simulation: the configuration for it, its time, and the incident to come."""
 
     config: Config
     time: SimulatedTime
@@ -84,9 +83,9 @@ class Stage:
 
 
 @contextmanager
-def simulated_stage(
+def start_simulation(
     now: float, artifacts: Path, scenario: str, seed: int, model: str
-) -> Iterator[Stage]:
+) -> Iterator[Simulation]:
     """Serve a simulated host's history up to `now` (unix seconds) and its future beyond."""
     time = SimulatedTime(align_down(now, STEP))
     there = Incident(scenario, _HOST_TIME + _QUIET_SECONDS)
@@ -94,16 +93,18 @@ def simulated_stage(
     incident = Incident(scenario, time.start + _QUIET_SECONDS)
     with SimulationServer(MovedHost(host, _HOST_TIME - time.start), time.now) as url:
         queries = {name.removeprefix("host_").removeprefix("app_"): name for name in FEATURES}
-        yield Stage(_config(url, artifacts, queries, STEP, _HISTORY_HOURS, model), time, incident)
+        yield Simulation(
+            _build_config(url, artifacts, queries, STEP, _HISTORY_HOURS, model), time, incident
+        )
 
 
-def real_config(url: str, artifacts: Path, now: float, model: str) -> Config:
-    """A configuration for a real server: the usual queries, as far as it can answer them.
+def build_real_config(url: str, artifacts: Path, now: float, model: str) -> Config:
+    """A configuration for a real server, with those of the usual queries that have data.
 
     Raises:
         PrometheusError, DataError: if it answers fewer than three.
     """
-    config = _config(url, artifacts, _REAL_QUERIES, 15.0, 24.0, model)
+    config = _build_config(url, artifacts, _REAL_QUERIES, 15.0, 24.0, model)
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         client.build_info()
         checks = inspect_queries(client, config.promql, config.data_settings.step, now)
@@ -111,12 +112,12 @@ def real_config(url: str, artifacts: Path, now: float, model: str) -> Config:
     if len(found) < _FEWEST_QUERIES:
         raise DataError(
             f"{url}: only {len(found)} of the demo's {len(checks)} queries have data "
-            "— scrape a node_exporter or Prometheus itself, or write a config.yaml of your own"
+            "— scrape node_exporter or Prometheus itself, or write your own config.yaml"
         )
-    return _config(url, artifacts, found, 15.0, 24.0, model)
+    return _build_config(url, artifacts, found, 15.0, 24.0, model)
 
 
-def _config(
+def _build_config(
     url: str, artifacts: Path, queries: dict[str, str], step: float, hours: float, model: str
 ) -> Config:
     return Config.model_validate(
@@ -134,7 +135,7 @@ def _config(
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a replay ended, beside the truth.
+    """The result of a replay, beside the ground truth.
 
     Attributes:
         event: what was detected of the incident; None if nothing was.
@@ -163,7 +164,7 @@ class Outcome:
 class Referee:
     """Watches the daemon's verdicts; `over` is set once the incident was flagged and is gone.
 
-    It gives up on an incident that has been over for half an hour.
+    It stops waiting half an hour after the end of the incident.
     """
 
     incident: Incident
@@ -173,15 +174,15 @@ class Referee:
     false_alarms: list[AnomalyEvent] = field(default_factory=list)
 
     def observe(self, verdict: Verdict, ended: AnomalyEvent | None) -> None:
-        """Take note of one scored sample and the event that it ended."""
+        """Record one scored sample and the event that it ended."""
         anomalous = verdict.state is State.ANOMALOUS
         if anomalous and self.flagged_at is None and verdict.at >= self.incident.start:
             self.flagged_at = verdict.at
         if ended is not None:
             self._note(ended)
         passed = verdict.at >= self.incident.start + self.incident.scenario.duration
-        given_up = verdict.at > self.incident.end + _PATIENCE_SECONDS
-        if (passed and self.event is not None and not anomalous) or given_up:
+        timed_out = verdict.at > self.incident.end + _PATIENCE_SECONDS
+        if (passed and self.event is not None and not anomalous) or timed_out:
             self.over.set()
 
     def _note(self, ended: AnomalyEvent) -> None:
@@ -191,5 +192,5 @@ class Referee:
             self.event = ended
 
     def outcome(self) -> Outcome:
-        """What came of it."""
+        """The result so far."""
         return Outcome(self.incident, self.event, self.flagged_at, tuple(self.false_alarms))

@@ -1,4 +1,4 @@
-"""`explain`: why a sample was judged as it was, computed anew from the server's history."""
+"""`explain`: which features drove the score of a sample, computed from the server's history."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from promad.detection.replay import fetch_samples, replay
 from promad.events.explanation import Explanation, explain
 
 LOOK_BACK_SAMPLES = 240
-"""So many samples before are judged too, to tell since when features deviate."""
+"""Number of earlier samples to score too, to find since when features deviate."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation and the group that it is of."""
+    """An explanation and its group."""
 
     group: str
     explanation: Explanation
@@ -25,7 +25,7 @@ class Explained:
 def explain_at(config: Config, at: float) -> Explained:
     """The explanation of the newest sample that is not after `at`, in unix seconds.
 
-    The threshold is the bundle's own: how far a daemon had raised it then is not known.
+    The threshold is that of the bundle; whether a daemon had raised it is unknown.
 
     Raises:
         PrometheusError: if a query fails.

@@ -135,8 +135,7 @@ def test_importing_does_nothing():
             for node in tree.body:
                 assert not isinstance(node, ast.For | ast.While | ast.With | ast.Try), module
                 docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-                call = isinstance(node, ast.Expr) and not docstring
-                assert not call or ast.unparse(node).startswith("app.add_typer("), module
+                assert docstring or not isinstance(node, ast.Expr), module
 
 
 METRIC = re.compile(r"(promad|anomaly_detector)_[a-z0-9_]*")

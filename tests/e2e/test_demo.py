@@ -15,7 +15,7 @@ from promad.errors import DataError
 from promad.events.events import AnomalyEvent
 from promad.events.verdict import FeatureView, State, Verdict
 from promad.simulation.incidents import Incident
-from promad.stages.demo import Referee, SimulatedTime, real_config
+from promad.stages.demo import Referee, SimulatedTime, build_real_config
 from tests.support.prometheus_server import PrometheusServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +43,10 @@ def test_the_demo_ends_with_the_incident_detected_and_explained(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert f"watch http://127.0.0.1:{port}/" in done.stdout
+    assert f"open http://127.0.0.1:{port}/ " in done.stdout
     assert re.search(r"slow_disk detected \d+m(30s)? after its first effect, 0 false", done.stdout)
     assert re.search(r"top features at the peak: latency_p99_seconds \d+%", done.stdout)
-    assert "the truth:                latency_p99_seconds, " in done.stdout
+    assert "ground truth:             latency_p99_seconds, " in done.stdout
     assert (tmp_path / "bundles" / "current" / "manifest.json").exists()
 
 
@@ -108,7 +108,7 @@ def test_a_real_server_without_data_is_one_line_that_says_what_to_do(tmp_path: P
         PrometheusServer(tmp_path) as server,
         pytest.raises(DataError, match="only 0 of the demo's 17 queries have data"),
     ):
-        real_config(server.url, tmp_path, time.time(), "linear")
+        build_real_config(server.url, tmp_path, time.time(), "linear")
 
 
 def test_on_a_real_server_the_demo_takes_the_queries_that_have_data(tmp_path: Path) -> None:
@@ -122,6 +122,6 @@ def test_on_a_real_server_the_demo_takes_the_queries_that_have_data(tmp_path: Pa
         while len(server.query("rate(prometheus_http_requests_total[2m])")) == 0:
             assert time.time() < first_sample_on_the_grid
             time.sleep(0.2)
-        config = real_config(server.url, tmp_path, first_sample_on_the_grid, "linear")
+        config = build_real_config(server.url, tmp_path, first_sample_on_the_grid, "linear")
     assert "prometheus_series" in config.queries
     assert "load1" not in config.queries

@@ -219,10 +219,6 @@ def test_every_local_link_leads_somewhere(text):
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-def test_it_can_be_read_in_one_sitting():
-    assert len(README.splitlines()) <= 300
-
-
 def test_the_changelog_has_the_usual_form():
     assert re.findall(r"^## \[(.+?)\]", CHANGELOG, re.MULTILINE)[0] == "Unreleased"
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -187,13 +187,13 @@ def test_explain_says_why_there_is_no_score(world, monkeypatch, capsys) -> None:
 
 def test_explain_knows_its_groups(world, monkeypatch, capsys) -> None:
     assert run(world.config_path, "explain", "--group", "db", monkeypatch=monkeypatch) == 1
-    assert capsys.readouterr().err == "promad: explain: there is no group db (there: web)\n"
+    assert capsys.readouterr().err == "promad: explain: unknown group db — use one of web\n"
 
 
 @pytest.mark.parametrize("at", ["yesterday", "12:00", "-3"])
 def test_a_time_that_is_none_says_how_to_write_one(world, monkeypatch, capsys, at) -> None:
     assert run(world.config_path, "explain", f"--at={at}", monkeypatch=monkeypatch) == 2
-    assert f"{at} is no time — write it like" in capsys.readouterr().err
+    assert f"invalid time {at}; write it like" in capsys.readouterr().err
 
 
 def test_backtest_prints_events_incidents_alerts_and_the_sum(
@@ -208,17 +208,18 @@ def test_backtest_prints_events_incidents_alerts_and_the_sum(
     arguments += ["--events", str(incidents)]
     assert run(world.config_path, "backtest", *arguments, monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
-    assert re.search(r"slow answers, \S+: found by [0-9a-f]{12} after \d+s", out)
-    assert "1 of 1 found (recall 1.00)" in out
-    assert re.search(r'alert \{alertname="HighLatency", .* promad was \S+ earlier', out)
-    assert re.search(r"1 events, \S+ a week of scored time \(the budget is 1 false ones\)", out)
+    assert re.search(r"slow answers, \S+: detected by event [0-9a-f]{12} after \d+s", out)
+    assert "1 of 1 detected (recall 1.00)" in out
+    assert re.search(r'alert \{alertname="HighLatency", .* event \S+ earlier', out)
+    budget = r"\(budget: 1 false alarm per week\)"
+    assert re.search(rf"1 event, \S+ per week of scored time {budget}", out)
 
 
 def test_a_time_before_all_data_is_one_line(world, monkeypatch, capsys) -> None:
     arguments = ["backtest", "--from", "2020-01-01", "--to", "2020-01-02"]
     assert run(world.config_path, *arguments, monkeypatch=monkeypatch) == 1
     assert capsys.readouterr().err == (
-        "promad: no sample of any query in that time — choose another period\n"
+        "promad: no samples of any query in the period — choose another period\n"
     )
 
 
@@ -315,7 +316,7 @@ def test_a_server_that_takes_no_remote_write_says_so(world) -> None:
     url = f"{world.server.url}/api/v1/write"
     with (
         closing(RemoteWriter(url, world.server.url, world.config.prometheus)) as writer,
-        pytest.raises(PrometheusError, match=r"refused with HTTP 404 .* must be enabled"),
+        pytest.raises(PrometheusError, match=r"HTTP 404 .* enable the remote write receiver"),
     ):
         writer.push({(("__name__", "a"),): [(1.0, 1.0)]})
 

@@ -344,30 +344,33 @@ def misfits():
             },
             rf"features {features}; the configuration has app_requests_per_second, host_cpu",
         ),
-        ({"data_settings": {"step": "15s"}}, r"step is 30.0 in it and 15.0 in the configuration"),
+        (
+            {"data_settings": {"step": "15s"}},
+            r"step is 30.0 in the bundle, 15.0 in the configuration",
+        ),
         (
             {"real_time_anomaly_detection": {"data_step_duration": "1m"}},
-            r"step is 30.0 in it and 60.0 in the configuration",
+            r"step is 30.0 in the bundle, 60.0 in the configuration",
         ),
         (
             {"training_settings": {"sequence_length": 9}},
-            r"sequence_length is 8 in it and 9 in the configuration",
+            r"sequence_length is 8 in the bundle, 9 in the configuration",
         ),
         (
             {"training_settings": {"model": "linear"}},
-            r"model is lstm_autoencoder in it and linear in the configuration",
+            r"model is lstm_autoencoder in the bundle, linear in the configuration",
         ),
         (
             {"training_settings": {"preset": "original"}},
-            r"preset is improved in it and original in the configuration",
+            r"preset is improved in the bundle, original in the configuration",
         ),
         (
             {"training_settings": {"scoring": "mse"}},
-            r"scoring is normalised in it and mse in the configuration",
+            r"scoring is normalised in the bundle, mse in the configuration",
         ),
         (
             {"real_time_anomaly_detection": {"anomaly_threshold_mse": 0.5}},
-            r"scoring is normalised in it and mse in the configuration",
+            r"scoring is normalised in the bundle, mse in the configuration",
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import typer
 import promad
 from promad.bundle import FORMAT, BundleStore, Manifest, Range
 from promad.cli import app as cli
+from promad.cli.commands.train import format_threshold
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.config import load_config
 from promad.simulation import SimulatedHost, SimulationServer
+from promad.thresholds import Threshold
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "pandas", "sklearn", "matplotlib", "pyarrow")
@@ -114,7 +117,7 @@ def test_check_config_takes_less_than_a_second():
 
 def test_0_is_done(run, tmp_path):
     path = write(tmp_path / "config.yaml")
-    assert run("check-config") == (0, "config.yaml: 1 queries, nothing wrong\n", "")
+    assert run("check-config") == (0, "config.yaml: 1 query, no mistakes\n", "")
     assert run("-c", path, "check-config")[0] == 0
 
 
@@ -151,10 +154,10 @@ def test_3_is_findings(run, tmp_path, server):
     code, out, err = run("-c", path, "check-config", "--online")
     assert (code, err) == (3, "")
     first, load, gone, last = out.splitlines()
-    assert first == f"{path}: 2 queries, nothing wrong"
+    assert first == f"{path}: 2 queries, no mistakes"
     assert load.startswith("  load: 1 series, newest sample ")
-    assert "host_nothing: no series in the whole time asked for" in gone
-    assert last == f"{server}: 1 of 2 queries have a problem"
+    assert "host_nothing: no series in the requested period" in gone
+    assert last == f"{server}: problems with 1 of 2 queries"
 
 
 def test_no_findings_are_done(run, tmp_path, server):
@@ -167,8 +170,8 @@ def test_no_findings_are_done(run, tmp_path, server):
 
 def test_a_missing_configuration_is_told_with_what_to_do(run):
     told = (
-        "config.yaml: cannot be read (No such file or directory) "
-        "— name the file with promad -c FILE\n"
+        "config.yaml: cannot read the file (No such file or directory) "
+        "— set its path with promad -c FILE\n"
     )
     assert run("collect") == (2, "", told)
 
@@ -181,7 +184,7 @@ def test_a_port_in_use_is_one_line(run, tmp_path):
     assert (code, out) == (1, "")
     assert err == (
         f"promad: cannot listen on 127.0.0.1:{port} (Address already in use) — free the port, "
-        "or choose another by exporter_port or --web.listen-address\n"
+        "or set another with exporter_port or --web.listen-address\n"
     )
 
 
@@ -216,7 +219,10 @@ def test_collect_ends_with_one_summary_line(run, tmp_path, server):
 
 def test_two_detectors_need_two_names(run, tmp_path):
     one, two = write(tmp_path / "1.yaml"), write(tmp_path / "2.yaml")
-    told = f"{one}: name: another file has it too (t) — give each its own\n"
+    told = (
+        f"{one}: name: another configuration file has the same value (t) "
+        "— set a different one in each file\n"
+    )
     assert run("-c", one, "-c", two, "check-config") == (2, "", told)
     assert run("detect", "-c", one, "-c", two) == (2, "", told)
 
@@ -225,13 +231,16 @@ def test_two_detectors_need_two_folders(run, tmp_path):
     one, two = write(tmp_path / "1.yaml"), write(tmp_path / "2.yaml", name="u")
     two.write_text(two.read_text().replace("others", "artifacts"))
     folder = tmp_path / "artifacts"
-    told = f"{one}: artifacts_dir: another file has it too ({folder}) — give each its own\n"
+    told = (
+        f"{one}: artifacts_dir: another configuration file has the same value ({folder}) "
+        "— set a different one in each file\n"
+    )
     assert run("detect", "-c", one, "-c", two) == (2, "", told)
 
 
 def test_only_detect_takes_several_files(run, tmp_path):
     one, two = write(tmp_path / "1.yaml"), write(tmp_path / "2.yaml", name="u")
-    told = f"{two}: only detect and mixin take several files — give one -c\n"
+    told = f"{two}: this command accepts one configuration file — use -c once\n"
     assert run("-c", one, "-c", two, "collect") == (2, "", told)
     assert run("-c", one, "-c", two, "check-config")[0] == 0
 
@@ -247,7 +256,7 @@ def test_detect_takes_its_file_before_and_after_its_name(run, tmp_path, place):
 
 def test_the_environment_may_name_the_file(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PROMAD_CONFIG", str(write(tmp_path / "other.yaml")))
-    assert run("check-config")[1] == f"{tmp_path}/other.yaml: 1 queries, nothing wrong\n"
+    assert run("check-config")[1] == f"{tmp_path}/other.yaml: 1 query, no mistakes\n"
 
 
 # Help
@@ -256,7 +265,7 @@ def test_the_environment_may_name_the_file(run, tmp_path, monkeypatch):
 def commands(
     command: click.Command | None = None, path: tuple[str, ...] = ()
 ) -> list[tuple[tuple[str, ...], click.Command]]:
-    command = command or typer.main.get_command(cli.app)
+    command = command or typer.main.get_command(cli.build_app())
     inner = getattr(command, "commands", {})
     return [(path, command)] + [
         found for name, each in inner.items() for found in commands(each, (*path, name))
@@ -278,9 +287,13 @@ def test_every_option_says_what_it_is_for():
 
 
 def test_the_help_names_the_exit_codes(run):
-    assert "0 done, 1 failed at run time, 2 wrong usage or configuration, 3 findings" in " ".join(
-        run("--help")[1].split()
-    )
+    codes = "0 success, 1 runtime error, 2 usage or configuration error, 3 problems found"
+    assert codes in " ".join(run("--help")[1].split())
+
+
+def test_the_help_names_no_python_types_of_options(run):
+    for path, _ in commands():
+        assert not re.search(r" -[^ ]+ +<(list|path|str|int)", run(*path, "--help")[1]), path
 
 
 def test_without_a_command_the_help_is_shown(run):
@@ -315,6 +328,23 @@ def test_logfmt_logs_begin_with_time_level_and_message(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("time=20")
     assert line.endswith('level=warning msg="state changed" state=blind')
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    ("rate", "interval", "line"),
+    [
+        (1.0, (0.4, 2.1), "expected 1 false alarm per week (90 % interval 0.4 to 2.1)"),
+        (2.345, (0.0, 12.34), "expected 2.3 false alarms per week (90 % interval 0 to 12)"),
+        (0.5, None, "expected 0.5 false alarms per week"),
+        (None, None, "expected rate of false alarms unknown"),
+    ],
+)
+def test_the_threshold_is_printed_with_its_uncertainty(rate, interval, line):
+    threshold = Threshold("pot", 0.35412, rate, "by the tail", interval)
+    assert format_threshold(threshold) == f"threshold 0.3541: {line}"
 
 
 # Bundles
@@ -353,17 +383,18 @@ def test_bundles_are_listed_shown_promoted_and_rolled_back(run, tmp_path):
     path = write(tmp_path / "config.yaml")
     first, second = keep_bundle(path, 1), keep_bundle(path, 2)
     summary = (
-        "lstm_autoencoder, 1 features, trained on all windows, validation loss 0.125, "
-        "threshold 0.25"
+        "lstm_autoencoder, 1 feature, trained on all windows, validation loss 0.125, threshold 0.25"
     )
     assert run("models", "list")[1] == f"  {first}  {summary}\n* {second}  {summary}\n"
     assert json.loads(run("models", "show")[1])["created"] == "2026-11-03T06:02:00+00:00"
     assert json.loads(run("models", "show", first)[1])["created"] == "2026-11-03T06:01:00+00:00"
-    assert run("models", "rollback") == (0, f"models: back to {first}\n", "")
+    reload = "send SIGHUP to a running daemon to load it"
+    assert run("models", "rollback") == (0, f"models: rolled back to {first}; {reload}\n", "")
     assert run("models", "list")[1] == f"* {first}  {summary}\n  {second}  {summary}\n"
     code, _, err = run("models", "rollback")
     assert (code, err.count("\n")) == (1, 1)
-    assert run("models", "promote", second) == (0, f"models: {second} is in use\n", "")
+    promoted = f"models: {second} is now current; {reload}\n"
+    assert run("models", "promote", second) == (0, promoted, "")
 
 
 def test_a_bundle_that_is_not_there_or_damaged_is_one_line(run, tmp_path):
@@ -398,5 +429,5 @@ def test_evaluating_a_folder_without_labelled_data_is_one_line(run, tmp_path):
 
 def test_without_a_bundle_the_list_says_how_to_get_one(run, tmp_path):
     write(tmp_path / "config.yaml")
-    told = f"no bundle yet in {tmp_path}/artifacts/bundles — run promad train\n"
+    told = f"no bundle in {tmp_path}/artifacts/bundles — run promad train\n"
     assert run("models", "list") == (0, told, "")

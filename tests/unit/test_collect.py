@@ -62,7 +62,7 @@ def test_the_future_is_cut_off():
 def test_a_period_that_lies_wholly_in_the_future_is_refused(tmp_path):
     listed = [between(NOW + 200, NOW + 300)]
     config = config_for("http://127.0.0.1:9", tmp_path, {"x": "up"}, collection_periods_iso=listed)
-    with pytest.raises(DataError, match="give a longer or an earlier period"):
+    with pytest.raises(DataError, match="set a longer or an earlier period"):
         collect(config, now=NOW)
 
 
@@ -173,8 +173,8 @@ def test_gzip_brings_the_same(server, history, tmp_path):
 @pytest.mark.parametrize(
     ("expr", "message"),
     [
-        ("cores", r"^query x: cores: 3 series where one is needed: cores\{cpu=\"0\"\}, .* sum\("),
-        ("nothing", "^query x: nothing: no series in the whole time"),
+        ("cores", r"^query x: cores: 3 series, expected one: cores\{cpu=\"0\"\}, .* sum\("),
+        ("nothing", "^query x: nothing: no series in the requested period"),
         ('label_replace(load, "a b", "", "", "")', r"^query x: http://.*HTTP 422 .*label name"),
     ],
 )

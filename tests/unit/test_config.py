@@ -108,10 +108,6 @@ def test_each_mistake_has_its_exact_message(path):
     assert list(problems(text)) == expected
 
 
-def test_there_is_a_mistake_for_every_kind_that_people_make():
-    assert len(MISTAKES) > 90
-
-
 def test_no_message_shows_a_secret():
     for path in MISTAKES:
         body = [line for line in path.read_text().splitlines() if not line.startswith(EXPECT)]
@@ -153,8 +149,8 @@ def test_a_file_that_is_not_there_is_told_with_what_to_do(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "config.yaml")
     assert str(caught.value) == (
-        f"{tmp_path}/config.yaml: cannot be read (No such file or directory) "
-        "— name the file with promad -c FILE"
+        f"{tmp_path}/config.yaml: cannot read the file (No such file or directory) "
+        "— set its path with promad -c FILE"
     )
 
 
@@ -166,11 +162,11 @@ def test_a_folder_and_bytes_that_are_no_text_are_told_too(tmp_path):
     with pytest.raises(ConfigError, match="not UTF-8 text"):
         load_config(binary)
     binary.write_bytes(b"\x00" + QUERIES.encode())
-    with pytest.raises(ConfigError, match=":1: not YAML: a control character"):
+    with pytest.raises(ConfigError, match=":1: invalid YAML: control character"):
         load_config(binary)
 
 
-def test_a_huge_file_is_not_evencheck(tmp_path):
+def test_a_huge_file_is_not_read(tmp_path):
     huge = tmp_path / "config.yaml"
     huge.write_bytes(b"#" * 1_000_001)
     with pytest.raises(ConfigError, match="larger than 1 MB"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promad.cli import running
+from promad.cli.commands.datasets import run_fetch
 from promad.datasets import entity_files as content
 from promad.datasets import fetch, nab, smd, telemanom
 from promad.datasets.downloading import Downloader
@@ -285,10 +285,10 @@ def test_windows_that_are_not_there_are_an_error(series, origin, tmp_path):
 
 def test_the_command_says_what_to_do_next(series, origin, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("promad.datasets.fetch", partial(fetch, origin=origin.url))
-    running.fetch_data_set("nab", tmp_path / "data")
+    run_fetch("nab", tmp_path / "data")
     assert capsys.readouterr().out.splitlines() == [
-        "  nyc_taxi: fetched, 6 rows to train on, 34 to test",
-        f"datasets: nab is there — promad evaluate {tmp_path}/data",
+        "  nyc_taxi: downloaded, 6 training rows, 34 test rows",
+        f"datasets: nab is complete; run promad evaluate {tmp_path}/data",
     ]
 
 

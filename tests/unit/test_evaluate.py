@@ -15,8 +15,9 @@ from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
 from promad.bundle import load_detector
-from promad.cli import reports, running
-from promad.cli.app import app
+from promad.cli.app import build_app
+from promad.cli.commands import evaluate as command
+from promad.cli.commands.evaluate import Options, run_evaluate
 from promad.errors import DataError
 from promad.evaluation.agreement import alarms
 from promad.evaluation.figures import (
@@ -123,21 +124,17 @@ def test_the_command_shows_the_rows_one_below_the_other_and_writes_every_figure(
     data, config, tmp_path, capsys
 ):
     written = tmp_path / "figures.json"
-    failed = running.evaluate(
-        data,
-        [config],
-        seeds=2,
-        entities=["host-a"],
-        json_path=written,
-        scores_to=tmp_path / "scores",
+    options = Options(
+        seeds=2, entities=["host-a"], json_path=written, scores_to=tmp_path / "scores"
     )
+    failed = run_evaluate(data, [config], options)
     lines = capsys.readouterr().out.rpartition("  ranking")[2].splitlines()
     assert failed == 0
     assert lines[0].split()[:3] == ["VUS-PR", "VUS-ROC", "AUC-PR"]
     rows = lines[1 : 1 + len(ROWS)]
     assert [row.removeprefix("  ").split("  ")[0] for row in rows] == list(ROWS)
     assert lines[-1].startswith(
-        "evaluate: means over 1 of 1 entities and 2 seeds; VUS over 100 samples; "
+        "evaluate: means over 1 of 1 entity and 2 seeds; VUS over 100 samples; "
     )
     figures = json.loads(written.read_text())
     assert figures["seeds"] == [config.training_settings.seed + seed for seed in (0, 1)]
@@ -153,15 +150,15 @@ HEADINGS = {
         *("recall", "precision", "false/week", "delay", "delay p90"),
         *("affil. F1", "event F1", "range F1"),
     ],
-    "causes, 1 = by sample, n = by segment": [
+    "root causes (1: by sample, n: by segment)": [
         f"{unit} {name}" for unit in "1n" for name in ("Hit@100", "Hit@150", "NDCG@100", "NDCG@150")
     ],
-    "to compare with papers alone": ["PA-F1", "(random)", "PA%20-F1", "(random)"],
+    "only to compare with papers": ["PA-F1", "(random)", "PA%20-F1", "(random)"],
 }
 
 
 def test_tables_come_in_the_order_of_what_matters(data, config):
-    lines = list(reports.evaluation_lines(evaluated(data, config, [1])))
+    lines = list(command.format_evaluation(evaluated(data, config, [1])))
     heads = [lines[0], *(after for line, after in pairwise(lines) if line == "")][:-1]
     shown = {
         title: re.split(r"\s{2,}", line.removeprefix(f"  {title}").strip())
@@ -341,10 +338,10 @@ def spoil(folder):
 
 def test_an_entity_that_cannot_be_trained_on_is_passed_over_and_named(data, config, capsys):
     spoil(data / "host-a")
-    failed = running.evaluate(data, [config])
+    failed = run_evaluate(data, [config], Options())
     out = capsys.readouterr().out.splitlines()
     assert failed == 1
-    assert out[-1].startswith("evaluate: means over 1 of 2 entities and 1 seeds; ")
+    assert out[-1].startswith("evaluate: means over 1 of 2 entities and 1 seed; ")
     assert out[-2].startswith("  host-a: failed: ")
     whole, alone = (evaluated(data, config, [42], entities=names) for names in ((), ("host-b",)))
     assert whole.to_json()["rows"] == alone.to_json()["rows"]
@@ -354,7 +351,7 @@ def test_an_entity_that_cannot_be_trained_on_is_passed_over_and_named(data, conf
 def test_nothing_but_failures_is_no_table(data, config, capsys):
     for entity in ("host-a", "host-b"):
         spoil(data / entity)
-    assert running.evaluate(data, [config]) == 2
+    assert run_evaluate(data, [config], Options()) == 2
     assert "ranking" not in capsys.readouterr().out
 
 
@@ -417,8 +414,9 @@ def test_fresh_forgets_what_was_found(data, config, tmp_path, capsys):
     for fresh, told in ((False, 3), (True, 0)):
         evaluated(data, config, [42], entities=["host-a"], cache=EvaluationCache.beside(written))
         capsys.readouterr()
-        running.evaluate(data, [config], entities=["host-a"], json_path=written, fresh=fresh)
-        assert capsys.readouterr().out.count("(found before)") == told
+        options = Options(entities=["host-a"], json_path=written, fresh=fresh)
+        run_evaluate(data, [config], options)
+        assert capsys.readouterr().out.count("(from an earlier run)") == told
         assert not EvaluationCache.beside(written).directory.exists()
 
 
@@ -520,7 +518,7 @@ def test_sequences_of_all_channels_are_counted_together(telemetry, config):
             assert of_row[name] == pytest.approx(total)
         assert of_row["found"] + of_row["missed"] == 2
     assert content["nab"] == {}
-    assert any("known sequences" in line for line in reports.evaluation_lines(outcome))
+    assert any("known sequences" in line for line in command.format_evaluation(outcome))
 
 
 def test_data_that_counts_no_sequences_has_none(data, config):
@@ -545,7 +543,7 @@ def test_windows_of_all_series_come_to_one_nab_score(data, config):
             assert scores["at_threshold"][name] == pytest.approx(np.mean(values))
             assert max(0, scores["at_threshold"][name]) <= scores["optimised"][name] <= 100
     assert content["nab"][MODEL]["optimised"]["standard"] > 50
-    assert sum("NAB" in line for line in reports.evaluation_lines(outcome)) == 2
+    assert sum("NAB" in line for line in command.format_evaluation(outcome)) == 2
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(data, config, tmp_path):
@@ -591,15 +589,15 @@ def test_a_long_series_is_drawn_with_its_peaks():
 
 def test_progress_says_how_long_it_will_take():
     ticks = iter([0.0, 90.0, 180.0])
-    line = reports.EvaluationProgress(lambda: next(ticks))
+    line = command.TaskProgress(lambda: next(ticks))
     task = Task(Path("host"), MODEL, 7, None, "auto")
     rows = {MODEL: Row({"vus_pr": 0.5})}
 
     def told(number, **changes):
-        return line.of(Progress(**{**whole, **changes}, number=number, total=4))
+        return line.format(Progress(**{**whole, **changes}, number=number, total=4))
 
     whole = {"task": task, "rows": rows, "failure": None, "reused": False}
-    assert told(1, reused=True) == f"1/4 host, {MODEL}, seed 7: VUS-PR 0.500 (found before)"
+    assert told(1, reused=True) == f"1/4 host, {MODEL}, seed 7: VUS-PR 0.500 (from an earlier run)"
     assert told(2) == f"2/4 host, {MODEL}, seed 7: VUS-PR 0.500; about 3m left"
     failed = told(3, rows={}, failure="too little")
     assert failed == f"3/4 host, {MODEL}, seed 7: failed: too little; about 1m30s left"
@@ -613,18 +611,16 @@ def asked(monkeypatch, tmp_path):
 
     def ask(*arguments, failed=0):
         calls = []
-        monkeypatch.setattr(
-            running, "evaluate", lambda *args, **options: calls.append((args, options)) or failed
-        )
-        command = ["-c", str(tmp_path / "config.yaml"), "evaluate", "data", *arguments]
-        result = CliRunner().invoke(app, command)
+        monkeypatch.setattr(command, "run_evaluate", lambda *args: calls.append(args) or failed)
+        arguments = ["-c", str(tmp_path / "config.yaml"), "evaluate", "data", *arguments]
+        result = CliRunner().invoke(build_app(), arguments)
         return calls[0] if calls else None, result
 
     return ask
 
 
 def test_options_are_keys_of_the_configuration(asked):
-    ((_, configs), options), result = asked(
+    (_, configs, options), result = asked(
         *("--model", "linear", "--model", "tranad", "--threshold", "pot", "--scoring", "mse"),
         *("--set", "training_settings.batch_size=5", "--columns", "first", "--seeds", "3"),
     )
@@ -635,7 +631,7 @@ def test_options_are_keys_of_the_configuration(asked):
     assert {each.batch_size for each in settings} == {5}
     assert {each.epochs for each in settings} == {3}
     assert {config.real_time_anomaly_detection.threshold for config in configs} == {"pot"}
-    assert (options["columns"], options["seeds"], options["fresh"]) == ("first", 3, False)
+    assert (options.columns, options.seeds, options.fresh) == ("first", 3, False)
 
 
 def test_a_key_that_is_not_there_is_named(asked):

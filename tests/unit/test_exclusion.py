@@ -6,7 +6,8 @@ import numpy as np
 import promql_parser
 import pytest
 
-from promad.cli.reports import collected_lines, preprocessed_lines
+from promad.cli.commands.collect import format_collected
+from promad.cli.commands.preprocess import format_preprocessed
 from promad.config import Config
 from promad.config.durations import format_instant
 from promad.data.artifacts import read_frames
@@ -130,7 +131,7 @@ def test_a_warning_of_the_server_is_an_error():
     with (
         stub_server([Say(body=body)]) as stub,
         PrometheusClient(stub.url, Config.model_fields["prometheus"].default) as client,
-        pytest.raises(PrometheusError, match="the server warns: half"),
+        pytest.raises(PrometheusError, match="warning from the server: half"),
     ):
         fetch_marks(client, ["x"], [Span(0.0, 60.0)], 30.0)
 
@@ -162,7 +163,7 @@ def test_collect_keeps_the_values_and_notes_what_is_marked(tmp_path):
     (frame,), metadata = read_frames(done.path, "collect")
     np.testing.assert_array_equal(frame.values[0, :, 0], frame.times)
     assert json.loads(metadata["marks"]) == {ALERT: [[600.0, 900.0]]}
-    assert f"  to be left out: 1 stretch by {ALERT}" in list(collected_lines(done))
+    assert f"  marked for exclusion: 1 period by {ALERT}" in list(format_collected(done))
     report = preprocess(config)
     assert [stretch.line for stretch in report.excluded] == [
         f"1970-01-01T00:10:00Z/1970-01-01T00:15:00Z {ALERT}",
@@ -252,15 +253,15 @@ def test_validation_leaves_it_out_too_and_the_manifest_tells(tmp_path, stub_mode
 def test_what_was_left_out_is_printed_with_its_reason(tmp_path):
     firing = marks(firing=[[at(10 * i), at(10 * i)] for i in range(7)])
     _, report = preprocessed(tmp_path, ALERT, **firing)
-    lines = list(preprocessed_lines(report))
-    assert "  left out by data_settings.exclude: 7 samples (1.17%)" in lines
-    (of_alert,) = (line for line in lines if line.startswith(f"    {ALERT}: 7 stretches, "))
+    lines = list(format_preprocessed(report))
+    assert "  excluded by data_settings.exclude: 7 samples (1.17%)" in lines
+    (of_alert,) = (line for line in lines if line.startswith(f"    {ALERT}: 7 periods, "))
     assert of_alert.endswith(" and 2 more")
 
 
 def test_without_exclusion_nothing_is_said_of_it(tmp_path):
     config, report = preprocessed(tmp_path)
-    assert not any("left out" in line for line in preprocessed_lines(report))
+    assert not any("excluded" in line for line in format_preprocessed(report))
     assert (report.excluded, report.rows_excluded) == ((), 0)
     assert read_processed(config)[2].excluded == ()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from promad.bundle import BundleStore
-from promad.cli.reports import training_lines
+from promad.cli.commands.train import format_training
 from promad.errors import DataError
 from promad.evaluation.injection import KINDS
 from promad.evaluation.naive import NAIVE
@@ -187,8 +187,8 @@ def test_force_promotes_it_all_the_same_and_the_manifest_tells(tmp_path, blind):
     kept = BundleStore.of(prepared(tmp_path)).open_current().manifest.gate
     assert (kept["passed"], kept["forced"]) == (False, True)
     assert kept["rows"]["lstm_autoencoder"]["mean"] <= kept["rows"]["|z|"]["mean"]
-    lines = list(training_lines(report))
-    assert "no better than what learns nothing" in lines[0]
+    lines = list(format_training(report))
+    assert lines[0].startswith("  gate failed, promoted anyway: VUS-PR ")
     assert "spike 0." in lines[1]
 
 
@@ -206,10 +206,10 @@ def test_a_linear_model_that_loses_is_promoted_with_a_warning(tmp_path, monkeypa
     monkeypatch.setattr("promad.training.fitting.run_gate", lambda *_: replace(losing, rows=rows))
     report = run(config)
     assert BundleStore.of(config).current_id() == report.bundle.id
-    assert "warning: no better than what learns nothing" in next(training_lines(report))
+    assert next(format_training(report)).startswith("  gate failed, promoted anyway: VUS-PR ")
 
 
 def test_without_the_gate_nothing_is_measured(tmp_path, blind):
     report = run(prepared(tmp_path, gate=False))
     assert report.bundle.manifest.gate == {"skipped": "training_settings.gate is false"}
-    assert next(training_lines(report)).startswith("  gate: not held to it")
+    assert next(format_training(report)).startswith("  gate skipped: ")

@@ -58,14 +58,14 @@ def test_every_mistake_is_told_and_none_hides_the_next():
     assert [check.series for check in checks] == [None, 0, 1, 1, 2, 1]
     assert [check.points for check in checks] == [0, 0, 87, 0, 121, 121]
     problems = [str(check.problem) for check in checks]
-    assert problems[0].startswith(f"query bad: {stub.url}: sum(bad): refused with HTTP 422")
-    assert problems[1].startswith("query none: sum(none): no series in the whole time")
+    assert problems[0].startswith(f"query bad: {stub.url}: sum(bad): HTTP 422")
+    assert problems[1].startswith("query none: sum(none): no series in the requested period")
     assert problems[2] == (
         "query old: sum(old): the newest sample is 17m7s old — "
         "check that its target is still scraped"
     )
-    assert problems[3].startswith("query nan: sum(nan): every value is NaN or infinite")
-    assert problems[4].startswith("query two: rate(two[1m]): 2 series where one is needed")
+    assert problems[3].startswith("query nan: sum(nan): all values are NaN or infinite")
+    assert problems[4].startswith("query two: rate(two[1m]): 2 series, expected one")
     assert checks[5].problem is None
 
 

@@ -111,7 +111,7 @@ def test_warnings_are_kept_and_a_partial_answer_is_one():
     )
     assert parse_answer(body.encode()).warnings == (
         "a store is down",
-        "the server says that its answer is partial",
+        "the response is partial",
     )
 
 
@@ -162,5 +162,5 @@ def test_a_native_histogram_is_refused_even_beside_numbers(key, small, monkeypat
 def test_an_answer_cut_at_any_byte_is_refused():
     body = body_of([({"a": "b"}, [(float(i), i / 3) for i in range(400)])])
     for end in range(0, len(body), 7):
-        with pytest.raises(ValueError, match=r"cut short|not JSON"):
+        with pytest.raises(ValueError, match="incomplete or not JSON"):
             parse_answer(body[:end])

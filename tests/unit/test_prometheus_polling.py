@@ -134,7 +134,7 @@ def test_several_series_are_a_failure_that_names_the_alias():
     with stub_server(curves({"rate(x[1m])": two})) as stub:
         poll = poller_of(stub, {"net": "rate(x[1m])"}).poll(AT)
     assert poll.failures["net"].reason == "several_series"
-    assert str(poll.failures["net"]).startswith("query net: rate(x[1m]): 2 series where one is")
+    assert str(poll.failures["net"]).startswith("query net: rate(x[1m]): 2 series, expected one")
     assert np.isnan(poll.frame.values).all()
 
 

@@ -124,7 +124,7 @@ def test_label_matchers_choose_series(url, query, count):
 def test_more_promql_than_a_selector_is_refused_in_words(url, query):
     message = error(url, "query", query=query)
     assert message.endswith(
-        f"the simulation answers a vector selector, alone or within timestamp(), not {query}"
+        f"the simulation supports a vector selector, alone or in timestamp(), not {query}"
     )
 
 

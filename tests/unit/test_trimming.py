@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from promad.cli import running
-from promad.cli.reports import filter_lines
+from promad.cli.commands import run
+from promad.cli.commands.filter import format_filtering
 from promad.data.artifacts import end_times_path, read_array
 from promad.scoring.attribution import shares
 from promad.stages.filter import filter_windows
@@ -149,21 +149,21 @@ def test_filter_trims_the_training_part_alone(incident):
 
 def test_what_was_dropped_is_printed_with_its_features(incident):
     report = filter_windows(incident, trimming=True)
-    *dropped, last = filter_lines(report)
+    *dropped, last = format_filtering(report)
     assert len(dropped) == len(report.trimmed.dropped) + len(report.trimmed.recurring)
     assert dropped[0].startswith("  dropped: ")
-    assert f"x threshold, {incident.features[0]} " in dropped[0]
+    assert f"× threshold, {incident.features[0]} " in dropped[0]
     assert last.startswith(f"filter: {report.anomalous} of ")
 
 
 def test_the_rounds_end_where_nothing_is_dropped(incident, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(running, "train", lambda config, force: trained.append(force))
+    monkeypatch.setattr(run, "run_train", lambda config, force: trained.append(force))
     tuning = incident.data_filtering_settings
-    running.trim_and_train(incident, force=True)
+    run.trim_and_train(incident, force=True)
     assert trained == [True] * tuning.trim_rounds
     none = tuning.model_copy(update={"trim_share": 0.0001})
-    running.trim_and_train(incident.model_copy(update={"data_filtering_settings": none}))
+    run.trim_and_train(incident.model_copy(update={"data_filtering_settings": none}))
     assert len(trained) == tuning.trim_rounds
     assert "filter: 0 of " in capsys.readouterr().out
 

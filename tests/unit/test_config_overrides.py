@@ -47,16 +47,16 @@ def test_a_section_may_be_set_as_a_whole():
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("epochs", "epochs: is not KEY=VALUE — write section.key=value"),
-        ("a..b=1", "a..b=1: is not KEY=VALUE — write section.key=value"),
+        ("epochs", "epochs: not KEY=VALUE — write section.key=value"),
+        ("a..b=1", "a..b=1: not KEY=VALUE — write section.key=value"),
         (
             "training_settings.epocs=4",
             "training_settings.epocs: unknown key — did you mean epochs?",
         ),
         (
             "training_settings.epochs=x",
-            "training_settings.epochs: must be a whole number (x) — "
-            "write digits alone, without quotes",
+            "training_settings.epochs: must be an integer (x) — "
+            "write it without quotes or decimals",
         ),
         (
             "queries.cpu.condition=true",
@@ -64,12 +64,12 @@ def test_a_section_may_be_set_as_a_whole():
         ),
         (
             "data_settings.step=a: b",
-            "data_settings.step: not YAML: mapping values are not allowed here — "
-            "check indentation, quotes and colons here",
+            "data_settings.step: invalid YAML: mapping values are not allowed here — "
+            "check indentation, quotes and colons",
         ),
         (
             "training_settings.sequence_length=",
-            "training_settings.sequence_length: has no value — write one, or leave the key out",
+            "training_settings.sequence_length: has no value — set one, or remove the key",
         ),
     ],
 )

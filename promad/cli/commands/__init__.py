@@ -1,0 +1,1 @@
+"""One file per command: its options, the call of its stage, and the lines it prints."""

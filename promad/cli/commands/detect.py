@@ -1,0 +1,47 @@
+"""`promad detect`: the daemon and its signals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+import typer
+
+from promad.cli.options import ConfigOption, ListenOption, load_configs, parse_listen_address
+from promad.cli.output import format_url, print_lines
+from promad.config import Config
+
+
+def detect(
+    context: typer.Context, config: ConfigOption = None, listen_address: ListenOption = None
+) -> None:
+    """Poll Prometheus, score new samples, and expose the results as metrics.
+
+    Repeat -c FILE to run several detectors in one daemon. SIGHUP reloads the configuration files
+    and the current bundles. SIGTERM and Ctrl-C stop the daemon.
+    """
+    run_detect(lambda: load_configs(context, config), *parse_listen_address(listen_address))
+
+
+def run_detect(
+    read: Callable[[], Sequence[Config]], host: str = "", port: int | None = None
+) -> None:
+    """Run the daemon until a signal stops it; SIGHUP calls `read` again."""
+    signals = _queue_signals()
+
+    from promad.clock import RealClock
+    from promad.stages.detect import detect as stage
+
+    with stage(read(), RealClock(), host, port) as daemon:
+        print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
+        while signals.get() == signal.SIGHUP:
+            daemon.reload(read)
+
+
+def _queue_signals() -> SimpleQueue[int]:
+    """Where SIGHUP, SIGTERM and SIGINT arrive."""
+    arrived: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _: arrived.put(caught))
+    return arrived

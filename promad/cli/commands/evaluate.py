@@ -1,0 +1,337 @@
+"""`promad evaluate`."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promad.cli.options import load_one_config
+from promad.cli.output import format_count, print_lines
+from promad.cli.progress import show_progress
+from promad.config import Config
+from promad.config.durations import format_duration
+from promad.errors import PromadError
+
+if TYPE_CHECKING:
+    from promad.experiments.outcome import Evaluation
+    from promad.stages.evaluate import Progress
+
+
+class Columns(StrEnum):
+    """Which columns of labelled data are scored."""
+
+    AUTO = "auto"
+    ALL = "all"
+    FIRST = "first"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to evaluate, and where to write what.
+
+    Attributes:
+        seeds: how many, counting from the configured one.
+        entities: the names of those wanted; none means all.
+        columns: which columns are scored.
+        jobs: how many processes work at once.
+        json_path: where to write every figure; results of finished tasks are kept beside it, so
+            that an interrupted run resumes.
+        fresh: whether to discard such results first.
+        report_path: where to write a page with tables and charts.
+        scores_to: the directory for the scores of every sample.
+    """
+
+    seeds: int = 1
+    entities: Sequence[str] = ()
+    columns: Columns = Columns.AUTO
+    jobs: int = 1
+    json_path: Path | None = None
+    fresh: bool = False
+    report_path: Path | None = None
+    scores_to: Path | None = None
+
+
+def evaluate(
+    context: typer.Context,
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Labelled data: DIR/<entity>/{train,test,test_label}.parquet."
+        ),
+    ],
+    entity: Annotated[
+        list[str] | None,
+        typer.Option("--entity", metavar="NAME", help="Evaluate only this entity; repeatable."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Model, if not the configured one; repeatable."
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold", metavar="NAME", help="Threshold method, if not the configured one."
+        ),
+    ] = None,
+    scoring: Annotated[
+        str | None,
+        typer.Option(
+            "--scoring",
+            metavar="NAME",
+            help="Scoring method, if not the configured one: auto, normalised or mse.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other configuration key, as section.key=value; repeatable.",
+        ),
+    ] = None,
+    columns: Annotated[
+        Columns,
+        typer.Option("--columns", help="Columns to score; first suits telemetry with commands."),
+    ] = Columns.AUTO,
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=1, help="Number of seeds to train with.")
+    ] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, help="Number of parallel processes.")
+    ] = 1,
+    json_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write all figures to this file. An interrupted run resumes.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", metavar="", help="Discard the results of an interrupted run."),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write an HTML page with tables and charts."),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            "--scores", metavar="DIR", help="Write the score of every sample to this directory."
+        ),
+    ] = None,
+) -> None:
+    """Measure models on labelled data, and compare them with untrained baselines.
+
+    Each entity is preprocessed, trained on and scored like live data: one sample after the other,
+    from past samples only. The tables also have rows for a linear model and untrained baselines.
+    """
+    overrides = [
+        *(set_ or []),
+        *([f"real_time_anomaly_detection.threshold={threshold}"] if threshold else []),
+        *([f"training_settings.scoring={scoring}"] if scoring else []),
+    ]
+    wanted = [[f"training_settings.model={name}"] for name in dict.fromkeys(model or [])] or [[]]
+    configs = [load_one_config(context, [*overrides, *own]) for own in wanted]
+    options = Options(
+        seeds=seeds,
+        entities=entity or (),
+        columns=columns,
+        jobs=jobs,
+        json_path=json_path,
+        fresh=fresh,
+        report_path=report,
+        scores_to=scores,
+    )
+    if run_evaluate(directory, configs, options):
+        raise typer.Exit(PromadError.exit_code)
+
+
+def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -> int:
+    """Evaluate, write what `options` asks for and print the tables; how many entities failed."""
+    from promad.experiments.cache import EvaluationCache
+    from promad.experiments.report import write_report
+    from promad.files import written_whole
+    from promad.stages.evaluate import EvaluationOptions
+    from promad.stages.evaluate import evaluate as stage
+
+    json_path = options.json_path
+    cache = None if json_path is None else EvaluationCache.beside(json_path)
+    if cache is not None and options.fresh:
+        cache.remove()
+    first = configs[0].training_settings.seed
+    with show_progress("evaluate") as update:
+        line = TaskProgress(time.monotonic)
+
+        def show(progress: Progress) -> None:
+            words = line.format(progress)
+            update(progress.number, progress.total, words)
+            if progress.failure or not sys.stdout.isatty():
+                print_lines([f"  {words}"])
+
+        wanted = EvaluationOptions(
+            seeds=range(first, first + options.seeds),
+            entities=options.entities,
+            columns=options.columns.value,
+            scores_to=options.scores_to,
+            cache=cache,
+            jobs=options.jobs,
+        )
+        found = stage(directory, configs, wanted, show)
+    if json_path is not None and cache is not None:
+        with written_whole(json_path) as aside:
+            aside.write_text(json.dumps(found.to_json(), indent=2) + "\n")
+        cache.remove()
+    if options.report_path is not None:
+        write_report(options.report_path, found)
+    print_lines(format_evaluation(found))
+    return len(found.failed)
+
+
+_OPERATING = {
+    "recall": "event_recall",
+    "precision": "alarm_precision",
+    "false/week": "false_episodes_per_week",
+    "delay": "delay_median_seconds",
+    "delay p90": "delay_p90_seconds",
+    "affil. F1": "affiliation_f1",
+    "event F1": "event_f1",
+    "range F1": "range_f1",
+}
+_CAUSES = {
+    f"{short} {title}": f"{unit}_{name}"
+    for unit, short in (("sample", "1"), ("segment", "n"))
+    for name, title in (
+        ("hit_rate_at_100", "Hit@100"),
+        ("hit_rate_at_150", "Hit@150"),
+        ("ndcg_at_100", "NDCG@100"),
+        ("ndcg_at_150", "NDCG@150"),
+    )
+}
+_FOR_PAPERS = {
+    "PA-F1": "papers_only_point_adjusted_f1",
+    "(random)": "papers_only_point_adjusted_f1_of_random",
+    "PA%20-F1": "papers_only_pa_20_f1",
+    "(random) ": "papers_only_pa_20_f1_of_random",
+}
+_NAB = {"standard": "standard", "low FP": "reward_low_fp", "low FN": "reward_low_fn"}
+
+
+def format_evaluation(found: Evaluation) -> Iterator[str]:
+    """Tables of the mean figures, what failed, and what the figures are of."""
+    from promad.evaluation.ranking import VUS_WINDOW
+
+    if found.found:
+        yield from _format_tables(found)
+    for entity, message in found.failed.items():
+        yield f"  {entity}: failed: {message}"
+    total = format_count(len(found.found) + len(found.failed), "entity", "entities")
+    yield (
+        f"evaluate: means over {len(found.found)} of {total} and "
+        f"{format_count(len(found.seeds), 'seed')}; VUS over {VUS_WINDOW} samples; event recall, "
+        "precision and false alarms at the threshold that training chose; no point adjustment "
+        "except where stated"
+    )
+
+
+def _format_tables(found: Evaluation) -> Iterator[str]:
+    from promad.experiments.outcome import sequence_figures
+
+    means = {row: found.mean(row) for row in found.row_names}
+    yield from _format_table("ranking", _ranking_columns(), means)
+    yield from _format_table("at the threshold", _OPERATING, means)
+    counts = {row: some for row in found.row_names if (some := found.sequences(row)) is not None}
+    of_counts = {row: sequence_figures(each) for row, each in counts.items()}
+    if of_counts:
+        names = ("precision", "recall", "f0.5", "found", "missed", "false")
+        columns = dict(zip(names, names, strict=True))
+        yield from _format_table("known sequences", columns, of_counts)
+    scores = {row: each for row in found.row_names if (each := found.nab(row)) is not None}
+    if scores:
+        for how, title in (("optimised", "NAB, optimised"), ("at_threshold", "NAB, at threshold")):
+            yield from _format_table(title, _NAB, {row: each[how] for row, each in scores.items()})
+    if any("sample_hit_rate_at_100" in figures for figures in means.values()):
+        yield from _format_table("root causes (1: by sample, n: by segment)", _CAUSES, means)
+    yield from _format_table("only to compare with papers", _FOR_PAPERS, means)
+
+
+def _ranking_columns() -> Mapping[str, str]:
+    from promad.evaluation.ranking import VUS_NARROW_WINDOW
+
+    return {
+        "VUS-PR": "vus_pr",
+        "VUS-ROC": "vus_roc",
+        "AUC-PR": "auc_pr",
+        f"VUS{VUS_NARROW_WINDOW}-PR": f"vus_{VUS_NARROW_WINDOW}_pr",
+        f"VUS{VUS_NARROW_WINDOW}-ROC": f"vus_{VUS_NARROW_WINDOW}_roc",
+        "best F1": "best_f1",
+        "blind": "share_blind",
+    }
+
+
+def _format_table(
+    title: str, columns: Mapping[str, str], rows: Mapping[str, Mapping[str, float]]
+) -> Iterator[str]:
+    """A line of headings that begins with the title, then a line for each row."""
+    width = max(len(name) for name in (title, *rows))
+    yield f"  {title:{width}}" + "".join(f"{heading:>12}" for heading in columns)
+    for row, figures in rows.items():
+        cells = (_format_cell(name, figures.get(name, math.nan)) for name in columns.values())
+        yield f"  {row:{width}}" + "".join(f"{cell:>12}" for cell in cells)
+    yield ""
+
+
+def _format_cell(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    if name.endswith("_seconds"):
+        return _format_rounded(value)
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _format_rounded(seconds: float) -> str:
+    """A duration without what is too small to matter beside the rest."""
+    unit = next((each for each in (3600, 60) if seconds > 24 * each), 1)
+    return format_duration(round(seconds / unit) * unit)
+
+
+class TaskProgress:
+    """Formats the result of each task, and the time left at the speed so far.
+
+    `clock` returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._worked = 0
+
+    def format(self, progress: Progress) -> str:
+        """A line about a finished task."""
+        task = progress.task
+        line = f"{progress.number}/{progress.total} {task.entity}, {task.row}, seed {task.seed}"
+        if progress.failure is not None:
+            line += f": failed: {progress.failure}"
+        elif task.row in progress.rows:
+            figure = progress.rows[task.row].figures["vus_pr"]
+            line += f": VUS-PR {_format_cell('vus_pr', figure)}"
+        self._worked += not progress.reused
+        left = progress.total - progress.number
+        if progress.reused:
+            return f"{line} (from an earlier run)"
+        if left == 0:
+            return line
+        seconds = (self._clock() - self._began) / self._worked * left
+        return f"{line}; about {_format_rounded(max(1.0, seconds))} left"

@@ -1,0 +1,64 @@
+"""`promad explain`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promad.cli.options import TIME_HELP, load_configs, parse_time
+from promad.cli.output import format_ratio, print_lines
+from promad.config.durations import format_instant
+from promad.errors import PromadError
+
+if TYPE_CHECKING:
+    from promad.events.verdict import FeatureView
+    from promad.stages.explain import Explained
+
+
+def explain(
+    context: typer.Context,
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help=TIME_HELP)] = "now",
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="NAME", help="Explain only this group (default: all)."),
+    ] = None,
+) -> None:
+    """Explain the score of a sample: which features deviate, since when, what was expected.
+
+    The samples are fetched again from Prometheus, so any time that it still has samples for works.
+    The page and the API of the daemon show the same for the samples that it scored itself.
+    """
+    configs = load_configs(context)
+    known = [config.name for config in configs]
+    if group is not None and group not in known:
+        raise PromadError(f"explain: unknown group {group} — use one of {', '.join(known)}")
+    from promad.stages.explain import explain_at
+
+    for config in configs:
+        if group in {None, config.name}:
+            print_lines(format_explained(explain_at(config, parse_time(at, time.time()))))
+
+
+def format_explained(explained: Explained) -> Iterator[str]:
+    """State and paragraph, then a line for each feature that contributes."""
+    verdict, explanation = explained.explanation.verdict, explained.explanation
+    yield f"{explained.group} at {format_instant(verdict.at)}: {verdict.state}"
+    yield f"  {explanation.paragraph}"
+    width = max((len(view.name) for view in explanation.features), default=0)
+    for view in explanation.features:
+        yield f"    {view.name:{width}}  {_format_feature(view)}"
+    if verdict.missing:
+        yield f"  missing: {', '.join(verdict.missing)}"
+
+
+def _format_feature(view: FeatureView) -> str:
+    observed = "missing" if math.isnan(view.observed) else f"{view.observed:.4g}"
+    since = "" if view.since is None else f"  since {format_instant(view.since)}"
+    return (
+        f"{view.contribution:4.0%}  {view.direction:5}  observed {observed:>10}  "
+        f"expected {view.expected:10.4g}  error {format_ratio(view.elevation):>5}× baseline{since}"
+    )

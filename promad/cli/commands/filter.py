@@ -1,0 +1,81 @@
+"""`promad filter`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promad.cli.options import load_one_config
+from promad.cli.output import format_count, format_ratio, format_shares, print_lines
+from promad.config import Config
+from promad.config.durations import format_instant
+
+if TYPE_CHECKING:
+    from promad.stages.filter import FilterReport, TrimReport
+
+
+def filter_(
+    context: typer.Context,
+    trim: Annotated[
+        bool,
+        typer.Option(
+            "--trim", metavar="", help="Drop the worst training windows (at most trim_share)."
+        ),
+    ] = False,
+) -> None:
+    """Split the windows of the processed data into normal and anomalous ones.
+
+    Check the worst windows, which the command lists. To train without them, set
+    train_on_filtered_sequences and train again. With --trim, only windows of the training part are
+    dropped, at most trim_share of them; a pattern that recurs on another day is kept.
+    """
+    run_filter(load_one_config(context), trim)
+
+
+def run_filter(config: Config, trimming: bool = False) -> int:
+    """Filter and print the result; how many windows are anomalous or dropped."""
+    from promad.stages.filter import filter_windows
+
+    report = filter_windows(config, trimming=trimming)
+    print_lines(format_filtering(report))
+    return report.anomalous
+
+
+def format_filtering(report: FilterReport) -> Iterator[str]:
+    """The worst windows, then the counts; of trimming, what was dropped and what recurs."""
+    if report.trimmed is not None:
+        yield from _format_trimming(report, report.trimmed)
+        return
+    for window in report.worst:
+        yield (
+            f"  window ending {format_instant(window.end)}: {format_ratio(window.ratio)}× "
+            f"threshold, {format_shares(window.top_features)}"
+        )
+    yield (
+        f"filter: {report.normal} normal and {report.anomalous} anomalous windows "
+        f"({_share_anomalous(report):.1%}) at threshold {report.threshold:.4g} → "
+        f"{report.normal_path}, {report.anomalous_path}"
+    )
+
+
+def _format_trimming(report: FilterReport, trimmed: TrimReport) -> Iterator[str]:
+    for word, stretches in (("dropped", trimmed.dropped), ("kept, recurs", trimmed.recurring)):
+        for stretch in stretches:
+            yield (
+                f"  {word}: {format_count(stretch.windows, 'window')} ending "
+                f"{format_instant(stretch.first)}/{format_instant(stretch.last)}, "
+                f"{format_ratio(stretch.ratio)}× threshold, {format_shares(stretch.top_features)}"
+            )
+    yield (
+        f"filter: {report.anomalous} of {report.normal + report.anomalous} windows dropped "
+        f"({_share_anomalous(report):.1%}), "
+        f"{format_count(len(trimmed.recurring), 'recurring period')} kept → "
+        f"{report.normal_path}, {report.anomalous_path}"
+    )
+
+
+def _share_anomalous(report: FilterReport) -> float:
+    total = report.normal + report.anomalous
+    return report.anomalous / total if total else 0.0

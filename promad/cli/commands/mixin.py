@@ -1,0 +1,44 @@
+"""`promad mixin`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promad.cli.options import load_configs
+from promad.cli.output import format_count, print_lines
+
+if TYPE_CHECKING:
+    from promad.mixin.writing import Written
+
+
+def mixin(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Directory to write to.")
+    ],
+    job: Annotated[
+        str,
+        typer.Option("--job", metavar="NAME", help="Name of the scrape job of promad."),
+    ] = "promad",
+) -> None:
+    """Write Grafana dashboards, and recording and alerting rules for Prometheus.
+
+    They match the metric names and the polling interval of the configuration. With several
+    configuration files, they cover a daemon that runs all of these detectors.
+    """
+    from promad.mixin.writing import write_mixin
+
+    print_lines([format_mixin(write_mixin(load_configs(context), directory, job))])
+
+
+def format_mixin(written: Written) -> str:
+    """What a mixin holds, and where it is."""
+    return (
+        f"mixin: {format_count(written.dashboards, 'dashboard')}, "
+        f"{format_count(written.recordings, 'recording rule')} and "
+        f"{format_count(written.alerts, 'alert')} for metrics {written.prefix}* → "
+        f"{written.directory}"
+    )

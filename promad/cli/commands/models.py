@@ -1,0 +1,102 @@
+"""`promad models`: the bundles that training left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promad.cli.options import load_one_config
+from promad.cli.output import format_count, print_lines
+from promad.errors import BundleError
+
+if TYPE_CHECKING:
+    from promad.bundle import BundleStore
+
+HELP = "List, show and switch trained bundles."
+
+_RELOAD = "send SIGHUP to a running daemon to load it"
+
+
+def list_models(context: typer.Context) -> None:
+    """List all bundles, oldest first; * marks the current one.
+
+    A bundle is the result of one training: model, scaler, threshold, plots and a manifest.
+    """
+    from promad.bundle import BundleStore
+
+    print_lines(format_bundles(BundleStore.of(load_one_config(context))))
+
+
+def show_model(
+    context: typer.Context,
+    bundle: Annotated[
+        str | None,
+        typer.Argument(metavar="BUNDLE", help="Name of a bundle (default: the current one)."),
+    ] = None,
+) -> None:
+    """Show the manifest of a bundle as JSON: inputs, settings and results of its training."""
+    from promad.bundle import BundleStore
+
+    store = BundleStore.of(load_one_config(context))
+    shown = store.open(bundle) if bundle else store.open_current()
+    print_lines([shown.manifest.model_dump_json(indent=2)])
+
+
+def promote_model(
+    context: typer.Context,
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name of a bundle.")],
+) -> None:
+    """Make a bundle the current one, after verifying all of its files.
+
+    A running daemon loads it on SIGHUP.
+    """
+    from promad.bundle import BundleStore
+
+    promoted = BundleStore.of(load_one_config(context)).promote(bundle)
+    print_lines([f"models: {promoted.id} is now current; {_RELOAD}"])
+
+
+def roll_back_model(context: typer.Context) -> None:
+    """Make the newest bundle that is older than the current one the current one.
+
+    Nothing is deleted; use promote to return to the newer bundle. A running daemon loads the older
+    bundle on SIGHUP.
+    """
+    from promad.bundle import BundleStore
+
+    bundle = BundleStore.of(load_one_config(context)).rollback()
+    print_lines([f"models: rolled back to {bundle.id}; {_RELOAD}"])
+
+
+def format_bundles(store: BundleStore) -> Iterator[str]:
+    """A line for each bundle, oldest first, the current one marked."""
+    current = store.current_id()
+    for bundle_id in store.ids():
+        mark = "*" if bundle_id == current else " "
+        yield f"{mark} {bundle_id}  {_summarise(store, bundle_id)}"
+    if current is None:
+        yield f"no bundle in {store.root} — run promad train"
+
+
+def _summarise(store: BundleStore, bundle_id: str) -> str:
+    """What a bundle is, or what is wrong with it."""
+    try:
+        manifest = store.open(bundle_id).manifest
+    except BundleError as error:
+        return f"unusable: {error}"
+    return (
+        f"{manifest.model}, {format_count(len(manifest.queries), 'feature')}, "
+        f"trained on {manifest.trained_on}, "
+        f"validation loss {manifest.figures['validation_loss']:.4g}, "
+        f"threshold {manifest.threshold['value']:.4g}"
+    )
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "list": list_models,
+    "show": show_model,
+    "promote": promote_model,
+    "rollback": roll_back_model,
+}

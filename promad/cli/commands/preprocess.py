@@ -1,0 +1,70 @@
+"""`promad preprocess`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from promad.cli.options import load_one_config
+from promad.cli.output import format_count, group_names, join_first, print_lines
+from promad.config import Config
+from promad.config.durations import format_instant
+
+if TYPE_CHECKING:
+    from promad.stages.preprocess import Preprocessed
+
+_MOST_PERIODS = 5
+"""How many excluded periods are listed one by one."""
+
+
+def preprocess(context: typer.Context) -> None:
+    """Fill short gaps, split the data at long ones, and scale it.
+
+    The scaler is fitted on the training part only. For each feature, the command reports how many
+    missing samples it filled and how many are in gaps too long to fill. No window spans such a gap.
+    """
+    run_preprocess(load_one_config(context))
+
+
+def run_preprocess(config: Config) -> None:
+    """Preprocess the collected data and print what was filled, dropped and excluded."""
+    from promad.stages.preprocess import preprocess as stage
+
+    print_lines(format_preprocessed(stage(config)))
+
+
+def format_preprocessed(done: Preprocessed) -> Iterator[str]:
+    """Per feature what was filled and what was not, then the totals."""
+    gaps = {
+        name: f"{feature.missing} missing, {feature.filled} filled, "
+        f"{feature.in_long_gaps} in gaps too long to fill"
+        for name, feature in done.features.items()
+        if feature.missing
+    }
+    for gap, names in group_names(gaps):
+        yield f"  {gap}: {names}"
+    for name, feature in done.features.items():
+        if feature.constant:
+            yield f"  {name}: constant so far; any change raises the score"
+    yield from _format_excluded(done)
+    yield (
+        f"preprocess: {format_count(done.rows, 'sample')}, {done.dropped} dropped, "
+        f"{format_count(done.parts, 'segment')} without gaps → {done.path} "
+        f"(scaler fitted on the first {format_count(done.training_rows, 'sample')})"
+    )
+
+
+def _format_excluded(done: Preprocessed) -> Iterator[str]:
+    """What was excluded: the total, then the first periods of each reason."""
+    if not done.excluded:
+        return
+    share = done.rows_excluded / done.rows
+    samples = format_count(done.rows_excluded, "sample")
+    yield f"  excluded by data_settings.exclude: {samples} ({share:.2%})"
+    for why in dict.fromkeys(stretch.why for stretch in done.excluded):
+        own = [stretch for stretch in done.excluded if stretch.why == why]
+        spans = [f"{format_instant(each.start)}/{format_instant(each.end)}" for each in own]
+        count = format_count(len(own), "period")
+        yield f"    {why}: {count}, {join_first(spans, _MOST_PERIODS)}"

@@ -1,0 +1,69 @@
+"""`promad run`: the stages one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from promad.cli.commands.collect import run_collect
+from promad.cli.commands.detect import run_detect
+from promad.cli.commands.filter import run_filter
+from promad.cli.commands.preprocess import run_preprocess
+from promad.cli.commands.train import run_train
+from promad.cli.options import ForceOption, load_one_config
+from promad.config import Config
+
+
+def run(
+    context: typer.Context,
+    retrain: Annotated[
+        bool,
+        typer.Option(
+            "--retrain", metavar="", help="Drop the worst training windows and train again."
+        ),
+    ] = False,
+    force: ForceOption = False,
+    then_detect: Annotated[
+        bool, typer.Option("--detect", metavar="", help="Start the daemon after the stages.")
+    ] = False,
+) -> None:
+    """Run collect, preprocess, train and filter in this order.
+
+    With --retrain, filter --trim and train follow, at most trim_rounds times.
+    train_on_filtered_sequences in the configuration implies --retrain.
+    """
+    config = load_one_config(context)
+    run_stages(_set_filtered(config, False), force=force)
+    if retrain or config.training_settings.train_on_filtered_sequences:
+        trim_and_train(_set_filtered(config, True), force)
+    if then_detect:
+        run_detect(lambda: [load_one_config(context)])
+
+
+def run_stages(
+    config: Config, now: Callable[[], float] = time.time, *, force: bool = False
+) -> None:
+    """Collect, preprocess, train and filter, and print the result of each."""
+    run_collect(config, now)
+    run_preprocess(config)
+    run_train(config, force)
+    run_filter(config)
+
+
+def trim_and_train(config: Config, force: bool = False) -> None:
+    """Drop the worst training windows and train again, until none is dropped or `trim_rounds` end.
+
+    `config` trains on what filter left.
+    """
+    for _ in range(config.data_filtering_settings.trim_rounds):
+        if run_filter(config, trimming=True) == 0:
+            return
+        run_train(config, force)
+
+
+def _set_filtered(config: Config, filtered: bool) -> Config:
+    training = config.training_settings.model_copy(update={"train_on_filtered_sequences": filtered})
+    return config.model_copy(update={"training_settings": training})

@@ -1,0 +1,90 @@
+"""`promad train`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from promad.cli.options import ForceOption, load_one_config
+from promad.cli.output import format_count, print_lines
+from promad.cli.progress import show_progress
+from promad.config import Config
+
+if TYPE_CHECKING:
+    from promad.stages.train import TrainingReport
+    from promad.thresholds import Threshold
+    from promad.training.gate import Gate
+
+
+def train(context: typer.Context, force: ForceOption = False) -> None:
+    """Train the model, choose the threshold, and make the new bundle the current one.
+
+    The threshold is chosen for the configured alert budget, on the newest part of the data, which
+    is not used for training. A training that fails or is interrupted changes nothing. A network
+    that finds injected anomalies no better than an untrained baseline is not promoted.
+    """
+    run_train(load_one_config(context), force)
+
+
+def run_train(config: Config, force: bool = False) -> None:
+    """Train and print the results; without a terminal, each epoch is a line."""
+    from promad.stages.train import train as stage
+
+    with show_progress("train") as update:
+
+        def show(epoch: int, epochs: int, loss: float, validation: float) -> None:
+            words = f"epoch {epoch}/{epochs}: loss {loss:.4g}, validation loss {validation:.4g}"
+            update(epoch, epochs, words)
+            if not sys.stdout.isatty():
+                print_lines([f"  {words}"])
+
+        report = stage(config, show, now=time.time, force=force)
+    print_lines(format_training(report))
+
+
+def format_training(report: TrainingReport) -> Iterator[str]:
+    """The result of the gate, the threshold with its uncertainty, then the bundle."""
+    yield from _format_gate(report.gate)
+    yield f"  {format_threshold(report.threshold)}"
+    yield f"    {report.threshold.method}: {report.threshold.why}"
+    history = report.history
+    yield (
+        f"train: {format_count(report.training_windows, 'window')}, "
+        f"{format_count(len(history.training_loss), 'epoch')}, best epoch {history.best_epoch} "
+        f"(validation loss {history.validation_loss[history.best_epoch - 1]:.4g} on "
+        f"{format_count(report.validation_windows, 'window')}) → {report.bundle.directory}"
+    )
+
+
+def _format_gate(gate: Gate) -> Iterator[str]:
+    """How the model compares with the best untrained baseline, in all and by kind of anomaly."""
+    if gate.skipped:
+        yield f"  gate skipped: {gate.skipped}"
+        return
+    (row, figure), own = gate.best_naive, gate.rows[gate.model]
+    result = "passed" if gate.passed else "failed, promoted anyway"
+    yield (
+        f"  gate {result}: VUS-PR {gate.own:.3f} on injected anomalies "
+        f"(best untrained baseline, {row}: {figure:.3f})"
+    )
+    kinds = (
+        f"{kind} {own[kind]:.2f} ({gate.rows[row][kind]:.2f})" for kind in own if kind != "mean"
+    )
+    yield f"    {', '.join(kinds)}"
+
+
+def format_threshold(threshold: Threshold) -> str:
+    """The threshold and the rate of false alarms that is expected of it, with its uncertainty."""
+    rate = threshold.expected_false_alarms_per_week
+    if rate is None:
+        return f"threshold {threshold.value:.4g}: expected rate of false alarms unknown"
+    alarms = "false alarm" if f"{rate:.2g}" == "1" else "false alarms"
+    words = f"threshold {threshold.value:.4g}: expected {rate:.2g} {alarms} per week"
+    if threshold.interval is None:
+        return words
+    low, high = threshold.interval
+    return f"{words} (90 % interval {low:.2g} to {high:.2g})"

@@ -1,0 +1,63 @@
+"""Printing, and the words that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print each line at once, also into a pipe."""
+    for line in lines:
+        print(line, flush=True)
+
+
+def format_count(number: int, singular: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> format_count(1, "event"), format_count(0, "event"), format_count(2, "query", "queries")
+    ('1 event', '0 events', '2 queries')
+    """
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def format_ratio(value: float) -> str:
+    """A ratio to two digits below 10, else to whole numbers.
+
+    >>> format_ratio(2.46), format_ratio(12.3), format_ratio(1090.4)
+    ('2.5', '12', '1,090')
+    """
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+
+
+def format_shares(features: Iterable[tuple[str, float]]) -> str:
+    """Names with their shares.
+
+    >>> format_shares([("cpu", 0.75), ("load", 0.2)])
+    'cpu 75%, load 20%'
+    """
+    return ", ".join(f"{name} {share:.0%}" for name, share in features)
+
+
+def group_names(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each distinct text with the names that have it, in order of first appearance.
+
+    >>> list(group_names({"cpu": "1 missing", "load": "2 missing", "disk": "1 missing"}))
+    [('1 missing', 'cpu, disk'), ('2 missing', 'load')]
+    """
+    for text in dict.fromkeys(texts.values()):
+        yield text, ", ".join(name for name, own in texts.items() if own == text)
+
+
+def join_first(texts: Sequence[str], most: int) -> str:
+    """The first texts, and how many more there are.
+
+    >>> join_first(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{', '.join(texts[:most])}{more}"
+
+
+def format_url(host: str, port: int) -> str:
+    """The daemon's address for a browser; an empty host is this machine."""
+    return f"http://{host or 'localhost'}:{port}/"
