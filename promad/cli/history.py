@@ -110,19 +110,21 @@ def _taking(
     config: Config, openmetrics: Path | None, push: str | None, labels: Mapping[str, str]
 ) -> Iterator[list[Visitor]]:
     """Whatever takes what the daemon would have exposed: a file, a server, or nothing."""
-    from promad.exposition.backfill import Exposed, openmetrics_file, pushed
+    from promad.exposition.openmetrics import write_openmetrics
+    from promad.exposition.pushing import push_samples
+    from promad.exposition.scrape_target import ScrapeTarget
     from promad.prometheus.remote_write import RemoteWriter
 
     live = config.real_time_anomaly_detection
-    exposed = Exposed(config.name, live.metrics_prefix, labels)
+    target = ScrapeTarget(config.name, live.metrics_prefix, labels)
     takers: list[Visitor] = []
     with ExitStack() as stack:
         if openmetrics is not None:
-            takers.append(stack.enter_context(openmetrics_file(openmetrics, exposed)).add)
+            takers.append(stack.enter_context(write_openmetrics(openmetrics, target)).add)
         if push is not None:
             writer = RemoteWriter(push, config.prometheus_url, config.prometheus)
             stack.callback(writer.close)
-            takers.append(stack.enter_context(pushed(exposed, writer.push)).add)
+            takers.append(stack.enter_context(push_samples(target, writer.push)).add)
         yield takers
 
 
