@@ -15,10 +15,8 @@ A value that is not known is withdrawn: never 0, never NaN.
 
 from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
 from promad.exposition.groups import Snapshot, SnapshotCollector
-from promad.exposition.names import DAEMON_PREFIX
 
 __all__ = [
-    "DAEMON_PREFIX",
     "DaemonMetrics",
     "DetectorMetrics",
     "Snapshot",

@@ -9,10 +9,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
-DAEMON_PREFIX = "promad_"
-"""The prefix of metrics about the daemon itself."""
-
-
 class Subject(StrEnum):
     """What one series of a metric is about. It decides the prefix and the common labels.
 
