@@ -64,7 +64,10 @@ class DaemonMetrics:
 
     def forget(self) -> None:
         """Withdraw models, queries and expectations: others take their place."""
-        for gauge in (self.model_info, self.query_up, self.expected_bounds):
+        expected = (self.expected_false_alarms, self.expected_bounds)
+        for gauge in {self.model_info, self.query_up, *expected} & self._revealed:
+            self._revealed.remove(gauge)
+            self._registry.unregister(gauge)
             gauge.clear()
 
     def reloaded(self, at: float) -> None:

@@ -253,6 +253,26 @@ def test_what_is_not_known_yet_is_not_exposed() -> None:
         assert f"promad_{unknown}" not in text
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_reload_withdraws_what_the_new_bundle_does_not_have(several: bool) -> None:
+    registry = CollectorRegistry()
+    daemon = DaemonMetrics(registry, several)
+    own = daemon.of("host")
+    own.loaded("m", "old", 1.7e9)
+    own.expects(1.0, (0.25, 4.0))
+    own.polled(["cpu"], {})
+    daemon.forget()
+    own.loaded("m", "new", 1.8e9)
+    own.expects(None, None)
+    own.polled(["load"], {})
+    text = generate_latest(registry).decode()
+    assert "expected_false_alarms" not in text
+    assert 'bundle="old"' not in text
+    assert 'bundle="new"' in text
+    assert 'promad_query_up{query="cpu"}' not in text
+    assert "promad_model_trained_timestamp_seconds" in text
+
+
 def without_created(text: str) -> str:
     """The text as a daemon exposes it, which switches the `_created` series off."""
     lines = [line for line in text.splitlines(keepends=True) if "_created" not in line]

@@ -756,7 +756,9 @@ def test_a_spike_is_seen_explained_and_remembered(world: World, visits: Visits) 
     world.target.spike = 8.0
     patiently = expect(page.locator("#group-state"))
     patiently.to_have_text("anomalous", timeout=30_000)
-    expect(page.locator("#paragraph")).to_contain_text("latency makes")
+    expect(page.locator("#paragraph")).to_contain_text(
+        re.compile(r"latency: \d+% of the deviation")
+    )
     expect(page.locator("table.features tbody").first).to_contain_text("latency")
     expect(page.locator("#multiples strong").first).to_have_text("latency")
     expect(page.locator(EVENTS).first).to_contain_text("open")
