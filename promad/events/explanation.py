@@ -1,7 +1,7 @@
-"""Explanations: what is odd about a sample, in the order of what drives it and in plain words.
+"""Explanations: why a sample is anomalous, as one line of text.
 
-The same paragraph stands in the log, on the page, in reports and in the descriptions of alerts,
-which Prometheus puts together from promad's metrics.
+The same line is in the log, on the page, in reports, and in the descriptions of alerts, which
+Prometheus renders from promad's metrics (`promad.mixin.alert_templates`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from promad.config.durations import format_instant
 from promad.events.verdict import FeatureView, Verdict
 
 _NAMED = 3
-"""So many features are named, of those above their baselines."""
+"""The most features that are named."""
+
+_SMALLEST_FACTOR, _LARGEST_FACTOR = 0.01, 10_000.0
+_SI_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one sample's verdict comes to.
+    """The explanation of one sample.
 
     Attributes:
-        verdict: the judgement that is explained.
+        verdict: the verdict that is explained.
         since: unix seconds since when the group has been anomalous; None if it is not.
         features: those that contribute, largest contribution first.
-        paragraph: all of it in plain words, on one line.
+        paragraph: all of it as text, on one line.
     """
 
     verdict: Verdict
@@ -37,13 +40,13 @@ def explain(verdict: Verdict, since: float | None = None) -> Explanation:
     """The explanation of a verdict.
 
     Args:
-        since: unix seconds of the start of the event that is open, if one is.
+        since: unix seconds of the start of the open event, if there is one.
     """
     return Explanation(verdict, since, verdict.ranked_features, paragraph(verdict, since))
 
 
 def paragraph(verdict: Verdict, since: float | None = None) -> str:
-    """A verdict in plain words, on one line.
+    """A verdict as text, on one line.
 
     >>> from promad.events.verdict import State
     >>> print(paragraph(Verdict(0.0, State.BLIND, 1.0, why="no sample of cpu")))
@@ -51,34 +54,66 @@ def paragraph(verdict: Verdict, since: float | None = None) -> str:
     """
     if verdict.score_ratio is None:
         return f"{verdict.state.value.capitalize()}: {verdict.why}."
-    begun = "" if since is None else f", anomalous since {format_instant(since)}"
-    sentences = [f"The score is {verdict.score_ratio:.3g} times the threshold{begun}."]
+    begun = "" if since is None else f"; anomalous since {format_instant(since)}"
+    sentences = [f"Score: {format_factor(verdict.score_ratio)} the threshold{begun}."]
     deviating = [view for view in verdict.ranked_features if view.elevation > 1]
     sentences += map(feature_sentence, deviating[:_NAMED])
-    sentences += [] if deviating else ["No feature deviates by itself."]
+    sentences += [] if deviating else ["No feature is above its baseline."]
     known = verdict.known_share
     if known is not None and known < 1:
-        sentences.append(f"{100 * known:.0f}% of the features are known.")
+        sentences.append(f"Only {100 * known:.3g}% of the features have current samples.")
     return " ".join(sentences)
 
 
 def feature_sentence(view: FeatureView) -> str:
-    """One feature's part in plain words.
+    """One feature's part as text.
 
     >>> feature_sentence(FeatureView("cpu", 0.3, 0.75, 0.9, 0.25, elevation=2.5))
-    'cpu makes 75% of the excess: it is above what is expected, 0.9 against 0.25; its recent error
-    is 2.5 times the usual.'
+    'cpu: 75% of the deviation; observed 0.9, above the expected 0.25; error 2.5× its baseline.'
     """
-    since = "" if view.since is None else f", since {format_instant(view.since)}"
+    since = "" if view.since is None else f" since {format_instant(view.since)}"
     return (
-        f"{view.name} makes {100 * view.contribution:.0f}% of the excess: {_measured(view)}; "
-        f"its recent error is {view.elevation:.3g} times the usual{since}."
+        f"{view.name}: {100 * view.contribution:.0f}% of the deviation; {_compare(view)}; "
+        f"error {format_factor(view.elevation)} its baseline{since}."
     )
 
 
-def _measured(view: FeatureView) -> str:
+def _compare(view: FeatureView) -> str:
+    """The observed value against the expected one."""
+    expected = format_value(view.expected)
     if math.isnan(view.observed):
-        return f"it has no sample now, where {view.expected:.4g} is expected"
-    return (
-        f"it is {view.direction} what is expected, {view.observed:.4g} against {view.expected:.4g}"
-    )
+        return f"no current sample, expected {expected}"
+    return f"observed {format_value(view.observed)}, {view.direction} the expected {expected}"
+
+
+def format_factor(factor: float) -> str:
+    """How many times as large, to three digits; without an exponent, so capped at both ends.
+
+    >>> format_factor(2.5), format_factor(1089.7), format_factor(1.09e6), format_factor(1e-5)
+    ('2.5×', '1090×', '>10000×', '<0.01×')
+    """
+    if factor < _SMALLEST_FACTOR:
+        return f"<{_SMALLEST_FACTOR:g}×"
+    if factor > _LARGEST_FACTOR:
+        return f">{_LARGEST_FACTOR:.0f}×"
+    return f"{factor:.3g}×" if factor < 100 else f"{factor:.0f}×"
+
+
+def format_value(value: float) -> str:
+    """A measured value to four digits; whole from 1000 on, and with SI prefixes from 100 000 on.
+
+    >>> format_value(0.25), format_value(12345.6), format_value(-1.5e9), format_value(2e-7)
+    ('0.25', '12346', '-1.5G', '2e-07')
+    """
+    if abs(value) < 1000:
+        return f"{value:.4g}"
+    return f"{value:.0f}" if abs(value) < 100_000 else _shorten(value)
+
+
+def _shorten(value: float) -> str:
+    """The value with an SI prefix, as Prometheus's `humanize` writes it."""
+    for prefix in _SI_PREFIXES[:-1]:
+        if abs(value) < 1000:
+            return f"{value:.4g}{prefix}"
+        value /= 1000
+    return f"{value:.4g}{_SI_PREFIXES[-1]}"

@@ -1,14 +1,22 @@
-"""Every metric that promad exposes: its name, its help and when it is there.
+"""The metrics that promad exposes.
 
-groups   what is known of each group, as of the newest tick
-daemon   what the daemon says about its own work
+    names          every metric: name, type, labels, HELP text, and when it is absent
+    groups         Snapshot ─► metrics about groups: scores, states, features
+    daemon         metrics about the daemon itself: polls, ticks, queries, models, reloads
+
+History as a daemon would have exposed it, for Prometheus to store:
+
+    scrape_target  one sample of a detector ─► metric families, with the labels of a scrape
+    openmetrics    ─► a file for promtool to import
+    pushing        ─► series for remote write
+
+A value that is not known is withdrawn: never 0, never NaN.
 """
 
-from promad.exposition.daemon import DAEMON_PREFIX, DaemonMetrics, DetectorMetrics
+from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
 from promad.exposition.groups import Snapshot, SnapshotCollector
 
 __all__ = [
-    "DAEMON_PREFIX",
     "DaemonMetrics",
     "DetectorMetrics",
     "Snapshot",

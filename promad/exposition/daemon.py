@@ -1,4 +1,4 @@
-"""What the daemon exposes of itself: polls, ticks, queries, models and the configuration in use."""
+"""Metrics about the daemon itself: polls, ticks, queries, models and the configuration in use."""
 
 from __future__ import annotations
 
@@ -10,87 +10,39 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import promad
 from promad.errors import FAILURE_REASONS, PrometheusError
-
-DAEMON_PREFIX = "promad_"
-"""What the names of the metrics about the daemon itself begin with."""
+from promad.exposition import names
+from promad.exposition.names import MetricSpec, Subject
 
 
 class DaemonMetrics:
-    """What the daemon says about itself; one for all its detectors."""
+    """Metrics about the daemon and all its detectors; `several` adds the label `detector`."""
 
     def __init__(self, registry: CollectorRegistry, several: bool) -> None:
         self._registry = registry
-        self._own = ("detector",) if several else ()
+        self._several = several
         self._revealed: set[Gauge] = set()
-        build = self._gauge("build_info", "Always 1; names the version.", "version", *_PYTHON)
+        build = self._gauge(names.BUILD_INFO)
         self.reveal(build).labels(promad.__version__, platform.python_version()).set(1)
-        self.model_info = self._gauge(
-            "model_info", "Always 1; names the model and the bundle in use.", *self._own, *_MODEL
-        )
-        self.model_trained = self._gauge(
-            "model_trained_timestamp_seconds", "When the bundle in use was trained.", *self._own
-        )
-        self.reload_worked = self._gauge(
-            "config_last_reload_successful", "1 if the last load of the configuration worked."
-        )
-        self.reloaded_at = self._gauge(
-            "config_last_reload_success_timestamp_seconds",
-            "When the configuration in use was loaded.",
-        )
-        self.expected_false_alarms = self._gauge(
-            "expected_false_alarms_per_week",
-            "Events a week that the threshold is expected to give on normal data.",
-            *self._own,
-        )
-        self.expected_bounds = self._gauge(
-            "expected_false_alarms_per_week_bound",
-            "Between these the expected number of events a week lies with 90 % confidence.",
-            *self._own,
-            "bound",
-        )
-        self.adapted = self._counter(
-            "threshold_adapted",
-            "Times that the threshold was raised because the alert budget was far exceeded.",
-            *self._own,
-        )
-        self.polls = self._counter("polls", "Polls of the Prometheus server.", *self._own)
-        self.poll_failures = self._counter(
-            "poll_failures",
-            "Polls in which a query failed, by the first failure's reason.",
-            *self._own,
-            "reason",
-        )
-        self.query_up = self._gauge(
-            "query_up", "1 if the last poll got the query answered, else 0.", *self._own, "query"
-        )
-        self.query_failures = self._counter(
-            "query_failures", "Queries that failed.", *self._own, "query"
-        )
-        self.sample_age = self._gauge(
-            "sample_age_seconds",
-            "Age, at the last poll, of the newest sample of the feature furthest behind.",
-            *self._own,
-        )
-        self.ticks_skipped = self._counter(
-            "ticks_skipped", "Ticks left out because the one before took too long.", *self._own
-        )
-        self.tick_failures = self._counter(
-            "tick_failures", "Ticks that ended in an unforeseen error.", *self._own
-        )
-        self.event_log_failures = self._counter(
-            "event_log_failures", "Times that events could not be written down.", *self._own
-        )
-        self.tick_duration = Histogram(
-            DAEMON_PREFIX + "tick_duration_seconds",
-            "How long a tick took: polling, scoring and judging.",
-            self._own,
-            registry=registry,
-            buckets=_TICK_BUCKETS,
-        )
+        self.model_info = self._gauge(names.MODEL_INFO)
+        self.model_trained = self._gauge(names.MODEL_TRAINED)
+        self.reload_succeeded = self._gauge(names.RELOAD_SUCCEEDED)
+        self.reloaded_at = self._gauge(names.RELOADED_AT)
+        self.expected_false_alarms = self._gauge(names.EXPECTED_FALSE_ALARMS)
+        self.expected_bounds = self._gauge(names.EXPECTED_FALSE_ALARMS_BOUND)
+        self.adapted = self._counter(names.THRESHOLD_ADAPTED)
+        self.polls = self._counter(names.POLLS)
+        self.poll_failures = self._counter(names.POLL_FAILURES)
+        self.query_up = self._gauge(names.QUERY_UP)
+        self.query_failures = self._counter(names.QUERY_FAILURES)
+        self.sample_age = self._gauge(names.SAMPLE_AGE)
+        self.ticks_skipped = self._counter(names.TICKS_SKIPPED)
+        self.tick_failures = self._counter(names.TICK_FAILURES)
+        self.event_log_failures = self._counter(names.EVENT_LOG_FAILURES)
+        self.tick_duration = self._histogram(names.TICK_DURATION, _TICK_BUCKETS)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        """A gauge that is there from its first value on: unset, it would claim to be 0."""
-        return Gauge(DAEMON_PREFIX + name, text, labels, registry=None)
+    def _gauge(self, spec: MetricSpec) -> Gauge:
+        """A gauge that is exposed from its first value on: unset, it would claim to be 0."""
+        return Gauge(spec.name, spec.help, self._labels(spec), registry=None)
 
     def reveal(self, gauge: Gauge) -> Gauge:
         """The gauge, exposed from now on."""
@@ -99,42 +51,51 @@ class DaemonMetrics:
             self._registry.register(gauge)
         return gauge
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(DAEMON_PREFIX + name, text, labels, registry=self._registry)
+    def _counter(self, spec: MetricSpec) -> Counter:
+        return Counter(spec.name, spec.help, self._labels(spec), registry=self._registry)
+
+    def _histogram(self, spec: MetricSpec, buckets: tuple[float, ...]) -> Histogram:
+        labels = self._labels(spec)
+        return Histogram(spec.name, spec.help, labels, registry=self._registry, buckets=buckets)
+
+    def _labels(self, spec: MetricSpec) -> tuple[str, ...]:
+        of_detector = self._several and spec.subject is Subject.DETECTOR
+        return ("detector", *spec.labels) if of_detector else spec.labels
 
     def forget(self) -> None:
-        """Forget which models, queries and expectations there were: others take their place."""
-        for gauge in (self.model_info, self.query_up, self.expected_bounds):
+        """Withdraw models, queries and expectations: others take their place."""
+        expected = (self.expected_false_alarms, self.expected_bounds)
+        for gauge in {self.model_info, self.query_up, *expected} & self._revealed:
+            self._revealed.remove(gauge)
+            self._registry.unregister(gauge)
             gauge.clear()
 
     def reloaded(self, at: float) -> None:
         """The configuration in use was loaded at a time, in unix seconds."""
-        self.reveal(self.reload_worked).set(1)
+        self.reveal(self.reload_succeeded).set(1)
         self.reveal(self.reloaded_at).set(at)
 
     def reload_failed(self) -> None:
-        """A new configuration could not be loaded; the one before stays in use."""
-        self.reveal(self.reload_worked).set(0)
+        """A new configuration could not be loaded; the previous one stays in use."""
+        self.reveal(self.reload_succeeded).set(0)
 
     def of(self, detector: str) -> DetectorMetrics:
-        """The part of one detector."""
-        return DetectorMetrics(self, {"detector": detector} if self._own else {})
+        """The metrics of one detector."""
+        return DetectorMetrics(self, {"detector": detector} if self._several else {})
 
 
-_PYTHON = ("python_version",)
-_MODEL = ("model", "bundle")
 _TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 @dataclass(frozen=True)
 class DetectorMetrics:
-    """What one detector has to say about its own work."""
+    """Metrics about the work of one detector."""
 
     daemon: DaemonMetrics
     labels: dict[str, str]
 
     def loaded(self, model: str, bundle: str, trained_at: float) -> None:
-        """A bundle is in use; every counter is there from now on, at 0."""
+        """A bundle is in use; its counters and its histogram are exposed from now on, at 0."""
         info = {**self.labels, "model": model, "bundle": bundle}
         self.daemon.reveal(self.daemon.model_info).labels(**info).set(1)
         self._set(self.daemon.model_trained, trained_at)
@@ -147,11 +108,12 @@ class DetectorMetrics:
             daemon.event_log_failures,
         ):
             self._child(metric)
+        self._child(daemon.tick_duration)
         for reason in FAILURE_REASONS:
             self.daemon.poll_failures.labels(**self.labels, reason=reason)
 
     def expects(self, false_alarms: float | None, interval: tuple[float, float] | None) -> None:
-        """How many events a week the threshold should give on normal data, as far as is known."""
+        """The events per week that the threshold should cause on normal data, as far as known."""
         if false_alarms is not None:
             self._set(self.daemon.expected_false_alarms, false_alarms)
         if interval is not None:
@@ -175,7 +137,7 @@ class DetectorMetrics:
             self.daemon.poll_failures.labels(**self.labels, reason=failure.reason).inc()
 
     def sample_is(self, age_seconds: float) -> None:
-        """How old the newest sample of the feature furthest behind is."""
+        """The age of the newest sample of the feature that is furthest behind."""
         self._set(self.daemon.sample_age, age_seconds)
 
     def ticked(self, seconds: float) -> None:
@@ -183,20 +145,20 @@ class DetectorMetrics:
         self._child(self.daemon.tick_duration).observe(seconds)
 
     def tick_failed(self) -> None:
-        """A tick ended in an unforeseen error."""
+        """A tick ended in an unexpected error."""
         self._child(self.daemon.tick_failures).inc()
 
     def event_log_failed(self) -> None:
-        """Events could not be written down."""
+        """Events could not be written to the event log."""
         self._child(self.daemon.event_log_failures).inc()
 
     def skipped(self, ticks: int) -> None:
-        """Ticks were left out."""
+        """Ticks were skipped."""
         self._child(self.daemon.ticks_skipped).inc(ticks)
 
     def _set(self, gauge: Gauge, value: float) -> None:
         self._child(self.daemon.reveal(gauge)).set(value)
 
     def _child[M: (Counter, Gauge, Histogram)](self, metric: M) -> M:
-        """The metric for this detector; the metric itself where detectors are not told apart."""
+        """The metric for this detector; the metric itself if there is only one detector."""
         return metric.labels(**self.labels) if self.labels else metric

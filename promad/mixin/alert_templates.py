@@ -1,64 +1,88 @@
-"""The text of an alert in Prometheus's template language: that of `promad.events.explanation`.
+"""The text of alerts in Prometheus's template language: that of `promad.events.explanation`.
 
-The daemon says it in its log, on its page and in reports; Prometheus puts the same together from
-the metrics of the group that the alert is about. Tests hold the two equal.
+The daemon writes it to its log, its page and its reports; Prometheus renders the same text from the
+metrics of the group that an alert is about. Tests hold the two equal.
 """
 
 from __future__ import annotations
 
-from promad.exposition import DAEMON_PREFIX
+import re
 
-_OF_GROUP = (
+from promad.exposition import names
+
+_METRICS = {
+    "SCORE": names.SCORE,
+    "SINCE": names.ANOMALOUS_SINCE,
+    "SHARE": names.FEATURE_CONTRIBUTION,
+    "ELEVATION": names.FEATURE_ELEVATION,
+    "OBSERVED": names.FEATURE_OBSERVED,
+    "EXPECTED": names.FEATURE_EXPECTED,
+    "DEVIATING": names.FEATURE_DEVIATING_SINCE,
+    "KNOWN": names.KNOWN_FEATURES,
+    "QUERY_UP": names.QUERY_UP,
+}
+"""Templates name a metric as @SCORE@."""
+
+_GROUP = (
     '{{- $group := printf "job=%q, instance=%q, detector=%q" '
     "$labels.job $labels.instance $labels.detector -}}\n"
 )
 
-_PARAGRAPH = r"""
+_EXPLANATION = r"""
 {{- define "instant" -}}
 {{ . | humanizeTimestamp | reReplaceAll "^(\\S+) (\\S{8}).*" "${1}T${2}Z" }}{{ end -}}
-{{- define "number" }}{{ range query . }}{{ printf "%.4g" .Value }}{{ end }}{{ end -}}
-{{- range query (printf "PREFIX_score{%s}" $group) -}}
-The score is {{ printf "%.3g" .Value }} times the threshold{{ end }}
-{{- range query (printf "PREFIX_anomalous_since_timestamp_seconds{%s}" $group) -}}
-, anomalous since {{ template "instant" .Value }}{{ end }}.
-{{- $shares := printf "100 * PREFIX_feature_contribution_ratio{%s} > 0" $group }}
-{{- $deviating := printf "%s and PREFIX_feature_elevation_ratio{%s} > 1" $shares $group }}
+{{- define "factor" }}
+{{- if lt . 0.01 }}<0.01{{ else if lt . 100.0 }}{{ printf "%.3g" . }}
+{{- else if le . 10000.0 }}{{ printf "%.0f" . }}{{ else }}>10000{{ end }}×{{ end -}}
+{{- define "number" }}
+{{- if and (gt . -1000.0) (lt . 1000.0) }}{{ printf "%.4g" . }}
+{{- else if and (gt . -100000.0) (lt . 100000.0) }}{{ printf "%.0f" . }}
+{{- else }}{{ humanize . }}{{ end }}{{ end -}}
+{{- define "value" }}{{ range query . }}{{ template "number" .Value }}{{ end }}{{ end -}}
+{{- range query (printf "@SCORE@{%s}" $group) -}}
+Score: {{ template "factor" .Value }} the threshold{{ end }}
+{{- range query (printf "@SINCE@{%s}" $group) -}}
+; anomalous since {{ template "instant" .Value }}{{ end }}.
+{{- $shares := printf "100 * @SHARE@{%s} > 0" $group }}
+{{- $deviating := printf "%s and @ELEVATION@{%s} > 1" $shares $group }}
 {{- range query (printf "sort_desc(topk(3, %s))" $deviating) }}
 {{- $feature := printf "%s, feature_name=%q" $group .Labels.feature_name }}
-{{- $observed := printf "PREFIX_feature_observed_value{%s}" $feature }}
-{{- $expected := printf "PREFIX_feature_expected_value{%s}" $feature }}
-{{- " " }}{{ .Labels.feature_name }} makes {{ printf "%.0f" .Value }}% of the excess: it
-{{- if query $observed }} is
-{{- if query (printf "%s >= %s" $observed $expected) }} above{{ else }} below{{ end }}
-{{- " " }}what is expected, {{ template "number" $observed }} against
-{{- " " }}{{ template "number" $expected }};
-{{- else }} has no sample now, where {{ template "number" $expected }} is expected;
+{{- $observed := printf "@OBSERVED@{%s}" $feature }}
+{{- $expected := printf "@EXPECTED@{%s}" $feature }}
+{{- " " }}{{ .Labels.feature_name }}: {{ printf "%.0f" .Value }}% of the deviation;
+{{- if query $observed }} observed {{ template "value" $observed }},
+{{- if query (printf "%s >= %s" $observed $expected) }} above{{ else }} below{{ end }} the
+{{- else }} no current sample,{{ end }} expected {{ template "value" $expected }};
+{{- range query (printf "@ELEVATION@{%s}" $feature) }} error
+{{- " " }}{{ template "factor" .Value }} its baseline{{ end }}
+{{- range query (printf "@DEVIATING@{%s}" $feature) }} since
+{{- " " }}{{ template "instant" .Value }}{{ end }}.
+{{- else }} No feature is above its baseline.
 {{- end }}
-{{- range query (printf "PREFIX_feature_elevation_ratio{%s}" $feature) }}
-{{- " " }}its recent error is {{ printf "%.3g" .Value }} times the usual{{ end }}
-{{- range query (printf "PREFIX_feature_deviating_since_timestamp_seconds{%s}" $feature) -}}
-, since {{ template "instant" .Value }}{{ end }}.
-{{- else }} No feature deviates by itself.
-{{- end }}
-{{- range query (printf "100 * (PREFIX_known_features_ratio{%s} < 1)" $group) }}
-{{- " " }}{{ printf "%.0f" .Value }}% of the features are known.
+{{- range query (printf "100 * (@KNOWN@{%s} < 1)" $group) }}
+{{- " " }}Only {{ printf "%.3g" .Value }}% of the features have current samples.
 {{- end -}}
 """
 
-_UNANSWERED = r"""
-{{- with query (printf "PREFIX_query_up{%s} == 0" $group) }} Queries without an answer:
+_FAILED_QUERIES = r"""
+{{- with query (printf "@QUERY_UP@{%s} == 0" $group) }} Failed queries:
 {{- range $number, $query := sortByLabel "query" . }}
 {{- if $number }},{{ end }} {{ $query.Labels.query }}{{ end }}.
-{{- else }} All queries are answered, so their samples are missing or stale.
+{{- else }} All queries succeed, but samples are missing or stale.
 {{- end -}}
 """
 
 
-def paragraph(prefix: str) -> str:
-    """What is odd about the group: the score, then the features that drive it."""
-    return _OF_GROUP + _PARAGRAPH.replace("PREFIX_", prefix).strip()
+def template_explanation(prefix: str) -> str:
+    """What is anomalous about the group: the score, then the features that cause it."""
+    return _GROUP + _fill_in(_EXPLANATION, prefix).strip()
 
 
-def blindness(sentence: str) -> str:
-    """A sentence, and which queries of the group's detector are not answered."""
-    return _OF_GROUP + sentence + _UNANSWERED.replace("PREFIX_", DAEMON_PREFIX).rstrip()
+def template_blindness(sentence: str, prefix: str) -> str:
+    """A sentence, and which queries of the group's detector fail."""
+    return _GROUP + sentence + _fill_in(_FAILED_QUERIES, prefix).rstrip()
+
+
+def _fill_in(template: str, prefix: str) -> str:
+    """The template with the whole names of its metrics."""
+    return re.sub(r"@(\w+)@", lambda found: _METRICS[found[1]].full_name(prefix), template)

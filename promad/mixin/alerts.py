@@ -1,7 +1,7 @@
-"""The alerts: when to wake somebody, and what to say then.
+"""The alerts: their conditions and their texts.
 
-A series that promad withdraws ends whatever rests on it, so each way of going silent has an alert
-of its own: a group that is blind, samples that are late, a daemon that is gone.
+An alert on a series that promad withdraws ends with it, so each way in which detection can stop has
+an alert of its own: a blind group, stale samples, a daemon that is down.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from promad.config import format_duration
-from promad.mixin.alert_templates import blindness, paragraph
+from promad.events.verdict import State
+from promad.exposition import names
+from promad.mixin.alert_templates import template_blindness, template_explanation
 from promad.mixin.deployment import Deployment
 from promad.mixin.rules import Rule
 
 SEVERE_RATIO = 3
-"""Score over threshold from which an anomaly is worth waking somebody."""
+"""Above this score over threshold an anomaly is severe."""
 
 SEVERE_SAMPLES = 4
-"""For how many samples it must be so."""
+"""For how many samples the score must be that high."""
 
 KEEP_FIRING_SECONDS = 600.0
-"""An anomaly that ends and begins again within this is one notification."""
+"""An anomaly that ends and begins again within this time is one notification."""
 
 OVERRUN_SHARE = 0.1
-"""The share of ticks left out that is still bearable."""
+"""The acceptable share of skipped ticks."""
 
 OLD_DAYS = 30
-"""The age from which a model has seen too little of how the system is now."""
+"""The age from which a model is old."""
 
 _WARNING, _CRITICAL = "warning", "critical"
 _DETECTOR = "job, instance, detector"
+_IS_BLIND = f'state="{State.BLIND}"'
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ class Alert:
 
     Attributes:
         name: its name, which is also the heading of its section in docs/runbooks.md.
-        why: why it is as it is.
-        expr: PromQL that has a value while something is wrong.
-        severity: `critical` is for what should wake somebody.
-        summary: what is wrong, in one short line.
-        description: what is known about it.
-        after: seconds that it must be so before the alert fires.
-        keep: seconds that it goes on firing afterwards.
-        link: the page about it, if there is one.
+        why: the reason for its condition, as a comment.
+        expr: PromQL that has a value while the condition holds.
+        severity: `critical` should page someone, `warning` should not.
+        summary: the problem in one short line.
+        description: the details, and the effect.
+        after: seconds for which the condition must hold before the alert fires.
+        keep: seconds for which it keeps firing afterwards.
+        link: the daemon's page about it, if its address is known.
     """
 
     name: str
@@ -61,8 +64,8 @@ class Alert:
     keep: float = 0.0
     link: str = ""
 
-    def rule(self, runbook_url: str) -> Rule:
-        """The alert as a rule, with a link into the runbook."""
+    def to_rule(self, runbook_url: str) -> Rule:
+        """The alert as a rule, with a link to its runbook."""
         times = {"for": self.after, "keep_firing_for": self.keep}
         content: dict[str, Any] = {
             "alert": self.name,
@@ -79,159 +82,163 @@ class Alert:
         return Rule(self.why, content)
 
 
-def alert_rules(deployment: Deployment) -> Mapping[str, Sequence[Rule]]:
-    """The rules by their group's name."""
-    anomalies = (_anomaly(deployment), _severe(deployment))
-    silence = (_blind(deployment), _stale(deployment), _down(deployment))
-    upkeep = (_overrun(deployment), _reload_failed(deployment), _old(deployment))
-    groups = {"anomalies": anomalies, "silence": silence, "upkeep": upkeep}
+def build_alert_rules(deployment: Deployment) -> Mapping[str, Sequence[Rule]]:
+    """The rules by the name of their rule group."""
+    groups = {
+        "anomalies": (_build_anomaly, _build_severe),
+        "silence": (_build_blind, _build_stale, _build_down),
+        "upkeep": (_build_overrun, _build_reload_failed, _build_old),
+    }
     return {
-        f"promad-{name}": [alert.rule(deployment.runbook_url) for alert in alerts]
+        f"promad-{name}": [build(deployment).to_rule(deployment.runbook_url) for build in alerts]
         for name, alerts in groups.items()
     }
 
 
-def _anomaly(deployment: Deployment) -> Alert:
+def _build_anomaly(deployment: Deployment) -> Alert:
     budget = f"{deployment.false_alarms_per_week:g}"
+    alarms = "one false alarm" if budget == "1" else f"{budget} false alarms"
     return Alert(
         "PromadAnomaly",
-        "No `for`: an event begins only once several samples in a row were above the threshold. "
-        "The threshold was chosen for an alert budget, so expect this "
-        f"{'once' if budget == '1' else f'{budget} times'} a week while nothing is wrong.",
-        f"{deployment.of_group('is_anomaly_detected')} == 1",
+        "No `for`: an event begins only after several consecutive samples above the threshold. "
+        f"The alert budget allows about {alarms} per week.",
+        f"{deployment.select(names.IS_ANOMALY)} == 1",
         _WARNING,
-        f"Detector {_who(deployment)} finds an anomaly",
-        paragraph(deployment.prefix),
+        f"Detector {_name_detector(deployment)} reports an anomaly",
+        template_explanation(deployment.prefix),
         keep=KEEP_FIRING_SECONDS,
-        link=_page(deployment),
+        link=_link_page(deployment),
     )
 
 
-def _severe(deployment: Deployment) -> Alert:
-    score = deployment.of_group("score")
+def _build_severe(deployment: Deployment) -> Alert:
+    score, flag = deployment.select(names.SCORE), deployment.select(names.IS_ANOMALY)
     return Alert(
         "PromadAnomalySevere",
-        f"Far above the threshold for {SEVERE_SAMPLES} samples. PromadAnomaly fires too: have "
-        "Alertmanager inhibit it, with equal: [job, instance, detector].",
-        f"{score} > {SEVERE_RATIO}\nand\n{deployment.of_group('is_anomaly_detected')} == 1",
+        f"A score above {SEVERE_RATIO} times the threshold for {SEVERE_SAMPLES} samples. "
+        "PromadAnomaly fires too; inhibit it in Alertmanager with equal: [job, instance, "
+        "detector].",
+        f"{score} > {SEVERE_RATIO}\nand\n{flag} == 1",
         _CRITICAL,
-        f"Detector {_who(deployment)} finds a severe anomaly",
-        paragraph(deployment.prefix),
+        f"Detector {_name_detector(deployment)} reports a severe anomaly",
+        template_explanation(deployment.prefix),
         after=SEVERE_SAMPLES * max(deployment.step, deployment.interval),
         keep=KEEP_FIRING_SECONDS,
-        link=_page(deployment),
+        link=_link_page(deployment),
     )
 
 
-def _blind(deployment: Deployment) -> Alert:
-    blind = 'state="blind"'
-    after = _patience(deployment)
+def _build_blind(deployment: Deployment) -> Alert:
+    after = _choose_patience(deployment)
     return Alert(
         "PromadBlind",
-        "Score and flag are withdrawn while a group is blind, so no alert on them can fire. A "
-        "group that warms up is not blind: it will be scored once it has a window of samples.",
-        f"{deployment.of_group('state', blind)} == 1",
+        "While a group is blind, its score and its anomaly flag are absent, so alerts on them "
+        "cannot fire. A warming group is not blind: it gets a score once its window of samples is "
+        "full.",
+        f"{deployment.select(names.STATE, _IS_BLIND)} == 1",
         _WARNING,
-        f"Detector {_who(deployment)} is blind",
-        blindness(
-            f"Nothing has been scored for at least {format_duration(after)}, so nothing odd "
-            "would be noticed."
+        f"Detector {_name_detector(deployment)} is blind",
+        template_blindness(
+            f"No score for at least {format_duration(after)}: anomalies go undetected.",
+            deployment.prefix,
         ),
         after=after,
     )
 
 
-def _stale(deployment: Deployment) -> Alert:
-    age = deployment.of_daemon("sample_age_seconds")
-    scored = deployment.of_group("last_successful_run_timestamp_seconds")
-    blind = deployment.of_group("state", 'state="blind"')
+def _build_stale(deployment: Deployment) -> Alert:
+    age = deployment.select(names.SAMPLE_AGE)
+    scored = deployment.select(names.LAST_SCORED)
+    blind = deployment.select(names.STATE, _IS_BLIND)
     oldest, unscored = deployment.oldest_sample, 3 * deployment.window
     return Alert(
         "PromadDataStale",
-        f"A sample may be stale_after + latency_offset + step = {format_duration(oldest)} old. "
-        f"After a gap a window of {format_duration(deployment.window)} must fill again, so nothing "
-        f"new scored for {format_duration(unscored)} means gap upon gap. Where the group is blind, "
-        "PromadBlind says so.",
+        f"A sample may be up to stale_after + latency_offset + step = {format_duration(oldest)} "
+        f"old. After a gap, the next score needs a full window of "
+        f"{format_duration(deployment.window)}, so {format_duration(unscored)} without a new score "
+        "mean repeated gaps. PromadBlind covers blind groups.",
         f"(\n  {age} > {oldest:g}\n  or\n"
         f"  time() - min by ({_DETECTOR}) ({scored}) > {unscored:g}\n)\n"
         f"unless on ({_DETECTOR})\n{blind} == 1",
         _WARNING,
-        f"Detector {_who(deployment)} reads old samples",
-        "The newest sample of one of its queries, or the newest score, is "
-        "{{ humanizeDuration $value }} old. What is late is left out of the score.",
-        after=_patience(deployment),
+        f"Detector {_name_detector(deployment)} has stale data",
+        "The newest sample of a query, or the newest score, is {{ humanizeDuration $value }} old. "
+        "The score leaves out features without a current sample.",
+        after=_choose_patience(deployment),
     )
 
 
-def _down(deployment: Deployment) -> Alert:
-    up, info = deployment.up(), deployment.of_daemon("build_info")
+def _build_down(deployment: Deployment) -> Alert:
+    up, info = deployment.select_name("up"), deployment.select(names.BUILD_INFO)
     return Alert(
         "PromadDown",
-        "A target that does not answer as promad, be it that the scrape fails or that something "
-        "else answers there; or no target at all. Every other alert is silent then.",
+        "A scrape fails, something other than promad answers it, or the job has no target. No "
+        "other alert can fire then.",
         f"{up} unless on (job, instance) {info}\nor\nabsent({up})",
         _CRITICAL,
         "promad is down",
-        "{{ if $labels.instance }}There is no promad at {{ $labels.instance }}"
-        "{{ else }}Prometheus has no target of the job {{ $labels.job }}{{ end }}. "
-        "Nothing that it watches is watched now.",
+        "{{ if $labels.instance }}promad does not respond at {{ $labels.instance }}"
+        "{{ else }}Prometheus has no target for the job {{ $labels.job }}{{ end }}. "
+        "Anomalies go undetected.",
         after=300.0,
     )
 
 
-def _overrun(deployment: Deployment) -> Alert:
+def _build_overrun(deployment: Deployment) -> Alert:
     over = max(600.0, 10 * deployment.interval)
     range_ = f"[{format_duration(over)}]"
-    skipped = f"rate({deployment.of_daemon('ticks_skipped_total')}{range_})"
-    done = f"rate({deployment.of_daemon('tick_duration_seconds_count')}{range_})"
+    skipped = f"rate({deployment.select(names.TICKS_SKIPPED)}{range_})"
+    done = f"rate({deployment.select(names.TICK_DURATION.count)}{range_})"
     return Alert(
         "PromadTickOverrun",
-        "Longer than the range of the rates, so that one pause (a machine asleep) is not enough.",
+        "`for` is longer than the range of the rates, so that a single pause, as of a suspended "
+        "machine, does not fire.",
         f"{skipped}\n/\n({skipped} + {done})\n> {OVERRUN_SHARE:g}",
         _WARNING,
-        f"Detector {_who(deployment)} leaves ticks out",
-        "{{ humanizePercentage $value }} of the ticks were left out, because the one before was "
-        "not done in time.",
+        f"Detector {_name_detector(deployment)} skips ticks",
+        "{{ humanizePercentage $value }} of the ticks were skipped because the previous tick was "
+        "still running. Anomalies are detected late.",
         after=1.5 * over,
     )
 
 
-def _reload_failed(deployment: Deployment) -> Alert:
+def _build_reload_failed(deployment: Deployment) -> Alert:
     return Alert(
         "PromadConfigReloadFailed",
-        "The daemon goes on with what it had; whoever has just mended the file needs no alert.",
-        f"{deployment.of_daemon('config_last_reload_successful')} == 0",
+        "The daemon continues with its previous configuration. `for` leaves time to fix the file "
+        "and reload.",
+        f"{deployment.select(names.RELOAD_SUCCEEDED)} == 0",
         _WARNING,
         "promad could not reload its configuration",
-        "{{ $labels.instance }} still runs with the configuration and the bundles from before.",
+        "{{ $labels.instance }} still runs with its previous configuration and bundles. The log "
+        "names the error.",
         after=300.0,
     )
 
 
-def _old(deployment: Deployment) -> Alert:
-    trained = deployment.of_daemon("model_trained_timestamp_seconds")
+def _build_old(deployment: Deployment) -> Alert:
     return Alert(
         "PromadBundleOld",
-        "The threshold assumes that the coming weeks are like the history it was chosen on.",
-        f"time() - {trained} > {OLD_DAYS} * 86400",
+        "The threshold assumes that new data resembles the training data.",
+        f"time() - {deployment.select(names.MODEL_TRAINED)} > {OLD_DAYS} * 86400",
         _WARNING,
-        f"Detector {_who(deployment)} has an old model",
-        "It was trained {{ humanizeDuration $value }} ago and knows nothing of what has changed "
-        "since.",
+        f"Detector {_name_detector(deployment)} uses an old model",
+        "The model was trained {{ humanizeDuration $value }} ago and does not reflect later "
+        "changes of the system. Train it again.",
         after=3600.0,
     )
 
 
-def _patience(deployment: Deployment) -> float:
-    """Seconds without new samples that mend themselves often enough to wait for it."""
+def _choose_patience(deployment: Deployment) -> float:
+    """Seconds without new samples after which it is unlikely that they resume by themselves."""
     return max(600.0, 5 * max(deployment.interval, deployment.step))
 
 
-def _who(deployment: Deployment) -> str:
+def _name_detector(deployment: Deployment) -> str:
     return "{{ $labels.detector }}" if deployment.several else deployment.detectors[0]
 
 
-def _page(deployment: Deployment) -> str:
+def _link_page(deployment: Deployment) -> str:
     if deployment.external_url is None:
         return ""
     one = quote_plus(deployment.detectors[0])

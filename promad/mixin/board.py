@@ -1,4 +1,4 @@
-"""A dashboard as JSON: rows of panels, with variables, links and events around them."""
+"""A dashboard as JSON: rows of panels, with variables, links and annotations."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from promad.exposition import names
 from promad.mixin.panels import DATASOURCE
-from promad.mixin.promql import LEGEND, TARGET, Groups, of_process
+from promad.mixin.promql import LEGEND, TARGET, Selector, select_process
 
 TAG = "promad"
-"""All of promad's dashboards have it; each links to the others by it."""
+"""The tag of all of promad's dashboards, by which they link to each other."""
 
 Rows = Sequence[tuple[str, Sequence[Any]]]
 """Titles of rows, each with its panels."""
 
 
-def board(
-    uid: str, title: str, description: str, groups: Groups, *more_variables: Any
+def start_board(
+    uid: str, title: str, description: str, select: Selector, *more_variables: Any
 ) -> dashboard.Dashboard:
-    """An empty dashboard with a choice of job, instance and detector, and events marked on it."""
+    """A dashboard without panels: variables for job, instance and detector, and events marked."""
     link = dashboard.DashboardLink("promad").type(DashboardLinkType.DASHBOARDS).tags([TAG])
     return (
         dashboard.Dashboard(title)
@@ -42,35 +43,35 @@ def board(
         .refresh("30s")
         .timezone("browser")
         .link(link.include_vars(True).keep_time(True))
-        .variables([*_variables(groups), *more_variables])
-        .annotation(_events(groups))
+        .variables([*_build_variables(select), *more_variables])
+        .annotation(_mark_events(select))
     )
 
 
-def as_json(board: dashboard.Dashboard, rows: Rows) -> str:
+def to_json(board: dashboard.Dashboard, rows: Rows) -> str:
     """The dashboard with these rows, as JSON."""
     for title, panels in rows:
         board.with_row(dashboard.Row(title))
         for panel in panels:
             board.with_panel(panel)
     document = json.loads(json.dumps(board.build(), cls=JSONEncoder))
-    return json.dumps(_tidied(document), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_tidy(document), indent=2, ensure_ascii=False) + "\n"
 
 
-def _variables(groups: Groups) -> list[Any]:
-    state = f"{groups.prefix}state"
+def _build_variables(select: Selector) -> list[Any]:
+    state = names.STATE.full_name(select.prefix)
     return [
         dashboard.DatasourceVariable("datasource").label("Data Source").type("prometheus"),
-        label_variable("job", "Job", state, "job", ".+"),
-        label_variable("instance", "Instance", f"{state}{{{TARGET[0]}}}", "instance", ".+"),
-        label_variable("detector", "Detector", of_process(state), "detector", ".*"),
+        build_variable("job", "Job", state, "job", ".+"),
+        build_variable("instance", "Instance", f"{state}{{{TARGET[0]}}}", "instance", ".+"),
+        build_variable("detector", "Detector", select_process(state), "detector", ".*"),
     ]
 
 
-def label_variable(
+def build_variable(
     name: str, title: str, selector: str, label: str, everything: str
 ) -> dashboard.QueryVariable:
-    """A variable over a label's values, all of them chosen; `everything` is All's pattern."""
+    """A variable over a label's values, at first All, whose pattern is `everything`."""
     query = f"label_values({selector}, {label})"
     return (
         dashboard.QueryVariable(name)
@@ -86,7 +87,7 @@ def label_variable(
     )
 
 
-def _events(groups: Groups) -> dashboard.AnnotationQuery:
+def _mark_events(select: Selector) -> dashboard.AnnotationQuery:
     """Each event as a coloured region on every panel over time."""
     return (
         dashboard.AnnotationQuery()
@@ -94,18 +95,19 @@ def _events(groups: Groups) -> dashboard.AnnotationQuery:
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color("red")
-        .expr(f"{groups.select('is_anomaly_detected')} == 1")
+        .expr(f"{select(names.IS_ANOMALY)} == 1")
         .title_format("Anomalous")
         .text_format(LEGEND)
         .step("15s")
     )
 
 
-def _tidied(document: dict[str, Any]) -> dict[str, Any]:
+def _tidy(document: dict[str, Any]) -> dict[str, Any]:
     """The dashboard with its panels and rows numbered from 1 in reading order.
 
-    Variables lose what the SDK gives to all but only interval variables may have, links and events
-    what would hide them in a menu, and tables the footer, which newer Grafanas have elsewhere.
+    Removes what the SDK sets by mistake: settings of interval variables on all variables, a
+    placement that hides links and annotations in a menu, and a footer option of tables that newer
+    versions of Grafana have elsewhere.
     """
     for number, panel in enumerate(document["panels"], start=1):
         panel["id"] = number

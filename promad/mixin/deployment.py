@@ -1,4 +1,4 @@
-"""`Deployment`: what rules and dashboards must know of the configurations of one daemon."""
+"""`Deployment`: what rules and dashboards need from the configurations of one daemon."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 
 from promad.config import Config, RealTimeSettings
 from promad.errors import ConfigError
-from promad.exposition import DAEMON_PREFIX
+from promad.exposition.names import MetricSpec
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One daemon, as Prometheus scrapes it. Of times, those of its slowest detector.
+    """One daemon as Prometheus scrapes it, with the times of its slowest detector.
 
     Attributes:
-        job: what the scrape configuration calls it.
-        prefix: what the names of the metrics about groups begin with.
-        detectors: their names; series say which one only where there are several.
+        job: the name of its job in the scrape configuration.
+        prefix: the prefix of metrics about groups.
+        detectors: their names; series have the label `detector` only if there are several.
         interval: seconds from one poll to the next.
         step: seconds from one sample to the next.
-        window: seconds of samples in a row that a score needs.
-        oldest_sample: seconds that the newest sample of a query may be old.
-        false_alarms_per_week: what all the alert budgets add up to.
-        runbook_url: where the sections on the alerts stand.
-        external_url: where a browser finds the daemon, if that is known.
+        window: seconds of consecutive samples that a score needs.
+        oldest_sample: the age in seconds that the newest sample of a query may have.
+        false_alarms_per_week: the sum of all alert budgets.
+        runbook_url: the page with a section for each alert.
+        external_url: the address of the daemon for a browser, if it is known.
     """
 
     job: str
@@ -40,22 +40,22 @@ class Deployment:
     external_url: str | None
 
     @classmethod
-    def of(cls, configs: Sequence[Config], job: str) -> Deployment:
-        """The daemon that runs these detectors; links are those of the first.
+    def from_configs(cls, configs: Sequence[Config], job: str) -> Deployment:
+        """The daemon that runs these detectors, with the links of the first.
 
         Raises:
-            ConfigError: if their metrics' names begin differently.
+            ConfigError: if their metrics have different prefixes.
         """
         live = [config.real_time_anomaly_detection for config in configs]
         steps = [config.data_settings.step for config in configs]
         return cls(
             job=job,
-            prefix=_common_prefix(configs),
+            prefix=_find_common_prefix(configs),
             detectors=tuple(config.name for config in configs),
             interval=max(each.query_interval_seconds for each in live),
             step=max(steps),
-            window=max(map(_window, configs)),
-            oldest_sample=max(map(_oldest_sample, live, steps)),
+            window=max(map(_find_window, configs)),
+            oldest_sample=max(map(_find_oldest_sample, live, steps)),
             false_alarms_per_week=sum(each.alert_budget.false_alarms_per_week for each in live),
             runbook_url=configs[0].web.runbook_url,
             external_url=configs[0].web.external_url,
@@ -63,47 +63,36 @@ class Deployment:
 
     @property
     def several(self) -> bool:
-        """Whether series carry the label `detector`."""
+        """Whether series have the label `detector`."""
         return len(self.detectors) > 1
 
-    def of_group(self, name: str, *matchers: str) -> str:
-        """A selector for series about groups, by their name without the prefix."""
-        return self._select(self.prefix + name, matchers)
+    def select(self, metric: MetricSpec, *matchers: str) -> str:
+        """A PromQL selector for the series of a metric of this daemon."""
+        return self.select_name(metric.full_name(self.prefix), *matchers)
 
-    def of_daemon(self, name: str, *matchers: str) -> str:
-        """A selector for series about the daemon itself, by their name without the prefix."""
-        return self._select(DAEMON_PREFIX + name, matchers)
-
-    def of_recorded(self, name: str) -> str:
-        """A selector for what a recording rule of that name has recorded."""
-        return self._select(name, ())
-
-    def up(self) -> str:
-        """A selector for what Prometheus itself knows of the daemon."""
-        return self._select("up", ())
-
-    def _select(self, metric: str, matchers: Sequence[str]) -> str:
+    def select_name(self, name: str, *matchers: str) -> str:
+        """The same for a name that is not promad's own, or that a recording rule has recorded."""
         job = f"job={json.dumps(self.job, ensure_ascii=False)}"
-        return f"{metric}{{{', '.join((job, *matchers))}}}"
+        return f"{name}{{{', '.join((job, *matchers))}}}"
 
 
-def _window(config: Config) -> float:
+def _find_window(config: Config) -> float:
     return config.training_settings.sequence_length * config.data_settings.step
 
 
-def _oldest_sample(live: RealTimeSettings, step: float) -> float:
-    """How old the newest sample may be: read so far behind, and one step until the next."""
+def _find_oldest_sample(live: RealTimeSettings, step: float) -> float:
+    """Seconds: samples are read this late, and the next one is a step away."""
     return live.stale_after + live.latency_offset + step
 
 
-def _common_prefix(configs: Sequence[Config]) -> str:
+def _find_common_prefix(configs: Sequence[Config]) -> str:
     names = {config.real_time_anomaly_detection.metrics_prefix: config.name for config in configs}
     if len(names) > 1:
         (one, here), (other, there) = list(names.items())[:2]
         raise ConfigError(
             [
                 f"real_time_anomaly_detection.metrics_prefix: is {one} in {here} and {other} in "
-                f"{there} — a mixin is for one prefix; make one for each"
+                f"{there} — a mixin covers one prefix; run promad mixin once for each"
             ]
         )
     return next(iter(names))

@@ -1,179 +1,181 @@
-"""One group looked at closely: state, score, and the features that drive it."""
+"""The dashboard of one detector: its state, its score, and the features that cause anomalies."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from promad.mixin.board import Rows, as_json, board, label_variable
+from promad.exposition import names
+from promad.mixin.board import Rows, build_variable, start_board, to_json
 from promad.mixin.deployment import Deployment
 from promad.mixin.panels import (
     HEALTHY_IS_LOW,
     STATE_COLOURS,
-    bars,
-    dashed,
-    heat,
-    label,
-    limited,
-    lines,
-    logarithmic,
-    mapped,
-    number,
-    states,
+    dash_query,
+    scale_logarithmically,
+    shade_above,
+    show_bars,
+    show_heatmap,
+    show_legend,
+    show_lines,
+    show_meaning,
+    show_number,
+    show_states,
 )
-from promad.mixin.promql import LEGEND, Groups, of_detector
+from promad.mixin.promql import LEGEND, Selector, number_states
+
+_CHOSEN = 'feature_name=~"$feature"'
 
 
-def dashboard(deployment: Deployment) -> str:
+def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
-    groups = Groups(deployment.prefix)
-    share = groups.select("feature_contribution_ratio")
-    about = "Anomalies that promad finds, and which features are to blame."
-    feature = label_variable("feature", "Feature", share, "feature_name", ".+")
-    return as_json(board("promad", "promad", about, groups, feature), _rows(groups))
+    select = Selector(deployment.prefix)
+    about = "Anomalies that promad detects, and the features that cause them."
+    share = select(names.FEATURE_CONTRIBUTION)
+    feature = build_variable("feature", "Feature", share, "feature_name", ".+")
+    board = start_board("promad", "promad", about, select, feature)
+    return to_json(board, _build_rows(select))
 
 
-def _rows(groups: Groups) -> Rows:
+def _build_rows(select: Selector) -> Rows:
     return [
-        ("Now", _now(groups)),
-        ("Score", _score(groups)),
-        ("Features", _features(groups)),
-        ("Observed against expected", [_observed(groups)]),
+        ("Now", _show_now(select)),
+        ("Score", _show_score(select)),
+        ("Features", _show_features(select)),
+        ("Observed and expected values", [_show_observed(select)]),
     ]
 
 
-def _now(groups: Groups) -> list[Any]:
-    newest = groups.select("last_successful_run_timestamp_seconds")
-    begun = groups.select("total_anomalies_count_total")
+def _show_now(select: Selector) -> list[Any]:
+    state = number_states(select)
     return [
-        states(
+        show_states(
             "State",
-            "Each group's state. Warming: fewer samples than a window needs. "
-            "Blind: inputs are missing or stale, or the server cannot be reached.",
+            "State of each group. Warming: the window of samples is not full yet. "
+            "Blind: queries fail, or samples are missing or stale.",
             STATE_COLOURS,
-            (groups.state, LEGEND),
+            (state, LEGEND),
         ),
-        mapped(
-            number("State now", "The newest state of each group.", "none", (groups.state, LEGEND)),
+        show_meaning(
+            show_number("Current state", "Current state of each group.", "none", (state, LEGEND)),
             STATE_COLOURS,
         ),
-        number(
-            "Score now",
-            "Score over threshold of the worst group: above 1 is anomalous.",
+        show_number(
+            "Current score",
+            "Highest score of all groups, divided by the threshold; above 1 is anomalous.",
             "none",
-            (f"max({groups.select('score')})", "score"),
+            (f"max({select(names.SCORE)})", "score"),
             HEALTHY_IS_LOW,
         )
         .decimals(2)
         .no_value("no score"),
-        number(
+        show_number(
             "Events",
-            "Events that began within the dashboard's time range.",
+            "Events that began in the selected time range.",
             "short",
-            (f"round(sum(increase({begun}[$__range])))", "events"),
+            (f"round(sum(increase({select(names.EVENTS)}[$__range])))", "events"),
             HEALTHY_IS_LOW,
         ),
-        number(
-            "Last successful run",
-            "How long ago the longest unscored group was scored.",
+        show_number(
+            "Last score",
+            "Time since the last score, for the group with the oldest one.",
             "s",
-            (f"max(time() - {newest})", "ago"),
+            (f"max(time() - {select(names.LAST_SCORED)})", "ago"),
             (("green", None), ("orange", 120.0), ("red", 300.0)),
         ),
-        number(
+        show_number(
             "Samples in window",
-            "Samples held of the shortest window; a full one is as long as the model's input.",
+            "Consecutive samples of the group with the fewest; a score needs a full window.",
             "short",
-            (f"min({groups.select('data_points_in_current_window')})", "samples"),
+            (f"min({select(names.WINDOW_SAMPLES)})", "samples"),
         ),
-        label(
+        show_legend(
             "Model",
-            "The model that scores; the dashboard of promad's own health has its bundle.",
-            (of_detector("model_info"), "{{detector}} {{model}}"),
+            "Model in use. The dashboard promad: health shows its bundle.",
+            (select(names.MODEL_INFO), "{{detector}} {{model}}"),
         ),
     ]
 
 
-def _score(groups: Groups) -> list[Any]:
-    score = lines(
+def _show_score(select: Selector) -> list[Any]:
+    score = show_lines(
         "Score over threshold",
-        "The score of each group: above 1 is anomalous. A gap means that there was no score.",
+        "Score of each group divided by the threshold; above 1 is anomalous. A gap means that "
+        "there was no score.",
         "none",
-        (groups.select("score"), LEGEND),
+        (select(names.SCORE), LEGEND),
     )
     return [
-        limited(score, 1.0).min(0).decimals(2),
-        lines(
+        shade_above(score, 1.0).min(0).decimals(2),
+        show_lines(
             "Threshold",
-            "The limit that the score is held to, in the score's own unit. A step is a threshold "
-            "that adapted, or another model.",
+            "Threshold in the unit of the score. It changes when it adapts, and with another "
+            "model.",
             "none",
-            (groups.select("threshold"), LEGEND),
+            (select(names.THRESHOLD), LEGEND),
         ).min(0),
-        lines(
+        show_lines(
             "Reconstruction error",
-            "Mean squared error of the newest window in the model's scaled units.",
+            "Mean squared reconstruction error of the newest window, in scaled units.",
             "none",
-            (groups.select("latest_reconstruction_error_mse"), LEGEND),
+            (select(names.RECONSTRUCTION_ERROR), LEGEND),
         ).min(0),
-        lines(
+        show_lines(
             "Known features",
-            "Share of the features that the score rests on; the missing ones are left out of it.",
+            "Share of the features with current samples. The score leaves out the others.",
             "percentunit",
-            (groups.select("known_features_ratio"), LEGEND),
+            (select(names.KNOWN_FEATURES), LEGEND),
         )
         .min(0)
         .max(1),
     ]
 
 
-def _features(groups: Groups) -> list[Any]:
-    share = groups.select("feature_contribution_ratio")
-    score = f"ignoring (feature_name) group_left () {groups.select('score')}"
-    elevated = groups.select("feature_elevation_ratio")
-    highest = f"topk(5, max_over_time({elevated}[$__range] @ end()))"
-    elevation = groups.select("feature_elevation_ratio", 'feature_name=~"$feature"')
-    since = groups.select("feature_deviating_since_timestamp_seconds")
-    lasting = f"time() - {since} or 0 * {elevated}"
+def _show_features(select: Selector) -> list[Any]:
+    share, elevation = select(names.FEATURE_CONTRIBUTION), select(names.FEATURE_ELEVATION)
+    score = f"ignoring (feature_name) group_left () {select(names.SCORE)}"
+    highest = f"topk(5, max_over_time({elevation}[$__range] @ end()))"
+    chosen = select(names.FEATURE_ELEVATION, _CHOSEN)
+    lasting = f"time() - {select(names.FEATURE_DEVIATING_SINCE)} or 0 * {elevation}"
     name = f"{{{{feature_name}}}} {LEGEND}"
     return [
-        lines(
+        show_lines(
             "Top features over time",
-            "What the score over threshold is made of, by shares of what lies above the baselines: "
-            "the five features that rose highest above theirs in the dashboard's time range.",
+            "Contribution of each feature to the score over threshold. The five features that "
+            "rose highest above their baselines in the selected time range.",
             "none",
             (f"{share} * {score} and {highest}", name),
         )
         .min(0)
         .decimals(2),
-        bars(
+        show_bars(
             "Top features now",
-            "The five features with the largest share of what lies above the baselines.",
+            "The five features with the largest shares of the current deviation.",
             "percentunit",
             (f"topk(5, {share})", name),
         ).max(1),
-        bars(
-            "Deviating for the longest",
-            "Of the features above their baselines, the five that have been so for the longest. "
-            "What began first is often nearer to the cause than what is largest.",
+        show_bars(
+            "Longest deviations",
+            "The five features that have been above their baselines longest. The first feature to "
+            "deviate is often closer to the cause than the one with the largest share.",
             "s",
             (f"topk(5, {lasting})", name),
         ).height(10),
-        heat(
+        show_heatmap(
             "Elevation of each feature",
-            "Error of each chosen feature over its baseline, which it stayed below for 95 % of "
-            "training: yellow from 1 on, orange from 2, red from 4.",
+            "Error of each selected feature divided by its baseline, the 95th percentile in "
+            "training. Yellow from 1, orange from 2, red from 4.",
             "none",
-            (elevation, name),
+            (chosen, name),
             (("green", None), ("yellow", 1.0), ("orange", 2.0), ("red", 4.0)),
         ),
-        logarithmic(
-            limited(
-                lines(
-                    "Elevation of each feature, in lines",
-                    "Error of each chosen feature over its baseline in training: above 1 it "
-                    "deviates.",
+        scale_logarithmically(
+            shade_above(
+                show_lines(
+                    "Elevation over time",
+                    "Error of each selected feature divided by its baseline in training; above 1 "
+                    "the feature deviates.",
                     "none",
-                    (elevation, name),
+                    (chosen, name),
                 ),
                 1.0,
             )
@@ -183,13 +185,12 @@ def _features(groups: Groups) -> list[Any]:
     ]
 
 
-def _observed(groups: Groups) -> Any:
-    chosen = 'feature_name=~"$feature"'
-    panel = lines(
+def _show_observed(select: Selector) -> Any:
+    panel = show_lines(
         "$feature",
-        "What was measured, and what the model expected, in the feature's own units.",
+        "Observed value, and the value that the model expected, in the unit of the feature.",
         "short",
-        (groups.select("feature_observed_value", chosen), f"observed {LEGEND}"),
-        (groups.select("feature_expected_value", chosen), f"expected {LEGEND}"),
+        (select(names.FEATURE_OBSERVED, _CHOSEN), f"observed {LEGEND}"),
+        (select(names.FEATURE_EXPECTED, _CHOSEN), f"expected {LEGEND}"),
     )
-    return dashed(panel, "B").span(8).repeat("feature").repeat_direction("h").max_per_row(3)
+    return dash_query(panel, "B").span(8).repeat("feature").repeat_direction("h").max_per_row(3)

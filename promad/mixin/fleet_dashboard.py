@@ -1,135 +1,143 @@
-"""Many detectors at a glance: how they are, which are worst, and how that has been over weeks."""
+"""The dashboard of all detectors: their states, the highest scores, and the last weeks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from promad.mixin import recording
-from promad.mixin.board import Rows, as_json, board
+from promad.events.verdict import State
+from promad.exposition import names
+from promad.mixin.board import Rows, start_board, to_json
 from promad.mixin.deployment import Deployment
 from promad.mixin.panels import (
     HEALTHY_IS_LOW,
     PLAIN,
     STATE_COLOURS,
-    bars,
-    columns,
-    limited,
-    lines,
-    number,
-    stacked,
+    shade_above,
+    show_bars,
+    show_daily_bars,
+    show_lines,
+    show_number,
+    stack,
 )
-from promad.mixin.promql import BY_DETECTOR, LEGEND, Groups, of_detector, selected
-from promad.mixin.tables import Column, graded, named, rows_by
+from promad.mixin.promql import BY_DETECTOR, LEGEND, Selector, number_states, select_detector
+from promad.mixin.recording import (
+    name_events_in_week,
+    name_events_over_expected,
+    name_state_share,
+)
+from promad.mixin.tables import Column, colour_by_meaning, colour_by_value, show_table
 
 _PURPLE_IF_ANY = (("green", None), ("purple", 1.0))
+_RECORDED = "Requires promad's recording rules."
 
 
-def dashboard(deployment: Deployment) -> str:
+def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
-    about = "All detectors side by side: states, worst scores, open events, and the last weeks."
-    groups = Groups(deployment.prefix)
-    return as_json(board("promad-fleet", "promad: fleet", about, groups), _rows(deployment, groups))
+    about = "All detectors: their states, highest scores, open events, and the last weeks."
+    select = Selector(deployment.prefix)
+    board = start_board("promad-fleet", "promad: fleet", about, select)
+    return to_json(board, _build_rows(deployment, select))
 
 
-def _rows(deployment: Deployment, groups: Groups) -> Rows:
+def _build_rows(deployment: Deployment, select: Selector) -> Rows:
     return [
-        ("Now", _now(groups)),
-        ("Groups", _groups(groups, deployment.several)),
-        ("Features", _features(groups)),
-        ("The last thirty days", _weeks(groups)),
+        ("Now", _show_now(select)),
+        ("Groups", _show_groups(select, deployment.several)),
+        ("Features", _show_features(select)),
+        ("Last 30 days", _show_weeks(select)),
     ]
 
 
-def _now(groups: Groups) -> list[Any]:
-    begun = groups.select("total_anomalies_count_total")
+def _show_now(select: Selector) -> list[Any]:
     return [
-        number(
+        show_number(
             "Groups",
-            "How many things are watched.",
+            "Number of monitored groups.",
             "short",
-            (f"sum({groups.select('state')})", "groups"),
+            (f"sum({select(names.STATE)})", "groups"),
         ),
         *(
-            number(title, description, "short", (_in_state(groups, state), "groups"), steps)
+            show_number(title, description, "short", (_count(select, state), "groups"), steps)
             for title, state, description, steps in (
-                ("Open events", "anomalous", "Groups with an event now.", HEALTHY_IS_LOW),
-                ("Blind", "blind", "Groups that nobody watches now.", _PURPLE_IF_ANY),
-                ("Warming", "warming", "Groups that wait for a window of samples.", PLAIN),
+                ("Open events", State.ANOMALOUS, "Groups with an open event.", HEALTHY_IS_LOW),
+                ("Blind", State.BLIND, "Groups whose anomalies go undetected.", _PURPLE_IF_ANY),
+                ("Warming", State.WARMING, "Groups whose window is not full yet.", PLAIN),
             )
         ),
-        number(
+        show_number(
             "Highest score",
-            "Score over threshold of the worst group: above 1 is anomalous.",
+            "Highest score of all groups, divided by the threshold; above 1 is anomalous.",
             "none",
-            (f"max({groups.select('score')})", "score"),
+            (f"max({select(names.SCORE)})", "score"),
             HEALTHY_IS_LOW,
         )
         .decimals(2)
         .no_value("no score"),
-        number(
+        show_number(
             "Events",
-            "Events that began within the dashboard's time range.",
+            "Events that began in the selected time range.",
             "short",
-            (f"round(sum(increase({begun}[$__range])))", "events"),
+            (f"round(sum(increase({select(names.EVENTS)}[$__range])))", "events"),
         ),
     ]
 
 
-def _in_state(groups: Groups, state: str) -> str:
-    return f"sum({groups.select('state', f'state="{state}"')})"
+def _count(select: Selector, state: State) -> str:
+    """The number of groups in a state."""
+    return f"sum({select(names.STATE, f'state="{state}"')})"
 
 
-def _groups(groups: Groups, several: bool) -> list[Any]:
+def _show_groups(select: Selector, several: bool) -> list[Any]:
     return [
-        stacked(
-            lines(
-                "Groups in each state",
-                "How many groups are in each state. Blind: nobody watches them.",
+        stack(
+            show_lines(
+                "Groups by state",
+                "Number of groups in each state. Anomalies in blind groups go undetected.",
                 "short",
-                (f"sum by (state) ({groups.select('state')})", "{{state}}"),
+                (f"sum by (state) ({select(names.STATE)})", "{{state}}"),
             ),
             STATE_COLOURS,
         ).min(0),
-        bars(
-            "Worst groups",
-            "The ten highest scores over threshold: above 1 is anomalous.",
+        show_bars(
+            "Highest scores",
+            "The ten detectors with the highest scores over threshold; above 1 is anomalous.",
             "none",
-            (f"topk(10, max {BY_DETECTOR} ({groups.select('score')}))", LEGEND),
+            (f"topk(10, max {BY_DETECTOR} ({select(names.SCORE)}))", LEGEND),
             HEALTHY_IS_LOW,
         )
         .decimals(2)
         .max(3),
-        _table(groups, several),
+        _show_detectors(select, several),
     ]
 
 
-def _table(groups: Groups, several: bool) -> Any:
-    """Every detector in one row; a click leads to its own dashboard."""
-    state = f"max {BY_DETECTOR} ({groups.state})"
-    since = f"min {BY_DETECTOR} ({groups.select('anomalous_since_timestamp_seconds')})"
-    none = f"0 * max {BY_DETECTOR} ({groups.select('threshold')})"
-    blind = groups.select("state", 'state="blind"')
-    begun = groups.select("total_anomalies_count_total")
+def _show_detectors(select: Selector, several: bool) -> Any:
+    """Every detector in one row; a click opens its own dashboard."""
+    state = f"max {BY_DETECTOR} ({number_states(select)})"
+    since = f"min {BY_DETECTOR} ({select(names.ANOMALOUS_SINCE)})"
+    none = f"0 * max {BY_DETECTOR} ({select(names.THRESHOLD)})"
+    blind = select(names.STATE, f'state="{State.BLIND}"')
+    begun = select(names.EVENTS)
     chosen = "&var-detector=${__data.fields.Detector}" if several else ""
-    return rows_by(
+    return show_table(
         {"instance": "Instance", "detector": "Detector"},
-        "Every detector",
-        "State and score now, how long the open event has lasted, the share of the last hour "
-        "in which nothing was watched, and the events of the last day. Click to look closer.",
+        "Detectors",
+        "Current score and state, duration of the open event, share of the last hour spent blind, "
+        "and events of the last day. Click a name to open the dashboard of that detector.",
         [
             Column(
                 "Score",
                 "none",
-                f"max {BY_DETECTOR} ({groups.select('score')})",
-                {"decimals": 2, **graded((("text", None), ("red", 1.0)))},
+                f"max {BY_DETECTOR} ({select(names.SCORE)})",
+                {"decimals": 2, **colour_by_value((("text", None), ("red", 1.0)))},
             ),
-            Column("State", "none", state, named(STATE_COLOURS)),
+            Column("State", "none", state, colour_by_meaning(STATE_COLOURS)),
             Column("Anomalous for", "s", f"time() - {since} or {none}"),
             Column(
                 "Blind, last hour",
                 "percentunit",
                 f"max {BY_DETECTOR} (avg_over_time({blind}[1h]))",
-                graded((("text", None), ("purple", 0.05))),
+                colour_by_value((("text", None), ("purple", 0.05))),
             ),
             Column(
                 "Events, last day", "short", f"round(sum {BY_DETECTOR} (increase({begun}[1d])))"
@@ -140,30 +148,29 @@ def _table(groups: Groups, several: bool) -> Any:
     )
 
 
-def _features(groups: Groups) -> list[Any]:
-    share = groups.select("feature_contribution_ratio")
-    flag = groups.select("is_anomaly_detected")
-    blamed = f"sum by (feature_name) ({share} * ignoring (feature_name) group_left () {flag})"
-    elevated = groups.select("feature_elevation_ratio")
-    deviating = f"sum by (feature_name) (min_over_time({elevated}[5m]) > bool 1)"
+def _show_features(select: Selector) -> list[Any]:
+    share, flag = select(names.FEATURE_CONTRIBUTION), select(names.IS_ANOMALY)
+    shares = f"sum by (feature_name) ({share} * ignoring (feature_name) group_left () {flag})"
+    elevation = select(names.FEATURE_ELEVATION)
+    deviating = f"sum by (feature_name) (min_over_time({elevation}[5m]) > bool 1)"
     return [
-        bars(
-            "Features behind the open events",
-            "Shares of what makes groups anomalous now, summed over those groups: 2 is as much "
-            "as two groups that are anomalous by this feature alone.",
+        show_bars(
+            "Features in open events",
+            "Contribution of each feature, summed over the anomalous groups; the top ten. 2 is as "
+            "much as two groups that are anomalous because of this feature alone.",
             "none",
-            (f"topk(10, {blamed})", "{{feature_name}}"),
+            (f"topk(10, {shares})", "{{feature_name}}"),
         ).decimals(2),
-        lines(
-            "Features behind events over time",
-            "The five features that made most of what was anomalous, as on the left.",
+        show_lines(
+            "Features in events over time",
+            "Contribution of each feature, summed over the anomalous groups; the top five.",
             "none",
-            (f"topk(5, {blamed})", "{{feature_name}}"),
+            (f"topk(5, {shares})", "{{feature_name}}"),
         ).min(0),
-        lines(
-            "Features that deviate",
-            "In how many groups each of the ten features that deviate in most has been above its "
-            "usual error for five minutes. Many at once, and in groups without an event, is a "
+        show_lines(
+            "Deviating features",
+            "Number of groups in which a feature has been above its baseline for five minutes; "
+            "the top ten features. Many at once, also in groups without an event, indicate a "
             "change of the system.",
             "short",
             (f"topk(10, {deviating})", "{{feature_name}}"),
@@ -174,24 +181,23 @@ def _features(groups: Groups) -> list[Any]:
     ]
 
 
-def _weeks(groups: Groups) -> list[Any]:
-    begun = groups.select("total_anomalies_count_total")
-    shares = selected(recording.state_share(groups.prefix))
-    ratio = selected(recording.events_over_expected(groups.prefix))
-    week = selected(recording.events_in_week(groups.prefix))
+def _show_weeks(select: Selector) -> list[Any]:
+    shares = select_detector(name_state_share(select.prefix))
+    ratio = select_detector(name_events_over_expected(select.prefix))
+    week = select_detector(name_events_in_week(select.prefix))
     return [
-        columns(
-            lines(
+        show_daily_bars(
+            show_lines(
                 "Events per day",
-                "Events that began each day.",
+                "Events that began on each day.",
                 "short",
-                (f"sum(increase({begun}[$__rate_interval]))", "events"),
+                (f"sum(increase({select(names.EVENTS)}[$__rate_interval]))", "events"),
             )
         ).min(0),
-        stacked(
-            lines(
+        stack(
+            show_lines(
                 "Share of time in each state",
-                "Of all groups together, hour by hour. From the recording rules of promad.",
+                f"Average over all groups, per hour. {_RECORDED}",
                 "percentunit",
                 (f"avg by (state) ({shares})", "{{state}}"),
             ),
@@ -200,22 +206,22 @@ def _weeks(groups: Groups) -> list[Any]:
         .time_from("30d")
         .min(0)
         .max(1),
-        lines(
-            "Events in a week",
-            "Events of the seven days before, and how many are expected while nothing is wrong. "
-            "From the recording rules of promad.",
+        show_lines(
+            "Events per week",
+            "Events of the previous seven days, and the number expected on normal data. "
+            f"{_RECORDED}",
             "short",
             (f"sum({week})", "events"),
-            (f"sum({of_detector('expected_false_alarms_per_week')})", "expected"),
+            (f"sum({select(names.EXPECTED_FALSE_ALARMS)})", "expected"),
         )
         .time_from("30d")
         .min(0),
-        limited(
-            lines(
+        shade_above(
+            show_lines(
                 "Events over expected",
-                "Events of a week over as many as are expected while nothing is wrong, of the ten "
-                "worst detectors. Above 3 for long: train again, or there is much to find. From "
-                "the recording rules of promad.",
+                "Events of the previous seven days divided by the number expected on normal data; "
+                "the ten highest detectors. If it stays above 3, fix the recurring problem or "
+                f"train the model again. {_RECORDED}",
                 "none",
                 (f"topk(10, {ratio})", LEGEND),
             ),

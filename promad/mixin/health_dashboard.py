@@ -1,218 +1,215 @@
-"""promad's own health: whether it is there, reads what it should, and keeps its pace."""
+"""The dashboard of promad's own health: scrapes, polls, ticks, models and the process."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from promad.mixin.board import Rows, as_json, board
+from promad.exposition import names
+from promad.mixin.board import Rows, start_board, to_json
 from promad.mixin.deployment import Deployment
 from promad.mixin.panels import (
     DOWN_UP,
-    FAILED_WORKED,
+    FAILED_SUCCEEDED,
     HEALTHY_IS_HIGH,
     PLAIN,
-    label,
-    limited,
-    lines,
-    mapped,
-    number,
-    states,
+    shade_above,
+    show_legend,
+    show_lines,
+    show_meaning,
+    show_number,
+    show_states,
 )
-from promad.mixin.promql import LEGEND, Groups, of_daemon, of_detector, of_process, per_second
+from promad.mixin.promql import LEGEND, Selector, compute_rate, select_process
 
 _DAY = 86400.0
 
 
-def dashboard(deployment: Deployment) -> str:
+def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
-    groups = Groups(deployment.prefix)
-    about = "Whether promad itself is well: its polls, ticks, queries, models and its process."
-    return as_json(board("promad-health", "promad: its own health", about, groups), _rows())
+    select = Selector(deployment.prefix)
+    about = "Health of promad itself: its polls, ticks, queries, models and process."
+    board = start_board("promad-health", "promad: health", about, select)
+    return to_json(board, _build_rows(select))
 
 
-def _rows() -> Rows:
+def _build_rows(select: Selector) -> Rows:
     return [
-        ("Now", _now()),
-        ("Reading", _reading()),
-        ("Pace", _pace()),
-        ("Models", _models()),
-        ("Process", _process()),
+        ("Now", _show_now(select)),
+        ("Polls", _show_polls(select)),
+        ("Ticks", _show_ticks(select)),
+        ("Models", _show_models(select)),
+        ("Process", _show_process()),
     ]
 
 
-def _now() -> list[Any]:
-    reloaded = of_daemon("config_last_reload_successful")
+def _show_now(select: Selector) -> list[Any]:
     return [
-        mapped(
-            number(
+        show_meaning(
+            show_number(
                 "Daemons",
-                "Whether Prometheus can scrape the daemon that is worst off.",
+                "Whether Prometheus can scrape all daemons.",
                 "none",
-                (f"min({of_process('up')})", "scraped"),
+                (f"min({select_process('up')})", "scraped"),
                 HEALTHY_IS_HIGH,
             ),
             DOWN_UP,
         ),
-        number(
-            "Queries answered",
-            "Share of the queries whose last answer could be used.",
+        show_number(
+            "Successful queries",
+            "Share of the queries that succeeded in the last poll.",
             "percentunit",
-            (f"avg({of_detector('query_up')})", "answered"),
+            (f"avg({select(names.QUERY_UP)})", "successful"),
             HEALTHY_IS_HIGH,
         ),
-        number(
+        show_number(
             "Oldest sample",
-            "Age, at the last poll, of the newest sample of the query furthest behind.",
+            "Age, at the last poll, of the newest sample of the query that is furthest behind.",
             "s",
-            (f"max({of_detector('sample_age_seconds')})", "age"),
+            (f"max({select(names.SAMPLE_AGE)})", "age"),
         ),
-        mapped(
-            number(
+        show_meaning(
+            show_number(
                 "Last reload",
-                "Whether the configuration in use is the one in the files, as far as is known.",
+                "Whether the last reload of the configuration succeeded on all daemons.",
                 "none",
-                (f"min({reloaded})", "reload"),
+                (f"min({select(names.RELOAD_SUCCEEDED)})", "reload"),
                 HEALTHY_IS_HIGH,
             ),
-            FAILED_WORKED,
+            FAILED_SUCCEEDED,
         ),
-        number(
+        show_number(
             "Oldest model",
             "Time since the oldest model in use was trained.",
             "s",
-            (f"max(time() - {of_detector('model_trained_timestamp_seconds')})", "age"),
+            (f"max(time() - {select(names.MODEL_TRAINED)})", "age"),
             (("green", None), ("orange", 30 * _DAY)),
         ),
-        label(
+        show_legend(
             "Version",
-            "The promads that run, and their Python.",
+            "Running versions of promad and Python.",
             (
-                f"count by (version, python_version) ({of_daemon('build_info')})",
+                f"count by (version, python_version) ({select(names.BUILD_INFO)})",
                 "{{version}} on Python {{python_version}}",
             ),
         ),
     ]
 
 
-def _reading() -> list[Any]:
+def _show_polls(select: Selector) -> list[Any]:
+    failures = compute_rate(select(names.POLL_FAILURES))
     return [
-        lines(
+        show_lines(
             "Polls and failures",
-            "Polls each second, and those that failed, by reason.",
+            "Polls per second, and failed polls per second by reason.",
             "reqps",
-            (f"sum({per_second(of_detector('polls_total'))})", "polls"),
-            (
-                f"sum by (reason) ({per_second(of_detector('poll_failures_total'))})",
-                "failed: {{reason}}",
-            ),
+            (f"sum({compute_rate(select(names.POLLS))})", "polls"),
+            (f"sum by (reason) ({failures})", "failed: {{reason}}"),
         ).min(0),
-        lines(
+        show_lines(
             "Query failures",
-            "Failed queries each second, by alias.",
+            "Failed queries per second, by alias.",
             "reqps",
-            (f"sum by (query) ({per_second(of_detector('query_failures_total'))})", "{{query}}"),
+            (f"sum by (query) ({compute_rate(select(names.QUERY_FAILURES))})", "{{query}}"),
         ).min(0),
-        states(
+        show_states(
             "Queries",
-            "Whether each query's last answer could be used.",
+            "Whether each query succeeded in the last poll.",
             DOWN_UP,
-            (of_detector("query_up"), "{{query}} {{detector}}"),
+            (select(names.QUERY_UP), "{{query}} {{detector}}"),
         )
         .span(12)
         .height(8),
-        lines(
+        show_lines(
             "Sample age",
-            "How old the newest sample of the query furthest behind was at each poll.",
+            "Age, at each poll, of the newest sample of the query that is furthest behind.",
             "s",
-            (of_detector("sample_age_seconds"), LEGEND),
+            (select(names.SAMPLE_AGE), LEGEND),
         ).min(0),
     ]
 
 
-def _pace() -> list[Any]:
-    ticks = per_second(of_detector("tick_duration_seconds_bucket"))
+def _show_ticks(select: Selector) -> list[Any]:
+    ticks = compute_rate(select(names.TICK_DURATION.bucket))
     return [
-        lines(
+        show_lines(
             "Tick duration",
-            "How long a pass takes, from asking Prometheus to the verdict.",
+            "Duration of a tick, from the first query to the verdict.",
             "s",
             *(
                 (f"histogram_quantile({share}, sum by (le) ({ticks}))", name)
                 for share, name in (("0.5", "median"), ("0.9", "90 %"), ("0.99", "99 %"))
             ),
         ).min(0),
-        lines(
+        show_lines(
             "Skipped and failed ticks",
-            "Ticks left out because the one before took too long, and those that broke off.",
+            "Ticks skipped because the previous tick was still running, and ticks that ended in "
+            "an error.",
             "short",
             *(
-                (f"sum(increase({of_detector(counter)}[$__rate_interval]))", name)
+                (f"sum(increase({select(counter)}[$__rate_interval]))", name)
                 for counter, name in (
-                    ("ticks_skipped_total", "skipped"),
-                    ("tick_failures_total", "failed"),
+                    (names.TICKS_SKIPPED, "skipped"),
+                    (names.TICK_FAILURES, "failed"),
                 )
             ),
         ).min(0),
     ]
 
 
-def _models() -> list[Any]:
+def _show_models(select: Selector) -> list[Any]:
+    adapted = select(names.THRESHOLD_ADAPTED)
     return [
-        label(
+        show_legend(
             "Models in use",
-            "Each detector's model, and the bundle that it came from.",
-            (of_detector("model_info"), "{{detector}} {{model}} {{bundle}}"),
+            "Model and bundle of each detector.",
+            (select(names.MODEL_INFO), "{{detector}} {{model}} {{bundle}}"),
         ).span(12),
-        number(
+        show_number(
             "Configuration loaded",
-            "When the configuration and the bundles that are in use for the longest were loaded.",
+            "Time at which the oldest configuration in use was loaded.",
             "dateTimeFromNow",
-            (
-                f"1000 * min({of_daemon('config_last_reload_success_timestamp_seconds')})",
-                "loaded",
-            ),
+            (f"1000 * min({select(names.RELOADED_AT)})", "loaded"),
             PLAIN,
         ).span(6),
-        number(
+        show_number(
             "Expected false alarms",
-            "Events a week that the thresholds are expected to give while nothing is wrong.",
+            "Events per week that the thresholds are expected to cause on normal data.",
             "short",
-            (f"sum({of_detector('expected_false_alarms_per_week')})", "a week"),
+            (f"sum({select(names.EXPECTED_FALSE_ALARMS)})", "per week"),
         ).span(6),
-        limited(
-            lines(
+        shade_above(
+            show_lines(
                 "Model age",
                 "Time since each model was trained. The alert PromadBundleOld fires at 30 days.",
                 "s",
-                (f"time() - {of_detector('model_trained_timestamp_seconds')}", LEGEND),
+                (f"time() - {select(names.MODEL_TRAINED)}", LEGEND),
             ),
             30 * _DAY,
         ).min(0),
-        lines(
+        show_lines(
             "Raised thresholds",
-            "Times that a threshold was raised because far more events came than were expected.",
+            "Times that a threshold was raised because events far exceeded the alert budget.",
             "short",
             (
-                f"sum by (instance, detector) (increase({of_detector('threshold_adapted_total')}"
-                "[$__rate_interval]))",
+                f"sum by (instance, detector) (increase({adapted}[$__rate_interval]))",
                 LEGEND,
             ),
         ).min(0),
     ]
 
 
-def _process() -> list[Any]:
+def _show_process() -> list[Any]:
     return [
-        lines(
+        show_lines(
             "Memory",
             "Resident memory of the process.",
             "bytes",
-            (of_process("process_resident_memory_bytes"), "{{instance}}"),
+            (select_process("process_resident_memory_bytes"), "{{instance}}"),
         ).min(0),
-        lines(
-            "Processor",
-            "Processor time that the process takes; 100 % is one core.",
+        show_lines(
+            "CPU",
+            "CPU time of the process; 100 % is one core.",
             "percentunit",
-            (per_second(of_process("process_cpu_seconds_total")), "{{instance}}"),
+            (compute_rate(select_process("process_cpu_seconds_total")), "{{instance}}"),
         ).min(0),
     ]

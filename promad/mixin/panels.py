@@ -1,4 +1,4 @@
-"""How panels look: one function for each kind, with the colours and mappings they share."""
+"""Panels: one function for each kind, with the colours and mappings that they share."""
 
 from __future__ import annotations
 
@@ -33,56 +33,55 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from promad.events.verdict import State
 
 Query = tuple[str, str]
-"""PromQL, and what the legend calls its series."""
+"""PromQL, and the legend of its series."""
 
 Kind = Literal["range", "instant", "table"]
-"""Whether a query is for values over time, or for the newest ones, as series or as rows."""
+"""Values over time, or the newest ones, as series or as the rows of a table."""
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 Colours = Mapping[str, str]
-"""What the numbers 0, 1, ... mean, in order, each with its colour."""
+"""The meanings of the numbers 0, 1, ... in order, each with its colour."""
 
 STATE_COLOURS: Colours = dict(zip(State, ("light-blue", "green", "red", "purple"), strict=True))
 DOWN_UP: Colours = {"down": "red", "up": "green"}
-FAILED_WORKED: Colours = {"failed": "red", "worked": "green"}
+FAILED_SUCCEEDED: Colours = {"failed": "red", "succeeded": "green"}
 HEALTHY_IS_LOW = (("green", None), ("red", 1.0))
 HEALTHY_IS_HIGH = (("red", None), ("green", 1.0))
 PLAIN = (("blue", None),)
 
 Steps = tuple[tuple[str, float | None], ...]
-"""Colours, each with the value from which it holds; None is the lowest."""
+"""Colours, each with the value from which on it is used; None is the lowest."""
 
 
-def lines(title: str, description: str, unit: str, *queries: Query) -> timeseries.Panel:
+def show_lines(title: str, description: str, unit: str, *queries: Query) -> timeseries.Panel:
     """Lines over time, half the dashboard wide."""
-    panel = filled(timeseries.Panel(), title, description, unit, queries)
+    panel = fill_panel(timeseries.Panel(), title, description, unit, queries)
     return (
         panel.span(12)
         .height(8)
         .line_width(1)
         .fill_opacity(8)
         .show_points(choices.VisibilityMode.NEVER)
-        .legend(_legend())
-        .tooltip(_tooltip())
+        .legend(_build_legend())
+        .tooltip(_build_tooltip())
     )
 
 
-def limited(panel: timeseries.Panel, limit: float) -> timeseries.Panel:
-    """The same lines with everything from `limit` on shaded red."""
+def shade_above(panel: timeseries.Panel, limit: float) -> timeseries.Panel:
+    """The same lines with the area from `limit` on shaded red."""
     style = common.GraphThresholdsStyleConfig().mode(choices.GraphThresholdsStyleMode.LINE_AND_AREA)
-    return panel.thresholds(absolute((("transparent", None), ("red", limit)))).thresholds_style(
-        style
-    )
+    steps = (("transparent", None), ("red", limit))
+    return panel.thresholds(build_thresholds(steps)).thresholds_style(style)
 
 
-def logarithmic(panel: timeseries.Panel) -> timeseries.Panel:
-    """The same lines on a logarithmic axis, where what is small is seen beside what is large."""
+def scale_logarithmically(panel: timeseries.Panel) -> timeseries.Panel:
+    """The same lines on a logarithmic axis, so that small values are visible beside large ones."""
     scale = common.ScaleDistributionConfig().type(choices.ScaleDistribution.LOG).log(10)
     return panel.scale_distribution(scale)
 
 
-def dashed(panel: timeseries.Panel, query: str) -> timeseries.Panel:
+def dash_query(panel: timeseries.Panel, query: str) -> timeseries.Panel:
     """The same lines with those of query A, B, ... dashed and orange."""
     return panel.override_by_query(
         query,
@@ -94,27 +93,27 @@ def dashed(panel: timeseries.Panel, query: str) -> timeseries.Panel:
     )
 
 
-def number(
+def show_number(
     title: str, description: str, unit: str, query: Query, steps: Steps = PLAIN
 ) -> stat.Panel:
-    """One big number, its colour chosen by `steps`."""
-    panel = filled(stat.Panel(), title, description, unit, (query,), kind="instant")
+    """One large number, its colour chosen by `steps`."""
+    panel = fill_panel(stat.Panel(), title, description, unit, (query,), kind="instant")
     return (
         panel.span(4)
         .height(4)
-        .thresholds(absolute(steps))
+        .thresholds(build_thresholds(steps))
         .graph_mode(choices.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
 
 
-def label(title: str, description: str, query: Query) -> stat.Panel:
-    """The legend of a series whose value says nothing, such as that of an info metric."""
-    return number(title, description, "none", query).text_mode(choices.BigValueTextMode.NAME)
+def show_legend(title: str, description: str, query: Query) -> stat.Panel:
+    """The legend of a series whose value is irrelevant, such as that of an info metric."""
+    return show_number(title, description, "none", query).text_mode(choices.BigValueTextMode.NAME)
 
 
-def stacked(panel: timeseries.Panel, colours: Colours) -> timeseries.Panel:
-    """The same lines as areas upon each other, coloured by their legend."""
+def stack(panel: timeseries.Panel, colours: Colours) -> timeseries.Panel:
+    """The same lines as stacked areas, coloured by their legend."""
     stacking = common.StackingConfig().mode(choices.StackingMode.NORMAL).group("A")
     for name, colour in colours.items():
         fixed = {"mode": "fixed", "fixedColor": colour}
@@ -122,23 +121,24 @@ def stacked(panel: timeseries.Panel, colours: Colours) -> timeseries.Panel:
     return panel.stacking(stacking).fill_opacity(40)
 
 
-def columns(panel: timeseries.Panel) -> timeseries.Panel:
-    """The same as one column for each of the last thirty days."""
-    drawn = panel.draw_style(choices.GraphDrawStyle.BARS).fill_opacity(60)
-    return drawn.interval("1d").time_from("30d")
+def show_daily_bars(panel: timeseries.Panel) -> timeseries.Panel:
+    """The same values as one bar for each of the last 30 days."""
+    daily = panel.draw_style(choices.GraphDrawStyle.BARS).fill_opacity(60)
+    return daily.interval("1d").time_from("30d")
 
 
-def bars(
+def show_bars(
     title: str, description: str, unit: str, query: Query, steps: Steps | None = None
 ) -> bargauge.Panel:
     """One horizontal bar for each series, of its newest value.
 
-    Without `steps` it is the hotter, the larger.
+    Without `steps`, larger values have hotter colours.
     """
-    panel = filled(bargauge.Panel(), title, description, unit, (query,), kind="instant")
-    panel.color_scheme(_colour(FieldColorModeId.CONTINUOUS_YL_RD))
+    panel = fill_panel(bargauge.Panel(), title, description, unit, (query,), kind="instant")
+    panel.color_scheme(_build_colour(FieldColorModeId.CONTINUOUS_YL_RD))
     if steps is not None:
-        panel.color_scheme(_colour(FieldColorModeId.THRESHOLDS)).thresholds(absolute(steps))
+        by_value = _build_colour(FieldColorModeId.THRESHOLDS)
+        panel.color_scheme(by_value).thresholds(build_thresholds(steps))
     return (
         panel.span(12)
         .height(8)
@@ -149,40 +149,42 @@ def bars(
     )
 
 
-def heat(
+def show_heatmap(
     title: str, description: str, unit: str, query: Query, steps: Steps
 ) -> statushistory.Panel:
     """A row of cells for each series, coloured by `steps`."""
-    panel = filled(statushistory.Panel(), title, description, unit, (query,))
+    panel = fill_panel(statushistory.Panel(), title, description, unit, (query,))
     return (
         panel.span(12)
         .height(10)
         .max_data_points(100)
         .show_value(choices.VisibilityMode.NEVER)
-        .color_scheme(_colour(FieldColorModeId.THRESHOLDS))
-        .thresholds(absolute(steps))
+        .color_scheme(_build_colour(FieldColorModeId.THRESHOLDS))
+        .thresholds(build_thresholds(steps))
         .legend(common.VizLegendOptions().show_legend(False))
     )
 
 
-def states(title: str, description: str, colours: Colours, query: Query) -> statetimeline.Panel:
-    """A band for each series, coloured and named by its whole numbers 0, 1, ..."""
-    panel = filled(statetimeline.Panel(), title, description, "none", (query,))
+def show_states(
+    title: str, description: str, colours: Colours, query: Query
+) -> statetimeline.Panel:
+    """A band for each series, coloured and named by the meanings of its values 0, 1, ..."""
+    panel = fill_panel(statetimeline.Panel(), title, description, "none", (query,))
     return (
         panel.span(24)
         .height(6)
-        .mappings([mapping(colours)])
+        .mappings([build_mapping(colours)])
         .show_value(choices.VisibilityMode.AUTO)
-        .legend(_legend())
+        .legend(_build_legend())
     )
 
 
-def mapped(panel: stat.Panel, colours: Colours) -> stat.Panel:
-    """The same number shown as the name of what it means."""
-    return panel.mappings([mapping(colours)])
+def show_meaning(panel: stat.Panel, colours: Colours) -> stat.Panel:
+    """The same number, shown as its meaning."""
+    return panel.mappings([build_mapping(colours)])
 
 
-def filled[
+def fill_panel[
     Panel: (
         bargauge.Panel,
         stat.Panel,
@@ -200,16 +202,16 @@ def filled[
     *,
     kind: Kind = "range",
 ) -> Panel:
-    """The panel with what every panel has: words, unit, data source and queries A, B, ..."""
+    """The panel with its texts, unit, data source and queries A, B, ..."""
     targets: list[Builder[Dataquery]] = [
-        _target(chr(ord("A") + index), query, kind) for index, query in enumerate(queries)
+        _build_target(chr(ord("A") + index), query, kind) for index, query in enumerate(queries)
     ]
     panel.title(title).description(description).unit(unit)
     panel.datasource(DATASOURCE).targets(targets)
     return panel
 
 
-def _target(name: str, query: Query, kind: Kind) -> prometheus.Dataquery:
+def _build_target(name: str, query: Query, kind: Kind) -> prometheus.Dataquery:
     expression, legend = query
     target = prometheus.Dataquery().ref_id(name).expr(expression).legend_format(legend)
     target = target.datasource(DATASOURCE)
@@ -219,14 +221,14 @@ def _target(name: str, query: Query, kind: Kind) -> prometheus.Dataquery:
     return target.instant().format(shape)
 
 
-def absolute(steps: Steps) -> dashboard.ThresholdsConfig:
+def build_thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
     """Colours by value."""
     config = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE)
     return config.steps([Threshold(value=value, color=colour) for colour, value in steps])
 
 
-def mapping(colours: Colours) -> ValueMap:
-    """Whole numbers shown as what they mean."""
+def build_mapping(colours: Colours) -> ValueMap:
+    """Shows the numbers 0, 1, ... as their meanings."""
     return ValueMap(
         {
             str(at): ValueMappingResult(text=name, color=colour, index=at)
@@ -235,15 +237,15 @@ def mapping(colours: Colours) -> ValueMap:
     )
 
 
-def _colour(mode: FieldColorModeId) -> dashboard.FieldColor:
+def _build_colour(mode: FieldColorModeId) -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(mode)
 
 
-def _legend() -> common.VizLegendOptions:
-    placed = common.VizLegendOptions().show_legend(True).placement(choices.LegendPlacement.BOTTOM)
-    return placed.display_mode(choices.LegendDisplayMode.LIST)
+def _build_legend() -> common.VizLegendOptions:
+    legend = common.VizLegendOptions().show_legend(True).placement(choices.LegendPlacement.BOTTOM)
+    return legend.display_mode(choices.LegendDisplayMode.LIST)
 
 
-def _tooltip() -> common.VizTooltipOptions:
-    sorted_down = common.VizTooltipOptions().sort(choices.SortOrder.DESCENDING)
-    return sorted_down.mode(choices.TooltipDisplayMode.MULTI)
+def _build_tooltip() -> common.VizTooltipOptions:
+    tooltip = common.VizTooltipOptions().sort(choices.SortOrder.DESCENDING)
+    return tooltip.mode(choices.TooltipDisplayMode.MULTI)

@@ -7,7 +7,8 @@ daemon runs several, offers `.*` for All: it matches the empty label too.
 from dataclasses import dataclass
 
 from promad.events.verdict import State
-from promad.exposition import DAEMON_PREFIX
+from promad.exposition import names
+from promad.exposition.names import MetricSpec, Subject
 
 TARGET = ('job=~"$job"', 'instance=~"$instance"')
 DETECTOR = 'detector=~"$detector"'
@@ -16,57 +17,49 @@ BY_DETECTOR = "by (job, instance, detector)"
 """How to aggregate to one value for each detector."""
 
 LEGEND = "{{instance}} {{detector}}"
-"""What a legend calls a detector; a label that is absent leaves it."""
+"""The legend of a detector's series; a label that is absent leaves no trace."""
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Series that exist once for each group: `prefix` is what their names begin with."""
+class Selector:
+    """Selects the series of a metric; `prefix` is that of the metrics about groups."""
 
     prefix: str
 
-    def select(self, name: str, *matchers: str) -> str:
-        """A selector for them, by their name without the prefix.
+    def __call__(self, metric: MetricSpec, *matchers: str) -> str:
+        """A selector for a metric's series, as far as they are chosen on the dashboard.
 
-        >>> Groups("my_").select("score")
+        >>> Selector("my_")(names.SCORE)
         'my_score{job=~"$job", instance=~"$instance", detector=~"$detector"}'
         """
-        return selected(self.prefix + name, *matchers)
-
-    @property
-    def state(self) -> str:
-        """Each group's state as its place in `State`, from 0."""
-        numbered = (
-            f"{self.select('state', f'state="{state}"')} * {place}"
-            for place, state in enumerate(State)
-        )
-        return f"sum without (state) ({' or '.join(numbered)})"
+        name = metric.full_name(self.prefix)
+        if metric.subject is Subject.PROCESS:
+            return select_process(name, *matchers)
+        return select_detector(name, *matchers)
 
 
-def selected(metric: str, *matchers: str) -> str:
-    """A selector for series that exist once for each detector, by their whole name."""
-    return of_process(metric, DETECTOR, *matchers)
+def select_detector(name: str, *matchers: str) -> str:
+    """A selector for series that each detector has, by their whole name."""
+    return select_process(name, DETECTOR, *matchers)
 
 
-def of_detector(name: str, *matchers: str) -> str:
-    """A selector for the daemon's own series of each detector, by their name without the prefix."""
-    return selected(DAEMON_PREFIX + name, *matchers)
+def select_process(name: str, *matchers: str) -> str:
+    """A selector for series that each running promad has, by their whole name.
 
-
-def of_daemon(name: str, *matchers: str) -> str:
-    """A selector for the daemon's own series, by their name without the prefix."""
-    return of_process(DAEMON_PREFIX + name, *matchers)
-
-
-def of_process(metric: str, *matchers: str) -> str:
-    """A selector for series that exist once for each running promad, by their whole name.
-
-    >>> of_process("up")
+    >>> select_process("up")
     'up{job=~"$job", instance=~"$instance"}'
     """
-    return f"{metric}{{{', '.join((*TARGET, *matchers))}}}"
+    return f"{name}{{{', '.join((*TARGET, *matchers))}}}"
 
 
-def per_second(counter: str) -> str:
-    """The rate of a counter's selector."""
+def number_states(select: Selector) -> str:
+    """Each group's state as a number: its place in `State`, from 0."""
+    numbered = (
+        f"{select(names.STATE, f'state="{state}"')} * {place}" for place, state in enumerate(State)
+    )
+    return f"sum without (state) ({' or '.join(numbered)})"
+
+
+def compute_rate(counter: str) -> str:
+    """The rate per second of a counter's selector."""
     return f"rate({counter}[$__rate_interval])"

@@ -1,4 +1,4 @@
-"""Rules as Prometheus reads them: YAML with a comment above each that says why it is so."""
+"""Rules as YAML for Prometheus, each below a comment with the reason for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rule:
     """One rule.
 
     Attributes:
-        why: stands above it as a comment.
+        why: the reason for it, written above it as a comment.
         content: its keys, in the order in which they are written.
     """
 
@@ -26,31 +26,31 @@ class Rule:
     content: Mapping[str, Any]
 
 
-def _text(dumper: BaseRepresenter, value: Any) -> yaml.ScalarNode:
-    """Text of several lines as such, any other as YAML thinks best."""
+def _represent_text(dumper: BaseRepresenter, value: Any) -> yaml.ScalarNode:
+    """Text of several lines as a block, any other in the style that YAML chooses."""
     style = "|" if "\n" in value else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 class _Dumper(yaml.SafeDumper):
-    yaml_representers: ClassVar = {**yaml.SafeDumper.yaml_representers, str: _text}
+    yaml_representers: ClassVar = {**yaml.SafeDumper.yaml_representers, str: _represent_text}
 
 
-def rules_file(about: str, groups: Mapping[str, Sequence[Rule]]) -> str:
-    """A file of rules as YAML: what it is about as a comment, then each group by its name."""
-    parts = [f"{_comment(about)}groups:\n"]
+def render_rules(about: str, groups: Mapping[str, Sequence[Rule]]) -> str:
+    """A rule file: what it is about as a comment, then each rule group by its name."""
+    parts = [f"{_render_comment(about)}groups:\n"]
     for name, rules in groups.items():
         parts.append(f"  - name: {name}\n    rules:\n")
-        parts += [textwrap.indent(_rule(rule), " " * 6) for rule in rules]
+        parts += [textwrap.indent(_render_rule(rule), " " * 6) for rule in rules]
     return "".join(parts)
 
 
-def _rule(rule: Rule) -> str:
+def _render_rule(rule: Rule) -> str:
     content = yaml.dump(
         [dict(rule.content)], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000
     )
-    return _comment(rule.why) + content
+    return _render_comment(rule.why) + content
 
 
-def _comment(text: str) -> str:
+def _render_comment(text: str) -> str:
     return textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ") + "\n"

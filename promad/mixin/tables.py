@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig, DynamicConfigValue
 
-from promad.mixin.panels import Colours, Steps, absolute, filled, mapping
+from promad.mixin.panels import Colours, Steps, build_mapping, build_thresholds, fill_panel
 
 
 @dataclass(frozen=True)
@@ -16,55 +16,59 @@ class Column:
     """A column of a table.
 
     Attributes:
-        title: stands above it.
+        title: its heading.
         unit: of its values.
         expr: PromQL with one value for each row.
-        looks: what else Grafana is to make of it.
+        display: further field options of Grafana.
     """
 
     title: str
     unit: str
     expr: str
-    looks: Mapping[str, object] = field(default_factory=dict)
+    display: Mapping[str, object] = field(default_factory=dict)
 
 
-def named(colours: Colours) -> Mapping[str, object]:
-    """The looks of whole numbers that mean something: its name, on its colour."""
+def colour_by_meaning(colours: Colours) -> Mapping[str, object]:
+    """Display options for the numbers 0, 1, ...: their meanings on their colours."""
     return {
-        "mappings": [mapping(colours)],
+        "mappings": [build_mapping(colours)],
         "custom.cellOptions": {"type": "color-background", "mode": "basic"},
     }
 
 
-def graded(steps: Steps) -> Mapping[str, object]:
-    """The looks of numbers whose colour says how bad they are."""
-    return {"thresholds": absolute(steps).build(), "custom.cellOptions": {"type": "color-text"}}
+def colour_by_value(steps: Steps) -> Mapping[str, object]:
+    """Display options for numbers that are coloured by `steps`."""
+    return {
+        "thresholds": build_thresholds(steps).build(),
+        "custom.cellOptions": {"type": "color-text"},
+    }
 
 
-def rows_by(
+def show_table(
     labels: Mapping[str, str], title: str, description: str, columns: Sequence[Column], link: str
 ) -> table.Panel:
-    """A table over the whole width, the highest value of the first column first.
+    """A table over the whole width, sorted by its first column, the highest value first.
 
     Args:
-        labels: those that tell rows apart, each with its column's title; a click there leads to
-            `link`. All other labels are left out.
+        labels: the labels that identify a row, each with the title of its column; a click there
+            opens `link`. Other labels are left out.
     """
     queries = tuple((column.expr, column.title) for column in columns)
-    panel = filled(table.Panel(), title, description, "none", queries, kind="table")
+    panel = fill_panel(table.Panel(), title, description, "none", queries, kind="table")
     joined = DataTransformerConfig("merge", options={})
-    panel.span(24).height(10).transformations([joined, _arranged(labels, columns)])
+    panel.span(24).height(10).transformations([joined, _arrange(labels, columns)])
     for name in labels.values():
-        leads = [{"title": "Look closer", "url": link}]
-        panel.override_by_name(name, [DynamicConfigValue("links", leads)])
+        links = [{"title": "Open the detector", "url": link}]
+        panel.override_by_name(name, [DynamicConfigValue("links", links)])
     for column in columns:
-        looks = {"unit": column.unit, **column.looks}
-        panel.override_by_name(column.title, [DynamicConfigValue(*each) for each in looks.items()])
-    worst = common.TableSortByFieldState().display_name(columns[0].title).desc(True)
-    return panel.sort_by([worst])
+        display = {"unit": column.unit, **column.display}
+        values = [DynamicConfigValue(*each) for each in display.items()]
+        panel.override_by_name(column.title, values)
+    order = common.TableSortByFieldState().display_name(columns[0].title).desc(True)
+    return panel.sort_by([order])
 
 
-def _arranged(labels: Mapping[str, str], columns: Sequence[Column]) -> DataTransformerConfig:
+def _arrange(labels: Mapping[str, str], columns: Sequence[Column]) -> DataTransformerConfig:
     """Labels first, then the values; Grafana calls that of query A `Value #A`."""
     values = {f"Value #{chr(ord('A') + at)}": each.title for at, each in enumerate(columns)}
     titles = {**labels, **values}

@@ -1,4 +1,4 @@
-"""A mixin as files: dashboards for Grafana, rules for Prometheus."""
+"""Writes a mixin: dashboards for Grafana, rules for Prometheus."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from promad.config import Config, format_duration
 from promad.errors import PromadError
 from promad.files import written_whole
-from promad.mixin.alerts import alert_rules
+from promad.mixin.alerts import build_alert_rules
 from promad.mixin.deployment import Deployment
-from promad.mixin.recording import recording_rules
-from promad.mixin.rules import rules_file
+from promad.mixin.recording import build_recording_rules
+from promad.mixin.rules import render_rules
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a mixin came to: where it is, and how much of each there is."""
+    """A mixin that was written: where, and how much of each kind."""
 
     directory: Path
     prefix: str
@@ -30,15 +30,15 @@ def write_mixin(configs: Sequence[Config], directory: Path, job: str) -> Written
     """Write the mixin of a daemon that runs these detectors.
 
     Raises:
-        ConfigError: if the detectors cannot have one mixin.
+        ConfigError: if the detectors cannot share a mixin.
         PromadError: if Grafana's SDK is missing; nothing is written then.
     """
-    deployment = Deployment.of(configs, job)
-    boards, rules = dashboards(deployment), rule_files(deployment)
+    deployment = Deployment.from_configs(configs, job)
+    boards, rules = build_dashboards(deployment), build_rule_files(deployment)
     for name, text in {**boards, **rules}.items():
         with written_whole(directory / name) as aside:
             aside.write_text(text, encoding="utf-8")
-    recordings, alerts = recording_rules(deployment), alert_rules(deployment)
+    recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment)
     return Written(
         directory,
         deployment.prefix,
@@ -48,38 +48,36 @@ def write_mixin(configs: Sequence[Config], directory: Path, job: str) -> Written
     )
 
 
-def dashboards(deployment: Deployment) -> Mapping[str, str]:
+def build_dashboards(deployment: Deployment) -> Mapping[str, str]:
     """Each dashboard as JSON, by its file's name.
 
     Raises:
         PromadError: if Grafana's SDK is missing.
     """
     try:
-        from promad.mixin import detector_dashboard as detail
-        from promad.mixin import fleet_dashboard as fleet
-        from promad.mixin import health_dashboard as health
+        from promad.mixin import detector_dashboard, fleet_dashboard, health_dashboard
     except ImportError as error:
         raise PromadError(
-            f"dashboards are built with Grafana's SDK ({error}) — "
-            "pip install 'promad-exporter[mixin]'"
+            f"dashboards need Grafana's SDK ({error}) — pip install 'promad-exporter[mixin]'"
         ) from None
-    boards = {"promad": detail, "promad-fleet": fleet, "promad-health": health}
-    return {
-        f"grafana/dashboards/{name}.json": board.dashboard(deployment)
-        for name, board in boards.items()
+    boards = {
+        "promad": detector_dashboard.build_dashboard(deployment),
+        "promad-fleet": fleet_dashboard.build_dashboard(deployment),
+        "promad-health": health_dashboard.build_dashboard(deployment),
     }
+    return {f"grafana/dashboards/{name}.json": text for name, text in boards.items()}
 
 
-def rule_files(deployment: Deployment) -> Mapping[str, str]:
+def build_rule_files(deployment: Deployment) -> Mapping[str, str]:
     """Rules as YAML, by their file's name."""
     about = (
-        f"of the job {deployment.job}, for metrics that begin with {deployment.prefix}. Made by "
-        "promad mixin: make them again rather than edit them."
+        f"for the job {deployment.job} and metrics with the prefix {deployment.prefix}. Generated "
+        "by promad mixin: run it again instead of editing this file."
     )
     poll, step = format_duration(deployment.interval), format_duration(deployment.step)
-    times = f"Times follow from the configuration: a poll every {poll}, a sample every {step}."
-    recordings, alerts = recording_rules(deployment), alert_rules(deployment)
+    times = f"Durations follow from the configuration: a poll every {poll}, a sample every {step}."
+    recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment)
     return {
-        "prometheus/promad-recording.yaml": rules_file(f"Recording rules {about}", recordings),
-        "prometheus/promad-alerts.yaml": rules_file(f"Alerts {about} {times}", alerts),
+        "prometheus/promad-recording.yaml": render_rules(f"Recording rules {about}", recordings),
+        "prometheus/promad-alerts.yaml": render_rules(f"Alerts {about} {times}", alerts),
     }

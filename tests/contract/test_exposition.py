@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from docs import metrics as reference
 from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, names
+from promad.exposition.names import MetricSpec, MetricType, Subject
 from tests.support.prometheus_server import require_binary
 
 CPU = FeatureView(
@@ -68,86 +71,89 @@ def samples(text: str) -> list[str]:
 
 ANOMALOUS_TEXT = """\
 # HELP anomaly_detector_latest_reconstruction_error_mse Mean squared reconstruction error of the \
-newest window, in scaled units.
+newest window, in scaled units. Absent while warming or blind.
 # TYPE anomaly_detector_latest_reconstruction_error_mse gauge
 anomaly_detector_latest_reconstruction_error_mse 0.2
-# HELP anomaly_detector_is_anomaly_detected 1 while an anomaly event is open, 0 while none is; \
-absent while blind or warming.
+# HELP anomaly_detector_is_anomaly_detected 1 while an event is open, 0 while none is. Absent \
+while warming or blind.
 # TYPE anomaly_detector_is_anomaly_detected gauge
 anomaly_detector_is_anomaly_detected 1.0
-# HELP anomaly_detector_score Score over threshold of the newest sample: above 1 is anomalous.
+# HELP anomaly_detector_score Score of the newest sample divided by the threshold; above 1 is \
+anomalous. Absent while warming or blind.
 # TYPE anomaly_detector_score gauge
 anomaly_detector_score 2.0
-# HELP anomaly_detector_threshold The limit that the score is held to, in the score's own unit.
+# HELP anomaly_detector_threshold Threshold of the score, in the unit of the score.
 # TYPE anomaly_detector_threshold gauge
 anomaly_detector_threshold 3.0
-# HELP anomaly_detector_threshold_mse The limit that the reconstruction error is held to; only \
-with `scoring: mse`.
+# HELP anomaly_detector_threshold_mse Threshold of the reconstruction error, in scaled units. \
+Absent unless `scoring` is `mse`, and while warming or blind.
 # TYPE anomaly_detector_threshold_mse gauge
-# HELP anomaly_detector_known_features_ratio Share of the features that the newest score rests on.
+# HELP anomaly_detector_known_features_ratio Share of the features that the newest score is \
+computed from, 0 to 1. Absent while warming or blind.
 # TYPE anomaly_detector_known_features_ratio gauge
 anomaly_detector_known_features_ratio 0.5
-# HELP anomaly_detector_anomalous_since_timestamp_seconds Start of the event that is open; absent \
-while none is, and while blind or warming.
+# HELP anomaly_detector_anomalous_since_timestamp_seconds Start of the open event, in unix \
+seconds. Absent while no event is open, and while warming or blind.
 # TYPE anomaly_detector_anomalous_since_timestamp_seconds gauge
 anomaly_detector_anomalous_since_timestamp_seconds 1.69999994e+09
-# HELP anomaly_detector_last_successful_run_timestamp_seconds Time of the newest sample that got \
-a score.
+# HELP anomaly_detector_last_successful_run_timestamp_seconds Time of the newest sample with a \
+score, in unix seconds. Absent before the first score.
 # TYPE anomaly_detector_last_successful_run_timestamp_seconds gauge
 anomaly_detector_last_successful_run_timestamp_seconds 1.7e+09
-# HELP anomaly_detector_data_points_in_current_window Complete samples in a row up to now, at most \
-the window's length.
+# HELP anomaly_detector_data_points_in_current_window Consecutive complete samples up to now, at \
+most the length of a window.
 # TYPE anomaly_detector_data_points_in_current_window gauge
 anomaly_detector_data_points_in_current_window 30.0
-# HELP anomaly_detector_total_anomalies_count_total Anomaly events that have begun since the \
-daemon started.
+# HELP anomaly_detector_total_anomalies_count_total Anomaly events that have begun.
 # TYPE anomaly_detector_total_anomalies_count_total counter
 anomaly_detector_total_anomalies_count_total 3.0
-# HELP anomaly_detector_state 1 for the state that the group is in, 0 for the others.
+# HELP anomaly_detector_state 1 for the current state of the group, 0 for the other states.
 # TYPE anomaly_detector_state gauge
 anomaly_detector_state{state="warming"} 0.0
 anomaly_detector_state{state="ok"} 0.0
 anomaly_detector_state{state="anomalous"} 1.0
 anomaly_detector_state{state="blind"} 0.0
-# HELP anomaly_detector_feature_reconstruction_error_mse Mean squared reconstruction error of one \
-feature, in scaled units.
+# HELP anomaly_detector_feature_reconstruction_error_mse Mean squared reconstruction error of the \
+feature, in scaled units. Absent while warming or blind.
 # TYPE anomaly_detector_feature_reconstruction_error_mse gauge
 anomaly_detector_feature_reconstruction_error_mse{feature_name="cpu"} 0.3
 anomaly_detector_feature_reconstruction_error_mse{feature_name="load"} 0.1
-# HELP anomaly_detector_feature_contribution_ratio Share of one feature in what lies above all \
-features' baselines; the shares sum to 1.
+# HELP anomaly_detector_feature_contribution_ratio Share of the deviation that the feature \
+contributes, 0 to 1; the shares sum to 1. Absent while warming or blind.
 # TYPE anomaly_detector_feature_contribution_ratio gauge
 anomaly_detector_feature_contribution_ratio{feature_name="cpu"} 0.75
 anomaly_detector_feature_contribution_ratio{feature_name="load"} 0.25
-# HELP anomaly_detector_feature_elevation_ratio Error of one feature over its baseline in \
-training: above 1 it deviates.
+# HELP anomaly_detector_feature_elevation_ratio Error of the feature divided by its baseline, the \
+95th percentile in training; above 1 the feature deviates. Absent while warming or blind.
 # TYPE anomaly_detector_feature_elevation_ratio gauge
 anomaly_detector_feature_elevation_ratio{feature_name="cpu"} 2.5
 anomaly_detector_feature_elevation_ratio{feature_name="load"} 0.5
-# HELP anomaly_detector_feature_deviating_since_timestamp_seconds Since when one feature has \
-deviated without a break; absent while it does not.
+# HELP anomaly_detector_feature_deviating_since_timestamp_seconds Start of the uninterrupted \
+deviation of the feature, in unix seconds. Absent while the feature does not deviate, and while \
+warming or blind.
 # TYPE anomaly_detector_feature_deviating_since_timestamp_seconds gauge
 anomaly_detector_feature_deviating_since_timestamp_seconds{feature_name="cpu"} 1.69999994e+09
-# HELP anomaly_detector_feature_observed_value Newest value of one feature, in its own unit.
+# HELP anomaly_detector_feature_observed_value Newest value of the feature, in its own unit. \
+Absent while the feature has no current sample, and while warming or blind.
 # TYPE anomaly_detector_feature_observed_value gauge
 anomaly_detector_feature_observed_value{feature_name="cpu"} 0.9
 anomaly_detector_feature_observed_value{feature_name="load"} 4.0
-# HELP anomaly_detector_feature_expected_value The value that the model would have had there, in \
-the feature's own unit.
+# HELP anomaly_detector_feature_expected_value Value that the model expects for the newest sample, \
+in the unit of the feature. Absent while warming or blind.
 # TYPE anomaly_detector_feature_expected_value gauge
 anomaly_detector_feature_expected_value{feature_name="cpu"} 0.25
 anomaly_detector_feature_expected_value{feature_name="load"} 3.5
 """
 
 DAEMON_TEXT = """\
-# HELP promad_threshold_adapted_total Times that the threshold was raised because the alert budget \
-was far exceeded.
+# HELP promad_threshold_adapted_total Times that the threshold was raised because events far \
+exceeded the alert budget.
 # TYPE promad_threshold_adapted_total counter
 promad_threshold_adapted_total 2.0
 # HELP promad_polls_total Polls of the Prometheus server.
 # TYPE promad_polls_total counter
 promad_polls_total 1.0
-# HELP promad_poll_failures_total Polls in which a query failed, by the first failure's reason.
+# HELP promad_poll_failures_total Polls with a failed query, by the reason of the first failure.
 # TYPE promad_poll_failures_total counter
 promad_poll_failures_total{reason="unreachable"} 0.0
 promad_poll_failures_total{reason="timeout"} 1.0
@@ -162,20 +168,20 @@ promad_poll_failures_total{reason="redirect"} 0.0
 promad_poll_failures_total{reason="bad_answer"} 0.0
 promad_poll_failures_total{reason="partial"} 0.0
 promad_poll_failures_total{reason="several_series"} 0.0
-# HELP promad_query_failures_total Queries that failed.
+# HELP promad_query_failures_total Failures of the query. Absent before the first poll.
 # TYPE promad_query_failures_total counter
 promad_query_failures_total{query="cpu"} 1.0
 promad_query_failures_total{query="load"} 0.0
-# HELP promad_ticks_skipped_total Ticks left out because the one before took too long.
+# HELP promad_ticks_skipped_total Ticks skipped because the previous tick took too long.
 # TYPE promad_ticks_skipped_total counter
 promad_ticks_skipped_total 2.0
-# HELP promad_tick_failures_total Ticks that ended in an unforeseen error.
+# HELP promad_tick_failures_total Ticks that ended in an unexpected error.
 # TYPE promad_tick_failures_total counter
 promad_tick_failures_total 1.0
-# HELP promad_event_log_failures_total Times that events could not be written down.
+# HELP promad_event_log_failures_total Failed writes to the event log.
 # TYPE promad_event_log_failures_total counter
 promad_event_log_failures_total 0.0
-# HELP promad_tick_duration_seconds How long a tick took: polling, scoring and judging.
+# HELP promad_tick_duration_seconds Duration of a tick: poll, score and judge.
 # TYPE promad_tick_duration_seconds histogram
 promad_tick_duration_seconds_bucket{le="0.005"} 0.0
 promad_tick_duration_seconds_bucket{le="0.01"} 1.0
@@ -192,27 +198,29 @@ promad_tick_duration_seconds_bucket{le="30.0"} 1.0
 promad_tick_duration_seconds_bucket{le="+Inf"} 1.0
 promad_tick_duration_seconds_count 1.0
 promad_tick_duration_seconds_sum 0.0078125
-# HELP promad_model_info Always 1; names the model and the bundle in use.
+# HELP promad_model_info Always 1; the labels name the model and the bundle in use.
 # TYPE promad_model_info gauge
 promad_model_info{bundle="20260101T000000Z-abc",model="lstm_autoencoder"} 1.0
-# HELP promad_model_trained_timestamp_seconds When the bundle in use was trained.
+# HELP promad_model_trained_timestamp_seconds Time at which the bundle in use was trained, in unix \
+seconds.
 # TYPE promad_model_trained_timestamp_seconds gauge
 promad_model_trained_timestamp_seconds 1.7e+09
-# HELP promad_expected_false_alarms_per_week Events a week that the threshold is expected to give \
-on normal data.
+# HELP promad_expected_false_alarms_per_week Events per week that the threshold is expected to \
+cause on normal data. Absent if unknown, as with a fixed threshold.
 # TYPE promad_expected_false_alarms_per_week gauge
 promad_expected_false_alarms_per_week 1.0
-# HELP promad_expected_false_alarms_per_week_bound Between these the expected number of events a \
-week lies with 90 % confidence.
+# HELP promad_expected_false_alarms_per_week_bound Bounds of the 90 % confidence interval of the \
+expected events per week, `low` and `high`. Absent if unknown, as with a fixed threshold.
 # TYPE promad_expected_false_alarms_per_week_bound gauge
 promad_expected_false_alarms_per_week_bound{bound="low"} 0.25
 promad_expected_false_alarms_per_week_bound{bound="high"} 4.0
-# HELP promad_query_up 1 if the last poll got the query answered, else 0.
+# HELP promad_query_up 1 if the query succeeded in the last poll, else 0. Absent before the first \
+poll.
 # TYPE promad_query_up gauge
 promad_query_up{query="cpu"} 0.0
 promad_query_up{query="load"} 1.0
-# HELP promad_sample_age_seconds Age, at the last poll, of the newest sample of the feature \
-furthest behind.
+# HELP promad_sample_age_seconds Age, at the last poll, of the newest sample of the feature that \
+is furthest behind. Absent before the first poll.
 # TYPE promad_sample_age_seconds gauge
 promad_sample_age_seconds 12.5
 """
@@ -243,6 +251,26 @@ def test_what_is_not_known_yet_is_not_exposed() -> None:
     assert "promad_model_trained_timestamp_seconds 1.7e+09" in text
     for unknown in ("sample_age_seconds", "expected_false_alarms_per_week", "query_up"):
         assert f"promad_{unknown}" not in text
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_reload_withdraws_what_the_new_bundle_does_not_have(several: bool) -> None:
+    registry = CollectorRegistry()
+    daemon = DaemonMetrics(registry, several)
+    own = daemon.of("host")
+    own.loaded("m", "old", 1.7e9)
+    own.expects(1.0, (0.25, 4.0))
+    own.polled(["cpu"], {})
+    daemon.forget()
+    own.loaded("m", "new", 1.8e9)
+    own.expects(None, None)
+    own.polled(["load"], {})
+    text = generate_latest(registry).decode()
+    assert "expected_false_alarms" not in text
+    assert 'bundle="old"' not in text
+    assert 'bundle="new"' in text
+    assert 'promad_query_up{query="cpu"}' not in text
+    assert "promad_model_trained_timestamp_seconds" in text
 
 
 def without_created(text: str) -> str:
@@ -348,3 +376,53 @@ def test_promtool_finds_nothing_to_say(daemon_registry: CollectorRegistry) -> No
         check=False,
     )
     assert (check.returncode, check.stdout + check.stderr) == (0, "")
+
+
+# The table of names
+
+
+def every_family(several: bool) -> dict[str, Metric]:
+    """All that a daemon can expose, by the names in the text format."""
+    registry = CollectorRegistry()
+    metrics = DaemonMetrics(registry, several)
+    metrics.reloaded(1.7e9)
+    own = metrics.of("d0")
+    own.loaded("linear", "20260101T000000Z-abc", 1.7e9)
+    own.expects(1.0, (0.25, 4.0))
+    own.polled(["cpu"], {})
+    own.sample_is(12.5)
+    scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True))
+    snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
+    registry.register(SnapshotCollector(lambda: snapshots, several))
+    return {
+        family.name + "_total" * (family.type == "counter"): family for family in registry.collect()
+    }
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_table_holds_every_metric_with_its_type_help_and_labels(several: bool) -> None:
+    families = every_family(several)
+    assert families.keys() == {spec.full_name(reference.PREFIX) for spec in names.METRICS}
+    for spec in names.METRICS:
+        family = families[spec.full_name(reference.PREFIX)]
+        common = {"detector"} if several and spec.subject is not Subject.PROCESS else set()
+        assert (family.type, family.documentation) == (spec.type, spec.help)
+        assert family.samples
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == {*spec.labels, *common}
+
+
+def test_every_name_is_in_the_table_once() -> None:
+    specs = [value for value in vars(names).values() if isinstance(value, MetricSpec)]
+    assert sorted(map(id, specs)) == sorted(map(id, names.METRICS))
+
+
+def test_daemon_metrics_begin_with_promad_and_counters_end_in_total() -> None:
+    for spec in names.METRICS:
+        assert spec.name.startswith("promad_") == (spec.subject is not Subject.GROUP)
+        assert spec.name.endswith("_total") == (spec.type is MetricType.COUNTER)
+
+
+def test_the_reference_is_what_the_generator_writes() -> None:
+    """If not: python -m docs.metrics."""
+    assert reference.FILE.read_text(encoding="utf-8") == reference.render_reference()

@@ -1,4 +1,4 @@
-"""Each alert fires when it should and not otherwise, and says what promad itself would say."""
+"""Each alert fires when it should and not otherwise, with the text that promad itself writes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import yaml
 from promad.config import Config, load_config
 from promad.events.explanation import paragraph
 from promad.events.verdict import FeatureView
+from promad.exposition import names
 from promad.mixin.alerts import OLD_DAYS, OVERRUN_SHARE, SEVERE_RATIO, SEVERE_SAMPLES
 from promad.mixin.deployment import Deployment
-from promad.mixin.writing import rule_files
+from promad.mixin.recording import name_events_over_expected, name_state_share
+from promad.mixin.writing import build_rule_files
 from tests.support.promtool import RuleTest, Story, promtool
 from tests.support.scrapes import (
     ANOMALOUS,
@@ -31,7 +33,7 @@ from tests.support.scrapes import (
     PREFIX,
     TARGET,
     WARMING,
-    scraped,
+    scrape,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +67,9 @@ def rules(tmp_path: Path) -> RuleTest:
 
 def rules_of(tmp_path: Path, *configs: Config, job: str = "promad") -> RuleTest:
     path = tmp_path / "alerts.yaml"
-    path.write_text(rule_files(Deployment.of(configs, job))[ALERTS], encoding="utf-8")
+    path.write_text(
+        build_rule_files(Deployment.from_configs(configs, job))[ALERTS], encoding="utf-8"
+    )
     return RuleTest(tmp_path, path)
 
 
@@ -73,8 +77,8 @@ def rules_of(tmp_path: Path, *configs: Config, job: str = "promad") -> RuleTest:
 
 
 def test_the_committed_rules_are_what_promad_mixin_writes():
-    """If not: promad mixin -o /tmp/mixin, and copy /tmp/mixin/prometheus into deploy."""
-    built = rule_files(Deployment.of([load_config(ROOT / "config.yaml")], "promad"))
+    """If not: promad mixin -o mixin, and copy mixin/prometheus into deploy."""
+    built = build_rule_files(Deployment.from_configs([load_config(ROOT / "config.yaml")], "promad"))
     assert built == {name: (DEPLOYED / name).read_text(encoding="utf-8") for name in RULES}
 
 
@@ -90,15 +94,15 @@ def test_every_expression_is_promql(rule):
 
 
 def test_recording_rules_are_named_by_level_metric_and_operations():
-    exposed = "|".join({re.split(r"[{]", name)[0].removesuffix("_total") for name in scraped(OK)})
+    exposed = "|".join({re.split(r"[{]", name)[0].removesuffix("_total") for name in scrape(OK)})
     for rule in RULES[RECORDINGS]:
         assert re.fullmatch(rf"(group|group_state|detector):({exposed}):\w+1[hw]", rule["record"])
 
 
 def test_every_metric_in_the_rules_is_exposed():
-    exposed = {name.partition("{")[0] for name in scraped(replace(ANOMALOUS, samples_in_window=1))}
+    exposed = {name.partition("{")[0] for name in scrape(replace(ANOMALOUS, samples_in_window=1))}
     text = "".join((DEPLOYED / name).read_text() for name in RULES)
-    text = re.sub(r":\w+:\w+", "", text).replace(f"with {PREFIX}.", "")
+    text = re.sub(r":\w+:\w+", "", text).replace(f"prefix {PREFIX}.", "")
     assert set(re.findall(r"\b(?:promad|anomaly_detector)_\w+", text)) <= exposed
 
 
@@ -125,7 +129,7 @@ QUERIES = [
 def test_every_query_in_the_runbooks_is_promql_on_metrics_that_are_there(query):
     promql_parser.parse(query)
     recorded = {rule["record"] for rule in RULES[RECORDINGS]}
-    exposed = {name.partition("{")[0] for name in scraped(ANOMALOUS)}
+    exposed = {name.partition("{")[0] for name in scrape(ANOMALOUS)}
     assert set(re.findall(r"[\w:]*(?:promad|anomaly_detector)_[\w:]+", query)) <= exposed | recorded
 
 
@@ -142,78 +146,78 @@ def test_every_number_in_the_runbooks_is_that_of_the_rules():
 
 
 def test_nothing_fires_while_all_is_well(rules):
-    rules.fire(Story().then(scraped(OK), 120), dict.fromkeys(range(0, 120, 10), NOTHING))
+    rules.fire(Story().then(scrape(OK), 120), dict.fromkeys(range(0, 120, 10), NOTHING))
 
 
 def test_an_anomaly_fires_at_once_for_the_event_has_already_waited(rules):
-    story = Story().then(scraped(OK), 5).then(scraped(ANOMALOUS), 5).then(scraped(OK), 30)
+    story = Story().then(scrape(OK), 5).then(scrape(ANOMALOUS), 5).then(scrape(OK), 30)
     rules.fire(story, {4.5: NOTHING, 5: ["PromadAnomaly"]})
 
 
 def test_an_anomaly_that_ends_and_begins_again_within_ten_minutes_is_one(rules):
-    story = Story().then(scraped(ANOMALOUS), 5).then(scraped(OK), 9).then(scraped(ANOMALOUS), 5)
-    rules.fire(story.then(scraped(OK), 30), {at: ["PromadAnomaly"] for at in (0, 4, 9, 13, 20, 28)})
-    rules.fire(story.then(scraped(OK), 30), {30: NOTHING})
+    story = Story().then(scrape(ANOMALOUS), 5).then(scrape(OK), 9).then(scrape(ANOMALOUS), 5)
+    rules.fire(story.then(scrape(OK), 30), {at: ["PromadAnomaly"] for at in (0, 4, 9, 13, 20, 28)})
+    rules.fire(story.then(scrape(OK), 30), {30: NOTHING})
 
 
 def test_a_score_of_more_than_three_times_the_threshold_is_severe_after_two_minutes(rules):
-    story = Story().then(scraped(SEVERE), 5).then(scraped(OK), 30)
+    story = Story().then(scrape(SEVERE), 5).then(scrape(OK), 30)
     both = ["PromadAnomaly", "PromadAnomalySevere"]
     rules.fire(story, {1.5: ["PromadAnomaly"], 2: both, 5: both, 14: both, 16: NOTHING})
 
 
 def test_a_high_score_that_is_no_event_yet_fires_nothing(rules):
     high = replace(OK, verdict=replace(OK.verdict, score=9.5))
-    rules.fire(Story().then(scraped(high), 10), {5: NOTHING})
+    rules.fire(Story().then(scrape(high), 10), {5: NOTHING})
 
 
 def test_a_blind_group_fires_after_ten_minutes_and_not_before(rules):
-    story = Story().then(scraped(OK), 5).then(scraped(BLIND), 20).then(scraped(OK), 5)
+    story = Story().then(scrape(OK), 5).then(scrape(BLIND), 20).then(scrape(OK), 5)
     rules.fire(story, {14.5: NOTHING, 15: ["PromadBlind"], 24.5: ["PromadBlind"], 25: NOTHING})
 
 
 def test_a_group_that_warms_up_is_not_blind(rules):
-    rules.fire(Story().then(scraped(WARMING), 30), dict.fromkeys((5, 15, 29), NOTHING))
+    rules.fire(Story().then(scrape(WARMING), 30), dict.fromkeys((5, 15, 29), NOTHING))
 
 
 def test_a_group_that_goes_blind_during_an_anomaly_is_never_silent(rules):
-    story = Story().then(scraped(ANOMALOUS), 5).then(scraped(BLIND), 30)
+    story = Story().then(scrape(ANOMALOUS), 5).then(scrape(BLIND), 30)
     fires = {5: ["PromadAnomaly"], 14.5: ["PromadAnomaly"], 20: ["PromadBlind"]}
     rules.fire(story, fires)
 
 
 def test_samples_that_are_late_for_ten_minutes_are_stale(rules):
-    late = scraped(OK, promad_sample_age_seconds=161.0)
-    story = Story().then(scraped(OK), 5).then(late, 20).then(scraped(OK), 5)
+    late = scrape(OK, changed={names.SAMPLE_AGE: 161.0})
+    story = Story().then(scrape(OK), 5).then(late, 20).then(scrape(OK), 5)
     rules.fire(
         story, {14.5: NOTHING, 15: ["PromadDataStale"], 24.5: ["PromadDataStale"], 25: NOTHING}
     )
 
 
 def test_samples_as_old_as_they_may_be_are_not_stale(rules):
-    rules.fire(Story().then(scraped(OK, promad_sample_age_seconds=160.0), 30), {29: NOTHING})
+    rules.fire(Story().then(scrape(OK, changed={names.SAMPLE_AGE: 160.0}), 30), {29: NOTHING})
 
 
 def test_gap_upon_gap_so_that_no_window_ever_fills_is_stale_too(rules):
-    last = {f"{PREFIX}last_successful_run_timestamp_seconds": 0.0}
-    story = Story().then(scraped(replace(WARMING, last_scored_at=0.0), **last), 60)
+    stuck = scrape(replace(WARMING, last_scored_at=0.0), changed={names.LAST_SCORED: 0.0})
+    story = Story().then(stuck, 60)
     rules.fire(story, {30: NOTHING, 40: NOTHING, 40.5: ["PromadDataStale"]})
 
 
 def test_a_blind_group_is_blind_and_not_stale_besides(rules):
-    story = Story().then(scraped(BLIND, promad_sample_age_seconds=1000.0), 30)
+    story = Story().then(scrape(BLIND, changed={names.SAMPLE_AGE: 1000.0}), 30)
     rules.fire(story, {20: ["PromadBlind"]})
 
 
 def test_a_daemon_that_cannot_be_scraped_is_down_after_five_minutes(rules):
     down = {f'up{{job="promad", instance="{TARGET["instance"]}"}}': 0.0}
-    story = Story().then(scraped(OK), 5).then(down, 20).then(scraped(OK), 5)
+    story = Story().then(scrape(OK), 5).then(down, 20).then(scrape(OK), 5)
     rules.fire(story, {9.5: NOTHING, 10: ["PromadDown"], 24.5: ["PromadDown"], 25: NOTHING})
 
 
 def test_a_target_that_is_gone_altogether_is_down(rules):
     other = {'up{job="node", instance="localhost:9100"}': 1.0}
-    rules.fire(Story().then(scraped(OK), 5).then(other, 20), {9.5: NOTHING, 10: ["PromadDown"]})
+    rules.fire(Story().then(scrape(OK), 5).then(other, 20), {9.5: NOTHING, 10: ["PromadDown"]})
 
 
 def test_a_target_that_answers_as_something_else_is_down(rules):
@@ -222,36 +226,36 @@ def test_a_target_that_answers_as_something_else_is_down(rules):
 
 
 def test_one_daemon_of_two_that_is_down_is_not_hidden_by_the_other(rules):
-    there = scraped(OK, target={**TARGET, "instance": "other:8001"})
+    there = scrape(OK, target={**TARGET, "instance": "other:8001"})
     down = {**there, f'up{{job="promad", instance="{TARGET["instance"]}"}}': 0.0}
     rules.fire(Story().then(down, 20), {10: ["PromadDown"]})
 
 
 def test_a_daemon_that_dies_during_an_anomaly_is_never_silent(rules):
     down = {f'up{{job="promad", instance="{TARGET["instance"]}"}}': 0.0}
-    story = Story().then(scraped(ANOMALOUS), 5).then(down, 30)
+    story = Story().then(scrape(ANOMALOUS), 5).then(down, 30)
     fires = {6: ["PromadAnomaly"], 12: ["PromadAnomaly", "PromadDown"], 20: ["PromadDown"]}
     rules.fire(story, fires)
 
 
 def test_ticks_that_are_left_out_for_a_quarter_of_an_hour_are_an_overrun(rules):
     halved = {
-        "promad_ticks_skipped_total": lambda at: at / 60,
-        "promad_tick_duration_seconds_count": lambda at: at / 60,
+        names.TICKS_SKIPPED: lambda at: at / 60,
+        names.TICK_DURATION.count: lambda at: at / 60,
     }
-    story = Story().then(scraped(OK, **halved), 40)
+    story = Story().then(scrape(OK, changed=halved), 40)
     rules.fire(story, {15: NOTHING, 16: ["PromadTickOverrun"], 39: ["PromadTickOverrun"]})
 
 
 def test_one_long_pause_is_no_overrun(rules):
-    paused = {"promad_ticks_skipped_total": lambda at: 100.0 * (at >= 1200)}
-    story = Story().then(scraped(OK, **paused), 60)
+    paused = {names.TICKS_SKIPPED: lambda at: 100.0 * (at >= 1200)}
+    story = Story().then(scrape(OK, changed=paused), 60)
     rules.fire(story, dict.fromkeys((20, 25, 30, 35, 40), NOTHING))
 
 
 def test_a_failed_reload_fires_after_five_minutes(rules):
-    failed = scraped(OK, promad_config_last_reload_successful=0.0)
-    story = Story().then(failed, 10).then(scraped(OK), 5)
+    failed = scrape(OK, changed={names.RELOAD_SUCCEEDED: 0.0})
+    story = Story().then(failed, 10).then(scrape(OK), 5)
     reload_failed = ["PromadConfigReloadFailed"]
     rules.fire(story, {4.5: NOTHING, 5: reload_failed, 9.5: reload_failed, 10: NOTHING})
 
@@ -259,7 +263,7 @@ def test_a_failed_reload_fires_after_five_minutes(rules):
 def test_a_model_older_than_thirty_days_is_old(rules):
     month = 30 * 86400.0
     old, young = (
-        scraped(OK, promad_model_trained_timestamp_seconds=at) for at in (-month - 1, 7200 - month)
+        scrape(OK, changed={names.MODEL_TRAINED: at}) for at in (-month - 1, 7200 - month)
     )
     rules.fire(Story().then(old, 90), {59.5: NOTHING, 60: ["PromadBundleOld"]})
     rules.fire(Story().then(young, 90), {89: NOTHING})
@@ -267,7 +271,7 @@ def test_a_model_older_than_thirty_days_is_old(rules):
 
 def test_of_several_detectors_only_those_fire_that_have_reason_to(tmp_path):
     rules = rules_of(tmp_path, config(name="d0"), config(name="d1"), config(name="d2"))
-    story = Story().then(scraped(ANOMALOUS, BLIND, OK), 30)
+    story = Story().then(scrape(ANOMALOUS, BLIND, OK), 30)
     rules.fire(story, {20: ["PromadAnomaly", "PromadBlind"]})
 
 
@@ -277,16 +281,16 @@ def test_a_slow_detector_is_given_more_time(tmp_path):
         real_time_anomaly_detection={"query_interval_seconds": 300.0, "stale_after": "15m"},
     )
     rules = rules_of(tmp_path, slow)
-    story = Story().then(scraped(BLIND), 40)
+    story = Story().then(scrape(BLIND), 40)
     rules.fire(story, {24: NOTHING, 25: ["PromadBlind"]})
-    late = Story().then(scraped(OK, promad_sample_age_seconds=1200.0), 40)
+    late = Story().then(scrape(OK, changed={names.SAMPLE_AGE: 1200.0}), 40)
     rules.fire(late, {39: NOTHING})
 
 
-# What they say
+# Their texts
 
 
-def said(
+def assert_text(
     rules: RuleTest,
     story: Story,
     at: float,
@@ -296,7 +300,7 @@ def said(
     detector: str = "promad",
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Hold that the alert says so; `labels` and `notes` are what it has besides the usual."""
+    """Assert that the alert has this description; `labels` and `notes` are additional ones."""
     rule = BY_NAME[alert]
     summary = rule["annotations"]["summary"].replace("Detector promad", f"Detector {detector}")
     usual = {**rule["annotations"], "summary": summary, "description": description}
@@ -310,17 +314,20 @@ def verdicts() -> Sequence[object]:
         pytest.param(replace(JUDGED, missing=("disk",)), id="a feature is missing"),
         pytest.param(replace(JUDGED, features=many), id="more than three contribute"),
         pytest.param(
-            replace(JUDGED, features=(replace(CPU, observed=math.nan), LOAD)), id="no sample now"
+            replace(JUDGED, features=(replace(CPU, observed=math.nan), LOAD)),
+            id="no current sample",
         ),
         pytest.param(replace(JUDGED, features=(replace(CPU, contribution=0.0),)), id="no excess"),
         pytest.param(
-            replace(JUDGED, features=(CPU, replace(LOAD, elevation=0.5))), id="one is usual"
+            replace(JUDGED, features=(CPU, replace(LOAD, elevation=0.5))),
+            id="one is below its baseline",
         ),
         pytest.param(
             replace(JUDGED, features=(replace(CPU, name='say "95 %" {é} \\d', contribution=1.0),)),
             id="a name that has to be quoted",
         ),
-        pytest.param(replace(JUDGED, score=123456.0), id="a score of many digits"),
+        pytest.param(replace(JUDGED, score=123456.0), id="a huge score"),
+        pytest.param(replace(JUDGED, score=3789.0), id="a score of four digits"),
     ]
 
 
@@ -329,16 +336,17 @@ PARTS = (("a", 0.1), ("b", 0.4), ("c", 0.0), ("d", 0.3), ("e", 0.2))
 
 @pytest.mark.parametrize("verdict", verdicts())
 @pytest.mark.parametrize("alert", ["PromadAnomaly", "PromadAnomalySevere"])
-def test_an_anomaly_alert_says_what_promad_itself_says(rules, verdict, alert):
+def test_an_anomaly_alert_has_the_text_that_promad_itself_writes(rules, verdict, alert):
     severe = alert == "PromadAnomalySevere"
     verdict = replace(verdict, score=verdict.score * (4 if severe else 1))
-    story = Story().then(scraped(replace(ANOMALOUS, verdict=verdict)), 5)
-    said(rules, story, 4, alert, paragraph(verdict, EVENT.start))
+    story = Story().then(scrape(replace(ANOMALOUS, verdict=verdict)), 5)
+    assert_text(rules, story, 4, alert, paragraph(verdict, EVENT.start))
 
 
 def test_numbers_come_out_as_promad_itself_writes_them(rules):
-    """Go's %.4g and %.3g are Python's, whatever the magnitude; three features to an alert."""
-    numbers = [digits * 10.0**power for power in range(-7, 9) for digits in (1.0, -1.23456, 9.9996)]
+    """At every magnitude, three features to an alert."""
+    digits = (1.0, -1.23456, 9.9996)
+    numbers = [digit * 10.0**power for power in (*range(-7, 9), 12, 24, 28) for digit in digits]
     for first in range(0, len(numbers), 3):
         views = tuple(
             FeatureView(
@@ -347,41 +355,66 @@ def test_numbers_come_out_as_promad_itself_writes_them(rules):
             for place, number in enumerate(numbers[first : first + 3])
         )
         verdict = replace(JUDGED, features=views)
-        story = Story().then(scraped(replace(ANOMALOUS, verdict=verdict)), 1)
-        said(rules, story, 0.5, "PromadAnomaly", paragraph(verdict, EVENT.start))
+        story = Story().then(scrape(replace(ANOMALOUS, verdict=verdict)), 1)
+        assert_text(rules, story, 0.5, "PromadAnomaly", paragraph(verdict, EVENT.start))
+
+
+def test_factors_come_out_as_promad_itself_writes_them(rules):
+    factors = [
+        1.004,
+        9.996,
+        99.94,
+        99.96,
+        100.4,
+        999.6,
+        1089.7,
+        9999.6,
+        10000.0,
+        10000.1,
+        1e6,
+        1e30,
+    ]
+    for first in range(0, len(factors), 3):
+        views = tuple(
+            replace(CPU, name=f"f{place}", contribution=0.5 - place / 10, elevation=factor)
+            for place, factor in enumerate(factors[first : first + 3])
+        )
+        verdict = replace(JUDGED, score=JUDGED.threshold * factors[first] / 1000, features=views)
+        story = Story().then(scrape(replace(ANOMALOUS, verdict=verdict)), 1)
+        assert_text(rules, story, 0.5, "PromadAnomaly", paragraph(verdict, EVENT.start))
 
 
 def test_of_several_detectors_each_alert_is_about_its_own(tmp_path):
     rules = rules_of(tmp_path, config(name="d0"), config(name="d1"))
     other = replace(JUDGED, score=5.0, features=(LOAD,))
-    story = Story().then(scraped(ANOMALOUS, replace(ANOMALOUS, verdict=other)), 5)
-    rules.come_to(
+    story = Story().then(scrape(ANOMALOUS, replace(ANOMALOUS, verdict=other)), 5)
+    rules.yield_samples(
         story, 4, 'count by (detector) (ALERTS{alertname="PromadAnomaly"})', BOTH_DETECTORS
     )
-    quiet = Story().then(scraped(OK, replace(ANOMALOUS, verdict=other)), 5)
+    quiet = Story().then(scrape(OK, replace(ANOMALOUS, verdict=other)), 5)
     text = paragraph(other, EVENT.start)
-    said(rules, quiet, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1")
+    assert_text(rules, quiet, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1")
 
 
 BOTH_DETECTORS = {'{detector="d0"}': 1.0, '{detector="d1"}': 1.0}
 
 
-def test_a_blind_detector_says_which_queries_are_not_answered(rules):
-    why = "Nothing has been scored for at least 10m, so nothing odd would be noticed. "
-    answered = Story().then(scraped(BLIND), 20)
-    missing = "All queries are answered, so their samples are missing or stale."
+def test_a_blind_detector_names_the_queries_that_fail(rules):
+    why = "No score for at least 10m: anomalies go undetected. "
+    succeeding = Story().then(scrape(BLIND), 20)
+    missing = "All queries succeed, but samples are missing or stale."
     blind = {"state": "blind"}
-    said(rules, answered, 15, "PromadBlind", why + missing, blind)
-    unanswered = Story().then(scraped(BLIND, promad_query_up=0.0), 20)
-    said(rules, unanswered, 15, "PromadBlind", f"{why}Queries without an answer: cpu, load.", blind)
+    assert_text(rules, succeeding, 15, "PromadBlind", why + missing, blind)
+    failing = Story().then(scrape(BLIND, changed={names.QUERY_UP: 0.0}), 20)
+    assert_text(rules, failing, 15, "PromadBlind", f"{why}Failed queries: cpu, load.", blind)
 
 
-def test_a_daemon_that_is_down_is_named_where_there_is_one_to_name(rules):
-    (up,) = (name for name in scraped(OK) if name.startswith("up{"))
-    nothing = "Nothing that it watches is watched now."
-    there = f"There is no promad at localhost:8001. {nothing}"
-    said(rules, Story().then({up: 0.0}, 10), 6, "PromadDown", there)
-    gone = f"Prometheus has no target of the job promad. {nothing}"
+def test_a_daemon_that_is_down_is_named_if_prometheus_knows_it(rules):
+    (up,) = (name for name in scrape(OK) if name.startswith("up{"))
+    effect = "Anomalies go undetected."
+    there = f"promad does not respond at localhost:8001. {effect}"
+    assert_text(rules, Story().then({up: 0.0}, 10), 6, "PromadDown", there)
+    gone = f"Prometheus has no target for the job promad. {effect}"
     rule = BY_NAME["PromadDown"]
     notes = {**rule["annotations"], "description": gone}
     rules.say(Story().then({}, 10), 6, "PromadDown", {"job": "promad", **rule["labels"]}, notes)
@@ -394,18 +427,18 @@ def test_with_an_address_of_its_own_an_anomaly_links_to_the_page_about_it(tmp_pa
     assert rule["annotations"]["link"] == "https://promad.example/x/?group=a+b"
     assert rule["annotations"]["runbook_url"] == "https://wiki.example/book#promadanomaly"
     two = rules_of(tmp_path, config(name="d0", web=web), config(name="d1"))
-    story = Story().then(scraped(OK, ANOMALOUS), 5)
+    story = Story().then(scrape(OK, ANOMALOUS), 5)
     text = paragraph(JUDGED, EVENT.start)
     links = {
         "link": "https://promad.example/x/?group=d1",
         "runbook_url": "https://wiki.example/book#promadanomaly",
     }
-    said(two, story, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1", links)
+    assert_text(two, story, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1", links)
 
 
 def test_another_job_and_prefix_reach_every_rule(tmp_path):
     other = config(real_time_anomaly_detection={"metrics_prefix": "mine_"})
-    for text in rule_files(Deployment.of([other], 'my "job"')).values():
+    for text in build_rule_files(Deployment.from_configs([other], 'my "job"')).values():
         assert "anomaly_detector_" not in text
         assert 'job="promad"' not in text
         assert "mine_" in text
@@ -418,19 +451,22 @@ def test_another_job_and_prefix_reach_every_rule(tmp_path):
 
 
 def test_half_an_hour_of_blindness_is_half_of_the_last_hour(tmp_path):
-    story = Story().then(scraped(OK), 30).then(scraped(BLIND), 30)
-    share = f"group_state:{PREFIX}state:avg1h"
+    story = Story().then(scrape(OK), 30).then(scrape(BLIND), 30)
+    share = name_state_share(PREFIX)
     series = f'{share}{{{LABELS}, state="blind"}}'
     recording = RuleTest(tmp_path, DEPLOYED / RECORDINGS)
-    recording.come_to(story, 59.5, f'{share}{{state="blind"}}', {series: 0.5})
+    recording.yield_samples(story, 59.5, f'{share}{{state="blind"}}', {series: 0.5})
 
 
 def test_events_of_a_week_are_held_against_those_expected(tmp_path):
-    begun = {f"{PREFIX}total_anomalies_count_total": lambda at: 3.0 * (at >= 1800)}
-    story = Story().then(scraped(OK, promad_expected_false_alarms_per_week=2.0, **begun), 60)
-    ratio = f"detector:{PREFIX}total_anomalies_count:expected_ratio1w"
+    changed = {
+        names.EVENTS: lambda at: 3.0 * (at >= 1800),
+        names.EXPECTED_FALSE_ALARMS: 2.0,
+    }
+    story = Story().then(scrape(OK, changed=changed), 60)
+    ratio = name_events_over_expected(PREFIX)
     recording = RuleTest(tmp_path, DEPLOYED / RECORDINGS)
-    recording.come_to(story, 59, f"round({ratio}, 0.1)", {f"{{{LABELS}}}": 1.5})
+    recording.yield_samples(story, 59, f"round({ratio}, 0.1)", {f"{{{LABELS}}}": 1.5})
 
 
 LABELS = 'instance="localhost:8001", job="promad"'

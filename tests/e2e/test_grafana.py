@@ -12,11 +12,12 @@ import yaml
 
 from promad.config import Config, load_config
 from promad.events.verdict import State
+from promad.exposition import names
 from promad.mixin import recording
 from promad.mixin.deployment import Deployment
-from promad.mixin.writing import dashboards
+from promad.mixin.writing import build_dashboards
 from tests.support.dashboards import FOLDER, NAMES, ROOT, committed, panels, substitute, targets
-from tests.support.scrapes import ANOMALOUS, PREFIX, scraped
+from tests.support.scrapes import ANOMALOUS, PREFIX, scrape
 
 BOARDS = {name: committed(name) for name in NAMES}
 PANELS = [(name, panel) for name, board in BOARDS.items() for panel in panels(board)]
@@ -28,16 +29,16 @@ EVENTS = [(name, each) for name, board in BOARDS.items() for each in board["anno
 
 TARGET = {"job", "instance"}
 RECORDED = {
-    recording.state_share(PREFIX): TARGET | {"detector", "state"},
-    recording.events_in_week(PREFIX): TARGET | {"detector"},
-    recording.events_over_expected(PREFIX): TARGET | {"detector"},
+    recording.name_state_share(PREFIX): TARGET | {"detector", "state"},
+    recording.name_events_in_week(PREFIX): TARGET | {"detector"},
+    recording.name_events_over_expected(PREFIX): TARGET | {"detector"},
 }
 
 
 def exposed() -> dict[str, set[str]]:
     """Every metric of a promad with several detectors, with its labels."""
     found: dict[str, set[str]] = {}
-    for series in scraped(ANOMALOUS, ANOMALOUS):
+    for series in scrape(ANOMALOUS, ANOMALOUS):
         name, _, labels = series.partition("{")
         found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
     return found | RECORDED
@@ -80,13 +81,12 @@ def selectors(expr: str) -> list[promql_parser.VectorSelector]:
 
 
 def built(*configs: Config) -> dict[str, str]:
-    return {
-        Path(name).stem: text for name, text in dashboards(Deployment.of(configs, "promad")).items()
-    }
+    boards = build_dashboards(Deployment.from_configs(configs, "promad"))
+    return {Path(name).stem: text for name, text in boards.items()}
 
 
 def test_the_committed_dashboards_are_what_promad_mixin_writes():
-    """If not: promad mixin -o /tmp/mixin, and copy /tmp/mixin/grafana/dashboards into grafana."""
+    """If not: promad mixin -o mixin, and copy mixin/grafana/dashboards into grafana."""
     files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
     assert built(load_config(ROOT / "config.yaml")) == files
 
@@ -299,7 +299,7 @@ def test_a_rate_is_over_grafanas_rate_interval(expr):
 def test_events_are_marked_for_as_long_as_they_last(name, events):
     assert events["enable"] is True
     assert promql_parser.parse(substitute(events["expr"]))
-    assert events["expr"].startswith("anomaly_detector_is_anomaly_detected{")
+    assert events["expr"].startswith(f"{names.IS_ANOMALY.full_name(PREFIX)}{{")
     assert events["expr"].endswith("} == 1")
 
 
@@ -312,7 +312,7 @@ def panel(name: str, title: str) -> dict[str, Any]:
     ("name", "title", "limit"),
     [
         ("promad", "Score over threshold", 1.0),
-        ("promad", "Elevation of each feature, in lines", 1.0),
+        ("promad", "Elevation over time", 1.0),
         ("promad-fleet", "Events over expected", 3.0),
         ("promad-health", "Model age", 30 * 86400.0),
     ],
@@ -325,8 +325,8 @@ def test_what_is_odd_above_a_limit_is_held_against_it(name, title, limit):
 
 def test_a_panel_that_only_the_plain_error_fills_is_not_empty_with_another_scoring():
     for _, each in PANELS:
-        names = {selector.name for one in each["targets"] for selector in selectors(one["expr"])}
-        assert names != {"anomaly_detector_threshold_mse"}
+        shown = {selector.name for one in each["targets"] for selector in selectors(one["expr"])}
+        assert shown != {names.THRESHOLD_MSE.full_name(PREFIX)}
 
 
 def test_observed_and_expected_are_shown_together_for_each_chosen_feature():
@@ -343,7 +343,7 @@ def test_states_are_numbered_and_coloured_in_order():
 
 
 def test_the_table_of_the_fleet_has_a_column_for_each_query():
-    table = panel("promad-fleet", "Every detector")
+    table = panel("promad-fleet", "Detectors")
     (arranged,) = (each for each in table["transformations"] if each["id"] == "organize")
     titles = arranged["options"]["renameByName"]
     assert list(titles)[:2] == ["instance", "detector"]

@@ -131,7 +131,7 @@ def test_without_its_extra_mixin_says_what_to_install_and_writes_nothing(tmp_pat
     command = without(MIXIN, f"sys.argv = {sys_argv}; from promad.cli import main; main()")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("promad: dashboards are built with Grafana's SDK (")
+    assert done.stderr.startswith("promad: dashboards need Grafana's SDK (")
     assert done.stderr.endswith(" — pip install 'promad-exporter[mixin]'\n")
     assert not (tmp_path / "out").exists()
 

@@ -261,7 +261,7 @@ def test_one_group_alone_is_shown_at_once_with_what_one_asks_at_night(one: Visit
     expect(page.locator("#group-since")).to_contain_text("since 15:02:30, 5 min")
     expect(page.locator("#group-since time")).to_have_attribute("datetime", "2025-06-15T15:02:30Z")
     expect(page.locator("#group-score")).to_contain_text("2.00 ×")
-    expect(page.locator("#paragraph")).to_contain_text("cpu makes 53% of the excess")
+    expect(page.locator("#paragraph")).to_contain_text("cpu: 53% of the deviation")
     expect(page.get_by_role("link", name="All groups")).to_be_hidden()
     expect(page.locator("#score")).to_have_attribute(
         "aria-label", re.compile(r"14:07:00 to 15:07:00: highest 2\.00 at 15:07:00, last 2\.00")
@@ -337,7 +337,7 @@ def test_events_are_listed_newest_first_and_lead_to_their_time(one: Visits) -> N
     events.first.get_by_role("link").click()
     expect(page).to_have_url(re.compile("start=2025-06-15T14:47:30Z.*at=2025-06-15T15:07:00Z"))
     expect(page.locator("#moment")).to_contain_text("At 15:07:00")
-    expect(page.locator("#moment")).to_contain_text("The score is 2 times the threshold")
+    expect(page.locator("#moment")).to_contain_text("Score: 2× the threshold")
     page.get_by_role("button", name="Back to live").click()
     expect(page.locator("#moment")).to_be_hidden()
     expect(page).to_have_url(f"{one.url}/?group=promad")
@@ -346,7 +346,7 @@ def test_events_are_listed_newest_first_and_lead_to_their_time(one: Visits) -> N
 def test_what_is_no_longer_kept_is_said_and_the_event_still_explained(one: Visits) -> None:
     page = drawn(one.open())
     page.locator(EVENTS).nth(2).get_by_role("link").click()
-    expect(page.locator("#moment")).to_contain_text("The score is 4 times the threshold")
+    expect(page.locator("#moment")).to_contain_text("Score: 4× the threshold")
     expect(page.locator("#score-empty")).to_contain_text("No sample of this time range is kept")
     expect(page.locator("#range-links a").first).to_have_attribute(
         "href", re.compile("g0.end_input=2025-06-14")
@@ -756,7 +756,9 @@ def test_a_spike_is_seen_explained_and_remembered(world: World, visits: Visits) 
     world.target.spike = 8.0
     patiently = expect(page.locator("#group-state"))
     patiently.to_have_text("anomalous", timeout=30_000)
-    expect(page.locator("#paragraph")).to_contain_text("latency makes")
+    expect(page.locator("#paragraph")).to_contain_text(
+        re.compile(r"latency: \d+% of the deviation")
+    )
     expect(page.locator("table.features tbody").first).to_contain_text("latency")
     expect(page.locator("#multiples strong").first).to_have_text("latency")
     expect(page.locator(EVENTS).first).to_contain_text("open")

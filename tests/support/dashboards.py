@@ -1,4 +1,4 @@
-"""The committed dashboards for tests: their panels, their PromQL, and what variables stand for."""
+"""The committed dashboards for tests: their panels, their PromQL, and values of variables."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ EVERYTHING = {
     "__rate_interval": "1m",
     "__range": "1h",
 }
-"""What each variable stands for when everything is chosen."""
+"""The value of each variable when everything is selected."""
 
 
 def committed(name: str = "promad") -> dict[str, Any]:
-    """A dashboard as it is shipped."""
+    """A dashboard as shipped."""
     document: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return document
 
 
 def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every panel that shows something: rows are left out, what they hide is not."""
+    """Every panel, those in collapsed rows too; rows themselves are left out."""
     for panel in dashboard["panels"]:
         yield from panel.get("panels", ())
         if panel["type"] != "row":
@@ -50,14 +50,14 @@ def targets(dashboard: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def every_target() -> list[tuple[str, str]]:
-    """Each query of all dashboards: where it stands, and its PromQL, variables still in it."""
+    """Each query of all dashboards: its panel, and its PromQL, variables still in it."""
     return [
         (f"{name}: {title}", expr) for name in NAMES for title, expr in targets(committed(name))
     ]
 
 
 def substitute(expr: str, **chosen: str) -> str:
-    """The PromQL with every variable replaced: by `chosen`, else so that it means everything.
+    """The PromQL with every variable replaced: by `chosen`, else so that it selects everything.
 
     >>> substitute('rate(x{job=~"$job"}[$__rate_interval])', job="promad")
     'rate(x{job=~"promad"}[1m])'

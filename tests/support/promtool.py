@@ -1,4 +1,4 @@
-"""promtool, for tests: what rules come to on series that are made up."""
+"""promtool for tests: what rules yield on made-up series."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ STEP = 30
 """Seconds from one scrape to the next, and from one evaluation to the next."""
 
 Value = float | Callable[[float], float]
-"""What a series is at every scrape, or by the time in seconds."""
+"""The value of a series at every scrape, or as a function of the time in seconds."""
 
 Scrape = Mapping[str, Value]
-"""Every series that is there, as a selector."""
+"""The value of every series that is present, by its selector."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """What is scraped, from time 0 on: one thing after the other.
+    """A sequence of scrapes from time 0 on.
 
-    A series that is not there any more is stale from its first missing scrape on, as in Prometheus.
+    A series that disappears is stale from its first missing scrape on, as in Prometheus.
     """
 
     scrapes: tuple[Scrape, ...] = ()
 
     def then(self, scrape: Scrape, minutes: float) -> Self:
-        """The story that goes on with this for some minutes."""
+        """The story continued with this scrape for some minutes."""
         return type(self)((*self.scrapes, *[scrape] * round(minutes * 60 / STEP)))
 
     def series(self) -> list[dict[str, str]]:
@@ -42,14 +42,14 @@ class Story:
 
     def _values(self, name: str) -> list[str]:
         values = []
-        there = False
+        present = False
         for number, scrape in enumerate(self.scrapes):
             if name in scrape:
                 value = scrape[name]
                 values.append(repr(float(value(number * STEP) if callable(value) else value)))
             else:
-                values.append("stale" if there else "_")
-            there = name in scrape
+                values.append("stale" if present else "_")
+            present = name in scrape
         return values
 
 
@@ -61,8 +61,8 @@ class RuleTest:
     rules: Path
 
     def fire(self, story: Story, firing: Mapping[float, Sequence[str]]) -> None:
-        """Hold that these alerts fire after so many minutes, each once for each name, no other."""
-        self._queries(
+        """Assert which alerts fire after so many minutes, each once for each name, and no other."""
+        self._query(
             story,
             'count by (alertname) (ALERTS{alertstate="firing"})',
             {
@@ -72,16 +72,18 @@ class RuleTest:
         )
 
     def say(self, story: Story, at: float, alert: str, labels: Any, annotations: Any) -> None:
-        """Hold that this one alert of its name fires, with these labels and annotations."""
+        """Assert that this one alert of its name fires, with these labels and annotations."""
         expected = {"exp_labels": labels, "exp_annotations": annotations}
         case = {"eval_time": _minutes(at), "alertname": alert, "exp_alerts": [expected]}
         self._run(story, {"alert_rule_test": [case]})
 
-    def come_to(self, story: Story, at: float, expr: str, samples: Mapping[str, float]) -> None:
-        """Hold that an expression comes to these samples, each by its name and labels."""
-        self._queries(story, expr, {at: samples})
+    def yield_samples(
+        self, story: Story, at: float, expr: str, samples: Mapping[str, float]
+    ) -> None:
+        """Assert that an expression yields these samples, each by its name and labels."""
+        self._query(story, expr, {at: samples})
 
-    def _queries(
+    def _query(
         self, story: Story, expr: str, expected: Mapping[float, Mapping[str, float]]
     ) -> None:
         cases = [
@@ -107,7 +109,7 @@ def _minutes(at: float) -> str:
 
 
 def promtool(*arguments: str | Path) -> str:
-    """What promtool says; the test fails where it finds something wrong."""
+    """The output of promtool; the test fails if promtool does."""
     command = [require_binary("promtool"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

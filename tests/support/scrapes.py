@@ -1,16 +1,18 @@
-"""What Prometheus has of a promad, for tests: the real exporter's series, with job and instance."""
+"""Scrapes of promad for tests: the series of the real exporter, with job and instance."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, names
+from promad.exposition.names import MetricSpec
 from tests.support.promtool import STEP, Scrape, Value
 
 PREFIX = "anomaly_detector_"
@@ -28,27 +30,26 @@ OK = GroupStatus(Verdict(1700000000.0, State.OK, 3.0, 1.5, 0.1, features=(CPU, L
 BLIND = GroupStatus(Verdict(1700000000.0, State.BLIND, 3.0, why="no sample of cpu"))
 WARMING = GroupStatus(NOT_SCORED_YET)
 
-EVERYTHING_WELL: Mapping[str, Value] = {
-    f"{PREFIX}last_successful_run_timestamp_seconds": lambda at: at,
-    "promad_tick_duration_seconds_count": lambda at: at / STEP,
+Changes = Mapping[MetricSpec, Value | None]
+"""Values of metrics in place of the exporter's; None for series that are absent."""
+
+NO_CHANGES: Changes = MappingProxyType({})
+
+WORKING: Changes = {
+    names.LAST_SCORED: lambda at: at,
+    names.TICK_DURATION.count: lambda at: at / STEP,
 }
-"""What goes on while a daemon scores: its newest score, and how often it has ticked."""
+"""What changes from scrape to scrape while a daemon scores."""
 
 
-def scraped(
-    *statuses: GroupStatus, target: Mapping[str, str] = TARGET, **changed: Value | None
+def scrape(
+    *statuses: GroupStatus, target: Mapping[str, str] = TARGET, changed: Changes = NO_CHANGES
 ) -> Scrape:
-    """The series of a daemon with one detector for each status; several have their names.
-
-    Args:
-        changed: values of metrics in place of those that the exporter gives, by their whole name;
-            None for series that are not there.
-    """
-    names = [f"d{number}" for number in range(len(statuses))]
+    """The series of a daemon with one detector for each status, d0, d1, ..."""
     snapshots = [
-        Snapshot(name, PREFIX, (status,)) for name, status in zip(names, statuses, strict=True)
+        Snapshot(f"d{number}", PREFIX, (status,)) for number, status in enumerate(statuses)
     ]
-    values = {**EVERYTHING_WELL, **changed}
+    values = {spec.full_name(PREFIX): value for spec, value in {**WORKING, **changed}.items()}
     found: dict[str, Value] = {}
     for sample in _samples(snapshots):
         value = values.get(sample.name, sample.value)

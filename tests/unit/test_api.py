@@ -715,7 +715,7 @@ def test_a_group_is_explained_as_it_stands(bench: Bench) -> None:
     assert (answer["state"], answer["score"], answer["at"]) == ("anomalous", 2.0, NOW)
     assert answer["anomalous_since"] == NOW - STEP * (ODD_SAMPLES - 1)
     assert answer["paragraph"].startswith(
-        "The score is 2 times the threshold, anomalous since 2025-06-15T15:02:30Z. cpu makes 53%"
+        "Score: 2× the threshold; anomalous since 2025-06-15T15:02:30Z. cpu: 53% of the deviation"
     )
     assert [feature["name"] for feature in answer["features"]] == list(FEATURES)
     assert answer["features"][0]["direction"] == "above"
@@ -765,7 +765,7 @@ def test_an_event_has_its_peak_in_plain_words(bench: Bench) -> None:
     assert bench.get(f"/api/v1/events/{newest['id']}") == newest
     assert (newest["open"], newest["end"], newest["end_reason"]) == (True, None, None)
     assert (newest["peak_at"], newest["peak_score"]) == (NOW, 2.0)
-    assert newest["paragraph"].startswith("The score is 2 times the threshold, anomalous since")
+    assert newest["paragraph"].startswith("Score: 2× the threshold; anomalous since")
     assert newest["features"][0]["name"] == "cpu"
     assert [(event["open"], event["end_reason"]) for event in older] == [(False, "quiet")] * 2
     assert bench.refused("/api/v1/events/nonesuch") == (

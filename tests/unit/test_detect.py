@@ -342,7 +342,7 @@ def test_an_event_is_logged_in_one_line_with_start_end_peak_and_top_features() -
     assert ended["peak_score"] == pytest.approx(9 / 4 / 2, abs=0.01)
     assert ended["top_features"] == "cpu"
     assert ended["explanation"] == (
-        "The score is 1.12 times the threshold, anomalous since 1970-01-12T13:46:50Z. "
-        "cpu makes 100% of the excess: it is above what is expected, 3 against 0; "
-        "its recent error is 2.25 times the usual, since 1970-01-12T13:46:50Z."
+        "Score: 1.12× the threshold; anomalous since 1970-01-12T13:46:50Z. "
+        "cpu: 100% of the deviation; observed 3, above the expected 0; "
+        "error 2.25× its baseline since 1970-01-12T13:46:50Z."
     )

@@ -12,7 +12,7 @@ import yaml
 from promad.cli import app as cli
 from promad.config import Config
 from promad.mixin.deployment import Deployment
-from promad.mixin.rules import Rule, rules_file
+from promad.mixin.rules import Rule, render_rules
 
 CONFIG = "name: {name}\nartifacts_dir: {name}\nqueries: {{a: up}}\n"
 
@@ -66,7 +66,7 @@ def test_detectors_whose_metrics_begin_differently_have_none(promad):
     assert code == 2
     assert err == (
         "real_time_anomaly_detection.metrics_prefix: is anomaly_detector_ in web and mine_ in "
-        "other — a mixin is for one prefix; make one for each\n"
+        "other — a mixin covers one prefix; run promad mixin once for each\n"
     )
     assert not Path("out").exists()
 
@@ -83,7 +83,7 @@ def alerts(directory: Path) -> str:
 def deployment(*configs: dict[str, object]) -> Deployment:
     detectors = [{"name": f"d{place}", "queries": {"a": "up"}} for place in range(len(configs))]
     merged = [{**one, **other} for one, other in zip(detectors, configs, strict=True)]
-    return Deployment.of([Config.model_validate(one) for one in merged], "promad")
+    return Deployment.from_configs([Config.model_validate(one) for one in merged], "promad")
 
 
 def test_times_are_those_of_the_slowest_detector():
@@ -105,7 +105,7 @@ def test_links_are_those_of_the_first_file():
 
 
 def test_a_rule_stands_below_the_reason_for_it_and_text_of_several_lines_stays_so():
-    text = rules_file("All of it.", {"g": [Rule("Why.", {"record": "a:b:c", "expr": "x\n+ y"})]})
+    text = render_rules("All of it.", {"g": [Rule("Why.", {"record": "a:b:c", "expr": "x\n+ y"})]})
     assert text == (
         "# All of it.\ngroups:\n  - name: g\n    rules:\n      # Why.\n"
         "      - record: a:b:c\n        expr: |-\n          x\n          + y\n"

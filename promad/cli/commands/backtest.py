@@ -85,19 +85,21 @@ def _export_metrics(
     config: Config, openmetrics: Path | None, push: str | None, labels: Mapping[str, str]
 ) -> Iterator[list[Visitor]]:
     """What takes the metrics that the daemon would have exposed: a file, a server, or nothing."""
-    from promad.exposition.backfill import Exposed, openmetrics_file, pushed
+    from promad.exposition.openmetrics import write_openmetrics
+    from promad.exposition.pushing import push_samples
+    from promad.exposition.scrape_target import ScrapeTarget
     from promad.prometheus.remote_write import RemoteWriter
 
     live = config.real_time_anomaly_detection
-    exposed = Exposed(config.name, live.metrics_prefix, labels)
+    target = ScrapeTarget(config.name, live.metrics_prefix, labels)
     exports: list[Visitor] = []
     with ExitStack() as stack:
         if openmetrics is not None:
-            exports.append(stack.enter_context(openmetrics_file(openmetrics, exposed)).add)
+            exports.append(stack.enter_context(write_openmetrics(openmetrics, target)).add)
         if push is not None:
             writer = RemoteWriter(push, config.prometheus_url, config.prometheus)
             stack.callback(writer.close)
-            exports.append(stack.enter_context(pushed(exposed, writer.push)).add)
+            exports.append(stack.enter_context(push_samples(target, writer.push)).add)
         yield exports
 
 

@@ -1,0 +1,296 @@
+"""Every metric that promad exposes: its name, type, labels, HELP text, and when it is absent.
+
+The collectors, the rules and dashboards of `mixin`, and docs/metrics.md take names from here alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Subject(StrEnum):
+    """What one series of a metric is about. It decides the prefix and the common labels.
+
+    A group's series carry `metrics_prefix` and the labels of the group. With several detectors,
+    series of groups and detectors carry the label `detector`.
+    """
+
+    GROUP = "group"
+    DETECTOR = "detector"
+    PROCESS = "process"
+
+
+class MetricType(StrEnum):
+    """Prometheus's type of a metric."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric.
+
+    Attributes:
+        name: its whole name; of a metric about groups, the part after `metrics_prefix`.
+        meaning: what its value is, as a sentence.
+        absent: when it has no series, to complete "Absent ..."; empty if it always has one.
+        labels: those of its own, besides those that follow from `subject`.
+        subject: what one series is about.
+        type: a counter's name ends in `_total`.
+    """
+
+    name: str
+    meaning: str
+    absent: str = ""
+    labels: tuple[str, ...] = ()
+    subject: Subject = Subject.GROUP
+    type: MetricType = MetricType.GAUGE
+
+    @property
+    def help(self) -> str:
+        """Its HELP text."""
+        return f"{self.meaning} Absent {self.absent}." if self.absent else self.meaning
+
+    @property
+    def bucket(self) -> MetricSpec:
+        """The bucket series of a histogram."""
+        return replace(self, name=f"{self.name}_bucket")
+
+    @property
+    def count(self) -> MetricSpec:
+        """The count series of a histogram."""
+        return replace(self, name=f"{self.name}_count")
+
+    def full_name(self, metrics_prefix: str) -> str:
+        """Its whole name in a daemon whose metrics about groups begin with `metrics_prefix`.
+
+        >>> SCORE.full_name("my_"), POLLS.full_name("my_")
+        ('my_score', 'promad_polls_total')
+        """
+        return metrics_prefix + self.name if self.subject is Subject.GROUP else self.name
+
+
+_WITHOUT_SCORE = "while warming or blind"
+
+SCORE = MetricSpec(
+    "score",
+    "Score of the newest sample divided by the threshold; above 1 is anomalous.",
+    _WITHOUT_SCORE,
+)
+THRESHOLD = MetricSpec("threshold", "Threshold of the score, in the unit of the score.")
+RECONSTRUCTION_ERROR = MetricSpec(
+    "latest_reconstruction_error_mse",
+    "Mean squared reconstruction error of the newest window, in scaled units.",
+    _WITHOUT_SCORE,
+)
+THRESHOLD_MSE = MetricSpec(
+    "threshold_mse",
+    "Threshold of the reconstruction error, in scaled units.",
+    "unless `scoring` is `mse`, and while warming or blind",
+)
+KNOWN_FEATURES = MetricSpec(
+    "known_features_ratio",
+    "Share of the features that the newest score is computed from, 0 to 1.",
+    _WITHOUT_SCORE,
+)
+ANOMALOUS_SINCE = MetricSpec(
+    "anomalous_since_timestamp_seconds",
+    "Start of the open event, in unix seconds.",
+    "while no event is open, and while warming or blind",
+)
+IS_ANOMALY = MetricSpec(
+    "is_anomaly_detected", "1 while an event is open, 0 while none is.", _WITHOUT_SCORE
+)
+EVENTS = MetricSpec(
+    "total_anomalies_count_total",
+    "Anomaly events that have begun.",
+    type=MetricType.COUNTER,
+)
+STATE = MetricSpec(
+    "state", "1 for the current state of the group, 0 for the other states.", labels=("state",)
+)
+LAST_SCORED = MetricSpec(
+    "last_successful_run_timestamp_seconds",
+    "Time of the newest sample with a score, in unix seconds.",
+    "before the first score",
+)
+WINDOW_SAMPLES = MetricSpec(
+    "data_points_in_current_window",
+    "Consecutive complete samples up to now, at most the length of a window.",
+)
+
+_FEATURE = ("feature_name",)
+
+FEATURE_ERROR = MetricSpec(
+    "feature_reconstruction_error_mse",
+    "Mean squared reconstruction error of the feature, in scaled units.",
+    _WITHOUT_SCORE,
+    _FEATURE,
+)
+FEATURE_CONTRIBUTION = MetricSpec(
+    "feature_contribution_ratio",
+    "Share of the deviation that the feature contributes, 0 to 1; the shares sum to 1.",
+    _WITHOUT_SCORE,
+    _FEATURE,
+)
+FEATURE_ELEVATION = MetricSpec(
+    "feature_elevation_ratio",
+    "Error of the feature divided by its baseline, the 95th percentile in training; above 1 the "
+    "feature deviates.",
+    _WITHOUT_SCORE,
+    _FEATURE,
+)
+FEATURE_DEVIATING_SINCE = MetricSpec(
+    "feature_deviating_since_timestamp_seconds",
+    "Start of the uninterrupted deviation of the feature, in unix seconds.",
+    "while the feature does not deviate, and while warming or blind",
+    _FEATURE,
+)
+FEATURE_OBSERVED = MetricSpec(
+    "feature_observed_value",
+    "Newest value of the feature, in its own unit.",
+    "while the feature has no current sample, and while warming or blind",
+    _FEATURE,
+)
+FEATURE_EXPECTED = MetricSpec(
+    "feature_expected_value",
+    "Value that the model expects for the newest sample, in the unit of the feature.",
+    _WITHOUT_SCORE,
+    _FEATURE,
+)
+
+GROUP_METRICS = (
+    SCORE,
+    THRESHOLD,
+    RECONSTRUCTION_ERROR,
+    THRESHOLD_MSE,
+    KNOWN_FEATURES,
+    ANOMALOUS_SINCE,
+    IS_ANOMALY,
+    EVENTS,
+    STATE,
+    LAST_SCORED,
+    WINDOW_SAMPLES,
+    FEATURE_ERROR,
+    FEATURE_CONTRIBUTION,
+    FEATURE_ELEVATION,
+    FEATURE_DEVIATING_SINCE,
+    FEATURE_OBSERVED,
+    FEATURE_EXPECTED,
+)
+"""Metrics about groups; their names begin with `metrics_prefix`."""
+
+
+def _gauge(
+    name: str, meaning: str, absent: str = "", *, labels: tuple[str, ...] = ()
+) -> MetricSpec:
+    return MetricSpec(name, meaning, absent, labels, Subject.DETECTOR)
+
+
+def _counter(
+    name: str, meaning: str, absent: str = "", *, labels: tuple[str, ...] = ()
+) -> MetricSpec:
+    return MetricSpec(name, meaning, absent, labels, Subject.DETECTOR, MetricType.COUNTER)
+
+
+MODEL_INFO = _gauge(
+    "promad_model_info",
+    "Always 1; the labels name the model and the bundle in use.",
+    labels=("model", "bundle"),
+)
+MODEL_TRAINED = _gauge(
+    "promad_model_trained_timestamp_seconds",
+    "Time at which the bundle in use was trained, in unix seconds.",
+)
+EXPECTED_FALSE_ALARMS = _gauge(
+    "promad_expected_false_alarms_per_week",
+    "Events per week that the threshold is expected to cause on normal data.",
+    "if unknown, as with a fixed threshold",
+)
+EXPECTED_FALSE_ALARMS_BOUND = _gauge(
+    "promad_expected_false_alarms_per_week_bound",
+    "Bounds of the 90 % confidence interval of the expected events per week, `low` and `high`.",
+    "if unknown, as with a fixed threshold",
+    labels=("bound",),
+)
+THRESHOLD_ADAPTED = _counter(
+    "promad_threshold_adapted_total",
+    "Times that the threshold was raised because events far exceeded the alert budget.",
+)
+POLLS = _counter("promad_polls_total", "Polls of the Prometheus server.")
+POLL_FAILURES = _counter(
+    "promad_poll_failures_total",
+    "Polls with a failed query, by the reason of the first failure.",
+    labels=("reason",),
+)
+QUERY_UP = _gauge(
+    "promad_query_up",
+    "1 if the query succeeded in the last poll, else 0.",
+    "before the first poll",
+    labels=("query",),
+)
+QUERY_FAILURES = _counter(
+    "promad_query_failures_total",
+    "Failures of the query.",
+    "before the first poll",
+    labels=("query",),
+)
+SAMPLE_AGE = _gauge(
+    "promad_sample_age_seconds",
+    "Age, at the last poll, of the newest sample of the feature that is furthest behind.",
+    "before the first poll",
+)
+TICKS_SKIPPED = _counter(
+    "promad_ticks_skipped_total", "Ticks skipped because the previous tick took too long."
+)
+TICK_FAILURES = _counter("promad_tick_failures_total", "Ticks that ended in an unexpected error.")
+EVENT_LOG_FAILURES = _counter("promad_event_log_failures_total", "Failed writes to the event log.")
+TICK_DURATION = MetricSpec(
+    "promad_tick_duration_seconds",
+    "Duration of a tick: poll, score and judge.",
+    subject=Subject.DETECTOR,
+    type=MetricType.HISTOGRAM,
+)
+
+DETECTOR_METRICS = (
+    MODEL_INFO,
+    MODEL_TRAINED,
+    EXPECTED_FALSE_ALARMS,
+    EXPECTED_FALSE_ALARMS_BOUND,
+    THRESHOLD_ADAPTED,
+    POLLS,
+    POLL_FAILURES,
+    QUERY_UP,
+    QUERY_FAILURES,
+    SAMPLE_AGE,
+    TICKS_SKIPPED,
+    TICK_FAILURES,
+    EVENT_LOG_FAILURES,
+    TICK_DURATION,
+)
+"""Metrics about the work of each detector."""
+
+BUILD_INFO = MetricSpec(
+    "promad_build_info",
+    "Always 1; the labels name the versions of promad and Python.",
+    labels=("version", "python_version"),
+    subject=Subject.PROCESS,
+)
+RELOAD_SUCCEEDED = MetricSpec(
+    "promad_config_last_reload_successful",
+    "1 if the configuration was loaded successfully the last time, else 0.",
+    subject=Subject.PROCESS,
+)
+RELOADED_AT = MetricSpec(
+    "promad_config_last_reload_success_timestamp_seconds",
+    "Time at which the configuration in use was loaded, in unix seconds.",
+    subject=Subject.PROCESS,
+)
+
+PROCESS_METRICS = (BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT)
+"""Metrics about the daemon as a whole."""
+
+METRICS = (*GROUP_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)
