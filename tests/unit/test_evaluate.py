@@ -40,6 +40,7 @@ from promad.models import MODELS
 from promad.stages.evaluate import EvaluationOptions, Progress, evaluate
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
+from tests.support.detectors import score_rows
 from tests.support.simulated import (
     LENGTH,
     NAMES,
@@ -231,7 +232,7 @@ def test_a_row_has_the_scores_that_the_stages_give(tmp_path, config, strategy):
     preprocess(own)
     detector = load_detector(train(own, silent, now=lambda: NOW).bundle)
     test = read_labelled(tmp_path / "data" / "host").test
-    scores = detector.score(frame_of(test))
+    scores = score_rows(detector, frame_of(test))
     np.testing.assert_array_equal(table["score"].to_numpy()[LENGTH - 1 :], scores.score)
     assert table["threshold"][0].as_py() == detector.threshold.value
 
