@@ -41,7 +41,7 @@ from promad.data.windows import (
     split_at,
 )
 from promad.errors import DataError
-from promad.models import Model, Progress, Trained, TrainingHistory, model_named
+from promad.models import Model, Progress, Trained, TrainingHistory, find_model
 from promad.scoring.detector import applied, scored_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.stages.preprocess import read_processed
@@ -113,12 +113,12 @@ def train(
     material = _filtered(config) if settings.train_on_filtered_sequences else _processed(config)
     choose_threshold(np.ones(len(material.split.validation)), config)  # too few? not after hours
     features = material.preparation.scored
-    model = model_named(settings.model)
+    model = find_model(settings.model)
     trained: Trained = model.fit(material.split, features, settings, settings.seed, progress)
     scoring, scores = _scored(trained.model, material, settings.scoring)
     verdict = _through_the_gate(config, material, trained.model, scoring, force)
     threshold = choose_threshold(scores, config)
-    final = trained.refitted(material.windows)
+    final = trained.refit(material.windows)
     if final is not trained:
         errors = scored_errors(applied(final.model, material.windows), settings.scoring.method)
         scoring = _fit_scoring(errors, material.windows, material, settings.scoring)
