@@ -100,7 +100,8 @@ def users(*libraries: str) -> set[str]:
     ("libraries", "owner"),
     [
         (("keras", "tensorflow", "onnx", "onnxruntime"), {"models"}),
-        (("requests", "urllib3"), {"prometheus", "datasets"}),
+        (("requests", "urllib3"), {"prometheus"}),
+        (("pooch",), {"datasets"}),
         (("typer", "rich"), {"cli"}),
         (("yaml",), {"config", "mixin"}),
         (("grafana_foundation_sdk",), {"mixin"}),
