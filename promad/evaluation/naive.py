@@ -40,7 +40,7 @@ def smoothed_change(train: Values, test: Values, seed: int) -> Values:
 
     NaN where that distance is unknown; the next known one carries on from before.
     """
-    return _smoothed(change_since_last(train, test, seed)[:, np.newaxis])[:, 0]
+    return _smooth(change_since_last(train, test, seed)[:, np.newaxis])[:, 0]
 
 
 NAIVE: Mapping[str, NaiveScore] = {
@@ -56,15 +56,15 @@ def _random_contributions(train: Values, test: Values, seed: int) -> Values:
 
 
 def _distances(train: Values, test: Values, seed: int) -> Values:
-    return np.abs(_standardised(train, test))
+    return np.abs(_standardise(train, test))
 
 
 def _changes(train: Values, test: Values, seed: int) -> Values:
-    return np.abs(np.diff(_standardised(train, test), axis=0, prepend=np.nan))
+    return np.abs(np.diff(_standardise(train, test), axis=0, prepend=np.nan))
 
 
 def _smoothed_changes(train: Values, test: Values, seed: int) -> Values:
-    return _smoothed(_changes(train, test, seed) ** 2)
+    return _smooth(_changes(train, test, seed) ** 2)
 
 
 NAIVE_CONTRIBUTIONS: Mapping[str, NaiveScore] = {
@@ -76,7 +76,7 @@ NAIVE_CONTRIBUTIONS: Mapping[str, NaiveScore] = {
 """By the same names, which features a score comes from: float64 (samples of test, features)."""
 
 
-def _standardised(train: Values, test: Values) -> Values:
+def _standardise(train: Values, test: Values) -> Values:
     """Test values in standard deviations of train from its mean, at most 50 either way.
 
     The deviation is taken as at least a hundredth of the largest absolute value in training (or
@@ -96,7 +96,7 @@ def _standardised(train: Values, test: Values) -> Values:
     return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), np.float64)
 
 
-def _smoothed(values: Values) -> Values:
+def _smooth(values: Values) -> Values:
     """Each column's exponential mean over its known values so far: (samples, columns)."""
     found, newest = np.empty_like(values), np.full(values.shape[1], np.nan)
     for row, value in enumerate(values):
