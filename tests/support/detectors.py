@@ -86,7 +86,7 @@ def detector_of(
         ("hour_of_day",),
         "Europe/Berlin",
     )
-    model = MeanOfWindow(scored)
+    model = MeanOfWindow(scored, length)
     if how == "of two models":
         model = Fusion({"mean": model, "last": LastAgain(scored)})
     limit_ = Threshold("fixed", threshold, None, "a test")

@@ -58,6 +58,7 @@ class ExpectsNothing:
     """A model that expects every feature to be 0, so that its error is the square."""
 
     features: int
+    length: int = LENGTH
 
     def apply(self, windows: NDArray[np.float32]) -> Outcome:
         squares = np.square(windows[:, :, : self.features], dtype=np.float64)
