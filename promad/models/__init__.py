@@ -10,7 +10,14 @@ from importlib import import_module
 from types import ModuleType
 
 from promad.models import fusion
-from promad.models.base import Model, Outcome, Progress, Trained, TrainingHistory
+from promad.models.base import (
+    Model,
+    Outcome,
+    Progress,
+    SingleScoringMode,
+    Trained,
+    TrainingHistory,
+)
 
 MODELS: Mapping[str, str] = {**fusion.MODULES, "fusion": "promad.models.fusion"}
 
@@ -24,4 +31,13 @@ def model_named(name: str) -> ModuleType:
     return import_module(MODELS[name])
 
 
-__all__ = ["MODELS", "Model", "Outcome", "Progress", "Trained", "TrainingHistory", "model_named"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "Outcome",
+    "Progress",
+    "SingleScoringMode",
+    "Trained",
+    "TrainingHistory",
+    "model_named",
+]

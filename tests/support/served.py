@@ -34,7 +34,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
 from promad.exposition import Snapshot
 from promad.http_server import WebServer, listen
-from promad.models import Model, Outcome
+from promad.models import Model, Outcome, SingleScoringMode
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
@@ -54,7 +54,7 @@ _WHY = {
 
 
 @dataclass(frozen=True)
-class ExpectsNothing:
+class ExpectsNothing(SingleScoringMode):
     """A model that expects every feature to be 0, so that its error is the square."""
 
     features: int

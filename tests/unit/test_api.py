@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from promad.data.frame import single_group
 from promad.detection.running_detector import Served
 from promad.events.verdict import State
-from promad.models import Outcome
+from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
 from promad.scoring.detector import Detector
 from promad.web import limits, scoring
@@ -201,7 +201,7 @@ def test_a_value_out_of_all_proportion_is_held_to_a_bound(bench: Bench) -> None:
     assert math.isfinite(bench.score(data=data.tolist())["anomaly_segments"][0]["peak_score"])
 
 
-class Clockwork:
+class Clockwork(SingleScoringMode):
     """A model whose error is what the calendar columns hold."""
 
     def apply(self, windows: np.ndarray) -> Outcome:
@@ -485,7 +485,7 @@ def test_a_client_that_leaves_in_the_middle_is_no_error(
 
 
 @dataclass
-class Waiting:
+class Waiting(SingleScoringMode):
     """A model that scores once it is let."""
 
     go: threading.Event = field(default_factory=threading.Event)
