@@ -48,7 +48,7 @@ async def _read_bounded(request: Request) -> bytes:
 def _refuse_beyond(size: int) -> None:
     if size > MOST_BYTES:
         raise HTTPException(
-            413, f"the body is larger than {MOST_BYTES // 2**20} MiB — send fewer rows at a time"
+            413, f"the body is larger than {MOST_BYTES // 2**20} MiB — send fewer rows per request"
         )
 
 

@@ -89,7 +89,7 @@ class ScoreRequest(BaseModel):
     )
     timestamps: Annotated[list[Finite], Field(fail_fast=True)] | None = Field(
         None,
-        description="Unix seconds of the rows, one step apart; required if the bundle has time features.",
+        description="Unix seconds of the rows, one step apart; required with time features.",
     )
     features: Annotated[list[str], Field(fail_fast=True)] | None = Field(
         None, description="The feature of each column; by default in the order of GET /config."

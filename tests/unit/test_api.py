@@ -28,7 +28,7 @@ from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
 from promad.scoring.detector import Detector
 from promad.web import limits, scoring
-from promad.web.app import IN_LINE, SCORED_AT_ONCE, build_app
+from promad.web.app import SCORED_AT_ONCE, WAITING, build_app
 from tests.support.served import (
     FEATURES,
     LENGTH,
@@ -222,7 +222,7 @@ def test_the_time_of_day_counts_where_the_bundle_looks_at_it(make: Any) -> None:
     refusal = bench.client.post("/score", json={"data": data})
     assert (refusal.status_code, refusal.json()["detail"]) == (
         422,
-        "timestamps are missing, the bundle looks at hour_of_day — send one for each row",
+        "timestamps is required, the bundle uses hour_of_day — send one timestamp for each row",
     )
 
 
@@ -246,20 +246,29 @@ def test_the_scoring_mode_of_a_tranad_bundle_is_chosen_for_one_request_alone(mak
     assert peak() == (1.0, "phase2_only")
     assert peak(scoring_mode="averaged") == (0.5, "averaged")
     assert peak(scoring_mode="phase2_only") == (1.0, "phase2_only")
-    assert model.averaged is False
+    assert model.scoring_mode == "phase2_only"
+    refusal = bench.client.post("/score", json={"data": data, "scoring_mode": "both"})
+    assert (refusal.status_code, refusal.json()["detail"]) == (
+        422,
+        "scoring_mode is both — the scoring modes of the model are phase2_only, averaged",
+    )
 
 
 GOOD = raw(LENGTH).tolist()
 OF_FOUR = "cpu, load, memory, requests"
 REFUSALS: dict[str, tuple[Any, int, str]] = {
-    "nothing": (b"", 400, "the body is not JSON — EOF while parsing a value at line 1 column 0"),
+    "nothing": (
+        b"",
+        400,
+        "the body is not valid JSON — EOF while parsing a value at line 1 column 0",
+    ),
     "half": (
         b'{"data": [',
         400,
-        "the body is not JSON — EOF while parsing a list at line 1 column 10",
+        "the body is not valid JSON — EOF while parsing a list at line 1 column 10",
     ),
     "a list": ([], 400, "the body is a list — it should be an object"),
-    "no data": ({}, 400, "data is missing — GET /docs says what to send"),
+    "no data": ({}, 400, "data is required — GET /docs describes the request"),
     "a word": ({"data": "abc"}, 400, 'data is "abc" — it should be a valid array'),
     "a string": (
         {"data": [*GOOD, [1, 2, 3, "abc"]]},
@@ -286,17 +295,17 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
     ),
     "deeper": ({"data": [[[1]]]}, 400, "data[0][0] is a list — it should be a valid number"),
     "flat": ({"data": [1, 2]}, 400, "data[0] is 1 — it should be a valid array"),
-    "no rows": ({"data": []}, 400, "data has 0 entries — at least 1 are wanted"),
-    "empty rows": ({"data": [[]]}, 400, "data[0] has 0 entries — at least 1 are wanted"),
+    "no rows": ({"data": []}, 400, "data has 0 items — send at least 1"),
+    "empty rows": ({"data": [[]]}, 400, "data[0] has 0 items — send at least 1"),
     "too many rows": (
         {"data": [[0, 0, 0, 0]] * 20_001},
         400,
-        "data has 20001 entries — at most 20000 are wanted",
+        "data has 20001 items — send at most 20000",
     ),
     "an unknown key": (
         {"data": GOOD, "store_id": 1},
         400,
-        "store_id is unknown — the keys are group, data, timestamps, features, "
+        "store_id is not a known key — the keys are group, data, timestamps, features, "
         "include_per_timestep, include_attribution, scoring_mode",
     ),
     "a flag in words": (
@@ -304,72 +313,68 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
         400,
         'include_per_timestep is "yes" — it should be a valid boolean',
     ),
-    "an unknown mode": (
+    "a mode for a model without modes": (
         {"data": GOOD, "scoring_mode": "both"},
-        400,
-        "scoring_mode is \"both\" — it should be 'phase2_only' or 'averaged'",
+        422,
+        "scoring_mode is both, the model has no scoring modes — omit scoring_mode",
     ),
     "half a character": (
         b'{"data": [[1]], "group": "\\ud800"}',
         400,
-        "the body is not JSON — unexpected end of hex escape at line 1 column 33",
+        "the body is not valid JSON — unexpected end of hex escape at line 1 column 33",
     ),
     "an unknown group": (
         {"data": GOOD, "group": "other"},
         404,
-        "there is no group other — there are promad",
+        "no group is named other — available groups: promad",
     ),
     "too few rows": (
         {"data": GOOD[1:]},
         422,
-        "data has 7 rows, a window of the bundle has 8 — send at least that",
+        "data has 7 rows, a window of the bundle has 8 — send at least 8 rows",
     ),
     "too narrow": (
         {"data": [*GOOD, [1, 2, 3]]},
         422,
-        f"data[8] has 3 values, the bundle has 4 features ({OF_FOUR}) — send one number for each",
-    ),
-    "a mode for another model": (
-        {"data": GOOD, "scoring_mode": "averaged"},
-        422,
-        "scoring_mode is averaged, the bundle is no tranad — leave it out",
+        f"data[8] has 3 values, the bundle has 4 features ({OF_FOUR}) "
+        "— send one number for each feature",
     ),
     "too few names": (
         {"data": GOOD, "features": ["cpu", "load", "disk", "cpu"]},
         422,
-        "features lacks memory, requests — name all of the bundle's features",
+        "features lacks memory, requests — list all features of the bundle",
     ),
     "too many names": (
         {"data": GOOD, "features": [*FEATURES, "cpu"]},
         422,
-        f"features has 5 names, the bundle 4 features ({OF_FOUR}) — name each once",
+        f"features has 5 names, the bundle has 4 features ({OF_FOUR}) — list each once",
     ),
     "too few times": (
         {"data": GOOD, "timestamps": [NOW]},
         422,
-        "timestamps has 1 entries, data 8 rows — send one for each",
+        "timestamps has 1 item, data has 8 rows — send one timestamp for each row",
     ),
     "a gap in time": (
         {"data": GOOD, "timestamps": [0, 30, 60, 90, 180, 210, 240, 270]},
         422,
-        "timestamps[4] is 90 s after the one before, the bundle's step is 30 s "
-        "— send samples a step apart",
+        "timestamps[4] is 90 s after the previous one, the step of the bundle is 30 s "
+        "— send samples one step apart",
     ),
     "times that stand still": (
         {"data": GOOD, "timestamps": [NOW] * 8},
         422,
-        "timestamps[1] is 0 s after the one before, the bundle's step is 30 s "
-        "— send samples a step apart",
+        "timestamps[1] is 0 s after the previous one, the step of the bundle is 30 s "
+        "— send samples one step apart",
     ),
     "times in milliseconds": (
         {"data": GOOD, "timestamps": [1.75e12 + 30 * row for row in range(8)]},
         422,
-        "timestamps go beyond the years 1 to 9999 — send unix seconds",
+        "timestamps are outside the years 1 to 9999 — send unix seconds",
     ),
     "no time at all": (
         {"data": GOOD, "timestamps": [-1e308, 1e308] * 4},
         422,
-        "timestamps go beyond the years 1 to 9999 — send unix seconds",
+        "timestamps are outside the years 1 to 9999 — send unix seconds",
     ),
 }
 
@@ -391,7 +396,9 @@ def test_several_groups_have_to_be_named(make: Any) -> None:
     bench = make(groups=many_groups(7))
     refusal = bench.client.post("/score", json={"data": GOOD})
     assert refusal.status_code == 400
-    assert refusal.json()["detail"].startswith('group is missing — there are promad{instance="host')
+    assert refusal.json()["detail"].startswith(
+        'group is required — available groups: promad{instance="host'
+    )
     assert refusal.json()["detail"].endswith(" and 2 more, see GET /api/v1/groups")
     name = 'promad{instance="host-0003:9100", job="node"}'
     assert bench.score(data=GOOD, group=name)["group"] == name
@@ -415,7 +422,7 @@ def test_before_anything_is_at_work_nothing_is_scored() -> None:
     answer = client_of([]).post("/score", json={"data": GOOD})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json() == {
-        "detail": "no detector is at work yet — wait until GET /health says ready"
+        "detail": "no detector is running yet — wait until GET /health returns ready"
     }
 
 
@@ -452,7 +459,7 @@ def test_ten_megabytes_are_refused_and_no_harm_is_done(url: str, announced: bool
     answer = requests.post(f"{url}/score", data=body, headers=JSON, timeout=20)
     assert (answer.status_code, answer.json()["detail"]) == (
         413,
-        "the body is larger than 8 MiB — send fewer rows at a time",
+        "the body is larger than 8 MiB — send fewer rows per request",
     )
     assert requests.get(f"{url}/health", timeout=5).status_code == 200
 
@@ -502,7 +509,7 @@ class Waiting(SingleScoringMode):
 
 
 def test_a_few_are_scored_at_once_a_few_wait_and_the_rest_are_sent_away(tmp_path: Path) -> None:
-    model, places = Waiting(), SCORED_AT_ONCE + IN_LINE
+    model, places = Waiting(), SCORED_AT_ONCE + WAITING
     at_work = served_detectors(tmp_path, detector=detector_of(model=model))
     with serving(at_work) as url, ThreadPoolExecutor(places + 1) as pool:
 
@@ -518,7 +525,7 @@ def test_a_few_are_scored_at_once_a_few_wait_and_the_rest_are_sent_away(tmp_path
         assert [one.result().status_code for one in others] == [200] * places
         assert post().status_code == 200
     assert (turned_away.status_code, turned_away.headers["retry-after"]) == (503, "1")
-    assert turned_away.json() == {"detail": "too many batches are being scored — try again"}
+    assert turned_away.json() == {"detail": "too many scoring requests — retry later"}
     assert model.most_at_once == SCORED_AT_ONCE
 
 
@@ -527,7 +534,7 @@ def test_scoring_gives_up_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     answer = bench.client.post("/score", json={"data": GOOD})
     assert answer.status_code == 503
     assert answer.json()["detail"] == (
-        "scoring took longer than -1 s, 0 of 8 rows were done — send fewer rows at a time"
+        "scoring took longer than -1 s (0 of 8 rows scored) — send fewer rows per request"
     )
 
 
@@ -696,7 +703,7 @@ def test_history_can_be_cut_in_time_and_to_features(bench: Bench) -> None:
     assert bench.get("/api/v1/history", start=NOW + 1)["times"] == []
     assert bench.refused("/api/v1/history", features="cpu,disk") == (
         404,
-        f"disk is no feature of the group — there are {OF_FOUR}",
+        f"no feature is named disk — available features: {OF_FOUR}",
     )
 
 
@@ -737,9 +744,9 @@ def test_the_past_is_explained_by_the_newest_sample_not_after_it(bench: Bench, a
 def test_what_is_too_long_ago_is_for_the_command_line(make: Any) -> None:
     assert make().refused("/api/v1/explain", at="2025-06-15T10:00:00Z") == (
         404,
-        "there is no sample of promad for 2025-06-15T10:00:00Z, samples from "
-        "2025-06-15T14:47:30Z to 2025-06-15T15:07:00Z are kept — promad explain --at "
-        "2025-06-15T10:00:00Z looks further back",
+        "no sample of promad at 2025-06-15T10:00:00Z in memory (available: "
+        "2025-06-15T14:47:30Z to 2025-06-15T15:07:00Z) — promad explain --at "
+        "2025-06-15T10:00:00Z reads older samples from Prometheus",
     )
 
 
@@ -747,7 +754,7 @@ def test_what_is_too_long_ago_is_for_the_command_line(make: Any) -> None:
     ("at", "detail"),
     [
         ("noon", 'at is "noon", not a time — write it like 2026-11-22T06:00:00Z'),
-        ("nan", 'at is "nan", not a time between the years 1 and 9999 — write unix seconds'),
+        ("nan", 'at is "nan", not a time between the years 1 and 9999 — use unix seconds'),
         ("1e300", 'at is "1e300", not a time between the years 1 and 9999'),
         ("", 'at is "", not a time — write it like'),
     ],
@@ -770,7 +777,7 @@ def test_an_event_has_its_peak_in_plain_words(bench: Bench) -> None:
     assert [(event["open"], event["end_reason"]) for event in older] == [(False, "quiet")] * 2
     assert bench.refused("/api/v1/events/nonesuch") == (
         404,
-        "there is no event nonesuch — GET /api/v1/events lists them",
+        "no event has the id nonesuch — GET /api/v1/events lists all events",
     )
 
 
@@ -821,11 +828,11 @@ def test_a_log_that_cannot_be_read_is_a_sentence_too(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail"),
     [
-        ("GET", "/api/v1/nothing", 404, "there is nothing at /api/v1/nothing — GET /docs lists"),
-        ("DELETE", "/api/v1/groups", 405, "/api/v1/groups does not take DELETE — use GET"),
-        ("GET", "/score", 405, "/score does not take GET — use POST"),
-        ("POST", "/metrics", 405, "/metrics does not take POST — use"),
-        ("GET", "/health/", 404, "there is nothing at /health/"),
+        ("GET", "/api/v1/nothing", 404, "/api/v1/nothing does not exist — GET /docs lists"),
+        ("DELETE", "/api/v1/groups", 405, "/api/v1/groups does not support DELETE — use GET"),
+        ("GET", "/score", 405, "/score does not support GET — use POST"),
+        ("POST", "/metrics", 405, "/metrics does not support POST — use"),
+        ("GET", "/health/", 404, "/health/ does not exist"),
     ],
 )
 def test_a_wrong_turn_is_a_sentence(
@@ -843,9 +850,7 @@ def test_an_error_that_nobody_foresaw_is_named_and_no_more(bench: Bench) -> None
     at_work = [replace(bench.at_work[0], snapshot=broken)]
     answer = client_of(at_work, raise_server_exceptions=False).get("/api/v1/groups")
     assert answer.status_code == 500
-    assert answer.json() == {
-        "detail": "promad failed to answer (ZeroDivisionError) — its log says more"
-    }
+    assert answer.json() == {"detail": "internal error (ZeroDivisionError) — see the log of promad"}
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
