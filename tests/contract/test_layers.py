@@ -111,6 +111,7 @@ def users(*libraries: str) -> set[str]:
         (("uvicorn",), {"http_server"}),
         (("matplotlib",), {"training"}),
         (("joblib",), {"stages"}),
+        (("jinja2",), {"pages"}),
         (("sklearn", "pandas"), {"data"}),
     ],
 )

@@ -31,7 +31,7 @@ from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
 from promad.experiments import rows as evaluation_rows
 from promad.experiments.cache import kept_beside
-from promad.experiments.report import chart_figure, write_report
+from promad.experiments.report import draw_chart, write_report
 from promad.experiments.rows import Row, Task, linear_config
 from promad.models import MODELS
 from promad.stages.evaluate import Progress, evaluate
@@ -526,7 +526,7 @@ def test_a_chart_shows_the_worst_of_each_stretch(data, config):
     chart = evaluated(data, config, [1], entities=["host-a"]).found["host-a"][1][MODEL].chart
     assert (len(chart.rows), chart.segments) == (200, [[120, 140]])
     assert chart.scores[0] is None
-    figure = go.Figure(chart_figure(chart))
+    figure = go.Figure(draw_chart(chart))
     assert [trace.name for trace in figure.data] == ["score", "threshold"]
     assert len(figure.layout.shapes) == 1
 
