@@ -13,7 +13,7 @@ import pytest
 
 from promad.web.app import description
 from tests.support.api_types import write_interfaces
-from tests.support.browser import lacking
+from tests.support.browser import skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "promad" / "web" / "static"
@@ -30,7 +30,7 @@ OPTIONS = (
 def check(tmp_path: Path) -> Callable[..., str]:
     """Type checks the scripts after a change: no output, or a line for each mistake."""
     if not TSC.exists():
-        lacking("typescript is not installed (npm ci --prefix tests/npm)")
+        skip_or_fail("typescript is not installed (npm ci --prefix tests/npm)")
     folder = tmp_path / "static"
     shutil.copytree(SCRIPTS, folder)
     shutil.copy(NPM / "page.d.ts", tmp_path)
@@ -72,7 +72,7 @@ def test_a_mistake_is_found(check: Callable[..., str], name: str, right: str, wr
 def test_the_modules_without_a_document(zone: str) -> None:
     node = shutil.which("node")
     if node is None:
-        lacking("node is not installed (on Debian: apt-get install nodejs)")
+        skip_or_fail("node is not installed (on Debian: apt-get install nodejs)")
     tests = sorted((NPM / "page").glob("*.test.mjs"))
     done = subprocess.run(
         [node, "--test", *tests],

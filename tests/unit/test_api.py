@@ -36,20 +36,20 @@ from tests.support.served import (
     ODD_SAMPLES,
     STEP,
     ExpectsNothing,
-    bundle_of,
-    close,
-    detector_of,
-    many_groups,
-    served_detectors,
-    serving,
+    close_logs,
+    create_bundle,
+    create_detector,
+    create_groups,
+    create_running_detectors,
+    serve_detectors,
 )
 
 BOTH = ("web", "db")
 JSON = {"content-type": "application/json"}
 
 
-def client_of(at_work: list[Served], **keys: Any) -> TestClient:
-    app = build_app(CollectorRegistry(), lambda: at_work, lambda: True, now=lambda: NOW)
+def client_of(running: list[Served], **keys: Any) -> TestClient:
+    app = build_app(CollectorRegistry(), lambda: running, lambda: True, now=lambda: NOW)
     return TestClient(app, **keys)
 
 
@@ -57,7 +57,7 @@ def client_of(at_work: list[Served], **keys: Any) -> TestClient:
 class Bench:
     """An API and what it shows."""
 
-    at_work: list[Served]
+    running: list[Served]
     client: TestClient
 
     def get(self, path: str, **params: Any) -> Any:
@@ -80,17 +80,17 @@ def make(tmp_path: Path) -> Iterator[Any]:
     made: list[Served] = []
 
     def made_of(**keys: Any) -> Bench:
-        at_work = served_detectors(tmp_path, **keys)
-        made.extend(at_work)
-        return Bench(at_work, client_of(at_work))
+        running = create_running_detectors(tmp_path, **keys)
+        made.extend(running)
+        return Bench(running, client_of(running))
 
     yield made_of
-    close(made)
+    close_logs(made)
 
 
 @pytest.fixture
 def bench(make: Any) -> Bench:
-    """One detector that watches one group, which is anomalous."""
+    """One detector with one anomalous group."""
     one: Bench = make()
     return one
 
@@ -110,7 +110,7 @@ def spiked(rows: int = 40) -> list[list[float]]:
 
 
 def test_a_batch_is_scored_as_the_detector_scores(make: Any) -> None:
-    detector = detector_of(span=10)
+    detector = create_detector(span=10)
     bench, values = make(detector=detector), raw(2500)
     answer = bench.score(data=values.tolist(), include_per_timestep=True)
     scores = detector.score(single_group(0.0, STEP, FEATURES, values)).score
@@ -128,11 +128,11 @@ def test_the_whole_answer(bench: Bench) -> None:
     answer = bench.score(data=spiked())
     (segment,) = answer["anomaly_segments"]
     (blamed,) = segment.pop("attributed_dimensions")
-    scores = bench.at_work[0].detector.score(single_group(0, STEP, FEATURES, np.array(spiked())))
+    scores = bench.running[0].detector.score(single_group(0, STEP, FEATURES, np.array(spiked())))
     own = scores.score[20 - LENGTH + 1 : 23 - LENGTH + 1]
     assert {**answer, "anomaly_segments": [segment]} == {
         "group": "promad",
-        "bundle": bench.at_work[0].bundle.id,
+        "bundle": bench.running[0].bundle.id,
         "n_timesteps": 40,
         "n_scored": 33,
         "n_features": 4,
@@ -182,7 +182,7 @@ def test_columns_may_come_in_any_order_and_keep_their_numbers(bench: Bench) -> N
 
 def test_conditions_are_sent_but_never_blamed(make: Any) -> None:
     queries = {name: {"expr": "up", "condition": name == FEATURES[-1]} for name in FEATURES}
-    bench = make(detector=detector_of(scored=3), queries=queries)
+    bench = make(detector=create_detector(scored=3), queries=queries)
     data = np.array(spiked())
     data[20:23, 3] = 100.0
     answer = bench.score(data=data.tolist())
@@ -210,7 +210,7 @@ class Clockwork(SingleScoringMode):
 
 
 def test_the_time_of_day_counts_where_the_bundle_looks_at_it(make: Any) -> None:
-    detector = detector_of(model=Clockwork(), time_features=["hour_of_day"])
+    detector = create_detector(model=Clockwork(), time_features=["hour_of_day"])
     bench, data = make(detector=detector), raw(20).tolist()
     times = NOW + STEP * np.arange(20)
     at_noon = bench.score(data=data, timestamps=times.tolist(), include_per_timestep=True)
@@ -237,7 +237,10 @@ class TwoPhases:
 def test_the_scoring_mode_of_a_tranad_bundle_is_chosen_for_one_request_alone(make: Any) -> None:
     measure = Measure(np.zeros(4, np.float32), np.ones(4, np.float32), 4)
     model = Tranad(TwoPhases(), LENGTH, -1, False, False, measure)
-    bench, data = make(detector=detector_of(model=model, threshold=0.1)), np.zeros((9, 4)).tolist()
+    bench, data = (
+        make(detector=create_detector(model=model, threshold=0.1)),
+        np.zeros((9, 4)).tolist(),
+    )
 
     def peak(**mode: str) -> tuple[float, str]:
         answer = bench.score(data=data, **mode)
@@ -393,7 +396,7 @@ def test_times_may_waver_by_a_hundredth_of_the_step(bench: Bench) -> None:
 
 
 def test_several_groups_have_to_be_named(make: Any) -> None:
-    bench = make(groups=many_groups(7))
+    bench = make(groups=create_groups(7))
     refusal = bench.client.post("/score", json={"data": GOOD})
     assert refusal.status_code == 400
     assert refusal.json()["detail"].startswith(
@@ -448,7 +451,7 @@ def test_json_may_name_its_encoding(bench: Bench) -> None:
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    with serving(served_detectors(tmp_path)) as address:
+    with serve_detectors(create_running_detectors(tmp_path)) as address:
         yield address
 
 
@@ -510,8 +513,8 @@ class Waiting(SingleScoringMode):
 
 def test_a_few_are_scored_at_once_a_few_wait_and_the_rest_are_sent_away(tmp_path: Path) -> None:
     model, places = Waiting(), SCORED_AT_ONCE + WAITING
-    at_work = served_detectors(tmp_path, detector=detector_of(model=model))
-    with serving(at_work) as url, ThreadPoolExecutor(places + 1) as pool:
+    running = create_running_detectors(tmp_path, detector=create_detector(model=model))
+    with serve_detectors(running) as url, ThreadPoolExecutor(places + 1) as pool:
 
         def post() -> requests.Response:
             return requests.post(f"{url}/score", json={"data": GOOD}, timeout=60)
@@ -544,14 +547,14 @@ def test_scoring_gives_up_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch)
 def test_health_is_starting_until_there_is_something_to_score_with(bench: Bench) -> None:
     starting = client_of([]).get("/health")
     assert (starting.status_code, starting.json()["status"]) == (503, "starting")
-    bundle = bench.at_work[0].bundle.id
+    bundle = bench.running[0].bundle.id
     assert bench.get("/health") == {"status": "ready", "available": [bundle], "loaded": [bundle]}
 
 
 def test_every_bundle_is_listed_but_those_that_are_damaged(bench: Bench) -> None:
-    (served,) = bench.at_work
+    (served,) = bench.running
     folder = served.config.artifacts_dir / "bundles"
-    older = bundle_of(folder, served.config, model="tranad", created=NOW - 86400)
+    older = create_bundle(folder, served.config, model="tranad", created=NOW - 86400)
     for name, content in {"1-a": "{", "2-b": '{"format": 2}', "3-c": ""}.items():
         (folder / name).mkdir()
         (folder / name / "manifest.json").write_text(content)
@@ -602,7 +605,7 @@ def test_no_secret_leaves_the_daemon(make: Any) -> None:
 
 
 def test_groups_come_worst_first(make: Any) -> None:
-    bench = make(groups=many_groups(9), states=list(State))
+    bench = make(groups=create_groups(9), states=list(State))
     answer = bench.get("/api/v1/groups")
     assert (answer["now"], len(answer["groups"])) == (NOW, 9)
     states = [group["state"] for group in answer["groups"]]
@@ -624,7 +627,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
         "at": NOW,
         "score": 2.0,
         "anomalous_since": NOW - STEP * (ODD_SAMPLES - 1),
-        "event": bench.at_work[0].snapshot().groups[0].event.id,  # type: ignore[union-attr]
+        "event": bench.running[0].snapshot().groups[0].event.id,  # type: ignore[union-attr]
         "events_begun": 3,
         "last_scored_at": NOW,
         "samples_in_window": LENGTH,
@@ -633,7 +636,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
 
 
 def test_groups_can_be_chosen_by_state_and_cut_short(make: Any) -> None:
-    bench = make(groups=many_groups(8), states=list(State))
+    bench = make(groups=create_groups(8), states=list(State))
     blind = bench.get("/api/v1/groups", state="blind")["groups"]
     assert {group["state"] for group in blind} == {"blind"}
     assert len(bench.get("/api/v1/groups", limit=3)["groups"]) == 3
@@ -644,7 +647,7 @@ def test_groups_can_be_chosen_by_state_and_cut_short(make: Any) -> None:
 
 
 def test_a_thousand_groups_are_listed_in_no_time(make: Any) -> None:
-    bench = make(groups=many_groups(1000), states=list(State), samples=12, features=FEATURES[:2])
+    bench = make(groups=create_groups(1000), states=list(State), samples=12, features=FEATURES[:2])
     bench.get("/api/v1/groups")
     began = time.process_time()
     groups = bench.get("/api/v1/groups")["groups"]
@@ -656,14 +659,14 @@ def test_a_thousand_groups_are_listed_in_no_time(make: Any) -> None:
 
 def test_a_group_in_detail(make: Any) -> None:
     bench = make(
-        groups=many_groups(2),
+        groups=create_groups(2),
         states=[State.OK, State.BLIND],
         web={"prometheus_url": "http://seen.example", "grafana_url": "http://grafana.example"},
     )
     name = 'promad{instance="host-0001:9100", job="node"}'
     detail = bench.get("/api/v1/group", group=name)
     assert detail["group"]["labels"] == {"instance": "host-0001:9100", "job": "node"}
-    assert detail["failed_queries"] == {"cpu": "no answer in time"}
+    assert detail["failed_queries"] == {"cpu": "timeout after 10 s"}
     assert detail["queries"][0] == {"name": "cpu", "expr": "avg(cpu)", "scored": True}
     assert (detail["step_seconds"], detail["window_size"]) == (STEP, LENGTH)
     assert (detail["prometheus_url"], detail["grafana_url"]) == (
@@ -708,7 +711,7 @@ def test_history_can_be_cut_in_time_and_to_features(bench: Bench) -> None:
 
 
 def test_numbers_in_the_history_are_as_short_as_they_are_exact(bench: Bench) -> None:
-    (served,) = bench.at_work
+    (served,) = bench.running
     recent = served.rings["promad"].between()
     answer = bench.get("/api/v1/history")
     for column, feature in enumerate(answer["features"]):
@@ -782,7 +785,7 @@ def test_an_event_has_its_peak_in_plain_words(bench: Bench) -> None:
 
 
 def test_events_of_all_detectors_come_newest_first_a_page_at_a_time(make: Any) -> None:
-    bench = make(names=BOTH, groups=many_groups(5))
+    bench = make(names=BOTH, groups=create_groups(5))
     whole = bench.get("/api/v1/events", limit=1000)
     assert whole["next"] is None
     assert len(whole["events"]) == 2 * 5 * 3
@@ -816,7 +819,7 @@ def test_a_parameter_that_makes_no_sense_is_named(bench: Bench, params: dict[str
 
 
 def test_a_log_that_cannot_be_read_is_a_sentence_too(bench: Bench) -> None:
-    bench.at_work[0].events.close()
+    bench.running[0].events.close()
     answer = bench.client.get("/api/v1/events")
     assert answer.status_code == 503
     assert "events.db: cannot be used" in answer.json()["detail"]
@@ -847,8 +850,8 @@ def test_an_error_that_nobody_foresaw_is_named_and_no_more(bench: Bench) -> None
     def broken() -> Any:
         raise ZeroDivisionError("a password")
 
-    at_work = [replace(bench.at_work[0], snapshot=broken)]
-    answer = client_of(at_work, raise_server_exceptions=False).get("/api/v1/groups")
+    running = [replace(bench.running[0], snapshot=broken)]
+    answer = client_of(running, raise_server_exceptions=False).get("/api/v1/groups")
     assert answer.status_code == 500
     assert answer.json() == {"detail": "internal error (ZeroDivisionError) — see the log of promad"}
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -909,7 +912,7 @@ def test_the_api_keeps_what_is_heavy_out_of_the_daemon() -> None:
 
 
 def test_a_detector_is_used_and_never_changed(bench: Bench) -> None:
-    detector: Detector = bench.at_work[0].detector
+    detector: Detector = bench.running[0].detector
     before = repr(detector)
     assert bench.score(data=spiked()) == bench.score(data=spiked())
     assert repr(detector) == before
