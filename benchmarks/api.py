@@ -95,9 +95,9 @@ def serve_until_stopped(
     build: Callable[..., tuple[list[Served], Any]], what: Any, pipe: Connection
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        running, said = build(Path(folder), what)
+        running, measured = build(Path(folder), what)
         with serve_detectors(running) as url:
-            pipe.send((url.removeprefix("http://"), said))
+            pipe.send((url.removeprefix("http://"), measured))
             pipe.recv()
 
 

@@ -130,7 +130,7 @@ export class GroupView {
 }
 
 /**
- * Whether two views show the same of a group, whatever their filters of the list.
+ * Whether two views show the same of a group, regardless of the filters of the list.
  *
  * @param {View} one
  * @param {View} other
