@@ -25,7 +25,14 @@ from importlib import import_module
 from types import ModuleType
 
 from promad.models import fusion
-from promad.models.base import Model, Outcome, Progress, Trained, TrainingHistory
+from promad.models.base import (
+    Model,
+    Outcome,
+    Progress,
+    SingleScoringMode,
+    Trained,
+    TrainingHistory,
+)
 
 MODELS: Mapping[str, str] = {**fusion.MODULES, "fusion": "promad.models.fusion"}
 
@@ -39,4 +46,13 @@ def find_model(name: str) -> ModuleType:
     return import_module(MODELS[name])
 
 
-__all__ = ["MODELS", "Model", "Outcome", "Progress", "Trained", "TrainingHistory", "find_model"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "Outcome",
+    "Progress",
+    "SingleScoringMode",
+    "Trained",
+    "TrainingHistory",
+    "find_model",
+]

@@ -50,6 +50,35 @@ class Model(Protocol):
         """Errors and expected values of windows, float32 (windows, length, width) without NaN."""
         ...
 
+    @property
+    def scoring_modes(self) -> tuple[str, ...]:
+        """The ways to take errors that can be asked for; empty where there is one way only."""
+        ...
+
+    @property
+    def scoring_mode(self) -> str | None:
+        """The mode in use; None where there is one way only."""
+        ...
+
+    def in_scoring_mode(self, mode: str) -> Model:
+        """The same model in another of its `scoring_modes`."""
+        ...
+
+
+class SingleScoringMode:
+    """The scoring modes of a model that takes its errors in one way only."""
+
+    scoring_modes: tuple[str, ...] = ()
+    scoring_mode: str | None = None
+
+    def in_scoring_mode(self, mode: str) -> Model:
+        """Never anything: there is no mode to choose.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{type(self).__name__} has no scoring mode {mode}")
+
 
 @dataclass(frozen=True)
 class TrainingHistory:

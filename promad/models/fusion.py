@@ -22,7 +22,15 @@ import numpy as np
 from promad.config import TrainingSettings
 from promad.data.windows import Split, TailWindows, Windows, cut_to
 from promad.errors import BundleError
-from promad.models.base import Inputs, Model, Outcome, Progress, Trained, TrainingHistory
+from promad.models.base import (
+    Inputs,
+    Model,
+    Outcome,
+    Progress,
+    SingleScoringMode,
+    Trained,
+    TrainingHistory,
+)
 
 MODULES: Mapping[str, str] = {
     "linear": "promad.models.linear",
@@ -34,7 +42,7 @@ MODULES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fusion:
+class Fusion(SingleScoringMode):
     """Fitted members, by name."""
 
     members: Mapping[str, Model]

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.data.windows import Split, TailWindows, Windows, batches, cut_to
 from promad.errors import BundleError
-from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode, TrainingHistory
 
 CODE_FREE_FILE = "linear.npz"
 
@@ -42,7 +42,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(SingleScoringMode):
     """A fitted pair; all float64.
 
     Attributes:

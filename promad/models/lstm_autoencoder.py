@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
-from promad.models.base import Inputs, Outcome, Progress
+from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
 from promad.models.onnx_session import (
     CODE_FREE_FILE,
     load_session,
@@ -44,7 +44,7 @@ from promad.models.trained_network import (
 
 
 @dataclass(frozen=True)
-class LstmAutoencoder:
+class LstmAutoencoder(SingleScoringMode):
     """A fitted autoencoder, run by ONNX Runtime on one thread.
 
     `features` columns of a window's last `length` rows are reconstructed; the other columns only

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
-from promad.models.base import Inputs, Outcome, Progress
+from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
 from promad.models.onnx_session import (
     CODE_FREE_FILE,
     load_session,
@@ -41,7 +41,7 @@ _LEAST_IMPROVEMENT = 3e-4
 
 
 @dataclass(frozen=True)
-class LstmForecaster:
+class LstmForecaster(SingleScoringMode):
     """A fitted forecaster, run by ONNX Runtime on one thread.
 
     `features` columns of a window's last row are forecast from the `history` rows before it; the

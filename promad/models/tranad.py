@@ -33,7 +33,7 @@ own units squared, as published.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,17 @@ class Tranad:
     averaged: bool
     own_units: bool
     measure: Measure
+
+    @property
+    def scoring_modes(self) -> tuple[str, ...]:
+        return ("phase2_only", "averaged")
+
+    @property
+    def scoring_mode(self) -> str:
+        return "averaged" if self.averaged else "phase2_only"
+
+    def in_scoring_mode(self, mode: str) -> Tranad:
+        return replace(self, averaged=mode == "averaged")
 
     def apply(self, windows: Inputs) -> Outcome:
         """Squared errors of the row that is judged, and the second phase's reconstruction of it.

@@ -114,6 +114,7 @@ def users(*libraries: str) -> set[str]:
         (("uvicorn",), {"http_server"}),
         (("matplotlib",), {"training"}),
         (("joblib",), {"stages"}),
+        (("jinja2",), {"pages"}),
         (("sklearn", "pandas"), {"data"}),
     ],
 )

@@ -151,6 +151,18 @@ def test_applying_changes_nothing_in_the_windows(fitted):
     np.testing.assert_array_equal(windows, before)
 
 
+def test_a_model_can_be_set_to_each_of_its_scoring_modes_and_to_no_other(fitted):
+    model = fitted.trained.model
+    if not model.scoring_modes:
+        assert model.scoring_mode is None
+        with pytest.raises(ValueError, match="no scoring mode averaged"):
+            model.in_scoring_mode("averaged")
+    else:
+        assert model.scoring_mode in model.scoring_modes
+        for mode in model.scoring_modes:
+            assert model.in_scoring_mode(mode).scoring_mode == mode
+
+
 def test_what_is_loaded_is_what_was_saved(fitted, tmp_path):
     fitted.trained.save(tmp_path, "model.keras")
     loaded = fitted.module.load(tmp_path)

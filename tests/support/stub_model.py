@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promad.models import Outcome, TrainingHistory
+from promad.models import Outcome, SingleScoringMode, TrainingHistory
 
 
 @dataclass(frozen=True)
-class MeanOfWindow:
+class MeanOfWindow(SingleScoringMode):
     features: int
     length: int
 

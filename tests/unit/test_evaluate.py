@@ -33,7 +33,7 @@ from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
 from promad.experiments import judging
 from promad.experiments.cache import EvaluationCache
-from promad.experiments.report import chart_figure, write_report
+from promad.experiments.report import draw_chart, write_report
 from promad.experiments.rows import Row, build_chart
 from promad.experiments.tasks import Task, linear_config
 from promad.models import MODELS
@@ -568,7 +568,7 @@ def test_a_chart_shows_the_worst_of_each_stretch(data, config):
     chart = evaluated(data, config, [1], entities=["host-a"]).found["host-a"][1][MODEL].chart
     assert (len(chart.rows), chart.segments) == (200, [[120, 140]])
     assert chart.scores[0] is None
-    figure = go.Figure(chart_figure(chart))
+    figure = go.Figure(draw_chart(chart))
     assert [trace.name for trace in figure.data] == ["score", "threshold"]
     assert len(figure.layout.shapes) == 1
 
