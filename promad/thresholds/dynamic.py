@@ -54,8 +54,8 @@ def fit(scores: Errors, settings: ThresholdSettings) -> Threshold:
     history = _seed(plan, known)
     value = max(history.epsilon, LOWEST_LIMIT)
     why = (
-        f"{value:.4g} to begin with is epsilon of the newest {len(history.scores)} scores, moved "
-        f"by every later one: it made {events} events in {weeks * 7:.2g} days of normal data"
+        f"initial value, moved by every later score: epsilon of the newest {len(history.scores)} "
+        f"scores; {events} events in {weeks * 7:.2g} days of normal data"
     )
     anomalous = after.of(0).known[-len(history.scores) :]
     kept = HistoryOfOne(history.scores, anomalous, history.epsilon)

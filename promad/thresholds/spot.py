@@ -77,7 +77,7 @@ def _fit(method: str, scores: Values, settings: ThresholdSettings) -> Threshold:
     )
     peaks = _begin_peaks(plan, limit, found, values, plain)
     value = float(Peaks(plan, peaks, 1).limits()[0])
-    why = f"{value:.4g} to begin with, moved by later peaks: {begun.why}"
+    why = f"initial value, moved by later peaks: {begun.why}"
     expected = settings.false_alarms_per_week if usable else begun.expected_false_alarms_per_week
     return Threshold(method, value, expected, why, begun.interval, peaks.to_json(plan))
 

@@ -29,6 +29,7 @@ from promad.models.tranad import Measure, Tranad
 from promad.scoring.detector import Detector
 from promad.web import limits, scoring
 from promad.web.app import SCORED_AT_ONCE, WAITING, build_app
+from tests.support.detectors import score_rows
 from tests.support.served import (
     FEATURES,
     LENGTH,
@@ -113,7 +114,7 @@ def test_a_batch_is_scored_as_the_detector_scores(make: Any) -> None:
     detector = create_detector(span=10)
     bench, values = make(detector=detector), raw(2500)
     answer = bench.score(data=values.tolist(), include_per_timestep=True)
-    scores = detector.score(single_group(0.0, STEP, FEATURES, values)).score
+    scores = score_rows(detector, single_group(0.0, STEP, FEATURES, values)).score
     steps = answer["per_timestep"]
     assert [step["timestep"] for step in steps] == list(range(2500))
     assert all(step["score"] is step["is_anomaly"] is None for step in steps[: LENGTH - 1])
@@ -128,7 +129,8 @@ def test_the_whole_answer(bench: Bench) -> None:
     answer = bench.score(data=spiked())
     (segment,) = answer["anomaly_segments"]
     (blamed,) = segment.pop("attributed_dimensions")
-    scores = bench.running[0].detector.score(single_group(0, STEP, FEATURES, np.array(spiked())))
+    frame = single_group(0, STEP, FEATURES, np.array(spiked()))
+    scores = score_rows(bench.running[0].detector, frame)
     own = scores.score[20 - LENGTH + 1 : 23 - LENGTH + 1]
     assert {**answer, "anomaly_segments": [segment]} == {
         "group": "promad",
@@ -215,7 +217,7 @@ def test_the_time_of_day_counts_where_the_bundle_looks_at_it(make: Any) -> None:
     times = NOW + STEP * np.arange(20)
     at_noon = bench.score(data=data, timestamps=times.tolist(), include_per_timestep=True)
     frame = single_group(NOW, STEP, FEATURES, np.array(data))
-    expected = detector.score(frame).score
+    expected = score_rows(detector, frame).score
     assert at_noon["per_timestep"][-1]["score"] == expected[-1]
     later = bench.score(data=data, timestamps=(times + 3600).tolist(), include_per_timestep=True)
     assert later["per_timestep"][-1]["score"] != expected[-1]

@@ -129,8 +129,8 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do() -> None:
         with pytest.raises(PromadError) as caught:
             listen("127.0.0.1", port)
     assert str(caught.value) == (
-        f"cannot listen on 127.0.0.1:{port} (Address already in use) — free the port, or choose "
-        "another by exporter_port or --web.listen-address"
+        f"cannot listen on 127.0.0.1:{port} (Address already in use) — free the port, or set "
+        "another with exporter_port or --web.listen-address"
     )
 
 
