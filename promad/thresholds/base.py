@@ -153,7 +153,9 @@ class Threshold:
         return threshold
 
 
-def known_scores(scores: NDArray[np.float64], settings: ThresholdSettings) -> NDArray[np.float64]:
+def take_known_scores(
+    scores: NDArray[np.float64], settings: ThresholdSettings
+) -> NDArray[np.float64]:
     """The scores that are not NaN.
 
     Raises:

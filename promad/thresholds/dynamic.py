@@ -10,7 +10,7 @@ import numpy as np
 
 from promad.clock import WEEK_SECONDS
 from promad.events.event_levels import EventLevels, event_levels
-from promad.thresholds.base import Threshold, ThresholdSettings, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.epsilon import (
     Errors,
     Gate,
@@ -36,7 +36,7 @@ def fit(scores: Errors, settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: as `quantile.fit` does.
     """
-    known, how = known_scores(scores, settings), settings.dynamic
+    known, how = take_known_scores(scores, settings), settings.dynamic
     plan = Plan(
         Gate.of(known),
         how.history,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from promad.clock import WEEK_SECONDS
 from promad.thresholds import quantile
-from promad.thresholds.base import Threshold, ThresholdSettings, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.peaks import (
     FEWEST_PEAKS,
     fit_tail,
@@ -74,7 +74,7 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: as `quantile.fit` does.
     """
-    known = known_scores(scores, settings)
+    known = take_known_scores(scores, settings)
     typical = typical_score(known)
     found = clusters(in_log(known, typical), settings)
     share = share_of_clusters(found, settings)

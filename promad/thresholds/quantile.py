@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from promad.clock import WEEK_SECONDS
 from promad.events.event_levels import event_levels
-from promad.thresholds.base import Threshold, ThresholdSettings, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.tail import Tail, by_weighted_moments, count_interval, share_interval
 from promad.thresholds.threshold_state import LOWEST_LIMIT
 
@@ -49,7 +49,7 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: if fewer than `FEWEST_SCORES` are known, or fewer than begin and end an event.
     """
-    known = known_scores(scores, settings)
+    known = take_known_scores(scores, settings)
     levels = event_levels(known, settings.enter_after, settings.leave_after)
     limits = levels.lowest_thresholds()
     weeks = len(known) * settings.step / WEEK_SECONDS

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from promad.data.frame import single_group
-from promad.detection.running_detector import Served
+from promad.detection.running_detector import RunningDetector
 from promad.events.verdict import State
 from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
@@ -49,7 +49,7 @@ BOTH = ("web", "db")
 JSON = {"content-type": "application/json"}
 
 
-def client_of(running: list[Served], **keys: Any) -> TestClient:
+def client_of(running: list[RunningDetector], **keys: Any) -> TestClient:
     app = build_app(CollectorRegistry(), lambda: running, lambda: True, now=lambda: NOW)
     return TestClient(app, **keys)
 
@@ -58,7 +58,7 @@ def client_of(running: list[Served], **keys: Any) -> TestClient:
 class Bench:
     """An API and what it shows."""
 
-    running: list[Served]
+    running: list[RunningDetector]
     client: TestClient
 
     def get(self, path: str, **params: Any) -> Any:
@@ -78,7 +78,7 @@ class Bench:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Any]:
-    made: list[Served] = []
+    made: list[RunningDetector] = []
 
     def made_of(**keys: Any) -> Bench:
         running = create_running_detectors(tmp_path, **keys)
@@ -714,7 +714,7 @@ def test_history_can_be_cut_in_time_and_to_features(bench: Bench) -> None:
 
 def test_numbers_in_the_history_are_as_short_as_they_are_exact(bench: Bench) -> None:
     (served,) = bench.running
-    recent = served.rings["promad"].between()
+    recent = served.histories["promad"].between()
     answer = bench.get("/api/v1/history")
     for column, feature in enumerate(answer["features"]):
         shown = np.array(feature["contribution"], np.float64)
