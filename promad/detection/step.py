@@ -47,17 +47,19 @@ def run(
     detector: Detector, calibration: Calibration, state: State, frame: MetricFrame
 ) -> Iterator[Judgements]:
     """The judgements of samples that follow on what the state has seen, one after the other."""
-    for part in frame.split(SAMPLES_AT_ONCE):
+    for part in frame.split(max(1, SAMPLES_AT_ONCE // state.groups)):
         scores = score_samples(detector, calibration, state.scoring, part)
         state.seen_until = part.end
+        features = _describe_features(calibration, scores)
+        mse = _mean_of_known(scores.window_errors)
         for sample in range(part.samples):
-            yield _judge(detector, calibration, state, scores, sample)
+            yield _judge(detector, state, scores, features[:, sample], mse[:, sample], sample)
 
 
 def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
     """Let the state see samples that lead up to the first one to be judged."""
     state.scoring = ScoringState.begin(detector, state.groups)
-    for part in frame.split(SAMPLES_AT_ONCE):
+    for part in frame.split(max(1, SAMPLES_AT_ONCE // state.groups)):
         score_samples(detector, calibration, state.scoring, part)
     state.seen_until = frame.end
 
@@ -112,19 +114,21 @@ def _find_resumption(state: State, frame: MetricFrame) -> float:
 
 
 def _judge(
-    detector: Detector, calibration: Calibration, state: State, scores: Scores, sample: int
+    detector: Detector, state: State, scores: Scores, features: Values, mse: Values, sample: int
 ) -> Judgements:
-    """Hold one sample of each group to its limit, and enter it into the event book."""
+    """Hold one sample of each group to its limit, and enter it into the event book.
+
+    Args:
+        features: what `_describe_features` has of the sample; the last column is filled in.
+        mse: its mean squared error, (groups,).
+    """
     at, score = float(scores.times[sample]), scores.score[:, sample]
     known = ~np.isnan(score)
     until = np.fmax(state.scored_until, state.judged_from)
     fresh = known & (at > until + detector.preparation.step / 2)
     limit = state.limits.follow(np.where(fresh, score, np.nan))
-    features = _describe_features(calibration, scores, sample)
     _date_deviations(state, features, fresh, at)
-    mse = _mean_of_known(scores.window_errors[:, sample])
-    judged = JudgedColumns(fresh, score, limit, mse, features)
-    began, ended = state.events.enter(at, judged)
+    began, ended = state.events.enter(at, JudgedColumns(fresh, score, limit, mse, features))
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
     warming = (in_window > 0) & (in_window < detector.length)
@@ -149,18 +153,18 @@ def _judge(
     )
 
 
-def _describe_features(calibration: Calibration, scores: Scores, sample: int) -> Values:
-    """What `FEATURE_COLUMNS` names, but for since when: (groups, features, 6)."""
-    errors = scores.errors[:, sample]
+def _describe_features(calibration: Calibration, scores: Scores) -> Values:
+    """What `FEATURE_COLUMNS` names, but for since when: (groups, samples, features, 6)."""
+    baseline = calibration.baseline[:, np.newaxis]
     columns = [
-        scores.window_errors[:, sample],
-        share_excess(errors, calibration.baseline),
-        scores.observed[:, sample],
-        scores.expected[:, sample],
-        errors / calibration.baseline,
-        np.full_like(errors, np.nan),
+        scores.window_errors,
+        share_excess(scores.errors, baseline),
+        scores.observed,
+        scores.expected,
+        scores.errors / baseline,
+        np.full_like(scores.errors, np.nan),
     ]
-    return np.stack(columns, axis=2)
+    return np.stack(columns, axis=3)
 
 
 def _date_deviations(state: State, features: Values, fresh: Flags, at: float) -> None:
@@ -173,8 +177,8 @@ def _date_deviations(state: State, features: Values, fresh: Flags, at: float) ->
 
 
 def _mean_of_known(errors: Values) -> Values:
-    """The mean of the known features' errors: (groups, features) to (groups,)."""
+    """The mean of the known features' errors: (..., features) to (...,); NaN if none is known."""
     known = ~np.isnan(errors)
-    count = known.sum(axis=1)
-    total = np.where(known, errors, 0.0).sum(axis=1)
+    count = known.sum(axis=-1)
+    total = np.where(known, errors, 0.0).sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -103,8 +103,20 @@ class EventBook:
 
     def enter(self, at: float, judged: JudgedColumns) -> BookChanges:
         """Enter one sample of each group; `at` in unix seconds."""
-        quiet = ~self.hysteresis.open
         above = judged.scored & (judged.score > judged.limit)
+        if above.any():
+            self._follow_peaks(at, above, judged)
+        began, over = self.hysteresis.advance(above, judged.scored)
+        self.begun += began
+        ended = {
+            group: self.event(group, float(self.last_above[group]))
+            for group in over.nonzero()[0].tolist()
+        }
+        return BookChanges(began, ended)
+
+    def _follow_peaks(self, at: float, above: Flags, judged: JudgedColumns) -> None:
+        """Remember what events that are open or about to begin need of samples above."""
+        quiet = ~self.hysteresis.open
         first = above & quiet & (self.hysteresis.above == 0)
         self.start[first] = at
         ratio, highest_ratio = judged.score / judged.limit, self.peak.score / self.peak.limit
@@ -114,13 +126,6 @@ class EventBook:
             kept[highest] = now[highest]
         self.flagged_at[above & quiet] = at
         self.last_above[above] = at
-        began, over = self.hysteresis.advance(above, judged.scored)
-        self.begun += began
-        ended = {
-            group: self.event(group, float(self.last_above[group]))
-            for group in np.flatnonzero(over).tolist()
-        }
-        return BookChanges(began, ended)
 
     def open_event(self, group: int) -> AnomalyEvent | None:
         """The event of a group that is open, if one is."""

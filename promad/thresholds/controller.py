@@ -56,6 +56,11 @@ class RecentScores:
 
     def add(self, scores: Scores, taken: NDArray[np.bool_]) -> None:
         """Add one score of each group that is taken."""
+        if self.thinned == 1:
+            rows = np.flatnonzero(taken)
+            self._kept[rows, self._added[rows] % self._most] = scores[rows]
+            self._added[rows] += 1
+            return
         self._block = np.where(taken, np.maximum(self._block, scores), self._block)
         self._in_block += taken
         full = np.flatnonzero(self._in_block >= self.thinned)
