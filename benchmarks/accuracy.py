@@ -1,11 +1,11 @@
-"""How good every model is on labelled data, beside scores that learn nothing; writes accuracy.md.
+"""How good every model is on labelled data, beside untrained baselines; writes accuracy.md.
 
     python -m benchmarks.accuracy --data DIR [--only smd asd ...] [--seeds 3] [--jobs 2]
 
 DIR holds SMD, ASD, SMAP, MSL and NAB (`promad datasets fetch` brings most of them). Every run is
 `promad evaluate` with one fixed configuration for all entities of a data set: promad's defaults but
-for the step that the publishers state. What was measured is kept below `--work`, so a run that was
-cut short goes on, and the page is written from whatever is there.
+for the step that the publishers state. What was measured is kept below `--work`, so an
+interrupted run resumes, and the page is written from what is there.
 """
 
 from __future__ import annotations
@@ -164,10 +164,10 @@ Written by `python -m benchmarks.accuracy --data DIR` on {datetime.now(UTC):%Y-%
 {promad.__version__}, Python {platform.python_version()}, {libraries}.
 
 Every model has one fixed configuration, promad's defaults, for all entities of all data sets.
-Scores are causal, thresholds come from the training part alone, nothing is point-adjusted but where
-it says so. Figures are means over entities, and over seeds where there are several; ± is the
-standard deviation between seeds of that mean. VUS windows are 100 samples, or 10 where said.
-`linear` knows no chance, so it has no spread. Of SMAP and MSL the telemetry alone is scored."""
+Scores are causal, thresholds come from the training part alone, nothing is point-adjusted unless
+stated. Figures are means over entities, and over seeds where there are several; ± is the
+standard deviation between seeds of that mean. VUS windows are 100 samples, or 10 where stated.
+`linear` involves no randomness, so it has no spread. Of SMAP and MSL telemetry alone is scored."""
 
 
 Found = Mapping[str, tuple[Run, Mapping[str, Any]]]
@@ -247,7 +247,7 @@ def _plain_error(found: Found) -> str:
     value = _mean(found["smd-lstm_autoencoder-mse"][1], "lstm_autoencoder", "vus_pr")
     return (
         "With the original's scoring, the mean squared error over the window (`scoring: mse`), the "
-        f"same\nautoencoder comes to a VUS-PR of {_shown('', value)} on SMD (one seed)."
+        f"same\nautoencoder has a VUS-PR of {_shown('', value)} on SMD (one seed)."
     )
 
 

@@ -1,11 +1,11 @@
-"""What the REST API costs, over a real socket, and what it costs /metrics meanwhile.
+"""The latency of the REST API over a real socket, and of /metrics during scoring.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.api [--model linear ...] [--repeat 30]
 
-The server has a process of its own, and serves models as `train` would leave them, on random data.
-A request goes over a connection that stays open. Latencies are the median, the 90th percentile and
-the worst of the repetitions, in milliseconds; beside them stands what the detector alone takes in
-the server's process for the same rows, measured there.
+The server runs in its own process, with models as from `train`, on random data.
+Requests share one connection. Latencies are the median, the 90th percentile and
+the worst of the repetitions, in milliseconds; the detector alone is measured for the same rows in
+the server's process.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from promad.scoring.detector import Detector
 from tests.support.served import (
     NOW,
     STEP,
-    detector_of,
-    many_groups,
-    served_detectors,
-    serving,
-    verdict_at,
+    create_detector,
+    create_groups,
+    create_running_detectors,
+    create_verdict,
+    serve_detectors,
 )
 
 FEATURES = tuple(f"feature_{number:02d}" for number in range(38))
@@ -49,19 +49,21 @@ TRAINED_ON_ELSE = 3000
 def main() -> None:
     arguments = parse_arguments()
     for model in arguments.model:
-        with server(scorer, model) as (address, alone):
+        with run_server(create_scorer, model) as (address, alone):
             print(f"POST /score, {len(FEATURES)} features, {model}")
-            scoring(address, alone, arguments.repeat)
-            print("  GET /metrics beside it")
-            beside_scoring(address, arguments.repeat)
+            report_scoring(address, alone, arguments.repeat)
+            print("  GET /metrics during scoring")
+            report_metrics(address, arguments.repeat)
     for full in (False, True):
-        with server(fleet, (arguments.groups, full)) as (address, megabytes):
+        with run_server(create_fleet, (arguments.groups, full)) as (address, megabytes):
             rings = f"{HISTORY} samples of {len(FEATURES)} features each" if full else "nothing"
-            print(f"{arguments.groups} groups that remember {rings}: {megabytes:.0f} MB resident")
-            listing(address, arguments.repeat)
+            print(
+                f"{arguments.groups} groups with a history of {rings}: {megabytes:.0f} MB resident"
+            )
+            report_listing(address, arguments.repeat)
             if full:
-                history(address, arguments.repeat)
-            print(f"  after that {server_megabytes():.0f} MB")
+                report_history(address, arguments.repeat)
+            print(f"  afterwards {read_server_megabytes():.0f} MB")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -76,11 +78,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def server(build: Callable[..., Any], what: Any) -> Iterator[tuple[str, Any]]:
-    """A process that serves what `build` makes; yields its address and what it has to say."""
+def run_server(build: Callable[..., Any], what: Any) -> Iterator[tuple[str, Any]]:
+    """Run a process that serves the result of `build`; yields its address and its measurement."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(build, what, there))
+    process = context.Process(target=serve_until_stopped, args=(build, what, there))
     process.start()
     try:
         yield here.recv()
@@ -89,23 +91,25 @@ def server(build: Callable[..., Any], what: Any) -> Iterator[tuple[str, Any]]:
         process.join()
 
 
-def serve(build: Callable[..., tuple[list[Served], Any]], what: Any, pipe: Connection) -> None:
+def serve_until_stopped(
+    build: Callable[..., tuple[list[Served], Any]], what: Any, pipe: Connection
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        at_work, said = build(Path(folder), what)
-        with serving(at_work) as url:
-            pipe.send((url.removeprefix("http://"), said))
+        running, measured = build(Path(folder), what)
+        with serve_detectors(running) as url:
+            pipe.send((url.removeprefix("http://"), measured))
             pipe.recv()
 
 
-def scorer(folder: Path, model: str) -> tuple[list[Served], dict[int, float]]:
-    """A detector of that model, and how many milliseconds it takes for so many rows by itself."""
+def create_scorer(folder: Path, model: str) -> tuple[list[Served], dict[int, float]]:
+    """A detector of that model, and its time for each number of rows in milliseconds."""
     history, test = host_like(TRAINED_ON.get(model, TRAINED_ON_ELSE), len(FEATURES))
     detector = fitted(model, history)
-    alone = {rows: alone_for(detector, test, rows) for rows in (detector.length, 100, 10_000)}
-    return served_detectors(folder, features=FEATURES, detector=detector), alone
+    alone = {rows: time_detector(detector, test, rows) for rows in (detector.length, 100, 10_000)}
+    return create_running_detectors(folder, features=FEATURES, detector=detector), alone
 
 
-def alone_for(detector: Detector, test: MetricFrame, rows: int) -> float:
+def time_detector(detector: Detector, test: MetricFrame, rows: int) -> float:
     whole = test if test.samples >= rows else host_like(rows, len(FEATURES))[1]
     frame, took = whole.slice(0, rows), []
     for _ in range(7):
@@ -115,42 +119,42 @@ def alone_for(detector: Detector, test: MetricFrame, rows: int) -> float:
     return statistics.median(took)
 
 
-def fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[Served], float]:
-    """Many groups, and how many megabytes they take."""
+def create_fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[Served], float]:
+    """Many groups, and the memory of the process in MiB."""
     count, full = what
-    at_work = served_detectors(
+    running = create_running_detectors(
         folder,
         features=FEATURES,
-        groups=many_groups(count),
+        groups=create_groups(count),
         states=list(State),
         samples=1,
         capacity=HISTORY,
-        detector=detector_of(FEATURES),
+        detector=create_detector(FEATURES),
     )
     if full:
         for back in range(HISTORY, 0, -1):
-            verdict = verdict_at(NOW - STEP * back, FEATURES, 0.5, State.OK)
-            for ring in at_work[0].rings.values():
+            verdict = create_verdict(NOW - STEP * back, FEATURES, 0.5, State.OK)
+            for ring in running[0].rings.values():
                 ring.add(verdict)
-    return at_work, resident_megabytes("self")
+    return running, read_resident_megabytes("self")
 
 
-def resident_megabytes(process: str) -> float:
+def read_resident_megabytes(process: str) -> float:
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def server_megabytes() -> float:
-    """The resident memory of the server, which is our only child."""
+def read_server_megabytes() -> float:
+    """The resident memory of the server, the only child process, in MiB."""
     (child,) = multiprocessing.active_children()
-    return resident_megabytes(str(child.pid))
+    return read_resident_megabytes(str(child.pid))
 
 
 # the client
 
 
 class Client:
-    """Asks over one connection."""
+    """Sends requests over one connection."""
 
     def __init__(self, address: str) -> None:
         self.connection = HTTPConnection(address, timeout=60)
@@ -170,8 +174,8 @@ class Client:
         return content
 
 
-def timed(ask: Callable[[], Any], repeat: int) -> list[float]:
-    """How many milliseconds each of so many requests took, after one that does not count."""
+def time_requests(ask: Callable[[], Any], repeat: int) -> list[float]:
+    """Milliseconds of each request, after one that does not count."""
     ask()
     took = []
     for _ in range(repeat):
@@ -181,34 +185,34 @@ def timed(ask: Callable[[], Any], repeat: int) -> list[float]:
     return took
 
 
-def in_words(took: Sequence[float]) -> str:
+def format_times(took: Sequence[float]) -> str:
     high = sorted(took)[int(0.9 * (len(took) - 1))]
     return f"{statistics.median(took):8.1f} median {high:8.1f} p90 {max(took):8.1f} worst ms"
 
 
-def body_of(rows: int) -> bytes:
+def create_body(rows: int) -> bytes:
     _, test = host_like(rows, len(FEATURES))
     return json.dumps({"data": test.values[0].round(4).tolist()}).encode()
 
 
-def scoring(address: str, alone: dict[int, float], repeat: int) -> None:
+def report_scoring(address: str, alone: dict[int, float], repeat: int) -> None:
     for rows, detector in alone.items():
-        body, client = body_of(rows), Client(address)
-        took = timed(lambda body=body, client=client: client.post(body), repeat)
+        body, client = create_body(rows), Client(address)
+        took = time_requests(lambda body=body, client=client: client.post(body), repeat)
         each = statistics.median(took)
         print(
-            f"  {rows:6d} rows {len(body) / 2**20:6.2f} MB {in_words(took)}; "
-            f"detector alone {detector:7.1f} ms, {each / detector:4.1f} times that; "
-            f"two at once {at_once(address, body, 2, repeat):5.1f} requests a second"
+            f"  {rows:6d} rows {len(body) / 2**20:6.2f} MB {format_times(took)}; "
+            f"detector alone {detector:7.1f} ms, {each / detector:4.1f}x; "
+            f"two at once {measure_rate(address, body, 2, repeat):5.1f} requests a second"
         )
 
 
-def at_once(address: str, body: bytes, clients: int, repeat: int) -> float:
-    """Requests a second from so many clients."""
+def measure_rate(address: str, body: bytes, clients: int, repeat: int) -> float:
+    """Requests per second of several clients."""
 
     def one_client() -> None:
         own = Client(address)
-        timed(lambda: own.post(body), repeat)
+        time_requests(lambda: own.post(body), repeat)
 
     threads = [threading.Thread(target=one_client) for _ in range(clients)]
     began = time.perf_counter()
@@ -219,10 +223,14 @@ def at_once(address: str, body: bytes, clients: int, repeat: int) -> float:
     return clients * (repeat + 1) / (time.perf_counter() - began)
 
 
-def beside_scoring(address: str, repeat: int) -> None:
-    """How long /metrics takes, with nothing else to do and beside two scorings of 10,000 rows."""
-    client, done, body = Client(address), threading.Event(), body_of(10_000)
-    print(f"    idle           {in_words(timed(lambda: client.get('/metrics'), 10 * repeat))}")
+def report_metrics(address: str, repeat: int) -> None:
+    """The latency of /metrics, idle and during two requests to score 10,000 rows."""
+    client, done, body = Client(address), threading.Event(), create_body(10_000)
+
+    def time_metrics() -> list[float]:
+        return time_requests(lambda: client.get("/metrics"), 10 * repeat)
+
+    print(f"    idle            {format_times(time_metrics())}")
 
     def score_on() -> None:
         own = Client(address)
@@ -233,29 +241,29 @@ def beside_scoring(address: str, repeat: int) -> None:
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    print(f"    scoring 2 x 10k {in_words(timed(lambda: client.get('/metrics'), 10 * repeat))}")
+    print(f"    scoring 2 x 10k {format_times(time_metrics())}")
     done.set()
     for thread in threads:
         thread.join()
 
 
-def listing(address: str, repeat: int) -> None:
+def report_listing(address: str, repeat: int) -> None:
     client = Client(address)
     size = len(client.get("/api/v1/groups")) / 1024
-    took = timed(lambda: client.get("/api/v1/groups"), repeat)
-    print(f"  GET /api/v1/groups  {size:6.0f} kB {in_words(took)}")
+    took = time_requests(lambda: client.get("/api/v1/groups"), repeat)
+    print(f"  GET /api/v1/groups  {size:6.0f} kB {format_times(took)}")
 
 
-def history(address: str, repeat: int) -> None:
+def report_history(address: str, repeat: int) -> None:
     client = Client(address)
     groups = json.loads(client.get("/api/v1/groups"))["groups"]
     name = next(group["group"] for group in groups if group["state"] == State.OK)
     path = f"/api/v1/history?group={quote(name)}"
     for narrowed in ("", f"&features={FEATURES[0]}"):
         size = len(client.get(path + narrowed)) / 1024
-        took = timed(lambda path=path + narrowed: client.get(path), repeat)
+        took = time_requests(lambda path=path + narrowed: client.get(path), repeat)
         columns = "1 feature " if narrowed else f"{len(FEATURES)} features"
-        print(f"  GET /api/v1/history {size:6.0f} kB {in_words(took)}, {columns}")
+        print(f"  GET /api/v1/history {size:6.0f} kB {format_times(took)}, {columns}")
 
 
 if __name__ == "__main__":

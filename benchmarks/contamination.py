@@ -46,7 +46,7 @@ class Outcome:
         polluted: the share of the mixture's training rows that are labelled.
         dropped: the share of the training windows.
         caught: of the labelled rows, the share on which a window ends that was dropped.
-        spared: the share that lies in stretches which stand out but stay, because they recur.
+        spared: the share in stretches that stand out but are kept, because they recur.
     """
 
     clean: float
@@ -69,9 +69,9 @@ def main() -> None:
         for folder in folders:
             for seed in range(42, 42 + arguments.seeds):
                 found.append(outcome(read_labelled(folder), model, seed, arguments.epochs))
-                say(f"{folder.name}, {model}", found[-1])
+                print_row(f"{folder.name}, {model}", found[-1])
         fields = np.array([[*vars(each).values()] for each in found])
-        say(f"mean, {model}", Outcome(*np.mean(fields, axis=0).tolist()))
+        print_row(f"mean, {model}", Outcome(*np.mean(fields, axis=0).tolist()))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -88,7 +88,7 @@ def entities(data: Path) -> Sequence[str]:
     return sorted(path.parent.name for path in data.glob("*/train.parquet"))
 
 
-def say(name: str, found: Outcome) -> None:
+def print_row(name: str, found: Outcome) -> None:
     print(
         f"{name:28}{found.clean:8.3f}{found.contaminated:9.3f}{found.trimmed:9.3f}"
         f"{found.polluted:10.2%}{found.dropped:9.2%}{found.caught:8.1%}{found.spared:8.1%}",

@@ -22,8 +22,8 @@ from promad.data.frame import MetricFrame, single_group
 from promad.data.preparation import Preparation
 from promad.data.scaling import PARETO, fit_scaler
 from promad.data.windows import sample_numbers, split_at
-from promad.models import MODELS, model_named
-from promad.scoring.detector import Detector, select_errors
+from promad.models import MODELS, find_model
+from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import fit_scoring
 from promad.thresholds import Threshold
 
@@ -92,8 +92,8 @@ def fitted(name: str, history: MetricFrame) -> Detector:
     )
     windows = preparation.windows([preparation.scale(history)], settings.sequence_length)
     split = split_at(windows, windows.times[len(windows) * 4 // 5], STEP)
-    trained = model_named(name).fit(split, features, settings, 1, lambda *epoch: None)
-    trained = trained.refitted(windows)
+    trained = find_model(name).fit(split, features, settings, 1, lambda *epoch: None)
+    trained = trained.refit(windows)
     errors = select_errors(apply_model(trained.model, windows), settings.scoring.method)
     members = errors.shape[1] // features
     at = sample_numbers(windows.times, STEP)

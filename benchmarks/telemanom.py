@@ -7,7 +7,7 @@ DIR holds the channels of a spacecraft and has its name, SMAP or MSL (`promad da
 both). Of every channel `lstm_forecaster` learns the training part: raw telemetry, which is the
 first column, given the commands, which are the others. It forecasts the test part, and dynamic
 thresholding finds sequences in the smoothed errors, with the settings and at the rows of the
-paper's code. Forecasts are kept in FOLDER, so a run that was cut short goes on, and one with the
+paper's code. Forecasts are kept in FOLDER, so an interrupted run resumes, and one with the
 same settings trains nothing again; give another folder when the code has changed. A channel takes
 10 to 60 seconds on one core.
 
@@ -73,7 +73,7 @@ _COUNTS = """
 """
 """Of each channel the sequences found, missed and false, a digit each, in the one and the other.
 
-P-2 stands in both files twice, with labels that overlap.
+P-2 is in both files twice, with labels that overlap.
 """
 
 
@@ -133,7 +133,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measured(arguments: argparse.Namespace) -> list[Outcome]:
-    """All outcomes, in the order of the channels; each is told on standard error at once."""
+    """All outcomes, in the order of the channels; each is reported on standard error at once."""
     wanted, outcomes = tasks(arguments), []
     for number, of_channel in enumerate(worked(wanted, arguments.jobs), 1):
         for each in of_channel:

@@ -96,17 +96,18 @@ def windows_of(arguments: argparse.Namespace) -> Split:
 def train_promad(arguments: argparse.Namespace) -> Run:
     """The package's own way."""
     from promad.models.autoencoder_training import PRESETS
-    from promad.models.training import train_network
+    from promad.models.training import plan_with_adam, train_network
 
     settings, preset = settings_of(arguments), PRESETS["original"]
     split = windows_of(arguments)
     features = arguments.features
     network = preset.build(arguments.length, features, features, settings, SEED)
     loss = preset.loss(network, features)
+    plan = plan_with_adam(loss, settings.learning_rate, preset.course)
     return timed(
         split,
         lambda note: train_network(
-            network, loss, split, settings, preset.course, SEED, lambda *epoch: note(epoch[3])
+            network, plan, split, settings, SEED, lambda *epoch: note(epoch[3])
         ),
     )
 

@@ -1,9 +1,10 @@
-"""The pictures of the page in README.md.
+"""The screenshots of the page in the documentation.
 
     python -m docs.screenshots
 
 Writes docs/images/{page-light,page-dark,page-phone}.png of `promad demo` half an hour into its
-incident, and groups.png of a thousand made-up groups. Needs chromium and what the tests need.
+incident, and groups.png of a thousand synthetic groups. Requires chromium and the test
+dependencies.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from playwright.sync_api import Browser, Page
 from promad.events.verdict import State
 from tests.support.browser import chromium
 from tests.support.prometheus_server import free_port
-from tests.support.served import many_groups, served_detectors, serving
+from tests.support.served import create_groups, create_running_detectors, serve_detectors
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
-MINUTES_INTO_IT = 30.0
+MINUTES_INTO_INCIDENT = 30.0
 TRAINING_SECONDS = 280.0
 FEATURES = (
     "latency_p99_seconds",
@@ -44,26 +45,26 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    with chromium() as browser, demo() as url:
+    with chromium() as browser, run_demo() as url:
         wait_for_incident(url)
         for name, options in {
             "page-light": {**WIDE, "color_scheme": "light"},
             "page-dark": {**WIDE, "color_scheme": "dark"},
             "page-phone": {**PHONE, "color_scheme": "dark"},
         }.items():
-            page = opened(browser, url, options)
+            page = open_page(browser, url, options)
             page.locator("#group[data-drawn]").wait_for()
             page.locator('#group-state[data-state="anomalous"]').wait_for()
-            keep(page, name)
-    with chromium() as browser, thousand() as url:
-        page = opened(browser, url, {"viewport": {"width": 1280, "height": 640}})
+            save_screenshot(page, name)
+    with chromium() as browser, serve_thousand_groups() as url:
+        page = open_page(browser, url, {"viewport": {"width": 1280, "height": 640}})
         page.locator("table.groups tbody tr").first.wait_for()
-        keep(page, "groups")
+        save_screenshot(page, "groups")
 
 
 @contextmanager
-def demo() -> Iterator[str]:
-    """The demo from the end of its training on; yields the page's address."""
+def run_demo() -> Iterator[str]:
+    """Run the demo until the block ends; yields the address of the page."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="promad-pictures-") as artifacts:
         command = [sys.executable, "-m", "promad", "demo", f"--artifacts={artifacts}"]
@@ -77,7 +78,7 @@ def demo() -> Iterator[str]:
 
 
 def wait_for_incident(url: str) -> None:
-    """Wait until the demo's group has been anomalous long enough to look at."""
+    """Wait until the demo's group has been anomalous for `MINUTES_INTO_INCIDENT`."""
     deadline = time.monotonic() + TRAINING_SECONDS
     while time.monotonic() < deadline:
         time.sleep(0.5)
@@ -87,32 +88,32 @@ def wait_for_incident(url: str) -> None:
             continue
         for group in groups:
             since = group["anomalous_since"]
-            if since is not None and group["at"] - since > 60 * MINUTES_INTO_IT:
+            if since is not None and group["at"] - since > 60 * MINUTES_INTO_INCIDENT:
                 return
-    raise SystemExit("the demo's incident was not seen")
+    raise SystemExit("the demo did not detect its incident")
 
 
 @contextmanager
-def thousand() -> Iterator[str]:
-    """A server that shows a thousand groups; yields its address."""
+def serve_thousand_groups() -> Iterator[str]:
+    """Serve a thousand groups until the block ends; yields the address."""
     with tempfile.TemporaryDirectory(prefix="promad-pictures-") as name:
-        groups = many_groups(1000)
-        at_work = served_detectors(
+        groups = create_groups(1000)
+        running = create_running_detectors(
             Path(name), groups=groups, states=STATES, features=FEATURES, samples=12
         )
-        with serving(at_work) as url:
+        with serve_detectors(running) as url:
             yield url
 
 
-def opened(browser: Browser, url: str, options: dict[str, Any]) -> Page:
+def open_page(browser: Browser, url: str, options: dict[str, Any]) -> Page:
     """The page in a context of its own."""
     page = browser.new_context(timezone_id="UTC", locale="en-GB", **options).new_page()
     page.goto(url)
     return page
 
 
-def keep(page: Page, name: str) -> None:
-    """Write what is seen, once its bars have stopped moving."""
+def save_screenshot(page: Page, name: str) -> None:
+    """Save a screenshot, after the animations have ended."""
     page.wait_for_timeout(700)
     page.screenshot(path=IMAGES / f"{name}.png")
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from promad.config import Config
 from promad.data.preparation import Preparation
 from promad.errors import BundleError
-from promad.models import MODELS, model_named
+from promad.models import MODELS, find_model
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
@@ -339,7 +339,7 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
     if threshold_value is not None:
         given = ThresholdSettings(step=preparation.step, value=threshold_value)
         threshold = THRESHOLDS["fixed"](np.empty(0), given)
-    model = model_named(manifest.model).load(directory)
+    model = find_model(manifest.model).load(directory)
     return Detector(preparation, model, scoring, threshold, manifest.sequence_length)
 
 

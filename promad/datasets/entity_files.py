@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -23,6 +23,9 @@ from promad.errors import DataError
 from promad.evaluation.labelled import ANOMALIES, INTERPRETATION, LABEL, TEST, TRAIN
 
 Values = NDArray[np.floating[Any]]
+
+Get = Callable[[str, str | None], bytes]
+"""The content of a file, by its path on the server and its checksum, where one is known."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Content:
     test_times: NDArray[np.int64] | None = None
 
     def digest(self) -> str:
-        """A digest of every value, whatever the files look like that hold them."""
+        """A digest of every value, however the files that hold them are written."""
         whole = hashlib.sha256()
         for values in (self.train, self.test, self.labels, self.train_times, self.test_times):
             if values is not None:
@@ -57,8 +60,8 @@ class Content:
 
 
 @cache
-def checksums(data_set: str) -> Mapping[tuple[str, str], str]:
-    """What is known of a data set: entity and file (or `content`) to checksum."""
+def read_checksums(data_set: str) -> Mapping[tuple[str, str], str]:
+    """The known checksums of a data set, by entity and file (or `content`)."""
     text = resources.files("promad.datasets").joinpath("checksums.csv").read_text("utf-8")
     return {
         (row["entity"], row["file"]): row["checksum"]
@@ -67,23 +70,23 @@ def checksums(data_set: str) -> Mapping[tuple[str, str], str]:
     }
 
 
-def checked(data_set: str, entity: str, content: Content) -> Content:
-    """The content itself, if it is what is known of the entity, or nothing is known.
+def check_content(data_set: str, entity: str, content: Content) -> Content:
+    """The content itself, if it has the entity's known digest, or none is known.
 
     Raises:
-        DataError: if it is something else.
+        DataError: if it has another.
     """
-    expected = checksums(data_set).get((entity, "content"))
+    expected = read_checksums(data_set).get((entity, "content"))
     if expected is not None and content.digest() != expected:
         raise DataError(
-            f"{data_set}: {entity} is not the data that is expected, {expected} — run it again, "
-            "and see whether a proxy changes what passes through it"
+            f"{data_set}: {entity} does not have its known digest, {expected} — run it again, and "
+            "check whether a proxy changes downloads"
         )
     return content
 
 
 def write_entity(folder: Path, content: Content) -> None:
-    """Make the folder of an entity, whole or not at all.
+    """Write the folder of an entity, whole or not at all.
 
     Raises:
         DataError: if it cannot be written.

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from promad.datasets.downloading import Get
-from promad.datasets.entity_files import Content, checked
+from promad.datasets.entity_files import Content, Get, check_content
 from promad.errors import DataError
 
 _FOLDER = "numenta/NAB/ea702d75cc2258d9d7dd35ca8e5e2539d71f3140"
@@ -58,8 +57,8 @@ def read(entity: str, get: Get) -> Content:
         spans = [("window", _seconds(start), _seconds(end)) for start, end in windows[name]]
         spans += [("point", _seconds(point), _seconds(point)) for point in points[name]]
     except (KeyError, ValueError) as error:
-        raise DataError(f"nab: {entity} is not a series with windows ({error})") from error
-    return checked("nab", entity, _content(times, values, spans))
+        raise DataError(f"nab: {entity}: no series with labelled windows ({error})") from error
+    return check_content("nab", entity, _content(times, values, spans))
 
 
 def _content(

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.datasets.downloading import Get
-from promad.datasets.entity_files import Content, checksums
+from promad.datasets.entity_files import Content, Get, read_checksums
 from promad.errors import DataError
 
 _FOLDER = "NetManAIOps/OmniAnomaly/7fb0e0acf89ea49908896bcc9f9e80fcfff6baf4/ServerMachineDataset"
@@ -39,7 +38,7 @@ def read(entity: str, get: Get) -> Content:
     """
 
     def file(kind: str) -> bytes:
-        return get(f"{_FOLDER}/{kind}/{entity}.txt", checksums("smd")[entity, kind])
+        return get(f"{_FOLDER}/{kind}/{entity}.txt", read_checksums("smd")[entity, kind])
 
     return Content(
         train=_table(file("train"), entity, np.float32),
@@ -54,4 +53,4 @@ def _table(content: bytes, entity: str, kind: type[np.generic]) -> NDArray[Any]:
     try:
         return np.loadtxt(io.BytesIO(content), kind, delimiter=",", ndmin=2)
     except ValueError as error:
-        raise DataError(f"smd: {entity} does not hold numbers ({error})") from error
+        raise DataError(f"smd: {entity}: not a table of numbers ({error})") from error

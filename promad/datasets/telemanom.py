@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.datasets.downloading import Get
-from promad.datasets.entity_files import Content, checked
+from promad.datasets.entity_files import Content, Get, check_content
 from promad.errors import DataError
 
 _LABELS = "khundman/telemanom/2e6c5b6c3558e7835601519b7bdef37c649bdbdc/labeled_anomalies.csv"
@@ -31,7 +30,7 @@ def entities(get: Get) -> Sequence[str]:
 
 
 def read(entity: str, get: Get) -> Content:
-    """One channel; it may stand in the table of labels twice.
+    """One channel; the table of labels may name it twice.
 
     Raises:
         DataError: if its files do not hold what they should.
@@ -47,20 +46,20 @@ def read(entity: str, get: Get) -> Content:
     )
     if train.shape[1] != test.shape[1] or len(test) != int(own[0]["num_values"]):
         raise DataError(
-            f"smap-msl: {entity} has {len(test)} rows to test, the labels are for "
-            f"{own[0]['num_values']} — the two do not belong together"
+            f"smap-msl: {entity} has {len(test)} test rows, its labels are for "
+            f"{own[0]['num_values']} — values and labels are of different versions"
         )
     labels, anomalies = np.zeros(len(test), np.bool_), [("start", "end", "class")]
     for start, end, kind in (sequence for line in own for sequence in _sequences(line)):
         labels[start : end + 1] = True
         anomalies.append((str(start), str(end), kind))
-    return checked("smap-msl", entity, Content(train, test, labels, anomalies=anomalies))
+    return check_content("smap-msl", entity, Content(train, test, labels, anomalies=anomalies))
 
 
 def _lines(get: Get) -> list[dict[str, str]]:
     lines = csv.DictReader(get(_LABELS, None).decode(errors="replace").splitlines())
     if not {"spacecraft", "chan_id", "num_values"} <= set(lines.fieldnames or ()):
-        raise DataError(f"smap-msl: {_LABELS} is not the table of labels that is expected")
+        raise DataError(f"smap-msl: {_LABELS}: not the table of labels (columns are missing)")
     return list(lines)
 
 
@@ -75,5 +74,5 @@ def _array(content: bytes, entity: str) -> NDArray[Any]:
     try:
         values: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"smap-msl: {entity} is no table of numbers ({error})") from error
+        raise DataError(f"smap-msl: {entity}: not a table of numbers ({error})") from error
     return values.astype(np.float64)

@@ -52,20 +52,8 @@ class _Running:
     outputs: LoopOutputs
     client: PrometheusClient
     events: EventLog
+    served: Served
     thread: threading.Thread
-
-    @property
-    def served(self) -> Served:
-        """What others may look at."""
-        opened = self.opened
-        return Served(
-            opened.config,
-            opened.bundle,
-            opened.detector,
-            self.events,
-            self.outputs.histories,
-            lambda: self.loop.snapshot,
-        )
 
 
 class Daemon:
@@ -180,8 +168,11 @@ class Daemon:
             allow_partial=config.data_settings.allow_partial,
         )
         loop = DetectionLoop(options, live, poller, self._clock, outputs)
+        served = Served(
+            config, opened.bundle, detector, events, outputs.histories, lambda: loop.snapshot
+        )
         thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
-        return _Running(opened, live, loop, outputs, client, events, thread)
+        return _Running(opened, live, loop, outputs, client, events, served, thread)
 
     def _resume(self, one: _Running) -> None:
         """Let a detector continue from what was saved, and say what it is."""

@@ -1,4 +1,4 @@
-"""What most comparisons of alarms with labels come to, and how much was not scored at all."""
+"""Precision and recall of alarms against labels, and how much was not scored at all."""
 
 from __future__ import annotations
 

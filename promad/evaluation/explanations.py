@@ -54,7 +54,7 @@ def explained_samples(contributions: Reals, causes: Causes) -> Explained:
     lengths = causes.ends - causes.starts
     stretch = np.repeat(np.arange(len(lengths)), lengths)
     offset = np.arange(len(stretch)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return _explained(contributions[causes.starts[stretch] + offset], causes.features[stretch])
+    return _summarise(contributions[causes.starts[stretch] + offset], causes.features[stretch])
 
 
 def explained_segments(contributions: Reals, causes: Causes) -> Explained:
@@ -64,7 +64,7 @@ def explained_segments(contributions: Reals, causes: Causes) -> Explained:
     """
     bounds = zip(causes.starts, causes.ends, strict=True)
     means = [_mean(contributions[start:end]) for start, end in bounds]
-    return _explained(np.asarray(means).reshape(causes.features.shape), causes.features)
+    return _summarise(np.asarray(means).reshape(causes.features.shape), causes.features)
 
 
 def _mean(contributions: Reals) -> Reals:
@@ -76,7 +76,7 @@ def _mean(contributions: Reals) -> Reals:
     return np.asarray(mean, np.float64)
 
 
-def _explained(contributions: Reals, blamed: Flags) -> Explained:
+def _summarise(contributions: Reals, blamed: Flags) -> Explained:
     if len(blamed) == 0:
         return Explained(*[float("nan")] * 4)
     gains = expected_gains(contributions, blamed)

@@ -1,7 +1,7 @@
 """Anomalies put into clean values, so that a detector can be measured where nobody has labels.
 
 The series is cut into blocks of equal length, and each block gets one anomaly of one kind, in turn
-and at a random place, so that every kind is as frequent as any other and none lies upon another.
+and at a random place, so that every kind is as frequent as any other and no two overlap.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ needs no model to be seen."""
 
 _FEW_FEATURES = 3
 _LONGEST_SPIKE = 3
-_DRAWS = 8
+_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Anomaly:
 
 @dataclass(frozen=True)
 class Injected:
-    """Values with anomalies in them, and the truth about these.
+    """Values with anomalies in them, and where these are.
 
     Attributes:
         values: float64 (samples, features).
@@ -75,11 +75,11 @@ def inject(
 ) -> Injected:
     """Put an anomaly of each kind in turn into every `BLOCK * length` samples.
 
-    A spike lasts one to three samples, everything else `length` to twice that. An anomaly befalls
-    up to a quarter of the features that move, or up to three where these are few; one that never
-    moves gets none. Spikes, shifts and drifts go up or down, by sizes drawn from `sizes`; of those
-    anomalies that follow the values, some of which change next to nothing, the largest of a few is
-    taken. The same seed has the same outcome. NaN stays NaN.
+    A spike lasts one to three samples, everything else `length` to twice that. An anomaly is put
+    into up to a quarter of the features that vary, or up to three where these are few. Spikes,
+    shifts and drifts go up or down, by sizes picked at random between `sizes`; of those anomalies
+    that follow the values, some of which change next to nothing, the largest of a few is taken.
+    The same seed has the same outcome. NaN stays NaN.
 
     Args:
         values: float64 (samples, features); left as they are.
@@ -92,16 +92,17 @@ def inject(
     count = len(values) // (BLOCK * length)
     if count == 0 or len(ground.moving) == 0:
         raise DataError(
-            f"{len(values)} samples of {len(ground.moving)} features that move have no room for an "
-            f"anomaly — give at least {BLOCK * length} samples of one feature that moves"
+            f"{len(values)} samples of {len(ground.moving)} features that vary: too few to inject "
+            f"an anomaly — give at least {BLOCK * length} samples of one feature that varies"
         )
     chance = np.random.default_rng(seed)
     changed, causes = values.copy(), np.zeros(values.shape, np.bool_)
     kinds, anomalies = np.empty(len(values), np.dtypes.StrDType(max(map(len, KINDS)))), []
     blocks = np.array_split(np.arange(len(values)), count)
-    for kind, block in zip(_in_turn(count, chance), blocks, strict=True):
-        drawn = [_drawn(kind, ground, block, chance) for _ in range(1 if kind in SIZED else _DRAWS)]
-        anomaly, change = max(drawn, key=lambda each: float(np.nansum(np.abs(each[1]))))
+    for kind, block in zip(_order_kinds(count, chance), blocks, strict=True):
+        tries = 1 if kind in SIZED else _TRIES
+        picked = [_pick_anomaly(kind, ground, block, chance) for _ in range(tries)]
+        anomaly, change = max(picked, key=lambda each: float(np.nansum(np.abs(each[1]))))
         rows, columns = slice(anomaly.first, anomaly.last), list(anomaly.features)
         change = np.where(np.isnan(change + values[rows, columns]), 0.0, change)
         changed[rows, columns] += change * spread[columns]
@@ -122,13 +123,13 @@ class _Ground:
     sizes: tuple[float, float]
 
 
-def _in_turn(count: int, chance: np.random.Generator) -> list[str]:
+def _order_kinds(count: int, chance: np.random.Generator) -> list[str]:
     """Names of kinds, each as often as the others, in random order."""
     names, rounds = list(KINDS), -(-count // len(KINDS))
     return [names[i] for _ in range(rounds) for i in chance.permutation(len(names))][:count]
 
 
-def _drawn(
+def _pick_anomaly(
     kind: str, ground: _Ground, block: NDArray[np.int64], chance: np.random.Generator
 ) -> tuple[Anomaly, Reals]:
     """An anomaly within the block, and what it adds: (rows, its features), in spreads."""
@@ -140,9 +141,9 @@ def _drawn(
     sizes = chance.choice([-1.0, 1.0], len(columns)) * chance.uniform(*ground.sizes, len(columns))
     values = ground.values[:, columns] / ground.spread[columns]
     change = KINDS[kind](values, first, first + rows, sizes, chance)
-    told = sizes if kind in SIZED else np.zeros(len(columns))
-    features, of_each = tuple(columns.tolist()), tuple(told.tolist())
-    return Anomaly(kind, first, first + rows, features, of_each), change
+    own_sizes = sizes if kind in SIZED else np.zeros(len(columns))
+    features = tuple(columns.tolist())
+    return Anomaly(kind, first, first + rows, features, tuple(own_sizes.tolist())), change
 
 
 _Change = Callable[[Reals, int, int, Reals, np.random.Generator], Reals]

@@ -1,4 +1,4 @@
-"""Labelled data: a directory with one folder for each thing that was watched (an entity).
+"""Labelled data: a directory with one folder for each monitored thing (an entity).
 
     DIR/<entity>/train.parquet        one column per feature, in time order
     DIR/<entity>/test.parquet         the same columns
@@ -104,8 +104,8 @@ def entities_in(directory: Path) -> list[Path]:
     found = sorted(path.parent for path in directory.glob(f"*/{TEST}"))
     if not found:
         raise DataError(
-            f"{directory}: holds no labelled data — give a directory with a folder for each "
-            f"entity, and in each {TRAIN}, {TEST} and {LABEL}"
+            f"{directory}: no labelled data — give a directory with one folder for each entity, "
+            f"each with {TRAIN}, {TEST} and {LABEL}"
         )
     return found
 
@@ -118,7 +118,7 @@ def read_labelled(folder: Path) -> LabelledData:
     """
     train_table, test_table = _table(folder / TRAIN), _table(folder / TEST)
     if test_table.column_names != train_table.column_names:
-        raise DataError(f"{folder / TEST}: its columns are not those of {TRAIN}")
+        raise DataError(f"{folder / TEST}: its columns differ from those of {TRAIN}")
     train, test = _values(train_table, folder / TRAIN), _values(test_table, folder / TEST)
     labels = _labels(folder / LABEL, len(test))
     known, counting = _known_anomalies(folder / ANOMALIES, labels)
@@ -144,7 +144,7 @@ def _table(path: Path) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as parquet ({error})") from error
     if table.num_rows == 0 or table.num_columns == 0:
-        raise DataError(f"{path}: is empty")
+        raise DataError(f"{path}: no rows or no columns")
     return table
 
 
@@ -155,7 +155,7 @@ def _values(table: pa.Table, path: Path) -> Reals:
         try:
             column = table[name].cast(pa.float64()).to_numpy()
         except pa.ArrowException as error:
-            raise DataError(f"{path}: column {name} does not hold numbers") from error
+            raise DataError(f"{path}: column {name} is not numeric") from error
         columns.append(np.where(np.isfinite(column), column, np.nan))
     return np.column_stack(columns)
 
@@ -163,7 +163,7 @@ def _values(table: pa.Table, path: Path) -> Reals:
 def _labels(path: Path, samples: int) -> Flags:
     values = _column(path, "label", samples)
     if not np.isin(values, (0, 1)).all():
-        raise DataError(f"{path}: a label is neither 0 nor 1")
+        raise DataError(f"{path}: labels must be 0 or 1")
     return np.asarray(values == 1, np.bool_)
 
 
@@ -173,16 +173,16 @@ def _times(path: Path, samples: int) -> Reals | None:
         return None
     times = _column(path, "timestamp", samples)
     if np.isnan(times).any() or (samples > 1 and np.median(np.diff(times)) <= 0):
-        raise DataError(f"{path}: its timestamps do not rise from row to row")
+        raise DataError(f"{path}: timestamps must increase from row to row")
     return times
 
 
 def _column(path: Path, name: str, samples: int) -> Reals:
     table = _table(path)
     if name not in table.column_names:
-        raise DataError(f"{path}: has no column {name}")
+        raise DataError(f"{path}: no column {name}")
     if table.num_rows != samples:
-        raise DataError(f"{path}: has {table.num_rows} rows, the samples are {samples}")
+        raise DataError(f"{path}: {table.num_rows} rows, but {samples} samples")
     return _values(table.select([name]), path)[:, 0]
 
 
@@ -200,7 +200,7 @@ def _known_anomalies(path: Path, labels: Flags) -> tuple[tuple[KnownAnomaly, ...
     rows = csv.DictReader(_lines(path))
     columns = {"start", "end"} if "start" in (rows.fieldnames or ()) else {"test_start", "test_end"}
     if not columns <= set(rows.fieldnames or ()):
-        raise DataError(f"{path}: has neither columns start and end nor test_start and test_end")
+        raise DataError(f"{path}: neither columns start and end nor test_start and test_end")
     end, start = sorted(columns)
     known = tuple(_each(path, rows, lambda row: _known_anomaly(row, start, end, len(labels))))
     return known, "sequences" if start == "start" else "windows"
@@ -221,7 +221,7 @@ def _each[Row, Made](path: Path, rows: Iterator[Row], make: Callable[[Row], Made
             made.append(make(row))
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"{path}: entry {number} names no rows or features of {TEST}"
+                f"{path}: entry {number} does not name rows or features of {TEST}"
             ) from error
     return made
 

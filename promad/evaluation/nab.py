@@ -80,8 +80,8 @@ def nab_series(scores: Reals, limits: Reals, starts: Rows, ends: Rows) -> NabSer
 
 def at_threshold(series: Sequence[NabSeries], profile: Profile) -> float:
     """The score of the samples above their limits, at most 100; NaN without windows."""
-    return _normalised(
-        sum(_earned(each, each.ratios > 1, profile) for each in series), series, profile
+    return _normalise(
+        sum(_sum_worth(each, each.ratios > 1, profile) for each in series), series, profile
     )
 
 
@@ -97,18 +97,20 @@ def optimised(series: Sequence[NabSeries], profile: Profile) -> float:
     falling, total = levels[order], np.cumsum(gains[order])
     last_of_level = np.append(falling[1:] != falling[:-1], True)[: len(falling)]
     best = np.max(total[last_of_level], initial=0.0)
-    nothing = sum(_earned(each, np.zeros(len(each.ratios), np.bool_), profile) for each in series)
-    return _normalised(nothing + float(best), series, profile)
+    nothing = sum(
+        _sum_worth(each, np.zeros(len(each.ratios), np.bool_), profile) for each in series
+    )
+    return _normalise(nothing + float(best), series, profile)
 
 
-def _normalised(earned: float, series: Sequence[NabSeries], profile: Profile) -> float:
+def _normalise(earned: float, series: Sequence[NabSeries], profile: Profile) -> float:
     windows = sum(len(each.starts) for each in series)
     if windows == 0:
         return float("nan")
     return 100 * (earned + profile.missed * windows) / ((1 + profile.missed) * windows)
 
 
-def _earned(series: NabSeries, alarming: Flags, profile: Profile) -> float:
+def _sum_worth(series: NabSeries, alarming: Flags, profile: Profile) -> float:
     """What the alarms of one series earn, before normalising.
 
     The first alarm in a window counts, which is the one that earns most.

@@ -58,11 +58,11 @@ def _random_contributions(train: Values, test: Values, seed: int) -> Values:
 
 
 def _distances(train: Values, test: Values, seed: int) -> Values:
-    return np.abs(_standardised(train, test))
+    return np.abs(_standardise(train, test))
 
 
 def _changes(train: Values, test: Values, seed: int) -> Values:
-    return np.abs(np.diff(_standardised(train, test), axis=0, prepend=np.nan))
+    return np.abs(np.diff(_standardise(train, test), axis=0, prepend=np.nan))
 
 
 def _smoothed_changes(train: Values, test: Values, seed: int) -> Values:
@@ -78,7 +78,7 @@ NAIVE_CONTRIBUTIONS: Mapping[str, NaiveScore] = {
 """By the same names, which features a score comes from: float64 (samples of test, features)."""
 
 
-def _standardised(train: Values, test: Values) -> Values:
+def _standardise(train: Values, test: Values) -> Values:
     """Test values in standard deviations of train from its mean, at most 50 either way.
 
     The deviation is taken as at least a hundredth of the largest absolute value in training (or

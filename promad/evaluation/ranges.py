@@ -22,10 +22,10 @@ def range_based(alarming: Flags, labels: Flags, existence: float = EXISTENCE) ->
 
     NaN: the recall without labels, the precision without alarms.
     """
-    return Agreement(_covered(alarming, labels, 0.0), _covered(labels, alarming, existence))
+    return Agreement(_mean_reward(alarming, labels, 0.0), _mean_reward(labels, alarming, existence))
 
 
-def _covered(ranges: Flags, by: Flags, existence: float) -> float:
+def _mean_reward(ranges: Flags, by: Flags, existence: float) -> float:
     """The mean reward of the runs in `ranges`; NaN if there are none."""
     starts, ends = segments(ranges)
     if len(starts) == 0:

@@ -76,13 +76,13 @@ def vus(scores: Reals, labels: Flags, window: int = VUS_WINDOW) -> Volume:
         return Volume(float("nan"), float("nan"), window)
     if np.isnan(scores).all():
         return Volume(0.0, float("nan") if labels.all() else 0.5, window)
-    ranked = _ranked(scores)
+    ranked = _rank(scores)
     areas = [_areas(ranked, labels, width) for width in range(window + 1)]
     pr, roc = np.mean(areas, axis=0).tolist()
     return Volume(pr, roc, window)
 
 
-def _ranked(scores: Reals) -> _Ranked:
+def _rank(scores: Reals) -> _Ranked:
     unknown = np.isnan(scores)
     falling = -np.sort(-scores[~unknown])
     ranks = np.linspace(0, len(falling) - 1, THRESHOLDS).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The autoencoder's networks, one for each preset, and what training lowers, in Keras."""
+"""The autoencoder's networks, one for each preset, and the losses they are trained on, in Keras."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ import keras
 import tensorflow as tf
 
 from promad.config import TrainingSettings
-from promad.models.lstm_onnx import (
-    Weights,
-    improved_autoencoder_to_onnx,
-    original_autoencoder_to_onnx,
-)
+from promad.models.lstm_onnx import improved_autoencoder_to_onnx, original_autoencoder_to_onnx
+from promad.models.onnx_graph import Weights
 from promad.models.training import Course, Loss
 
 LARGEST_INPUT = 10.0
@@ -26,7 +23,7 @@ _NOISE, _DROPOUT = 0.1, 0.1
 def build_original(
     length: int, width: int, features: int, settings: TrainingSettings, seed: int
 ) -> keras.Model:
-    """The network (batch, length, width) → (batch, length, features), weights drawn by `seed`."""
+    """The network (batch, length, width) → (batch, length, features), first weights by `seed`."""
     keras.utils.set_random_seed(seed)
     return keras.Sequential(
         [
@@ -46,8 +43,8 @@ def build_improved(
 ) -> keras.Model:
     """As `build_original`, with one LSTM layer on each side and a dense latent state.
 
-    Inputs are clipped to `LARGEST_INPUT`. Training adds noise to what is read and drops some of
-    what is drawn from. The decoder sees the conditions itself: the latent state need not carry
+    Inputs are clipped to `LARGEST_INPUT`. Training adds noise to the inputs and drops out some of
+    the decoder's states. The decoder sees the conditions itself: the latent state need not carry
     them.
     """
     keras.utils.set_random_seed(seed)
@@ -64,11 +61,11 @@ def build_improved(
 
 
 def squared_loss(network: keras.Model, features: int) -> Loss:
-    """The mean squared error of windows as they are drawn."""
+    """The mean squared error of the reconstruction, over whole windows."""
 
     def loss(windows: Any, training: bool) -> Any:
-        drawn = network(windows, training=training)
-        return tf.reduce_mean(tf.square(windows[:, :, :features] - drawn))
+        reconstruction = network(windows, training=training)
+        return tf.reduce_mean(tf.square(windows[:, :, :features] - reconstruction))
 
     return loss
 

@@ -23,10 +23,10 @@ class Outcome:
     """What a model makes of windows; all float64.
 
     Attributes:
-        errors: how badly each feature's last sample was reproduced or predicted, squared, so at
+        errors: how badly each feature's last sample was reconstructed or predicted, squared, so at
             least 0, higher is worse: (windows, features), or of a fusion its members' side by
             side, (windows, members * features). The unit is the model's own, scaled units squared
-            where it does not say otherwise; scoring divides by what is usual.
+            where it does not say otherwise; scoring divides by the baseline in training.
         expected: what the model would have had at each window's last sample, (windows, features)
             in scaled units.
         window_errors: the mean squared error of each feature over the whole window, (windows,
@@ -41,9 +41,43 @@ class Outcome:
 class Model(Protocol):
     """A fitted model; applying it changes nothing, and each window is judged by itself."""
 
+    @property
+    def length(self) -> int:
+        """How many of a window's last samples it looks at."""
+        ...
+
     def apply(self, windows: Inputs) -> Outcome:
         """Errors and expected values of windows, float32 (windows, length, width) without NaN."""
         ...
+
+    @property
+    def scoring_modes(self) -> tuple[str, ...]:
+        """The ways to take errors that can be asked for; empty where there is one way only."""
+        ...
+
+    @property
+    def scoring_mode(self) -> str | None:
+        """The mode in use; None where there is one way only."""
+        ...
+
+    def in_scoring_mode(self, mode: str) -> Model:
+        """The same model in another of its `scoring_modes`."""
+        ...
+
+
+class SingleScoringMode:
+    """The scoring modes of a model that takes its errors in one way only."""
+
+    scoring_modes: tuple[str, ...] = ()
+    scoring_mode: str | None = None
+
+    def in_scoring_mode(self, mode: str) -> Model:
+        """Never anything: there is no mode to choose.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{type(self).__name__} has no scoring mode {mode}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +107,6 @@ class Trained(Protocol):
         """Write the code-free form that `load` reads, and the training library's own file."""
         ...
 
-    def refitted(self, windows: Windows) -> Trained:
+    def refit(self, windows: Windows) -> Trained:
         """The same fitted to all windows where that takes seconds; itself where it does not."""
         ...

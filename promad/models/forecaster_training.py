@@ -12,7 +12,8 @@ from promad.models.training import Loss
 
 
 def build_network(width: int, features: int, settings: TrainingSettings, seed: int) -> keras.Model:
-    """(batch, any length, width) → (batch, length, n_predictions * features), drawn by `seed`.
+    """(batch, any length, width) → (batch, length, n_predictions * features), first weights by
+    `seed`.
 
     After each row it forecasts all features of the next row, then of the one after, and so on.
     """
@@ -36,13 +37,13 @@ def forecast_loss(network: keras.Model, length: int, features: int, horizons: in
     reachable = range(1, min(horizons, length - 1 - first) + 1)
     total = sum(1 / ahead**2 for ahead in reachable)
 
-    def loss(windows: Any, training: bool) -> Any:
-        forecasts = network(windows[:, :-1], training=training)
-        return tf.add_n([_weighted(windows, forecasts, ahead) for ahead in reachable]) / total
-
-    def _weighted(windows: Any, forecasts: Any, ahead: int) -> Any:
+    def weigh_error(windows: Any, forecasts: Any, ahead: int) -> Any:
         own = slice((ahead - 1) * features, ahead * features)
         away = windows[:, first + ahead :, :features] - forecasts[:, first : length - ahead, own]
         return tf.reduce_mean(tf.square(away)) / ahead**2
+
+    def loss(windows: Any, training: bool) -> Any:
+        forecasts = network(windows[:, :-1], training=training)
+        return tf.add_n([weigh_error(windows, forecasts, ahead) for ahead in reachable]) / total
 
     return loss

@@ -5,7 +5,7 @@ none sees much of stays low. Bad at: nothing that its members are all bad at; an
 cost together.
 
 The score is the mean over the members of log(1 + s), with s the member's own score in units of
-what was usual for it in training. The logarithm keeps a member that sees one thing enormously large
+its baseline in training. The logarithm keeps a member that sees one thing enormously large
 from deciding alone. (Aggarwal and Sathe 2015, "Theoretical foundations and algorithms for outlier
 ensembles", SIGKDD Explorations 17(1), section 4, on averaging normalised scores.)
 """
@@ -22,7 +22,15 @@ import numpy as np
 from promad.config import TrainingSettings
 from promad.data.windows import Split, TailWindows, Windows, cut_to
 from promad.errors import BundleError
-from promad.models.base import Inputs, Model, Outcome, Progress, Trained, TrainingHistory
+from promad.models.base import (
+    Inputs,
+    Model,
+    Outcome,
+    Progress,
+    SingleScoringMode,
+    Trained,
+    TrainingHistory,
+)
 
 MODULES: Mapping[str, str] = {
     "linear": "promad.models.linear",
@@ -34,10 +42,14 @@ MODULES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fusion:
+class Fusion(SingleScoringMode):
     """Fitted members, by name."""
 
     members: Mapping[str, Model]
+
+    @property
+    def length(self) -> int:
+        return max(model.length for model in self.members.values())
 
     def apply(self, windows: Inputs) -> Outcome:
         """The members' errors side by side, (windows, members * features); of the rest the mean."""
@@ -77,17 +89,13 @@ class TrainedFusion:
             (directory / name).mkdir()
             trained.save(directory / name, native_file_name)
 
-    def refitted(self, windows: Windows) -> TrainedFusion:
+    def refit(self, windows: Windows) -> TrainedFusion:
         return TrainedFusion(
             {
-                name: trained.refitted(TailWindows(windows, _length(trained, windows)))
+                name: trained.refit(TailWindows(windows, trained.model.length))
                 for name, trained in self.members.items()
             }
         )
-
-
-def _length(trained: Trained, windows: Windows) -> int:
-    return min(windows.length, getattr(trained.model, "length", windows.length))
 
 
 def fit(
@@ -121,11 +129,12 @@ def load(directory: Path) -> Fusion:
     """The fusion in a bundle's directory, which has a folder for each member.
 
     Raises:
-        BundleError: if a member's file is no such model.
+        BundleError: if a member's file is no such model, or there is no member.
     """
     names = [name for name in MODULES if (directory / name).is_dir()]
     if not names:
         raise BundleError(
-            f"{directory}: is no model (it has no folder of a member) — train again or roll back"
+            f"{directory}: not a readable model (no member has a folder there) — train again or "
+            "roll back"
         )
     return Fusion({name: import_module(MODULES[name]).load(directory / name) for name in names})

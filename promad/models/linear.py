@@ -1,5 +1,5 @@
-"""A linear pair: what a window has in common with the main directions of normal windows, and what
-the samples before say about the newest one. Fits in seconds, without TensorFlow.
+"""A linear pair: a projection of each window onto the main directions of normal windows, and a
+prediction of the newest sample from those before it. Fits in seconds, without TensorFlow.
 
 Good at: features that move together (a broken correlation leaves the plane), sudden jumps and
 changes of level, and being there at once. Bad at: anomalies that a linear map explains too, as the
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from zipfile import BadZipFile
@@ -29,31 +29,31 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.data.windows import Split, TailWindows, Windows, batches, cut_to
 from promad.errors import BundleError
-from promad.models.base import Inputs, Outcome, Progress, TrainingHistory
+from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode, TrainingHistory
 
 CODE_FREE_FILE = "linear.npz"
 
-_USUAL = 0.99
-_SMALLEST = 1e-6
+_BASELINE_QUANTILE = 0.99
+_SMALLEST_BASELINE = 1e-6
 _FARTHEST = 1e6
-"""Inputs are held within this many scaled units, so that no square overflows."""
+"""Inputs are clipped to this many scaled units, so that no square overflows."""
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(SingleScoringMode):
     """A fitted pair; all float64.
 
     Attributes:
-        features: how many of the columns are reproduced.
+        features: how many of the columns are reconstructed.
         length: samples per window.
         mean: of the flattened windows, (length * columns,).
         directions: orthonormal, (length * columns, components).
         coefficients: from 1, the last `lags` samples and the newest sample's conditions to the
             newest sample, (1 + lags * columns + conditions, features).
         lags: samples that the second part looks back.
-        usual: what each part's residual is divided by, (2,).
+        baselines: what each part's squared residual is divided by, (2,).
     """
 
     features: int
@@ -62,39 +62,40 @@ class Linear:
     directions: Values
     coefficients: Values
     lags: int
-    usual: Values
+    baselines: Values
 
     def apply(self, windows: Inputs) -> Outcome:
-        """Errors in units of what is usual for the model, the mean of both expectations, and the
-        mean squared residual of the first part in scaled units.
+        """Errors in units of both parts' baselines, the mean of both expectations, and the mean
+        squared residual of the first part in scaled units.
         """
-        rows = _held(windows, self.length)
-        drawn, predicted = self.drawn(rows), self.predicted(rows)
+        rows = _clip_tails(windows, self.length)
+        reconstruction, prediction = self.reconstruct(rows), self.predict(rows)
         actual = rows[:, :, : self.features]
-        residuals = np.square(actual - drawn)
-        together = residuals[:, -1] / self.usual[0]
-        in_time = np.square(actual[:, -1] - predicted) / self.usual[1]
-        expected = (drawn[:, -1] + predicted) / 2
+        residuals = np.square(actual - reconstruction)
+        together = residuals[:, -1] / self.baselines[0]
+        in_time = np.square(actual[:, -1] - prediction) / self.baselines[1]
+        expected = (reconstruction[:, -1] + prediction) / 2
         return Outcome(together + in_time, expected, residuals.mean(axis=1))
 
-    def drawn(self, rows: Values) -> Values:
+    def reconstruct(self, rows: Values) -> Values:
         """The windows projected onto the directions: (windows, length, features)."""
         flat = rows.reshape(len(rows), self.mean.size)
         projected = ((flat - self.mean) @ self.directions) @ self.directions.T + self.mean
         return projected.reshape(rows.shape)[:, :, : self.features]
 
-    def predicted(self, rows: Values) -> Values:
-        """The last sample as the ones before it suggest: (windows, features)."""
-        return np.asarray(_history(rows, self.features, self.lags) @ self.coefficients, np.float64)
+    def predict(self, rows: Values) -> Values:
+        """The last sample, from the ones before it: (windows, features)."""
+        known = _collect_known(rows, self.features, self.lags)
+        return np.asarray(known @ self.coefficients, np.float64)
 
 
-def _held(windows: Inputs, length: int) -> Values:
-    """The last `length` samples of each window as float64, held within what can be squared."""
+def _clip_tails(windows: Inputs, length: int) -> Values:
+    """The last `length` samples of each window as float64, clipped to what can be squared."""
     tail = windows[:, windows.shape[1] - length :].astype(np.float64)
     return np.asarray(np.clip(tail, -_FARTHEST, _FARTHEST), np.float64)
 
 
-def _history(rows: Values, features: int, lags: int) -> Values:
+def _collect_known(rows: Values, features: int, lags: int) -> Values:
     """What the second part predicts the last sample from: (windows, 1 + lags * columns + ...)."""
     count = len(rows)
     before = rows[:, -1 - lags : -1].reshape(count, lags * rows.shape[2])
@@ -122,13 +123,13 @@ class TrainedLinear:
                 mean=model.mean,
                 directions=model.directions,
                 coefficients=model.coefficients,
-                usual=model.usual,
+                usual=model.baselines,
             )
 
-    def refitted(self, windows: Windows) -> TrainedLinear:
-        """The same pair fitted to all of these windows, at no cost worth speaking of."""
+    def refit(self, windows: Windows) -> TrainedLinear:
+        """The same pair fitted to all of these windows, which takes seconds."""
         own = TailWindows(windows, self.model.length)
-        model = _fitted(own, self.model.features, self.settings)
+        model = _fit(own, self.model.features, self.settings)
         return TrainedLinear(model, self.history, self.settings)
 
 
@@ -138,10 +139,10 @@ def fit(
     """Fit on `split.training`. Nothing is left to chance, so the seed changes nothing.
 
     Args:
-        features: how many columns of the windows are to be reproduced.
+        features: how many columns of the windows are to be reconstructed.
     """
     own = cut_to(split, settings.sequence_length)
-    model = _fitted(own.training, features, settings)
+    model = _fit(own.training, features, settings)
     losses = [_mean_error(model, windows) for windows in (own.training, own.validation)]
     progress(1, 1, losses[0], losses[1])
     return TrainedLinear(model, TrainingHistory((losses[0],), (losses[1],), 1), settings)
@@ -167,48 +168,52 @@ def load(directory: Path) -> Linear:
                 found["usual"],
             )
     except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-        raise BundleError(f"{path}: is no model ({error}) — train again or roll back") from error
-    if not _holds_together(model):
-        raise BundleError(f"{path}: is no model (its parts do not fit) — train again or roll back")
+        raise BundleError(
+            f"{path}: not a readable model ({error}) — train again or roll back"
+        ) from error
+    if not _is_consistent(model):
+        raise BundleError(
+            f"{path}: not a readable model (its arrays do not match) — train again or roll back"
+        )
     return model
 
 
-def _holds_together(model: Linear) -> bool:
+def _is_consistent(model: Linear) -> bool:
     """Whether the shapes are those of one pair and each number is one."""
     width = model.mean.size // max(model.length, 1)
     known = 1 + model.lags * width + width - model.features
-    parts = (model.mean, model.directions, model.coefficients, model.usual)
+    parts = (model.mean, model.directions, model.coefficients, model.baselines)
     return (
         model.mean.shape == (model.length * width,)
         and model.directions.shape[:1] == model.mean.shape
         and model.coefficients.shape == (known, model.features)
-        and model.usual.shape == (2,)
+        and model.baselines.shape == (2,)
         and all(np.isfinite(part).all() for part in parts)
-        and bool((model.usual > 0).all())
+        and bool((model.baselines > 0).all())
     )
 
 
-def _fitted(windows: Windows, features: int, settings: TrainingSettings) -> Linear:
+def _fit(windows: Windows, features: int, settings: TrainingSettings) -> Linear:
     length, lags = windows.length, min(settings.linear.lags, windows.length - 1)
-    mean, directions = _principal_components(windows, settings.linear.components)
-    coefficients = _autoregression(windows, features, lags, settings.linear.ridge)
+    mean, directions = _fit_directions(windows, settings.linear.components)
+    coefficients = _fit_autoregression(windows, features, lags, settings.linear.ridge)
     unscaled = Linear(features, length, mean, directions, coefficients, lags, np.ones(2))
-    return Linear(features, length, mean, directions, coefficients, lags, _usual(unscaled, windows))
+    return replace(unscaled, baselines=_fit_baselines(unscaled, windows))
 
 
-def _samples(windows: Windows) -> Iterator[Values]:
+def _iterate_batches(windows: Windows) -> Iterator[Values]:
     for batch in batches(windows):
-        yield _held(batch, windows.length)
+        yield _clip_tails(batch, windows.length)
 
 
-def _principal_components(windows: Windows, most: int) -> tuple[Values, Values]:
+def _fit_directions(windows: Windows, most: int) -> tuple[Values, Values]:
     """Mean and leading directions of the flattened windows; at most a quarter of all directions.
 
-    Of more, a window of a single feature would be reproduced as it is.
+    With more, a window of a single feature would be reconstructed as it is.
     """
     size = windows.length * windows.width
     total, products = np.zeros(size), np.zeros((size, size))
-    for rows in _samples(windows):
+    for rows in _iterate_batches(windows):
         flat = rows.reshape(len(rows), -1)
         total += flat.sum(axis=0)
         products += flat.T @ flat
@@ -218,12 +223,12 @@ def _principal_components(windows: Windows, most: int) -> tuple[Values, Values]:
     return mean, np.ascontiguousarray(directions[:, : max(1, min(most, size // 4))])
 
 
-def _autoregression(windows: Windows, features: int, lags: int, ridge: float) -> Values:
+def _fit_autoregression(windows: Windows, features: int, lags: int, ridge: float) -> Values:
     """Coefficients that predict the last sample from those before; the constant is not shrunk."""
     size = 1 + lags * windows.width + windows.width - features
     products, targets = np.zeros((size, size)), np.zeros((size, features))
-    for rows in _samples(windows):
-        known = _history(rows, features, lags)
+    for rows in _iterate_batches(windows):
+        known = _collect_known(rows, features, lags)
         products += known.T @ known
         targets += known.T @ rows[:, -1, :features]
     penalty = np.full(size, ridge)
@@ -231,21 +236,21 @@ def _autoregression(windows: Windows, features: int, lags: int, ridge: float) ->
     return np.asarray(np.linalg.solve(products + np.diag(penalty), targets), np.float64)
 
 
-def _usual(model: Linear, windows: Windows) -> Values:
-    """For each part what the mean of its squared residual stays below for most of training."""
-    means = [_parts(model, rows) for rows in _samples(windows)]
-    usual = np.quantile(np.concatenate(means), _USUAL, axis=0)
-    return np.asarray(np.maximum(usual, _SMALLEST), np.float64)
+def _fit_baselines(model: Linear, windows: Windows) -> Values:
+    """What each part's mean squared residual stays below for 99 % of training: (2,)."""
+    means = [_mean_residuals(model, rows) for rows in _iterate_batches(windows)]
+    found = np.quantile(np.concatenate(means), _BASELINE_QUANTILE, axis=0)
+    return np.asarray(np.maximum(found, _SMALLEST_BASELINE), np.float64)
 
 
-def _parts(model: Linear, rows: Values) -> Values:
+def _mean_residuals(model: Linear, rows: Values) -> Values:
     """Both parts' mean squared residual at the last sample: (windows, 2)."""
     actual = rows[:, -1, : model.features]
-    both = (actual - model.drawn(rows)[:, -1], actual - model.predicted(rows))
+    both = (actual - model.reconstruct(rows)[:, -1], actual - model.predict(rows))
     return np.column_stack([np.square(residual).mean(axis=1) for residual in both])
 
 
 def _mean_error(model: Linear, windows: Windows) -> float:
-    """The mean squared residual of the first part over whole windows, as networks tell theirs."""
+    """The mean squared residual of the first part over whole windows, as networks report theirs."""
     total = sum(float(model.apply(batch).window_errors.sum()) for batch in batches(windows))
     return total / (len(windows) * model.features)

@@ -1,4 +1,4 @@
-"""LSTM autoencoder: squeezes a window through a narrow state and draws it again.
+"""LSTM autoencoder: reconstructs a window from a narrow state that it was squeezed into.
 
 Good at: features that move together, daily shapes, a relation that breaks while each value stays
 in its usual range. Bad at: anomalies that are merely rare values of a smooth feature, and short
@@ -28,23 +28,26 @@ from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
-from promad.models.base import Inputs, Outcome, Progress
-from promad.models.onnx_running import (
+from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
+from promad.models.onnx_session import (
     CODE_FREE_FILE,
-    TrainedNetwork,
-    insist_on_equality,
     load_session,
-    native_messages_silenced,
     open_session,
     run_in_batches,
+)
+from promad.models.trained_network import (
+    TrainedNetwork,
+    check_equality,
+    silence_native_messages,
+    take_few,
 )
 
 
 @dataclass(frozen=True)
-class LstmAutoencoder:
+class LstmAutoencoder(SingleScoringMode):
     """A fitted autoencoder, run by ONNX Runtime on one thread.
 
-    `features` columns of a window's last `length` rows are reproduced; the other columns only
+    `features` columns of a window's last `length` rows are reconstructed; the other columns only
     condition the model.
     """
 
@@ -53,18 +56,18 @@ class LstmAutoencoder:
     features: int
 
     def reconstruct(self, windows: Inputs) -> NDArray[np.float32]:
-        """The windows as the model draws them: float32 (windows, length, features)."""
+        """The windows as the model reconstructs them: float32 (windows, length, features)."""
         return run_in_batches(self.session, windows)[0]
 
     def apply(self, windows: Inputs) -> Outcome:
-        """Per feature the squared errors at the last sample and over all, and what is drawn.
+        """Per feature the squared errors at the last sample and over all, and the reconstruction.
 
         Of longer windows the last rows are taken.
         """
         windows = windows[:, -self.length :]
-        drawn = self.reconstruct(windows)
-        squares = np.square(windows[:, :, : self.features] - drawn, dtype=np.float64)
-        return Outcome(squares[:, -1], drawn[:, -1].astype(np.float64), squares.mean(axis=1))
+        found = self.reconstruct(windows)
+        squares = np.square(windows[:, :, : self.features] - found, dtype=np.float64)
+        return Outcome(squares[:, -1], found[:, -1].astype(np.float64), squares.mean(axis=1))
 
 
 def fit(
@@ -73,27 +76,28 @@ def fit(
     """Fit on `split.training`, stop by `split.validation`; the same seed gives the same model.
 
     Args:
-        features: how many columns of the windows are to be reproduced.
+        features: how many columns of the windows are to be reconstructed.
     """
-    with native_messages_silenced():
+    with silence_native_messages():
         from promad.models.autoencoder_training import PRESETS
-        from promad.models.training import train_network
+        from promad.models.training import plan_with_adam, train_network
 
     split = cut_to(split, settings.sequence_length)
     length, width = split.training.length, split.training.width
     preset = PRESETS[settings.preset]
     network = preset.build(length, width, features, settings, seed)
     loss = preset.loss(network, features)
-    history = train_network(network, loss, split, settings, preset.course, seed, progress)
+    plan = plan_with_adam(loss, settings.learning_rate, preset.course)
+    history = train_network(network, plan, split, settings, seed, progress)
     onnx_bytes = preset.to_onnx(network.get_weights(), length, features)
     model = LstmAutoencoder(open_session(onnx_bytes), length, features)
-    some = split.validation.take(np.arange(min(8, len(split.validation))))
-    insist_on_equality(model.reconstruct(some), network(some).numpy())
+    few = take_few(split.validation)
+    check_equality(model.reconstruct(few), network(few).numpy())
     return TrainedNetwork(model, history, network, onnx_bytes)
 
 
 def load(directory: Path) -> LstmAutoencoder:
-    """The model in a bundle's directory, from its code-free preset.
+    """The model in a bundle's directory, from its code-free form.
 
     Raises:
         BundleError: if the file is no such model.

@@ -7,8 +7,8 @@ Hundman et al. 2018, "Detecting spacecraft anomalies using LSTMs and nonparametr
 thresholding", KDD, section 3.1, with these departures. Every row of a training window, not its
 last alone, is forecast from the rows before it, so that windows may start far apart. Farther
 horizons, which only steady the training, weigh less. Validation comes after training in time
-instead of being drawn from it; as in the published code the last weights are kept, for what comes
-later may differ so much that the first epochs look best. Several features share one network.
+instead of being a random part of it. As in the published code the last weights are kept: later
+data may differ so much that the first epochs look best. Several features share one network.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
-from promad.models.base import Inputs, Outcome, Progress
-from promad.models.onnx_running import (
+from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
+from promad.models.onnx_session import (
     CODE_FREE_FILE,
-    TrainedNetwork,
-    insist_on_equality,
     load_session,
-    native_messages_silenced,
     open_session,
     run_in_batches,
+)
+from promad.models.trained_network import (
+    TrainedNetwork,
+    check_equality,
+    silence_native_messages,
+    take_few,
 )
 
 _STARTS_PER_WINDOW = 4
@@ -38,7 +41,7 @@ _LEAST_IMPROVEMENT = 3e-4
 
 
 @dataclass(frozen=True)
-class LstmForecaster:
+class LstmForecaster(SingleScoringMode):
     """A fitted forecaster, run by ONNX Runtime on one thread.
 
     `features` columns of a window's last row are forecast from the `history` rows before it; the
@@ -48,6 +51,10 @@ class LstmForecaster:
     session: Any
     history: int
     features: int
+
+    @property
+    def length(self) -> int:
+        return self.history + 1
 
     def forecast(self, windows: Inputs) -> NDArray[np.float32]:
         """What each window's last row should hold: float32 (windows, features)."""
@@ -71,9 +78,9 @@ def fit(
     """
     from promad.models.lstm_onnx import forecaster_to_onnx
 
-    with native_messages_silenced():
+    with silence_native_messages():
         from promad.models.forecaster_training import build_network, forecast_loss
-        from promad.models.training import Course, train_network
+        from promad.models.training import Course, plan_with_adam, train_network
 
     split = cut_to(split, settings.sequence_length)
     length, width = split.training.length, split.training.width
@@ -81,12 +88,13 @@ def fit(
     loss = forecast_loss(network, length, features, settings.lstm_forecaster.n_predictions)
     stride = max(1, length // _STARTS_PER_WINDOW)
     course = Course(stride, _LEAST_IMPROVEMENT, best_kept=False)
-    history = train_network(network, loss, split, settings, course, seed, progress)
+    plan = plan_with_adam(loss, settings.learning_rate, course)
+    history = train_network(network, plan, split, settings, seed, progress)
     onnx_bytes = forecaster_to_onnx(network.get_weights(), length - 1, features)
     model = LstmForecaster(open_session(onnx_bytes), length - 1, features)
-    some = split.validation.take(np.arange(min(8, len(split.validation))))
-    natively = network(some[:, :-1]).numpy()[:, -1, :features]
-    insist_on_equality(model.forecast(some), natively)
+    few = take_few(split.validation)
+    native = network(few[:, :-1]).numpy()[:, -1, :features]
+    check_equality(model.forecast(few), native)
     return TrainedNetwork(model, history, network, onnx_bytes)
 
 

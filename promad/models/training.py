@@ -1,4 +1,4 @@
-"""Fitting a network in Keras until validation stops improving.
+"""Fitting a network in Keras until validation stops improving: the one training loop.
 
 An epoch runs as a few calls into one compiled graph, each over a block of batches. That costs
 less than a call per batch and lets the windows be gathered a block at a time.
@@ -30,7 +30,10 @@ _BLOCK_WINDOWS = 2048
 _FORWARD_BATCH = 256
 
 Loss = Callable[[Any, bool], Any]
-"""A batch (batch, length, width), and whether it is trained on, to the loss that is lowered."""
+"""A batch (batch, length, width), and whether it is trained on, to what training lowers or else
+validation measures."""
+
+Step = Callable[[tf.Tensor], tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,44 @@ class Course:
     least_improvement: float = 0.0
     best_kept: bool = True
 
-    def of_epoch(self, windows: int, chance: np.random.Generator) -> NDArray[np.int64]:
+    def order_epoch(self, windows: int, chance: np.random.Generator) -> NDArray[np.int64]:
         """The windows that an epoch trains on, in their order."""
         if self.stride == 1:
             return chance.permutation(windows)
         first = chance.integers(min(self.stride, windows))
         return chance.permutation(np.arange(first, windows, self.stride))
 
-    def of_validation(self, windows: Windows) -> NDArray[np.int64]:
-        return np.arange(0, len(windows), self.stride)
+    def choose_validation(self, windows: Windows) -> Windows:
+        """The windows that validation looks at."""
+        return ChosenWindows(windows, np.arange(0, len(windows), self.stride))
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is lowered, and how.
+
+    Attributes:
+        start_epoch: called before each epoch with its number, from 1.
+        largest_gradient: the global norm that gradients are clipped to, if they are.
+    """
+
+    loss: Loss
+    optimizer: keras.optimizers.Optimizer
+    course: Course
+    start_epoch: Callable[[int], None] | None = None
+    largest_gradient: float | None = None
+
+
+def plan_with_adam(loss: Loss, learning_rate: float, course: Course) -> TrainingPlan:
+    """Adam at one learning rate (Kingma and Ba 2015)."""
+    return TrainingPlan(loss, keras.optimizers.Adam(learning_rate), course)
 
 
 def train_network(
     network: keras.Model,
-    loss: Loss,
+    plan: TrainingPlan,
     split: Split,
     settings: TrainingSettings,
-    course: Course,
     seed: int,
     progress: Progress,
 ) -> TrainingHistory:
@@ -73,18 +97,19 @@ def train_network(
     Raises:
         DataError: if the loss stops being a number.
     """
-    shape = (split.training.length, split.training.width)
-    train_block, loss_of = _steps(network, loss, shape, settings.learning_rate)
-    chance = np.random.default_rng(seed)
-    held_out = ChosenWindows(split.validation, course.of_validation(split.validation))
+    train_block, measure_batch = _compile_steps(network, plan, split.training)
+    chance, course = np.random.default_rng(seed), plan.course
+    held_out = course.choose_validation(split.validation)
     training, validation = [], []
     best_epoch, best_loss, best_weights = 0, np.inf, network.get_weights()
     for epoch in range(1, settings.epochs + 1):
-        order = course.of_epoch(len(split.training), chance)
-        training.append(train_epoch(train_block, split.training, order, settings.batch_size))
-        validation.append(mean_loss(loss_of, held_out))
+        if plan.start_epoch is not None:
+            plan.start_epoch(epoch)
+        order = course.order_epoch(len(split.training), chance)
+        training.append(_train_epoch(train_block, split.training, order, settings.batch_size))
+        validation.append(_mean_loss(measure_batch, held_out))
         progress(epoch, settings.epochs, training[-1], validation[-1])
-        _insist_on_numbers(training[-1], validation[-1], epoch, settings)
+        _check_finite(training[-1], validation[-1], epoch, settings.learning_rate)
         if validation[-1] < best_loss * (1 - course.least_improvement):
             best_epoch, best_loss, best_weights = epoch, validation[-1], network.get_weights()
         elif epoch - best_epoch >= settings.early_stopping_patience:
@@ -95,25 +120,18 @@ def train_network(
     return TrainingHistory(tuple(training), tuple(validation), best_epoch)
 
 
-def _insist_on_numbers(
-    training: float, validation: float, epoch: int, settings: TrainingSettings
-) -> None:
+def _check_finite(training: float, validation: float, epoch: int, learning_rate: float) -> None:
     if not np.isfinite([training, validation]).all():
         raise DataError(
-            f"the loss is no number in epoch {epoch} — use a smaller learning_rate "
-            f"(now {settings.learning_rate:g}) or StandardScaler"
+            f"training failed: the loss is not a finite number in epoch {epoch} — use a smaller "
+            f"learning_rate (now {learning_rate:g}) or scaler StandardScaler"
         )
 
 
-Step = Callable[[tf.Tensor], tf.Tensor]
-
-
-def _steps(
-    network: keras.Model, loss: Loss, shape: tuple[int, int], learning_rate: float
-) -> tuple[Step, Step]:
-    """The compiled steps: (steps, batch, length, width) → summed loss, and a batch's loss."""
-    optimizer = keras.optimizers.Adam(learning_rate)
-    optimizer.build(network.trainable_variables)
+def _compile_steps(network: keras.Model, plan: TrainingPlan, windows: Windows) -> tuple[Step, Step]:
+    """The compiled steps: (steps, batch, length, width) → summed loss, and a batch → its loss."""
+    variables, shape = network.trainable_variables, (windows.length, windows.width)
+    plan.optimizer.build(variables)
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec([None, None, *shape])]
@@ -122,28 +140,32 @@ def _steps(
         total = tf.constant(0.0)
         for step in tf.range(tf.shape(block)[0]):
             with tf.GradientTape() as tape:
-                value = loss(block[step], True)
-            gradients = tape.gradient(value, network.trainable_variables)
-            optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+                value = plan.loss(block[step], True)
+            gradients = tape.gradient(value, variables)
+            if plan.largest_gradient is not None:
+                gradients, _ = tf.clip_by_global_norm(gradients, plan.largest_gradient)
+            plan.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             total += value
         return total
 
-    loss_of = tf.function(
-        lambda windows: loss(windows, False), input_signature=[tf.TensorSpec([None, *shape])]
+    measure_batch = tf.function(
+        lambda windows: plan.loss(windows, False), input_signature=[tf.TensorSpec([None, *shape])]
     )
-    return train_block, loss_of
+    return train_block, measure_batch
 
 
-def train_epoch(step: Step, windows: Windows, order: NDArray[np.int64], batch_size: int) -> float:
+def _train_epoch(
+    train_block: Step, windows: Windows, order: NDArray[np.int64], batch_size: int
+) -> float:
     """Train once on every window in `order`; the mean loss per batch."""
     total, steps = 0.0, 0
-    for block in _blocks(windows, order, batch_size):
-        total += float(step(tf.constant(block)))
+    for block in _gather_blocks(windows, order, batch_size):
+        total += float(train_block(tf.constant(block)))
         steps += len(block)
     return total / steps
 
 
-def _blocks(
+def _gather_blocks(
     windows: Windows, order: NDArray[np.int64], batch_size: int
 ) -> Iterator[NDArray[np.float32]]:
     """Float32 (steps, batch, length, width), every window once; the last batch may be small."""
@@ -157,9 +179,9 @@ def _blocks(
         yield windows.take(order[whole:])[np.newaxis]
 
 
-def mean_loss(loss_of: Step, windows: Windows) -> float:
+def _mean_loss(measure_batch: Step, windows: Windows) -> float:
     """The mean loss over all windows."""
     total = 0.0
     for batch in batches(windows, _FORWARD_BATCH):
-        total += float(loss_of(tf.constant(batch))) * len(batch)
+        total += float(measure_batch(tf.constant(batch))) * len(batch)
     return total / len(windows)

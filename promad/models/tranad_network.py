@@ -8,8 +8,6 @@ in Keras's own layer, takes many times as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import keras
@@ -18,31 +16,28 @@ import tensorflow as tf
 from keras import layers, ops
 
 from promad.config import TrainingSettings
-from promad.data.windows import Split
-from promad.errors import DataError
-from promad.models.base import Progress, TrainingHistory
-from promad.models.training import mean_loss, train_epoch
-from promad.models.tranad import Design, Measure, first_phase_weight, positional_encoding
+from promad.models.training import Course, Loss, TrainingPlan
+from promad.models.tranad_design import Design, Measure, first_phase_weight, positional_encoding
 
 _HIDDEN_UNITS = 16
 _DROPOUT = 0.1
 _WEIGHT_DECAY = 1e-5
 _LARGEST_GRADIENT = 1.0
-_EPOCHS_PER_STAIR, _STAIR = 5, 0.9
+_EPOCHS_PER_DECAY, _DECAY = 5, 0.9
 
 
 def build_network(design: Design, measure: Measure, length: int, seed: int) -> keras.Model:
     """Windows (batch, length, width) in outer units → both phases' outputs in the model's units.
 
-    Each of the two outputs is (batch, features). The weights are drawn by `seed`.
+    Each of the two outputs is (batch, features). `seed` decides the first weights.
     """
     keras.utils.set_random_seed(seed)
     window = layers.Input((length, measure.width))
     rows = layers.Normalization(mean=measure.low, variance=np.square(measure.span))(window)
-    return keras.Model(window, _phases(ops.clip(rows, *design.limits), design, measure))
+    return keras.Model(window, _add_phases(ops.clip(rows, *design.limits), design, measure))
 
 
-def _phases(rows: Any, design: Design, measure: Measure) -> list[Any]:
+def _add_phases(rows: Any, design: Design, measure: Measure) -> list[Any]:
     """The network from normalised rows (batch, length, width) on."""
     features = measure.features
     seen = rows[:, :-1, :features]
@@ -74,12 +69,12 @@ class _Encoder:
 
     def __call__(self, seen: Any, focus: Any) -> Any:
         rows = ops.multiply(ops.concatenate([seen, focus], axis=-1), self.root)
-        rows = _dropped(ops.add(rows, self.offsets))
+        rows = _drop(ops.add(rows, self.offsets))
         planes = ops.split(self.heads(rows), 6, axis=-1)
         queries = [ops.expand_dims(plane, 2) for plane in planes[:2]]
-        keys, values = _pairs([ops.expand_dims(plane, 1) for plane in planes[2:]])
-        attended = self.attended(attention(queries, keys, values, axis=2))
-        return self.feed(ops.add(rows, _dropped(attended)))
+        keys, values = _split_pairs([ops.expand_dims(plane, 1) for plane in planes[2:]])
+        attended = self.attended(attend(queries, keys, values, axis=2))
+        return self.feed(ops.add(rows, _drop(attended)))
 
 
 class _Decoder:
@@ -98,12 +93,12 @@ class _Decoder:
         self.feed = _Feed(name, design, features)
 
     def __call__(self, query: Any, memory: Any) -> Any:
-        row = ops.add(query, _dropped(self.itself(self.value(query))))
+        row = ops.add(query, _drop(self.itself(self.value(query))))
         planes = ops.split(self.query(row), 2, axis=-1)
         queries = [ops.expand_dims(plane, 1) for plane in planes]
-        keys, values = _pairs(ops.split(self.memory(memory), 4, axis=-1))
-        attended = self.attended(attention(queries, keys, values, axis=1))
-        return self.feed(ops.add(row, _dropped(attended)))
+        keys, values = _split_pairs(ops.split(self.memory(memory), 4, axis=-1))
+        attended = self.attended(attend(queries, keys, values, axis=1))
+        return self.feed(ops.add(row, _drop(attended)))
 
 
 class _Feed:
@@ -115,18 +110,18 @@ class _Feed:
         self.fed = layers.Dense(2 * features, name=f"{name}_fed")
 
     def __call__(self, rows: Any) -> Any:
-        return ops.add(rows, _dropped(self.fed(self.hidden(rows))))
+        return ops.add(rows, _drop(self.fed(self.hidden(rows))))
 
 
-def _dropped(values: Any) -> Any:
+def _drop(values: Any) -> Any:
     return layers.Dropout(_DROPOUT)(values)
 
 
-def _pairs(planes: list[Any]) -> tuple[list[Any], list[Any]]:
+def _split_pairs(planes: list[Any]) -> tuple[list[Any], list[Any]]:
     return planes[:2], planes[2:]
 
 
-def attention(queries: list[Any], keys: list[Any], values: list[Any], axis: int) -> Any:
+def attend(queries: list[Any], keys: list[Any], values: list[Any], axis: int) -> Any:
     """What each head of size 2 takes from the rows of memory: (..., 2 heads).
 
     Args:
@@ -141,7 +136,7 @@ def attention(queries: list[Any], keys: list[Any], values: list[Any], axis: int)
     return ops.concatenate([ops.divide(each, total) for each in sums], axis=-1)
 
 
-def weights_of(network: keras.Model) -> dict[str, list[Any]]:
+def collect_weights(network: keras.Model) -> dict[str, list[Any]]:
     """Kernel and bias of each dense layer, by its name."""
     return {
         layer.name: layer.get_weights()
@@ -150,98 +145,35 @@ def weights_of(network: keras.Model) -> dict[str, list[Any]]:
     }
 
 
-def train_network(
-    network: keras.Model,
-    split: Split,
-    design: Design,
-    measure: Measure,
-    settings: TrainingSettings,
-    seed: int,
-    progress: Progress,
-) -> TrainingHistory:
-    """Fit in place until validation stops improving, and leave the best weights in the network.
+def plan_training(
+    network: keras.Model, design: Design, measure: Measure, settings: TrainingSettings
+) -> TrainingPlan:
+    """Every window in each epoch, a learning rate that falls in steps, the best weights kept.
 
     The training loss is the sum of both phases' mean squared errors with their weights of the
     epoch, the validation loss the second phase's alone; both in the model's units.
-
-    Raises:
-        DataError: if the loss stops being a number.
     """
     optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=_WEIGHT_DECAY)
-    train_block, error_of = _steps(network, optimizer, design, measure)
-    shuffle = np.random.default_rng(seed)
-    training: list[float] = []
-    validation: list[float] = []
-    best_weights = network.get_weights()
-    for epoch in range(1, settings.epochs + 1):
-        weight = first_phase_weight(settings.tranad.loss_weighting, epoch)
-        optimizer.learning_rate.assign(settings.learning_rate * _stair(epoch))
-        order = shuffle.permutation(len(split.training))
-        step = partial(train_block, tf.constant(weight, tf.float32))
-        training.append(train_epoch(step, split.training, order, settings.batch_size))
-        validation.append(mean_loss(error_of, split.validation))
-        progress(epoch, settings.epochs, training[-1], validation[-1])
-        _insist_on_numbers(training[-1], validation[-1], epoch, settings.learning_rate)
-        best_epoch = int(np.argmin(validation)) + 1
-        if best_epoch == epoch:
-            best_weights = network.get_weights()
-        elif epoch - best_epoch >= settings.early_stopping_patience:
-            break
-    network.set_weights(best_weights)
-    return TrainingHistory(tuple(training), tuple(validation), best_epoch)
+    weight = tf.Variable(1.0, trainable=False)
+
+    def start_epoch(epoch: int) -> None:
+        weight.assign(first_phase_weight(settings.tranad.loss_weighting, epoch))
+        decay = _DECAY ** ((epoch - 1) // _EPOCHS_PER_DECAY)
+        optimizer.learning_rate.assign(settings.learning_rate * decay)
+
+    loss = _phase_loss(network, design, measure, weight)
+    return TrainingPlan(loss, optimizer, Course(), start_epoch, _LARGEST_GRADIENT)
 
 
-def _stair(epoch: int) -> float:
-    return float(_STAIR ** ((epoch - 1) // _EPOCHS_PER_STAIR))
+def _phase_loss(network: keras.Model, design: Design, measure: Measure, weight: Any) -> Loss:
+    """The loss of batches, with `weight` for the first phase in training and 0 in validation."""
+    features = slice(measure.features)
+    low, span = (tf.constant(each[features], tf.float32) for each in (measure.low, measure.span))
 
+    def loss(windows: Any, training: bool) -> Any:
+        target = (windows[:, design.judged, features] - low) / span
+        phases = network(windows, training=training)
+        first, second = (tf.reduce_mean(tf.square(target - each)) for each in phases)
+        return weight * first + (1.0 - weight) * second if training else second
 
-def _insist_on_numbers(
-    training: float, validation: float, epoch: int, learning_rate: float
-) -> None:
-    if not np.isfinite([training, validation]).all():
-        raise DataError(
-            f"the loss is no number in epoch {epoch} — use a smaller learning_rate "
-            f"(now {learning_rate:g})"
-        )
-
-
-Step = Callable[..., Any]
-
-
-def _steps(
-    network: keras.Model, optimizer: Any, design: Design, measure: Measure
-) -> tuple[Step, Step]:
-    """The compiled steps: weight and (steps, batch, ...) → summed loss, and a batch's error."""
-    variables = network.trainable_variables
-    optimizer.build(variables)
-    shape = [None, *network.input_shape[1:]]
-    low, span = (
-        tf.constant(numbers[: measure.features], tf.float32)
-        for numbers in (measure.low, measure.span)
-    )
-
-    def errors_of(windows: Any, training: bool) -> list[Any]:
-        target = (windows[:, design.judged, : measure.features] - low) / span
-        drawn = network(windows, training=training)
-        return [tf.reduce_mean(tf.square(target - each)) for each in drawn]
-
-    def loss_of(windows: Any, weight: Any) -> Any:
-        first, second = errors_of(windows, training=True)
-        return weight * first + (1.0 - weight) * second
-
-    @tf.function(input_signature=[tf.TensorSpec([]), tf.TensorSpec([None, *shape])])  # type: ignore[untyped-decorator]
-    def train_block(weight: Any, block: Any) -> Any:
-        total = tf.constant(0.0)
-        for step in tf.range(tf.shape(block)[0]):
-            with tf.GradientTape() as tape:
-                loss = loss_of(block[step], weight)
-            gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), _LARGEST_GRADIENT)
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            total += loss
-        return total
-
-    error_of = tf.function(
-        lambda windows: errors_of(windows, training=False)[1],
-        input_signature=[tf.TensorSpec(shape)],
-    )
-    return train_block, error_of
+    return loss

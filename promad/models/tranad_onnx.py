@@ -1,163 +1,127 @@
-"""A TranAD network's weights as an ONNX graph: data without code, run without TensorFlow."""
+"""A TranAD network's weights as an ONNX graph; the twin of the network in `tranad_network`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from promad.models.tranad import FACTS, Design, Measure, positional_encoding
-
-Weights = Mapping[str, Sequence[NDArray[np.float32]]]
-"""Kernel (inputs, outputs) and, but for `conditions`, bias (outputs,) of each dense layer, by its
-name in `tranad_network`."""
-
-_OPSET, _IR_VERSION = 17, 9
+from promad.models.onnx_graph import Graph, Weights
+from promad.models.tranad_design import FACTS, Design, Measure, positional_encoding
 
 
 def to_onnx(
-    weights: Weights, design: Design, measure: Measure, length: int, facts: Mapping[str, Any]
+    weights: Mapping[str, Weights],
+    design: Design,
+    measure: Measure,
+    length: int,
+    facts: Mapping[str, Any],
 ) -> bytes:
     """The graph `window` (batch, length, width) → `first`, `second` (batch, features), serialised.
 
     Windows are in outer units, the outputs in the model's own. `facts` are kept beside the graph
     as JSON.
+
+    Args:
+        weights: kernel and, but for `conditions`, bias of each dense layer, by its name in
+            `tranad_network`.
     """
-    graph = _Graph(design.rectified)
-    for layer, arrays in weights.items():
-        for part, array in zip(("kernel", "bias"), arrays, strict=False):
-            graph.constant(array, f"{layer}_{part}")
-    above = graph.node("Sub", "window", graph.constant(measure.low))
-    ratio = graph.node("Div", above, graph.constant(measure.span))
-    limits = [graph.constant(np.float32(limit)) for limit in design.limits]
-    _phases(graph, graph.node("Clip", ratio, *limits), design, measure, length)
-    return _serialised(graph, length, measure, facts)
+    graph = Graph()
+    layers = {layer: graph.add_constants(arrays) for layer, arrays in weights.items()}
+    above = graph.add("Sub", "window", graph.add_constant(measure.low))
+    ratio = graph.add("Div", above, graph.add_constant(measure.span))
+    network = _Network(graph, layers, measure.features, design.rectified)
+    _add_phases(network, graph.add_clip(ratio, *design.limits), design, measure, length)
+    outputs = dict.fromkeys(("first", "second"), (measure.features,))
+    return graph.serialise("tranad", (length, measure.width), outputs, {FACTS: json.dumps(facts)})
 
 
-class _Graph:
-    """Nodes and constants as they are put down; methods return the names of what comes out."""
-
-    def __init__(self, rectified: bool) -> None:
-        self.rectified = rectified
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, array: Any, name: str = "") -> str:
-        name = name or f"constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
-        return name
-
-    def scalar(self, value: float) -> str:
-        return self.constant(np.array(value, np.float32))
-
-    def several(self, kind: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        names = [f"value{len(self.nodes)}_{index}" for index in range(count)]
-        self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
-        return names
-
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        return self.several(kind, 1, *inputs, **attributes)[0]
-
-    def dense(self, layer: str, value: str) -> str:
-        product = self.node("MatMul", value, f"{layer}_kernel")
-        return self.node("Add", product, f"{layer}_bias")
-
-    def square(self, value: str) -> str:
-        return self.node("Mul", value, value)
-
-    def inserted(self, axis: int, value: str) -> str:
-        return self.node("Unsqueeze", value, self.constant(np.array([axis])))
-
-    def part(self, value: str, axis: int, first: int, end: int) -> str:
-        """From `first` to before `end` along an axis."""
-        return self.node(
-            "Slice", value, *(self.constant(np.array([at])) for at in (first, end, axis))
-        )
-
-    def row(self, value: str, index: int) -> str:
-        """One row of (batch, rows, columns): (batch, columns)."""
-        return self.node("Gather", value, self.constant(np.array(index)), axis=1)
-
-
-def _phases(graph: _Graph, rows: str, design: Design, measure: Measure, length: int) -> None:
+def _add_phases(
+    network: _Network, rows: str, design: Design, measure: Measure, length: int
+) -> None:
     """The network from normalised rows (batch, length, width) on."""
-    features, width = measure.features, measure.width
-    seen = graph.part(graph.part(rows, 1, 0, length - 1), 2, 0, features)
-    query = graph.node("Concat", *[graph.row(seen, length - 2)] * 2, axis=-1)
-    offsets = graph.constant(positional_encoding(length - 1, 2 * features)[np.newaxis])
+    graph, features, width = network.graph, measure.features, measure.width
+    seen = graph.add_slice(graph.add_slice(rows, 1, 0, length - 1), 2, 0, features)
+    query = graph.add("Concat", *[network.pick_row(seen, length - 2)] * 2, axis=-1)
+    offsets = graph.add_constant(positional_encoding(length - 1, 2 * features)[np.newaxis])
     if width > features:
-        given = graph.part(rows, 2, features, width)
-        conditions = graph.node("MatMul", given, "conditions_kernel")
-        offsets = graph.node("Add", graph.part(conditions, 1, 0, length - 1), offsets)
-        query = graph.node("Add", query, graph.row(conditions, length + design.judged))
+        given = graph.add_slice(rows, 2, features, width)
+        conditions = graph.add("MatMul", given, *network.layers["conditions"])
+        offsets = graph.add("Add", graph.add_slice(conditions, 1, 0, length - 1), offsets)
+        query = graph.add("Add", query, network.pick_row(conditions, length + design.judged))
 
-    nothing = graph.node("Sub", seen, seen)
-    memory = _encoded(graph, seen, nothing, offsets, features)
-    first = _output(graph, _decoded(graph, "decoder1", query, memory), "first")
-    focus = graph.square(graph.node("Sub", graph.inserted(1, first), seen))
-    memory = _encoded(graph, seen, focus, offsets, features)
-    _output(graph, _decoded(graph, "decoder2", query, memory), "second")
-
-
-def _encoded(graph: _Graph, seen: str, focus: str, offsets: str, features: int) -> str:
-    both = graph.node("Concat", seen, focus, axis=-1)
-    rows = graph.node("Add", graph.node("Mul", both, graph.scalar(features**0.5)), offsets)
-    planes = graph.several("Split", 6, graph.dense("encoder_heads", rows), axis=-1)
-    queries = [graph.inserted(2, plane) for plane in planes[:2]]
-    others = [graph.inserted(1, plane) for plane in planes[2:]]
-    attended = graph.dense("encoder_attended", _attention(graph, queries, others, axis=2))
-    return _fed(graph, "encoder", graph.node("Add", rows, attended))
+    nothing = graph.add("Sub", seen, seen)
+    memory = network.encode(seen, nothing, offsets)
+    first = network.add_output(network.decode("decoder1", query, memory), "first")
+    away = graph.add("Sub", network.insert_axis(1, first), seen)
+    memory = network.encode(seen, graph.add("Mul", away, away), offsets)
+    network.add_output(network.decode("decoder2", query, memory), "second")
 
 
-def _decoded(graph: _Graph, name: str, query: str, memory: str) -> str:
-    itself = graph.dense(f"{name}_itself", graph.dense(f"{name}_value", query))
-    row = graph.node("Add", query, itself)
-    planes = graph.several("Split", 2, graph.dense(f"{name}_query", row), axis=-1)
-    queries = [graph.inserted(1, plane) for plane in planes]
-    others = graph.several("Split", 4, graph.dense(f"{name}_memory", memory), axis=-1)
-    attended = graph.dense(f"{name}_attended", _attention(graph, queries, others, axis=1))
-    return _fed(graph, name, graph.node("Add", row, attended))
+@dataclass(frozen=True)
+class _Network:
+    """The parts that both phases are made of; `layers` holds each dense layer's constants."""
 
+    graph: Graph
+    layers: Mapping[str, Sequence[str]]
+    features: int
+    rectified: bool
 
-def _attention(graph: _Graph, queries: list[str], others: list[str], axis: int) -> str:
-    """What each head takes from the rows of memory; `others` are two planes of keys, of values."""
-    along = graph.constant(np.array([axis]))
-    products = [graph.node("Mul", *pair) for pair in zip(queries, others[:2], strict=True)]
-    logits = graph.node("Mul", graph.node("Add", *products), graph.scalar(0.5**0.5))
-    largest = graph.node("ReduceMax", logits, axes=[axis], keepdims=1)
-    powers = graph.node("Exp", graph.node("Sub", logits, largest))
-    total = graph.node("ReduceSum", powers, along, keepdims=0)
-    weighted = [graph.node("Mul", powers, value) for value in others[2:]]
-    sums = [graph.node("ReduceSum", each, along, keepdims=0) for each in weighted]
-    means = [graph.node("Div", each, total) for each in sums]
-    return graph.node("Concat", *means, axis=-1)
+    def encode(self, seen: str, focus: str, offsets: str) -> str:
+        graph = self.graph
+        both = graph.add("Concat", seen, focus, axis=-1)
+        root = graph.add_constant(np.float32(self.features**0.5))
+        rows = graph.add("Add", graph.add("Mul", both, root), offsets)
+        planes = graph.add_several("Split", 6, self.add_dense("encoder_heads", rows), axis=-1)
+        queries = [self.insert_axis(2, plane) for plane in planes[:2]]
+        others = [self.insert_axis(1, plane) for plane in planes[2:]]
+        attended = self.add_dense("encoder_attended", self.attend(queries, others, axis=2))
+        return self.feed("encoder", graph.add("Add", rows, attended))
 
+    def decode(self, name: str, query: str, memory: str) -> str:
+        graph = self.graph
+        itself = self.add_dense(f"{name}_itself", self.add_dense(f"{name}_value", query))
+        row = graph.add("Add", query, itself)
+        planes = graph.add_several("Split", 2, self.add_dense(f"{name}_query", row), axis=-1)
+        queries = [self.insert_axis(1, plane) for plane in planes]
+        others = graph.add_several("Split", 4, self.add_dense(f"{name}_memory", memory), axis=-1)
+        attended = self.add_dense(f"{name}_attended", self.attend(queries, others, axis=1))
+        return self.feed(name, graph.add("Add", row, attended))
 
-def _fed(graph: _Graph, name: str, rows: str) -> str:
-    hidden = graph.dense(f"{name}_hidden", rows)
-    if graph.rectified:
-        hidden = graph.node("Relu", hidden)
-    return graph.node("Add", rows, graph.dense(f"{name}_fed", hidden))
+    def attend(self, queries: Sequence[str], others: Sequence[str], axis: int) -> str:
+        """What each head takes from the rows of memory; `others` are two planes each of keys and
+        of values.
+        """
+        graph, along = self.graph, self.graph.add_constant([axis])
+        products = [graph.add("Mul", *pair) for pair in zip(queries, others[:2], strict=True)]
+        scale = graph.add_constant(np.float32(0.5**0.5))
+        logits = graph.add("Mul", graph.add("Add", *products), scale)
+        largest = graph.add("ReduceMax", logits, axes=[axis], keepdims=1)
+        powers = graph.add("Exp", graph.add("Sub", logits, largest))
+        total = graph.add("ReduceSum", powers, along, keepdims=0)
+        weighted = [graph.add("Mul", powers, value) for value in others[2:]]
+        sums = [graph.add("ReduceSum", each, along, keepdims=0) for each in weighted]
+        means = [graph.add("Div", each, total) for each in sums]
+        return graph.add("Concat", *means, axis=-1)
 
+    def feed(self, name: str, rows: str) -> str:
+        hidden = self.add_dense(f"{name}_hidden", rows)
+        if self.rectified:
+            hidden = self.graph.add("Relu", hidden)
+        return self.graph.add("Add", rows, self.add_dense(f"{name}_fed", hidden))
 
-def _output(graph: _Graph, row: str, name: str) -> str:
-    graph.nodes.append(helper.make_node("Sigmoid", [graph.dense("output", row)], [name]))
-    return name
+    def add_output(self, row: str, name: str) -> str:
+        return self.graph.add("Sigmoid", self.add_dense("output", row), output=name)
 
+    def add_dense(self, layer: str, value: str) -> str:
+        return self.graph.add_dense(value, *self.layers[layer])
 
-def _serialised(graph: _Graph, length: int, measure: Measure, facts: Mapping[str, Any]) -> bytes:
-    def floats(name: str, *shape: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+    def insert_axis(self, axis: int, value: str) -> str:
+        return self.graph.add("Unsqueeze", value, self.graph.add_constant([axis]))
 
-    outputs = [floats(name, measure.features) for name in ("first", "second")]
-    inputs = [floats("window", length, measure.width)]
-    whole = helper.make_graph(graph.nodes, "tranad", inputs, outputs, graph.constants)
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", _OPSET)])
-    model.ir_version = _IR_VERSION
-    helper.set_model_props(model, {FACTS: json.dumps(facts)})
-    return bytes(model.SerializeToString())
+    def pick_row(self, value: str, index: int) -> str:
+        """One row of (batch, rows, columns): (batch, columns)."""
+        return self.graph.add("Gather", value, self.graph.add_constant(index), axis=1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
-from promad.models import Model, Progress, Trained, model_named
+from promad.models import Model, Progress, Trained, find_model
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
@@ -67,14 +67,14 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     """
     settings, preparation = options.training, material.preparation
     _require_enough_scores(material, options)
-    trained: Trained = model_named(settings.model).fit(
+    trained: Trained = find_model(settings.model).fit(
         material.split, preparation.scored, settings, settings.seed, progress
     )
     scoring, scores = _score_both_parts(trained.model, material, settings)
     threshold = choose_threshold(scores, options.threshold_method, options.threshold)
     detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
     gate = _pass_gate(detector, material, options)
-    final = trained.refitted(material.windows)
+    final = trained.refit(material.windows)
     if final is not trained:
         errors = _errors(final.model, material.windows, settings)
         scoring = _fit_scoring(errors, material.windows, material, settings)

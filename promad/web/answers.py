@@ -1,4 +1,4 @@
-"""From what promad knows to what the API answers."""
+"""The answers of the API, built from verdicts, events and history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promad.detection.recent_history import Recent
 from promad.events.event_log import LoggedEvent
 from promad.events.explanation import explain, paragraph
 from promad.events.verdict import FeatureView, State, Verdict
-from promad.web.lookup import Watched
+from promad.web.lookup import MonitoredGroup
 from promad.web.schemas import (
     EventAnswer,
     ExplanationAnswer,
@@ -28,46 +28,46 @@ from promad.web.schemas import (
 _STATES = tuple(State)
 
 
-def known(number: float | None) -> float | None:
-    """The number, or None if there is none."""
+def drop_nan(number: float | None) -> float | None:
+    """The number, or None if it is missing or not finite."""
     return number if number is not None and math.isfinite(number) else None
 
 
-def feature_state(view: FeatureView) -> FeatureState:
+def build_feature_state(view: FeatureView) -> FeatureState:
     """One feature of a verdict."""
-    observed = known(view.observed)
+    observed = drop_nan(view.observed)
     return FeatureState(
         name=view.name,
         contribution=view.contribution,
-        direction=None if observed is None else _direction(view),
+        direction=None if observed is None else _get_direction(view),
         observed=observed,
-        expected=known(view.expected),
+        expected=drop_nan(view.expected),
         elevation=view.elevation,
         since=view.since,
     )
 
 
-def _direction(view: FeatureView) -> Literal["above", "below"]:
+def _get_direction(view: FeatureView) -> Literal["above", "below"]:
     return "above" if view.direction == "above" else "below"
 
 
-def explanation_answer(group: str, verdict: Verdict, since: float | None) -> ExplanationAnswer:
-    """A verdict explained; `since` is the start of the event that is open."""
+def build_explanation(group: str, verdict: Verdict, since: float | None) -> ExplanationAnswer:
+    """The explanation of a verdict; `since` is the start of the open event."""
     explanation = explain(verdict, since)
     return ExplanationAnswer(
         group=group,
         at=verdict.at,
         state=verdict.state,
-        score=known(verdict.score_ratio),
+        score=drop_nan(verdict.score_ratio),
         anomalous_since=since,
         paragraph=explanation.paragraph,
         missing=list(verdict.missing),
-        features=[feature_state(view) for view in explanation.features],
+        features=[build_feature_state(view) for view in explanation.features],
     )
 
 
-def event_answer(logged: LoggedEvent) -> EventAnswer:
-    """An event of the log."""
+def build_event(logged: LoggedEvent) -> EventAnswer:
+    """One event of the event log."""
     event = logged.event
     return EventAnswer(
         id=event.id,
@@ -81,15 +81,15 @@ def event_answer(logged: LoggedEvent) -> EventAnswer:
         peak_score=event.peak_ratio,
         bundle=logged.bundle,
         paragraph=paragraph(event.peak, event.start),
-        features=[feature_state(view) for view in event.peak.ranked_features],
+        features=[build_feature_state(view) for view in event.peak.ranked_features],
         acknowledged_at=logged.acknowledged_at,
         feedback=logged.feedback,
         comment=logged.comment,
     )
 
 
-def group_answer(group: Watched) -> GroupAnswer:
-    """Where a group stands."""
+def build_group(group: MonitoredGroup) -> GroupAnswer:
+    """The current status of a group."""
     status, verdict = group.status, group.status.verdict
     return GroupAnswer(
         group=group.name,
@@ -98,7 +98,7 @@ def group_answer(group: Watched) -> GroupAnswer:
         state=verdict.state,
         why=verdict.why,
         at=verdict.at,
-        score=known(verdict.score_ratio),
+        score=drop_nan(verdict.score_ratio),
         anomalous_since=status.anomalous_since,
         event=None if status.event is None else status.event.id,
         events_begun=status.events_begun,
@@ -108,12 +108,12 @@ def group_answer(group: Watched) -> GroupAnswer:
     )
 
 
-def group_detail(group: Watched) -> GroupDetail:
-    """A group with what its detector is made of and why it is judged as it is."""
+def build_group_detail(group: MonitoredGroup) -> GroupDetail:
+    """The current status of a group, its detector, and the explanation of its verdict."""
     config, detector, bundle = group.served.config, group.served.detector, group.served.bundle
     preparation, status = detector.preparation, group.status
     return GroupDetail(
-        group=group_answer(group),
+        group=build_group(group),
         failed_queries=dict(group.snapshot.failed_queries),
         queries=[
             FeatureQuery(name=name, expr=config.promql[name], scored=column < preparation.scored)
@@ -126,27 +126,27 @@ def group_detail(group: Watched) -> GroupDetail:
         model=bundle.manifest.model,
         prometheus_url=config.web.prometheus_url or config.prometheus_url,
         grafana_url=config.web.grafana_url,
-        explanation=explanation_answer(group.name, status.verdict, status.anomalous_since),
+        explanation=build_explanation(group.name, status.verdict, status.anomalous_since),
     )
 
 
-def history_answer(
+def build_history(
     group: str, step: float, recent: Recent, features: Collection[str]
 ) -> HistoryAnswer:
-    """Verdicts over time, of these features. A number that is not known is NaN, in JSON null.
+    """Verdicts over time with these features; unknown numbers are NaN, which JSON has as null.
 
-    Nothing of it is validated: it is a hundred thousand numbers, and they come from arrays.
+    Skips validation: these are up to a hundred thousand numbers, straight from arrays.
     """
     columns = [column for column, name in enumerate(recent.features) if name in features]
     curves = (recent.elevation, recent.contribution, recent.observed, recent.expected)
-    short = [_short(curve[:, columns]).T.tolist() for curve in curves]
+    rounded = [_round_to_single(curve[:, columns]).T.tolist() for curve in curves]
     return HistoryAnswer.model_construct(
         group=group,
         step_seconds=step,
         times=recent.times.tolist(),
         states=[_STATES[state] for state in recent.states],
-        score=_short(recent.score).tolist(),
-        threshold=_short(recent.threshold).tolist(),
+        score=_round_to_single(recent.score).tolist(),
+        threshold=_round_to_single(recent.threshold).tolist(),
         why=list(recent.why),
         features=[
             FeatureHistory.model_construct(
@@ -157,14 +157,14 @@ def history_answer(
                 expected=expected,
             )
             for column, elevation, contribution, observed, expected in zip(
-                columns, *short, strict=True
+                columns, *rounded, strict=True
             )
         ],
     )
 
 
-def _short(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The numbers to seven digits, which is all that single precision has: half as long in JSON."""
+def _round_to_single(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The numbers to seven digits, the precision of float32: half as long in JSON."""
     numbers = values.astype(np.float64)
     sizes = np.abs(np.where(np.isfinite(numbers) & (numbers != 0), numbers, 1.0))
     decimals = 6 - np.floor(np.log10(sizes))

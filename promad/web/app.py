@@ -19,15 +19,15 @@ from starlette.routing import BaseRoute, Route
 import promad
 from promad.detection.running_detector import Detectors
 from promad.web import events_api, groups_api, scoring_api, state_api
-from promad.web.docs import docs_routes
+from promad.web.docs import create_docs_routes
 from promad.web.headers import HeadersMiddleware
-from promad.web.limits import Turns
-from promad.web.page import page_routes
+from promad.web.limits import RequestQueue
+from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
 
 SCORED_AT_ONCE = 2
-IN_LINE = 6
-"""With eight bodies of at most 8 MiB there is an end to the memory that requests can take."""
+WAITING = 6
+"""Eight bodies of at most 8 MiB limit the memory that requests can take."""
 
 
 def build_app(
@@ -36,22 +36,26 @@ def build_app(
     is_ready: Callable[[], bool],
     now: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """Everything that the port answers. GET and HEAD alike.
+    """The application on the metrics port; HEAD works wherever GET does.
 
     Args:
-        served: the detectors at work, none while the daemon starts.
-        is_ready: whether every detector has had an answer from its server.
+        served: the running detectors, none while the daemon starts.
+        is_ready: whether every detector has received samples from its server.
         now: unix seconds.
     """
     app = FastAPI(
         title="promad",
         version=promad.__version__,
-        description="Finds anomalies in Prometheus metrics and says which of them are to blame.",
+        description="Finds anomalies in Prometheus metrics and names the metrics that cause them.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        routes=[*_monitoring_routes(registry, is_ready), *docs_routes(), *page_routes()],
+        routes=[
+            *_create_monitoring_routes(registry, is_ready),
+            *create_docs_routes(),
+            *create_page_routes(),
+        ],
         middleware=[
             Middleware(HeadersMiddleware),
             Middleware(GZipMiddleware, compresslevel=1),
@@ -59,38 +63,38 @@ def build_app(
         exception_handlers=HANDLERS,
     )
     app.state.served, app.state.now = served, now
-    app.state.turns = Turns(SCORED_AT_ONCE, IN_LINE)
-    for part in (state_api, scoring_api, groups_api, events_api):
-        app.include_router(part.router)
+    app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
+    for api in (state_api, scoring_api, groups_api, events_api):
+        app.include_router(api.router)
     return app
 
 
 def description() -> str:
-    """The OpenAPI description in JSON, the same as at `/openapi.json`."""
+    """The OpenAPI description in JSON, as at `/openapi.json`."""
     return json.dumps(build_app(CollectorRegistry(), list, lambda: False).openapi(), indent=2)
 
 
-def _monitoring_routes(
+def _create_monitoring_routes(
     registry: CollectorRegistry, is_ready: Callable[[], bool]
 ) -> list[BaseRoute]:
     """`/metrics`, `/-/healthy` and `/-/ready`."""
 
-    def metrics(request: Request) -> Response:
+    def get_metrics(request: Request) -> Response:
         names = parse_qs(request.url.query).get("name[]")
-        chosen = registry.restricted_registry(names) if names else registry
+        selected = registry.restricted_registry(names) if names else registry
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(chosen), media_type=None, headers={"content-type": content_type})
+        return Response(encode(selected), media_type=None, headers={"content-type": content_type})
 
-    def healthy(request: Request) -> Response:
+    def get_health(request: Request) -> Response:
         return PlainTextResponse("promad is Healthy.\n")
 
-    def ready(request: Request) -> Response:
+    def get_readiness(request: Request) -> Response:
         if is_ready():
             return PlainTextResponse("promad is Ready.\n")
-        return PlainTextResponse("promad is not ready: no answer from Prometheus yet.\n", 503)
+        return PlainTextResponse("promad is not ready: no response from Prometheus yet.\n", 503)
 
     return [
-        Route("/metrics", metrics),
-        Route("/-/healthy", healthy),
-        Route("/-/ready", ready),
+        Route("/metrics", get_metrics),
+        Route("/-/healthy", get_health),
+        Route("/-/ready", get_readiness),
     ]

@@ -1,4 +1,4 @@
-"""`/docs`: the API in a browser, offline. Swagger UI's own files come with `fastapi-swagger`."""
+"""`/docs`: Swagger UI for the API, offline; its files come with the package `fastapi-swagger`."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _OURS = (_PAGE, "init.js")
 _THEIRS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 
-def docs_routes() -> list[BaseRoute]:
+def create_docs_routes() -> list[BaseRoute]:
     """`/docs` and the files below it. GET and HEAD."""
-    return [Route("/docs", _page), Route("/docs/{name}", _file)]
+    return [Route("/docs", _get_page), Route("/docs/{name}", _get_file)]
 
 
-def _page(request: Request) -> FileResponse:
+def _get_page(request: Request) -> FileResponse:
     headers = {"content-security-policy": POLICY}
-    return FileResponse(_path(_PAGE), media_type="text/html", headers=headers)
+    return FileResponse(_find_file(_PAGE), media_type="text/html", headers=headers)
 
 
-def _file(request: Request) -> FileResponse:
+def _get_file(request: Request) -> FileResponse:
     name = request.path_params["name"]
     if name not in {*_OURS[1:], *_THEIRS}:
         raise HTTPException(404)
-    return FileResponse(_path(name))
+    return FileResponse(_find_file(name))
 
 
-def _path(name: str) -> Path:
-    """Where a file lies; Swagger UI's are found without importing what patches FastAPI."""
+def _find_file(name: str) -> Path:
+    """The path of a file. Does not import `fastapi_swagger`, which would patch FastAPI."""
     if name in _OURS:
         return Path(str(resources.files("promad.web"))) / "swagger" / name
     spec = importlib.util.find_spec("fastapi_swagger")
     if spec is None or spec.origin is None:
-        raise HTTPException(404, "fastapi-swagger is not installed — install promad-exporter whole")
+        raise HTTPException(404, "fastapi-swagger is not installed — pip install fastapi-swagger")
     return Path(spec.origin).parent / "resources" / name

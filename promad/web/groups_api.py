@@ -1,4 +1,4 @@
-"""`/api/v1/groups`, and one group's standing, history and explanation."""
+"""`/api/v1/groups`, and the status, history and explanation of one group."""
 
 from __future__ import annotations
 
@@ -14,9 +14,22 @@ from starlette.responses import Response
 import promad
 from promad.config.durations import format_instant
 from promad.events.verdict import State, Verdict
-from promad.web.answers import explanation_answer, group_answer, group_detail, history_answer
-from promad.web.lookup import REFUSALS, AtWork, GroupParameter, Time, Watched, chosen, watched
-from promad.web.problems import some
+from promad.web.answers import (
+    build_explanation,
+    build_group,
+    build_group_detail,
+    build_history,
+)
+from promad.web.lookup import (
+    REFUSALS,
+    GroupParameter,
+    MonitoredGroup,
+    Running,
+    Time,
+    find_group,
+    list_groups,
+)
+from promad.web.problems import list_some
 from promad.web.schemas import (
     ExplanationAnswer,
     GroupAnswer,
@@ -30,97 +43,99 @@ router = APIRouter(prefix="/api/v1", responses=REFUSALS, tags=["Groups"])
 _WORST_FIRST = (State.ANOMALOUS, State.BLIND, State.WARMING, State.OK)
 
 
-@router.get("/groups")
-def groups(
+@router.get("/groups", name="groups")
+def get_groups(
     request: Request,
-    at_work: AtWork,
+    running: Running,
     state: State | None = None,
     limit: Annotated[int | None, Query(ge=1)] = None,
 ) -> GroupList:
-    """Every group, worst first."""
+    """List all groups, worst state first."""
     answers = [
-        group_answer(group)
-        for group in watched(at_work)
+        build_group(group)
+        for group in list_groups(running)
         if state in {None, group.status.verdict.state}
     ]
-    answers.sort(key=_badness)
+    answers.sort(key=_sort_key)
     now = request.app.state.now()
     return GroupList(now=now, version=promad.__version__, groups=answers[:limit])
 
 
-def _badness(group: GroupAnswer) -> tuple[int, float, str]:
-    """Scores in fifths of the threshold: small ones do not change places at every look."""
+def _sort_key(group: GroupAnswer) -> tuple[int, float, str]:
+    """Worst first; scores below the threshold are rounded, so that rows rarely change places."""
     score = -math.inf if group.score is None else group.score
     coarse = math.floor(5 * score) if 0 <= score < 1 else score
     return _WORST_FIRST.index(group.state), -coarse, group.group
 
 
-@router.get("/group")
-def group(at_work: AtWork, name: GroupParameter = None) -> GroupDetail:
-    """One group, and what its detector is made of."""
-    return group_detail(chosen(at_work, name))
+@router.get("/group", name="group")
+def get_group(running: Running, name: GroupParameter = None) -> GroupDetail:
+    """Return one group with its detector, its queries and the explanation of its state."""
+    return build_group_detail(find_group(running, name))
 
 
-@router.get("/history", response_model=HistoryAnswer)
-def history(
-    at_work: AtWork,
+@router.get("/history", name="history", response_model=HistoryAnswer)
+def get_history(
+    running: Running,
     name: GroupParameter = None,
     start: Time | None = None,
     end: Time | None = None,
     features: Annotated[
-        str | None, Query(description="only these, with commas between; none if empty")
+        str | None,
+        Query(description="Comma-separated names; all features by default, none if empty."),
     ] = None,
 ) -> Response:
-    """The newest samples of a group, as far as they are kept in memory."""
-    group = chosen(at_work, name)
+    """Return the newest samples of a group; the daemon keeps `history_samples` in memory."""
+    group = find_group(running, name)
     recent = group.ring.between(
         -math.inf if start is None else start, math.inf if end is None else end
     )
-    wanted = recent.features if features is None else _named(features, recent.features)
+    wanted = recent.features if features is None else _parse_names(features, recent.features)
     step = group.served.detector.preparation.step
-    answer = history_answer(group.name, step, recent, wanted)
+    answer = build_history(group.name, step, recent, wanted)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _named(features: str, known: Sequence[str]) -> set[str]:
+def _parse_names(features: str, known: Sequence[str]) -> set[str]:
     names = set(features.split(",")) - {""}
     if unknown := sorted(names - set(known)):
         raise HTTPException(
-            404, f"{unknown[0][:100]} is no feature of the group — there are {some(known)}"
+            404,
+            f"no feature is named {unknown[0][:100]} — available features: {list_some(known)}",
         )
     return names
 
 
-@router.get("/explain")
-def explain(
-    at_work: AtWork, name: GroupParameter = None, at: Time | None = None
+@router.get("/explain", name="explain")
+def get_explanation(
+    running: Running, name: GroupParameter = None, at: Time | None = None
 ) -> ExplanationAnswer:
-    """Why a group is judged as it is, or was at a time: by the newest sample not after it."""
-    group = chosen(at_work, name)
+    """Explain the state of a group, now or at a time: that of the newest sample up to then."""
+    group = find_group(running, name)
     if at is None:
         status = group.status
-        return explanation_answer(group.name, status.verdict, status.anomalous_since)
-    verdict = _verdict_at(group, at)
-    return explanation_answer(group.name, verdict, _since(group, verdict))
+        return build_explanation(group.name, status.verdict, status.anomalous_since)
+    verdict = _find_verdict(group, at)
+    return build_explanation(group.name, verdict, _find_event_start(group, verdict))
 
 
-def _verdict_at(group: Watched, at: float) -> Verdict:
+def _find_verdict(group: MonitoredGroup, at: float) -> Verdict:
     until = group.ring.between(end=at)
     if len(until.times):
         return until.verdict(-1)
-    kept, times = "nothing is kept yet", group.ring.between().times
+    kept, times = "no samples are available yet", group.ring.between().times
     if len(times):
-        kept = f"samples from {format_instant(times[0])} to {format_instant(times[-1])} are kept"
+        kept = f"available: {format_instant(times[0])} to {format_instant(times[-1])}"
     when = format_instant(at)
     raise HTTPException(
         404,
-        f"there is no sample of {group.name} for {when}, {kept} — promad explain --at {when} looks "
-        "further back",
+        f"no sample of {group.name} at {when} in memory ({kept}) — promad explain --at {when} "
+        "reads older samples from Prometheus",
     )
 
 
-def _since(group: Watched, verdict: Verdict) -> float | None:
-    """The start of the event that a sample of the past belongs to."""
+def _find_event_start(group: MonitoredGroup, verdict: Verdict) -> float | None:
+    """The start of the event that a past sample belongs to; None if it belongs to none."""
     if verdict.state is not State.ANOMALOUS:
         return None
     events = group.served.events.find(group=group.name, end=verdict.at, limit=1)

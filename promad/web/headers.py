@@ -1,4 +1,4 @@
-"""What every answer says to a browser, and HEAD, which is GET without the body."""
+"""Security headers of every response, and HEAD as GET without the body."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ HEADERS: Mapping[str, str] = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
 }
-"""An answer that needs more of the browser, as a page does, has headers of its own in place."""
+"""A page, which may load scripts and styles, sets a policy of its own instead."""
 
 
 class HeadersMiddleware:
-    """Sends `HEADERS` where an answer does not have its own; asks for GET where HEAD was asked."""
+    """Adds `HEADERS` that a response does not set itself; turns HEAD into GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Limits: how large a body may be, how long it may take to arrive, and who has to wait."""
+"""Limits on the size and duration of a request body, and on the number of requests at once."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ MOST_BYTES = 8 * 2**20
 BODY_SECONDS = 10.0
 
 
-async def json_body(request: Request) -> bytes:
-    """The whole body of a request; no more of it is kept than may be sent.
+async def read_json_body(request: Request) -> bytes:
+    """The body of a request; reading stops at the size limit.
 
     Raises:
-        HTTPException: 415 if it is not JSON, 413 if it is too large, 408 if it takes too long.
+        HTTPException: 415 if it is not JSON, 413 if it is too large, 408 if it takes too long,
+            400 if the client disconnects.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise HTTPException(
-            415, f"the body is {content_type[:40] or 'of no type'} — send application/json"
+            415, f"content type is {content_type[:40] or 'missing'} — send application/json"
         )
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _bounded(request)
+            return await _read_bounded(request)
     except TimeoutError:
         raise HTTPException(
-            408, f"the body took longer than {BODY_SECONDS:g} s to arrive — send fewer rows"
+            408, f"reading the body took longer than {BODY_SECONDS:g} s — send fewer rows"
         ) from None
     except ClientDisconnect:
-        raise HTTPException(400, "the body ended early — send all of it") from None
+        raise HTTPException(400, "the body is incomplete — send all of it") from None
 
 
-async def _bounded(request: Request) -> bytes:
-    _refuse_beyond(int(request.headers.get("content-length", 0)))  # the server lets digits through
+async def _read_bounded(request: Request) -> bytes:
+    _refuse_beyond(int(request.headers.get("content-length", 0)))  # the server accepts digits only
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -47,30 +48,30 @@ async def _bounded(request: Request) -> bytes:
 def _refuse_beyond(size: int) -> None:
     if size > MOST_BYTES:
         raise HTTPException(
-            413, f"the body is larger than {MOST_BYTES // 2**20} MiB — send fewer rows at a time"
+            413, f"the body is larger than {MOST_BYTES // 2**20} MiB — send fewer rows per request"
         )
 
 
-class Turns:
-    """A few at work at once, a few in line behind them; whoever comes then is sent away."""
+class RequestQueue:
+    """Limits requests: `at_once` run, `waiting` more wait, and all others are refused."""
 
-    def __init__(self, at_once: int, in_line: int) -> None:
-        self._places = at_once + in_line
-        self._turns = asyncio.Semaphore(at_once)
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._places = at_once + waiting
+        self._running = asyncio.Semaphore(at_once)
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[asyncio.Semaphore]:
-        """A place in line for as long as the block lasts; yields what to wait for a turn with.
+    async def join(self) -> AsyncIterator[asyncio.Semaphore]:
+        """A place in the queue until the block ends; yields the semaphore to run under.
 
         Raises:
-            HTTPException: 503 if the line is full.
+            HTTPException: 503 if the queue is full.
         """
         if self._places == 0:
             raise HTTPException(
-                503, "too many batches are being scored — try again", {"Retry-After": "1"}
+                503, "too many scoring requests — retry later", {"Retry-After": "1"}
             )
         self._places -= 1
         try:
-            yield self._turns
+            yield self._running
         finally:
             self._places += 1

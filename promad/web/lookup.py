@@ -1,4 +1,4 @@
-"""What requests are about: the detectors at work, one of their groups, a time."""
+"""Parameters that routes share: the running detectors, one of their groups, a time."""
 
 from __future__ import annotations
 
@@ -17,31 +17,37 @@ from promad.detection.recent_history import Ring
 from promad.detection.running_detector import Served
 from promad.events.status import GroupStatus
 from promad.exposition import Snapshot
-from promad.web.problems import some
+from promad.web.problems import list_some
 from promad.web.schemas import Problem
 
 EARLIEST, LATEST = -62_135_510_400.0, 253_402_214_400.0
-"""The years 1 to 9999, less a day for time zones: beyond them no calendar goes."""
+"""The years 1 to 9999, less a day for time zones: the range of `datetime`."""
 
 
-async def _at_work(request: Request) -> Sequence[Served]:
+async def _list_running(request: Request) -> Sequence[Served]:
     served: Sequence[Served] = request.app.state.served()
     return served
 
 
-AtWork = Annotated[Sequence[Served], Depends(_at_work)]
-"""The detectors at work; none while the daemon starts."""
+Running = Annotated[Sequence[Served], Depends(_list_running)]
+"""A parameter: the running detectors; none while the daemon starts."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "description": "Refused, and why."},
-    503: {"model": Problem, "description": "Not now, and why."},
+    "4XX": {"model": Problem, "description": "The request was refused; `detail` gives the reason."},
+    503: {
+        "model": Problem,
+        "description": "The request cannot be answered now; `detail` gives the reason.",
+    },
 }
-"""What any request may be answered with."""
+"""Responses that any request may get."""
+
+
+_RETRY_SOON = {"Retry-After": "5"}
 
 
 @dataclass(frozen=True)
-class Watched:
-    """One group and what watches it."""
+class MonitoredGroup:
+    """One group, its detector, and its status after the detector's last tick."""
 
     name: str
     served: Served
@@ -50,60 +56,59 @@ class Watched:
 
     @property
     def ring(self) -> Ring:
-        """Its newest verdicts."""
+        """The newest verdicts of the group."""
         return self.served.rings[self.name]
 
 
-def watched(at_work: Sequence[Served]) -> list[Watched]:
+def list_groups(running: Sequence[Served]) -> list[MonitoredGroup]:
     """Every group of every detector."""
     return [
-        Watched(group_name(served.config.name, status.group), served, snapshot, status)
-        for served in at_work
+        MonitoredGroup(group_name(served.config.name, status.group), served, snapshot, status)
+        for served in running
         for snapshot in [served.snapshot()]
         for status in snapshot.groups
     ]
 
 
-def chosen(at_work: Sequence[Served], name: str | None) -> Watched:
-    """The group of that name; without a name, the only group there is.
+def find_group(running: Sequence[Served], name: str | None) -> MonitoredGroup:
+    """The group of that name; without a name, the only group.
 
     Raises:
-        HTTPException: 404 if there is none, 400 if it takes a name, 503 while the daemon starts.
+        HTTPException: 404 if no group has that name, 400 if a name is needed, 503 while the daemon
+            starts.
     """
-    groups = watched(at_work)
+    groups = list_groups(running)
     if not groups:
         raise HTTPException(
-            503, "no detector is at work yet — wait until GET /health says ready", _SOON
+            503, "no detector is running yet — wait until GET /health returns ready", _RETRY_SOON
         )
-    there = some([group.name for group in groups], ", see GET /api/v1/groups")
+    available = list_some([group.name for group in groups], ", see GET /api/v1/groups")
     if name is None and len(groups) > 1:
-        raise HTTPException(400, f"group is missing — there are {there}")
+        raise HTTPException(400, f"group is required — available groups: {available}")
     for group in groups:
         if name in {None, group.name}:
             return group
-    raise HTTPException(404, f"there is no group {str(name)[:100]} — there are {there}")
+    raise HTTPException(404, f"no group is named {str(name)[:100]} — available groups: {available}")
 
 
-_SOON = {"Retry-After": "5"}
-
-
-def _time(value: Any) -> float:
+def _parse_time(value: Any) -> float:
     """Unix seconds, or an RFC 3339 time."""
     try:
         seconds = float(value)
     except ValueError:
         seconds = parse_instant(str(value))
     if not EARLIEST <= seconds <= LATEST:
-        raise ValueError("not a time between the years 1 and 9999 — write unix seconds or RFC 3339")
+        raise ValueError("not a time between the years 1 and 9999 — use unix seconds or RFC 3339")
     return seconds
 
 
 GroupParameter = Annotated[
-    str | None, Query(alias="group", description="may be left out where there is one group alone")
+    str | None,
+    Query(alias="group", description="Name of the group; optional if there is only one."),
 ]
 Time = Annotated[
     float,
-    BeforeValidator(_time),
+    BeforeValidator(_parse_time),
     WithJsonSchema(
         {
             "anyOf": [

@@ -1,6 +1,6 @@
-"""The page at `/`: files of this package, and plotly's script as the installed package has it.
+"""The page at `/`: files of this package, and the script of the installed plotly.
 
-Every file's address carries a stamp of all of them, so that a browser keeps what it has until an
+The URL of each file contains a stamp of all files, so that a browser can cache them until an
 upgrade changes the stamp.
 """
 
@@ -32,13 +32,13 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What a browser may load and run for the page; `data:` is for the heat map, which plotly draws as
-an image.
+"""The content security policy of the page; `data:` allows the heat map, which plotly renders as an
+image.
 """
 
 _PLOTLY = "plotly.min.js"
-_FOR_EVER = "public, max-age=31536000, immutable"
-_ASK_AGAIN = "no-cache"
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -47,51 +47,51 @@ _MEDIA_TYPES = {
 }
 
 
-def page_routes() -> list[BaseRoute]:
+def create_page_routes() -> list[BaseRoute]:
     """`/` and the files below `/static/`. GET and HEAD."""
-    return [Route("/", _page), Route("/static/{stamp}/{name}", _file)]
+    return [Route("/", _get_page), Route("/static/{stamp}/{name}", _get_file)]
 
 
-def _page(request: Request) -> Response:
-    headers = {"content-security-policy": POLICY, "cache-control": _ASK_AGAIN}
-    html = _files()["index.html"].replace(b"{stamp}", _stamp().encode())
-    return _answer(request, html, "index.html", headers)
+def _get_page(request: Request) -> Response:
+    headers = {"content-security-policy": POLICY, "cache-control": _REVALIDATE}
+    html = _read_files()["index.html"].replace(b"{stamp}", _compute_stamp().encode())
+    return _send(request, html, "index.html", headers)
 
 
-def _file(request: Request) -> Response:
+def _get_file(request: Request) -> Response:
     name = request.path_params["name"]
-    # A page that was loaded before an upgrade still finds its files, and keeps none of them.
-    current = request.path_params["stamp"] == _stamp()
-    headers = {"cache-control": _FOR_EVER if current else _ASK_AGAIN}
+    # A page loaded before an upgrade still finds its files, but must not cache them.
+    current = request.path_params["stamp"] == _compute_stamp()
+    headers = {"cache-control": _IMMUTABLE if current else _REVALIDATE}
     if name == _PLOTLY:
-        return _plotly_answer(request, headers)
-    if name == "index.html" or name not in _files():
+        return _send_plotly(request, headers)
+    if name == "index.html" or name not in _read_files():
         raise HTTPException(404)
-    return _answer(request, _files()[name], name, headers)
+    return _send(request, _read_files()[name], name, headers)
 
 
-def _plotly_answer(request: Request, headers: Mapping[str, str]) -> Response:
-    path = _plotly_path()
+def _send_plotly(request: Request, headers: Mapping[str, str]) -> Response:
+    path = _find_plotly()
     if path is None:
-        raise HTTPException(404, "plotly is not installed, or has no plotly.min.js")
+        raise HTTPException(404, "plotly.min.js was not found — pip install plotly")
     headers = {**headers, "vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["content-encoding"] = "gzip"
-        return _answer(request, _compressed_plotly(path), _PLOTLY, headers)
+        return _send(request, _compress(path), _PLOTLY, headers)
     return FileResponse(path, headers=headers, media_type=_MEDIA_TYPES[".js"])
 
 
-def _answer(request: Request, content: bytes, name: str, headers: Mapping[str, str]) -> Response:
-    """The content, or that the browser has it already."""
-    headers = {**headers, "etag": f'W/"{_stamp()}"'}
+def _send(request: Request, content: bytes, name: str, headers: Mapping[str, str]) -> Response:
+    """The content, or 304 if the browser has it in its cache."""
+    headers = {**headers, "etag": f'W/"{_compute_stamp()}"'}
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=_MEDIA_TYPES[PurePath(name).suffix], headers=headers)
 
 
 @functools.cache
-def _files() -> Mapping[str, bytes]:
-    """The page's own files by name."""
+def _read_files() -> Mapping[str, bytes]:
+    """The files of the page by name."""
     folder = resources.files("promad.web").joinpath("static")
     return {
         entry.name: entry.read_bytes()
@@ -101,19 +101,19 @@ def _files() -> Mapping[str, bytes]:
 
 
 @functools.cache
-def _stamp() -> str:
-    """Twelve letters and digits that change whenever any file does."""
+def _compute_stamp() -> str:
+    """Twelve hexadecimal digits that change with every file."""
     digest = hashlib.sha256()
-    for name, content in sorted(_files().items()):
+    for name, content in sorted(_read_files().items()):
         digest.update(name.encode() + content)
-    if _plotly_path() is not None:
+    if _find_plotly() is not None:
         digest.update(importlib.metadata.version("plotly").encode())
     return digest.hexdigest()[:12]
 
 
 @functools.cache
-def _plotly_path() -> Path | None:
-    """Where plotly's script is, found without importing plotly and all that it takes along."""
+def _find_plotly() -> Path | None:
+    """The path of plotly's script; does not import plotly, which is slow."""
     spec = importlib.util.find_spec("plotly")
     if spec is None or spec.origin is None:
         return None
@@ -122,6 +122,6 @@ def _plotly_path() -> Path | None:
 
 
 @functools.cache
-def _compressed_plotly(path: Path) -> bytes:
-    """The script compressed, once: 1.5 MB in place of 4.8."""
+def _compress(path: Path) -> bytes:
+    """The script, compressed once: 1.5 MB instead of 4.8 MB."""
     return gzip.compress(path.read_bytes(), mtime=0)

@@ -1,4 +1,4 @@
-"""What a request to score means: its rows as a frame, or why they cannot be scored."""
+"""The samples of a score request as a frame, or the reason why they cannot be scored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promad.data.frame import MetricFrame, single_group
 from promad.data.preparation import Preparation
 from promad.scoring.detector import Detector
 from promad.web.lookup import EARLIEST, LATEST
-from promad.web.problems import some
+from promad.web.problems import format_count, list_some
 from promad.web.schemas import ScoreRequest
 
 _STEP_TOLERANCE = 0.01
@@ -25,43 +25,43 @@ class Samples:
 
     Attributes:
         frame: the rows, columns in the bundle's order.
-        columns: which column of the request each of them was, int64 (features,).
+        columns: the column in the request of each feature of the bundle, int64 (features,).
     """
 
     frame: MetricFrame
     columns: NDArray[np.int64]
 
 
-def samples_of(request: ScoreRequest, detector: Detector) -> Samples:
-    """The rows of a request as the detector takes them.
+def read_samples(request: ScoreRequest, detector: Detector) -> Samples:
+    """The rows of a request with the columns in the order of the detector's features.
 
     Raises:
-        HTTPException: 422, naming the place, if the detector cannot score them.
+        HTTPException: 422 with the place of the first mistake, if the detector cannot score them.
     """
     preparation = detector.preparation
-    columns = _columns(request.features, preparation.features)
+    columns = _match_columns(request.features, preparation.features)
     _check_shape(request.data, preparation.features, detector.length)
-    start = _start(request, preparation)
+    start = _read_start(request, preparation)
     values = np.array(request.data, np.float64)[:, columns]
     frame = single_group(start, preparation.step, preparation.features, values)
     return Samples(frame, columns)
 
 
-def _refusal(detail: str) -> HTTPException:
+def _refuse(detail: str) -> HTTPException:
     return HTTPException(422, detail)
 
 
-def _columns(given: Sequence[str] | None, wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Where each feature of the bundle stands in the request."""
+def _match_columns(given: Sequence[str] | None, wanted: Sequence[str]) -> NDArray[np.int64]:
+    """The column in the request of each feature of the bundle."""
     if given is None:
         return np.arange(len(wanted))
     places = {name: place for place, name in enumerate(given)}
     if missing := [name for name in wanted if name not in places]:
-        raise _refusal(f"features lacks {some(missing)} — name all of the bundle's features")
+        raise _refuse(f"features lacks {list_some(missing)} — list all features of the bundle")
     if len(given) > len(wanted):
-        raise _refusal(
-            f"features has {len(given)} names, the bundle {len(wanted)} features "
-            f"({some(wanted)}) — name each once"
+        raise _refuse(
+            f"features has {format_count(len(given), 'name')}, the bundle has "
+            f"{format_count(len(wanted), 'feature')} ({list_some(wanted)}) — list each once"
         )
     return np.array([places[name] for name in wanted])
 
@@ -69,23 +69,25 @@ def _columns(given: Sequence[str] | None, wanted: Sequence[str]) -> NDArray[np.i
 def _check_shape(data: Sequence[Sequence[float]], features: Sequence[str], length: int) -> None:
     for place, row in enumerate(data):
         if len(row) != len(features):
-            raise _refusal(
-                f"data[{place}] has {len(row)} values, the bundle has {len(features)} features "
-                f"({some(features)}) — send one number for each"
+            raise _refuse(
+                f"data[{place}] has {format_count(len(row), 'value')}, the bundle has "
+                f"{format_count(len(features), 'feature')} ({list_some(features)}) "
+                "— send one number for each feature"
             )
     if len(data) < length:
-        raise _refusal(
-            f"data has {len(data)} rows, a window of the bundle has {length} — send at least that"
+        raise _refuse(
+            f"data has {format_count(len(data), 'row')}, a window of the bundle has {length} "
+            f"— send at least {format_count(length, 'row')}"
         )
 
 
-def _start(request: ScoreRequest, preparation: Preparation) -> float:
-    """The time of the first row, in unix seconds; 0 where times are of no matter."""
+def _read_start(request: ScoreRequest, preparation: Preparation) -> float:
+    """The time of the first row in unix seconds; 0 where the bundle does not use times."""
     if request.timestamps is None:
         if preparation.time_features:
-            raise _refusal(
-                "timestamps are missing, the bundle looks at "
-                f"{' and '.join(preparation.time_features)} — send one for each row"
+            raise _refuse(
+                f"timestamps is required, the bundle uses {' and '.join(preparation.time_features)}"
+                " — send one timestamp for each row"
             )
         return 0.0
     _check_times(np.array(request.timestamps), len(request.data), preparation.step)
@@ -94,15 +96,18 @@ def _start(request: ScoreRequest, preparation: Preparation) -> float:
 
 def _check_times(times: NDArray[np.float64], rows: int, step: float) -> None:
     if len(times) != rows:
-        raise _refusal(f"timestamps has {len(times)} entries, data {rows} rows — send one for each")
-    reach = (times.min(), times.max(), times[0] + rows * step)
-    if min(reach) < EARLIEST or max(reach) > LATEST:
-        raise _refusal("timestamps go beyond the years 1 to 9999 — send unix seconds")
+        raise _refuse(
+            f"timestamps has {format_count(len(times), 'item')}, data has "
+            f"{format_count(rows, 'row')} — send one timestamp for each row"
+        )
+    bounds = (times.min(), times.max(), times[0] + rows * step)
+    if min(bounds) < EARLIEST or max(bounds) > LATEST:
+        raise _refuse("timestamps are outside the years 1 to 9999 — send unix seconds")
     gaps = np.diff(times)
     uneven = np.abs(gaps - step) > _STEP_TOLERANCE * step
     if uneven.any():
         place = int(uneven.argmax()) + 1
-        raise _refusal(
-            f"timestamps[{place}] is {gaps[place - 1]:g} s after the one before, the bundle's step "
-            f"is {step:g} s — send samples a step apart"
+        raise _refuse(
+            f"timestamps[{place}] is {gaps[place - 1]:g} s after the previous one, the step of the "
+            f"bundle is {step:g} s — send samples one step apart"
         )

@@ -1,6 +1,6 @@
-"""What the REST API takes and answers; `GET /openapi.json` is made from it.
+"""Requests and responses of the REST API; `GET /openapi.json` is generated from them.
 
-Times are unix seconds. A number that is not known is null, never 0.
+Times are unix seconds. An unknown number is null, never 0.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from promad.events.verdict import State
 
 MOST_ROWS = 20_000
-"""How many samples one request may have scored."""
+"""The limit on samples in one request."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Row = Annotated[list[Finite], Field(min_length=1, fail_fast=True)]
-"""The first mistake is enough: a body may hold a million."""
+"""Validation stops at the first mistake: a body may contain a million."""
 
 
 class _Answer(BaseModel):
@@ -24,36 +24,36 @@ class _Answer(BaseModel):
 
 
 class Problem(_Answer):
-    """Why a request was refused, in one sentence."""
+    """The reason why a request was refused, in one sentence."""
 
     detail: str
 
 
 class Health(_Answer):
-    """Whether the daemon can score, and with what."""
+    """Whether the daemon can score, and the bundles that it loaded."""
 
     status: Literal["starting", "ready"]
-    available: list[str] = Field(description="bundles that are there, oldest first")
-    loaded: list[str] = Field(description="bundles at work, one for each detector")
+    available: list[str] = Field(description="All trained bundles, oldest first.")
+    loaded: list[str] = Field(description="The loaded bundles, one for each detector.")
 
 
 class TrainedModel(_Answer):
-    """One bundle that a training left."""
+    """One trained bundle."""
 
     detector: str
     bundle: str
     model: str
     preset: str
-    trained_at: str = Field(description="ISO 8601, UTC")
+    trained_at: str = Field(description="ISO 8601, UTC.")
     n_features: int
     threshold: float
     threshold_method: str
-    current: bool = Field(description="whether promad models has it in use")
-    loaded: bool = Field(description="whether the daemon scores with it")
+    current: bool = Field(description="Whether it is the current bundle of `promad models`.")
+    loaded: bool = Field(description="Whether the daemon scores with it.")
 
 
 class LoadedDetector(_Answer):
-    """A detector at work."""
+    """One running detector."""
 
     detector: str
     bundle: str
@@ -67,11 +67,11 @@ class LoadedDetector(_Answer):
     window_size: int
     step_seconds: float
     device: Literal["cpu"]
-    config: dict[str, Any] = Field(description="every key as it stands; secrets are masked")
+    config: dict[str, Any] = Field(description="All configuration keys; secrets are masked.")
 
 
 class ScoreRequest(BaseModel):
-    """Samples to score, in raw units. A key that is not known is refused."""
+    """Samples to score, in raw units. Unknown keys are refused."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -80,57 +80,62 @@ class ScoreRequest(BaseModel):
         json_schema_extra={"additionalProperties": False},
     )
 
-    group: str | None = Field(None, description="may be left out where there is one group alone")
+    group: str | None = Field(None, description="Name of the group; optional if there is only one.")
     data: list[Row] = Field(
-        description="one row per sample, one number per feature; at least a window of rows",
+        description="One row per sample, one number per feature; at least one window of rows.",
         min_length=1,
         max_length=MOST_ROWS,
         fail_fast=True,
     )
     timestamps: Annotated[list[Finite], Field(fail_fast=True)] | None = Field(
-        None, description="unix seconds of the rows, a step apart; needed with calendar features"
+        None,
+        description="Unix seconds of the rows, one step apart; required with time features.",
     )
     features: Annotated[list[str], Field(fail_fast=True)] | None = Field(
-        None, description="which feature each column is; by default in the order of GET /config"
+        None, description="The feature of each column; by default in the order of GET /config."
     )
     include_per_timestep: bool = False
     include_attribution: bool = True
-    scoring_mode: Literal["phase2_only", "averaged"] | None = Field(
-        None, description="of a tranad bundle; by default the bundle's own"
+    scoring_mode: str | None = Field(
+        None,
+        description="One of the scoring modes of the model (tranad: `phase2_only`, `averaged`); "
+        "by default that of the bundle.",
     )
 
     @model_validator(mode="after")
-    def _knows_every_key(self) -> Self:
-        """Stop at the first: `extra="forbid"` would write an essay on each of a million."""
+    def _refuse_unknown_keys(self) -> Self:
+        """Stop at the first: `extra="forbid"` would report each of up to a million."""
         for key in self.model_extra or ():
             known = ", ".join(type(self).model_fields)
-            raise ValueError(f"{key[:40]} is unknown — the keys are {known}")
+            raise ValueError(f"{key[:40]} is not a known key — the keys are {known}")
         return self
 
 
 class AttributedDimension(_Answer):
-    """What one feature has to do with a segment."""
+    """The share of one feature in a segment."""
 
-    dim: int = Field(description="its column in `data`, from 0")
+    dim: int = Field(description="Its column in `data`, from 0.")
     label: str
-    mean_elevation: float = Field(description="mean error over its baseline in training")
-    contribution: float = Field(description="share of the excess, 0 to 1")
+    mean_elevation: float = Field(
+        description="Mean error over the baseline of the feature, from training."
+    )
+    contribution: float = Field(description="Share of the deviation, 0 to 1.")
 
 
 class AnomalySegment(_Answer):
-    """Samples in a row above the threshold; positions are rows of `data`, from 0."""
+    """Consecutive samples above the threshold; positions are rows of `data`, from 0."""
 
     segment_start: int
     segment_end: int
     segment_length: int
     peak_score: float
-    peak_timestamp: int = Field(description="the row of the peak")
+    peak_timestamp: int = Field(description="The row of the peak.")
     mean_score: float
     attributed_dimensions: list[AttributedDimension] | None
 
 
 class ScoredTimestep(_Answer):
-    """One row; null before the first whole window."""
+    """One row; null before the first complete window."""
 
     timestep: int
     score: float | None
@@ -138,20 +143,20 @@ class ScoredTimestep(_Answer):
 
 
 class ScoreAnswer(_Answer):
-    """What scoring came to."""
+    """The result of scoring a batch."""
 
     group: str
     bundle: str
     n_timesteps: int
-    n_scored: int = Field(description="rows at which a whole window ends")
+    n_scored: int = Field(description="Rows that end a complete window.")
     n_features: int
     threshold: float
     threshold_method: str
     n_anomalies: int
-    anomaly_ratio: float = Field(description="share of the scored rows")
+    anomaly_ratio: float = Field(description="Share of anomalous rows among the scored rows.")
     anomaly_segments: list[AnomalySegment]
     per_timestep: list[ScoredTimestep] | None
-    scoring_mode: Literal["phase2_only", "averaged"] | None
+    scoring_mode: str | None = Field(description="Null if the model has no scoring modes.")
 
 
 class FeatureState(_Answer):
@@ -159,28 +164,32 @@ class FeatureState(_Answer):
 
     name: str
     contribution: float
-    direction: Literal["above", "below"] | None = Field(description="null without a sample")
+    direction: Literal["above", "below"] | None = Field(description="Null without a sample.")
     observed: float | None
     expected: float | None
-    elevation: float = Field(description="error over its baseline in training: above 1 it deviates")
-    since: float | None = Field(description="since when it deviates; null if it does not")
+    elevation: float = Field(
+        description="Error over the baseline from training; above 1 the feature deviates."
+    )
+    since: float | None = Field(
+        description="Start of the deviation; null if the feature does not deviate."
+    )
 
 
 class ExplanationAnswer(_Answer):
-    """Why a group is judged as it is."""
+    """The explanation of the state of a group."""
 
     group: str
     at: float
     state: State
-    score: float | None = Field(description="score over threshold: above 1 is anomalous")
+    score: float | None = Field(description="Score over threshold; above 1 is anomalous.")
     anomalous_since: float | None
     paragraph: str
-    missing: list[str] = Field(description="features without a sample")
-    features: list[FeatureState] = Field(description="largest contribution first")
+    missing: list[str] = Field(description="Features without a sample.")
+    features: list[FeatureState] = Field(description="Largest contribution first.")
 
 
 class EventAnswer(_Answer):
-    """One anomaly."""
+    """One event: consecutive anomalous samples of a group."""
 
     id: str
     group: str
@@ -192,22 +201,22 @@ class EventAnswer(_Answer):
     peak_at: float
     peak_score: float
     bundle: str
-    paragraph: str = Field(description="the peak in plain words")
-    features: list[FeatureState] = Field(description="at the peak, largest contribution first")
+    paragraph: str = Field(description="The peak in plain words.")
+    features: list[FeatureState] = Field(description="At the peak, largest contribution first.")
     acknowledged_at: float | None
     feedback: str | None
     comment: str | None
 
 
 class EventPage(_Answer):
-    """Events, newest start first; `next` is the cursor of the next page, null on the last."""
+    """Events, newest start first; `next` is the cursor of the next page, null on the last page."""
 
     events: list[EventAnswer]
     next: str | None
 
 
 class FeatureQuery(_Answer):
-    """What one feature is measured by."""
+    """The query of one feature."""
 
     name: str
     expr: str
@@ -215,7 +224,7 @@ class FeatureQuery(_Answer):
 
 
 class GroupAnswer(_Answer):
-    """Where one group stands."""
+    """The current status of one group."""
 
     group: str
     detector: str
@@ -225,15 +234,15 @@ class GroupAnswer(_Answer):
     at: float
     score: float | None
     anomalous_since: float | None
-    event: str | None = Field(description="id of the event that is open")
-    events_begun: int = Field(description="since the daemon started")
+    event: str | None = Field(description="Id of the open event.")
+    events_begun: int = Field(description="Since the daemon started.")
     last_scored_at: float | None
     samples_in_window: int
     top_features: list[str]
 
 
 class GroupList(_Answer):
-    """Every group, worst first, and where a browser finds the rest."""
+    """All groups, worst state first."""
 
     now: float
     version: str
@@ -241,7 +250,7 @@ class GroupList(_Answer):
 
 
 class GroupDetail(_Answer):
-    """One group, with what the page needs beside its history."""
+    """One group with its detector, its queries and its explanation."""
 
     group: GroupAnswer
     failed_queries: dict[str, str]
@@ -267,13 +276,13 @@ class FeatureHistory(_Answer):
 
 
 class HistoryAnswer(_Answer):
-    """A group's newest samples, oldest first."""
+    """The newest samples of a group, oldest first."""
 
     group: str
     step_seconds: float
     times: list[float]
     states: list[State]
-    score: list[float | None] = Field(description="score over threshold: above 1 is anomalous")
-    threshold: list[float] = Field(description="the limit in the score's own unit")
+    score: list[float | None] = Field(description="Score over threshold; above 1 is anomalous.")
+    threshold: list[float] = Field(description="The threshold in the unit of the score.")
     why: list[str]
     features: list[FeatureHistory]

@@ -1,11 +1,10 @@
-"""Scoring a request: the same detector that is at work, without its memory of what came before."""
+"""Scoring a request with a running detector, without the state of the daemon."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,13 @@ from starlette.exceptions import HTTPException
 
 from promad.data.frame import MetricFrame
 from promad.detection.running_detector import Served
-from promad.models.tranad import Tranad
 from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
 from promad.scoring.segments import Segment, find_segments, parts_of
 from promad.scoring.streaming import ScoringState, join_scores, score_samples
-from promad.web.lookup import Watched, chosen
-from promad.web.problems import sentence
-from promad.web.samples import Samples, samples_of
+from promad.web.lookup import MonitoredGroup, find_group
+from promad.web.problems import describe_invalid, list_some
+from promad.web.samples import Samples, read_samples
 from promad.web.schemas import (
     AnomalySegment,
     AttributedDimension,
@@ -31,71 +29,71 @@ from promad.web.schemas import (
 )
 
 Values = NDArray[np.float64]
-Mode = Literal["phase2_only", "averaged"]
 
 SECONDS = 30.0
-"""For so long a batch may be scored. A thread cannot be stopped: it looks at the clock itself."""
+"""The time limit for one batch. A thread cannot be stopped, so it checks the clock itself."""
 
-_PIECE_ROWS = 1000
+_CHUNK_ROWS = 1000
 
 
-def answer_to(body: bytes, at_work: Sequence[Served]) -> ScoreAnswer:
-    """What scoring the request in a body comes to.
+def score_request(body: bytes, running: Sequence[Served]) -> ScoreAnswer:
+    """The scores of the samples in a request.
 
     Raises:
-        HTTPException: if it cannot be scored, or not in time.
+        HTTPException: if the samples cannot be scored, or not within the time limit.
     """
     began = time.monotonic()
     try:
         request = ScoreRequest.model_validate_json(body)
     except ValidationError as error:
-        raise HTTPException(400, sentence(error.errors(include_url=False)[0])) from None
-    group = chosen(at_work, request.group)
-    detector = _in_mode(group.served.detector, request.scoring_mode)
-    samples = samples_of(request, detector)
-    scores, errors = _score(detector, samples.frame, began + SECONDS)
-    return _answer(request, group, detector, samples, scores, errors)
+        raise HTTPException(400, describe_invalid(error.errors(include_url=False)[0])) from None
+    group = find_group(running, request.group)
+    detector = _set_scoring_mode(group.served.detector, request.scoring_mode)
+    samples = read_samples(request, detector)
+    scores, errors = _score_frame(detector, samples.frame, began + SECONDS)
+    return _build_answer(request, group, detector, samples, scores, errors)
 
 
-def _in_mode(detector: Detector, mode: Mode | None) -> Detector:
-    """The detector with a TranAD that takes its errors as asked; the one at work stays as it is."""
+def _set_scoring_mode(detector: Detector, mode: str | None) -> Detector:
+    """The detector with its model in the requested mode; the running detector does not change."""
     if mode is None:
         return detector
-    if not isinstance(detector.model, Tranad):
-        raise HTTPException(422, f"scoring_mode is {mode}, the bundle is no tranad — leave it out")
-    model = replace(detector.model, averaged=mode == "averaged")
-    return replace(detector, model=model)
+    modes = detector.model.scoring_modes
+    if not modes:
+        raise HTTPException(
+            422, f"scoring_mode is {mode[:40]}, the model has no scoring modes — omit scoring_mode"
+        )
+    if mode not in modes:
+        raise HTTPException(
+            422,
+            f"scoring_mode is {mode[:40]} — the scoring modes of the model are {list_some(modes)}",
+        )
+    return replace(detector, model=detector.model.in_scoring_mode(mode))
 
 
-def _mode_of(detector: Detector) -> Mode | None:
-    if not isinstance(detector.model, Tranad):
-        return None
-    return "averaged" if detector.model.averaged else "phase2_only"
-
-
-def _score(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Values, Values]:
-    """Score and errors of every row at which a window ends, oldest first."""
+def _score_frame(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Values, Values]:
+    """Scores (rows,) and errors (rows, features) of the rows that end a window, oldest first."""
     state, calibration = ScoringState.begin(detector, 1), detector.calibrate(1)
-    pieces: list[Scores] = []
-    for part in frame.split(_PIECE_ROWS):
+    chunks: list[Scores] = []
+    for chunk in frame.split(_CHUNK_ROWS):
         if time.monotonic() > deadline:
-            done = sum(len(each.times) for each in pieces)
+            done = sum(len(each.times) for each in chunks)
             raise HTTPException(
                 503,
-                f"scoring took longer than {SECONDS:g} s, {done} of {frame.samples} rows were done "
-                "— send fewer rows at a time",
+                f"scoring took longer than {SECONDS:g} s ({done} of {frame.samples} rows scored) "
+                "— send fewer rows per request",
                 {"Retry-After": "30"},
             )
-        with np.errstate(over="ignore"):  # a value out of all proportion is held to a bound
-            pieces.append(score_samples(detector, calibration, state, part))
-    whole = join_scores(pieces)
+        with np.errstate(over="ignore"):  # the detector clips huge values
+            chunks.append(score_samples(detector, calibration, state, chunk))
+    whole = join_scores(chunks)
     ends = whole.in_window[0] == detector.length
     return whole.score[0, ends], whole.errors[0, ends]
 
 
-def _answer(
+def _build_answer(
     request: ScoreRequest,
-    group: Watched,
+    group: MonitoredGroup,
     detector: Detector,
     samples: Samples,
     scores: Values,
@@ -107,7 +105,7 @@ def _answer(
     anomalies = int((scores > limits).sum())
     baseline = detector.scoring.baseline
 
-    def attributed(segment: Segment) -> list[AttributedDimension]:
+    def attribute(segment: Segment) -> list[AttributedDimension]:
         return [
             AttributedDimension(
                 dim=int(samples.columns[part.column]),
@@ -136,16 +134,18 @@ def _answer(
                 peak_score=segment.peak,
                 peak_timestamp=unscored + segment.peak_at,
                 mean_score=segment.mean,
-                attributed_dimensions=attributed(segment) if request.include_attribution else None,
+                attributed_dimensions=attribute(segment) if request.include_attribution else None,
             )
             for segment in found
         ],
-        per_timestep=_timesteps(unscored, scores, limits) if request.include_per_timestep else None,
-        scoring_mode=_mode_of(detector),
+        per_timestep=_list_timesteps(unscored, scores, limits)
+        if request.include_per_timestep
+        else None,
+        scoring_mode=detector.model.scoring_mode,
     )
 
 
-def _timesteps(unscored: int, scores: Values, limits: Values) -> list[ScoredTimestep]:
+def _list_timesteps(unscored: int, scores: Values, limits: Values) -> list[ScoredTimestep]:
     before = [ScoredTimestep(timestep=row, score=None, is_anomaly=None) for row in range(unscored)]
     flags = (scores > limits).tolist()
     return before + [

@@ -1,4 +1,4 @@
-"""`POST /score`: samples in, anomalies and what they are made of out."""
+"""`POST /score`: anomalies in a batch of samples, and their attribution."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from promad.web.limits import Turns, json_body
-from promad.web.lookup import REFUSALS, AtWork
+from promad.web.limits import RequestQueue, read_json_body
+from promad.web.lookup import REFUSALS, Running
 from promad.web.schemas import Problem, ScoreAnswer, ScoreRequest
-from promad.web.scoring import answer_to
+from promad.web.scoring import score_request
 
 router = APIRouter()
 
 _REFUSED = {
-    400: "The body is no such request, and where not.",
-    404: "There is no such group.",
-    408: "The body took too long to arrive.",
+    400: "The body is not a valid request; `detail` names the first invalid value.",
+    404: "No group has this name.",
+    408: "Reading the body took too long.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    422: "The bundle cannot score these samples, and why not.",
+    422: "The bundle cannot score these samples; `detail` gives the reason.",
 }
 _BODY = {
     "required": True,
@@ -30,6 +30,7 @@ _BODY = {
 
 @router.post(
     "/score",
+    name="score",
     response_model=ScoreAnswer,
     openapi_extra={"requestBody": _BODY},
     responses={
@@ -38,15 +39,17 @@ _BODY = {
     },
     tags=["Scoring"],
 )
-async def score(request: Request, at_work: AtWork) -> Response:
-    """Score a batch of samples by a bundle at work; the daemon remembers nothing of it.
+async def post_score(request: Request, running: Running) -> Response:
+    """Score a batch of samples with a loaded bundle. The state of the daemon does not change.
 
-    Each score depends on the window that ends at its row and a few rows before, as in the daemon.
-    There is no hysteresis: a segment is every run of rows above the threshold.
+    As in the daemon, each score depends on the window that ends at its row and on a few rows
+    before. There is no hysteresis: each run of rows above the threshold is a segment.
     """
-    turns: Turns = request.app.state.turns
-    async with turns.place() as turn:
-        body = await json_body(request)
+    queue: RequestQueue = request.app.state.scoring_queue
+    async with queue.join() as turn:
+        body = await read_json_body(request)
         async with turn:
-            content = await run_in_threadpool(lambda: answer_to(body, at_work).model_dump_json())
+            content = await run_in_threadpool(
+                lambda: score_request(body, running).model_dump_json()
+            )
     return Response(content, media_type="application/json")

@@ -1,4 +1,4 @@
-"""`/health`, `/models` and `/config`: what there is to score with."""
+"""`/health`, `/models` and `/config`: the loaded bundles, all bundles, and the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from promad.bundle import MANIFEST_FILE, BundleStore, Manifest
 from promad.config import Config
 from promad.detection.running_detector import Served
-from promad.web.lookup import REFUSALS, AtWork
+from promad.web.lookup import REFUSALS, Running
 from promad.web.schemas import Health, LoadedDetector, TrainedModel
 
 router = APIRouter(responses={"4XX": REFUSALS["4XX"]}, tags=["State"])
@@ -24,30 +24,34 @@ _MASK = "**********"
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
-@router.get("/health", responses={503: {"model": Health, "description": "The daemon starts."}})
-def health(at_work: AtWork, response: Response) -> Health:
-    """Whether the daemon can score: 200 once every bundle is loaded, 503 until then."""
-    if not at_work:
+@router.get(
+    "/health",
+    name="health",
+    responses={503: {"model": Health, "description": "The daemon is starting."}},
+)
+def get_health(running: Running, response: Response) -> Health:
+    """Report whether the daemon can score: 200 once all bundles are loaded, 503 until then."""
+    if not running:
         response.status_code = 503
     return Health(
-        status="ready" if at_work else "starting",
-        available=[name for served in at_work for name in BundleStore.of(served.config).ids()],
-        loaded=[served.bundle.id for served in at_work],
+        status="ready" if running else "starting",
+        available=[name for served in running for name in BundleStore.of(served.config).ids()],
+        loaded=[served.bundle.id for served in running],
     )
 
 
-@router.get("/models")
-def models(at_work: AtWork) -> list[TrainedModel]:
-    """Every bundle that a training left, oldest first; those that are damaged are left out."""
-    return [model for served in at_work for model in _trained(served)]
+@router.get("/models", name="models")
+def list_models(running: Running) -> list[TrainedModel]:
+    """List all trained bundles, oldest first, except damaged ones."""
+    return [model for served in running for model in _list_bundles(served)]
 
 
-def _trained(served: Served) -> Iterator[TrainedModel]:
+def _list_bundles(served: Served) -> Iterator[TrainedModel]:
     store = BundleStore.of(served.config)
     current = store.current_id()
     for name in store.ids():
         try:
-            manifest = _manifest(store.root / name / MANIFEST_FILE)
+            manifest = _read_manifest(store.root / name / MANIFEST_FILE)
             yield TrainedModel(
                 detector=served.config.name,
                 bundle=name,
@@ -65,18 +69,18 @@ def _trained(served: Served) -> Iterator[TrainedModel]:
 
 
 @lru_cache(maxsize=1000)
-def _manifest(path: Path) -> Manifest:
-    """The manifest in a file, which is read once: bundles never change."""
+def _read_manifest(path: Path) -> Manifest:
+    """The manifest in a file; cached, because bundles never change."""
     return Manifest.model_validate_json(path.read_bytes())
 
 
-@router.get("/config")
-def config(at_work: AtWork) -> list[LoadedDetector]:
-    """What is at work, with its configuration; secrets are masked."""
-    return [_loaded(served) for served in at_work]
+@router.get("/config", name="config")
+def get_config(running: Running) -> list[LoadedDetector]:
+    """Return each running detector with its configuration; secrets are masked."""
+    return [_describe(served) for served in running]
 
 
-def _loaded(served: Served) -> LoadedDetector:
+def _describe(served: Served) -> LoadedDetector:
     detector, manifest = served.detector, served.bundle.manifest
     threshold, preparation = detector.threshold, detector.preparation
     return LoadedDetector(
@@ -92,19 +96,19 @@ def _loaded(served: Served) -> LoadedDetector:
         window_size=detector.length,
         step_seconds=preparation.step,
         device="cpu",
-        config=masked(served.config),
+        config=mask_secrets(served.config),
     )
 
 
-def masked(config: Config) -> dict[str, Any]:
-    """Every key of a configuration; secrets, and credentials in addresses, are stars."""
-    plain: dict[str, Any] = _without_user_info(config.model_dump(mode="json"))
+def mask_secrets(config: Config) -> dict[str, Any]:
+    """All keys of a configuration; secrets, and credentials in URLs, are asterisks."""
+    plain: dict[str, Any] = _mask_user_info(config.model_dump(mode="json"))
     return plain
 
 
-def _without_user_info(value: Any) -> Any:
+def _mask_user_info(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_user_info(inner) for key, inner in value.items()}
+        return {key: _mask_user_info(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_user_info(inner) for inner in value]
+        return [_mask_user_info(inner) for inner in value]
     return _USER_INFO.sub(f"{_MASK}@", value) if isinstance(value, str) else value

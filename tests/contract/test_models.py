@@ -5,15 +5,16 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import pytest
 
 from promad.data.calendar import calendar_columns
 from promad.data.scaling import fit_scaler
 from promad.data.windows import ChosenWindows, Split, build_windows, split_at
 from promad.errors import BundleError, DataError
-from promad.models import MODELS, model_named
+from promad.models import MODELS, find_model
 from promad.models.lstm_autoencoder import LstmAutoencoder
-from promad.models.onnx_running import open_session
+from promad.models.onnx_session import CODE_FREE_FILE, open_session
 from tests.support.simulated import LENGTH, NAMES, config_for, frame_of, host_values, silent
 
 FEATURES = len(NAMES)
@@ -51,7 +52,7 @@ class Fitted:
 
     @property
     def module(self):
-        return model_named(self.name)
+        return find_model(self.name)
 
     @property
     def model(self):
@@ -67,7 +68,7 @@ class Fitted:
 @pytest.fixture(scope="session", params=list(MODELS))
 def fitted(request):
     seen, settings = [], settings_of(model=request.param)
-    trained = model_named(request.param).fit(
+    trained = find_model(request.param).fit(
         split_of(windows_of()), FEATURES, settings, 5, lambda *epoch: seen.append(epoch)
     )
     return Fitted(request.param, settings, trained, seen)
@@ -150,6 +151,18 @@ def test_applying_changes_nothing_in_the_windows(fitted):
     np.testing.assert_array_equal(windows, before)
 
 
+def test_a_model_can_be_set_to_each_of_its_scoring_modes_and_to_no_other(fitted):
+    model = fitted.trained.model
+    if not model.scoring_modes:
+        assert model.scoring_mode is None
+        with pytest.raises(ValueError, match="no scoring mode averaged"):
+            model.in_scoring_mode("averaged")
+    else:
+        assert model.scoring_mode in model.scoring_modes
+        for mode in model.scoring_modes:
+            assert model.in_scoring_mode(mode).scoring_mode == mode
+
+
 def test_what_is_loaded_is_what_was_saved(fitted, tmp_path):
     fitted.trained.save(tmp_path, "model.keras")
     loaded = fitted.module.load(tmp_path)
@@ -162,19 +175,19 @@ def test_what_is_loaded_is_what_was_saved(fitted, tmp_path):
     assert len(native) == (fitted.name != "linear")
 
 
-def test_progress_is_told_after_each_epoch(fitted):
+def test_progress_is_reported_after_each_epoch(fitted):
     history = fitted.trained.history
     epochs = range(1, len(history.training_loss) + 1)
-    told_last = fitted.progress[-len(epochs) :]
-    most = {told[1] for told in told_last}
-    assert [(told[0], *told[2:]) for told in told_last] == list(
+    reported = fitted.progress[-len(epochs) :]
+    most = {report[1] for report in reported}
+    assert [(report[0], *report[2:]) for report in reported] == list(
         zip(epochs, history.training_loss, history.validation_loss, strict=True)
     )
     assert len(most) == 1
     assert 1 <= history.best_epoch <= len(epochs) <= most.pop()
 
 
-def test_the_versions_of_the_libraries_are_told(fitted):
+def test_the_versions_of_the_libraries_are_kept(fitted):
     assert fitted.trained.versions
     assert all(text[0].isdigit() for text in fitted.trained.versions.values())
 
@@ -190,7 +203,7 @@ def test_the_same_seed_gives_the_same_model(fitted):
 def test_a_directory_without_a_model_is_refused(fitted, tmp_path, content):
     if content is not None:
         _code_free_file(fitted, tmp_path).write_bytes(content)
-    with pytest.raises(BundleError, match=rf"^{tmp_path}.*: is no model .* train again"):
+    with pytest.raises(BundleError, match=rf"^{tmp_path}.*: not a readable model .* train again"):
         fitted.module.load(tmp_path)
 
 
@@ -199,7 +212,7 @@ def _code_free_file(fitted, directory):
     if fitted.name != "fusion":
         return directory / fitted.module.CODE_FREE_FILE
     (directory / "linear").mkdir()
-    return directory / "linear" / model_named("linear").CODE_FREE_FILE
+    return directory / "linear" / find_model("linear").CODE_FREE_FILE
 
 
 # The LSTM autoencoder
@@ -209,7 +222,7 @@ def _code_free_file(fitted, directory):
 def test_another_seed_gives_another_network(name):
     windows, settings = every(windows_of()), settings_of(model=name, epochs=1)
     one, other = (
-        model_named(name).fit(split_of(windows_of()), FEATURES, settings, seed, silent).model
+        find_model(name).fit(split_of(windows_of()), FEATURES, settings, seed, silent).model
         for seed in (5, 6)
     )
     assert not np.allclose(one.apply(windows).errors, other.apply(windows).errors, rtol=1e-3)
@@ -241,9 +254,9 @@ def test_the_code_free_form_equals_keras_for_every_size(length, width, features,
     graph = PRESETS[preset].to_onnx(network.get_weights(), length, features)
     model = LstmAutoencoder(open_session(graph), length, features)
     windows = chance.normal(scale=5, size=(300, length, width)).astype(np.float32)
-    drawn = model.reconstruct(windows)
-    assert drawn.shape == (300, length, features)
-    assert np.abs(drawn - network(windows).numpy()).max() < 1e-5
+    found = model.reconstruct(windows)
+    assert found.shape == (300, length, features)
+    assert np.abs(found - network(windows).numpy()).max() < 1e-5
 
 
 def test_the_keras_file_in_a_bundle_equals_its_code_free_form(worked):
@@ -251,8 +264,8 @@ def test_the_keras_file_in_a_bundle_equals_its_code_free_form(worked):
 
     network = keras.models.load_model(worked.bundle.directory / "lstm_autoencoder_model.keras")
     windows = every(windows_of())
-    drawn = worked.detector().model.reconstruct(windows)
-    assert np.abs(drawn - network(windows).numpy()).max() < 1e-5
+    found = worked.detector().model.reconstruct(windows)
+    assert np.abs(found - network(windows).numpy()).max() < 1e-5
     weights = [array.shape for array in network.get_weights()]
     assert weights[0] == (FEATURES + 2, 4 * 8)
     assert weights[-1] == (FEATURES,)
@@ -260,18 +273,18 @@ def test_the_keras_file_in_a_bundle_equals_its_code_free_form(worked):
 
 def test_errors_are_squares_at_the_last_sample_and_their_mean_over_the_window(worked):
     model, windows = worked.detector().model, every(windows_of())[:9]
-    drawn = model.reconstruct(windows)
+    found = model.reconstruct(windows)
     outcome = model.apply(windows)
     for window in range(9):
         for feature in range(FEATURES):
             squares = [
-                (float(windows[window, row, feature]) - float(drawn[window, row, feature])) ** 2
+                (float(windows[window, row, feature]) - float(found[window, row, feature])) ** 2
                 for row in range(LENGTH)
             ]
             assert outcome.errors[window, feature] == pytest.approx(squares[-1], rel=1e-5)
             mean = sum(squares) / LENGTH
             assert outcome.window_errors[window, feature] == pytest.approx(mean, rel=1e-5)
-    np.testing.assert_array_equal(outcome.expected, drawn[:, -1])
+    np.testing.assert_array_equal(outcome.expected, found[:, -1])
 
 
 @pytest.mark.parametrize("preset", ["improved", "original"])
@@ -282,17 +295,27 @@ def test_the_output_can_leave_the_range_that_training_saw(preset):
     weights = network.get_weights()
     weights[-1] = np.array([-7.5, 40.0], np.float32)
     network.set_weights(weights)
-    drawn = network(np.zeros((1, 4, 2), np.float32)).numpy()
-    assert drawn[..., 0].max() < -5
-    assert drawn[..., 1].min() > 35
+    output = network(np.zeros((1, 4, 2), np.float32)).numpy()
+    assert output[..., 0].max() < -5
+    assert output[..., 1].min() > 35
 
 
 @pytest.fixture(scope="module")
 def improved():
     settings = settings_of(preset="improved")
-    return model_named("lstm_autoencoder").fit(
-        split_of(windows_of()), FEATURES, settings, 3, silent
-    )
+    return find_model("lstm_autoencoder").fit(split_of(windows_of()), FEATURES, settings, 3, silent)
+
+
+def test_a_file_from_before_its_output_was_renamed_loads(improved, tmp_path):
+    file = onnx.load_from_string(improved.onnx_bytes)
+    (output,) = file.graph.output
+    for node in file.graph.node:
+        node.output[:] = ["drawn" if name == output.name else name for name in node.output]
+    output.name = "drawn"
+    (tmp_path / CODE_FREE_FILE).write_bytes(file.SerializeToString())
+    windows = every(windows_of())
+    loaded = find_model("lstm_autoencoder").load(tmp_path)
+    np.testing.assert_array_equal(loaded.reconstruct(windows), improved.model.reconstruct(windows))
 
 
 def test_the_improved_model_sees_nothing_beyond_ten_units(improved):
@@ -317,8 +340,8 @@ def test_the_improved_keras_file_equals_its_code_free_form(improved, tmp_path):
     improved.save(tmp_path, "model.keras")
     network = keras.models.load_model(tmp_path / "model.keras")
     windows = every(windows_of())
-    drawn = improved.model.reconstruct(windows)
-    assert np.abs(drawn - network(windows).numpy()).max() < 1e-5
+    found = improved.model.reconstruct(windows)
+    assert np.abs(found - network(windows).numpy()).max() < 1e-5
 
 
 def test_hubers_error_is_squared_near_by_and_linear_far_away():
@@ -336,7 +359,7 @@ def overfitted():
     settings = settings_of(
         preset="original", epochs=30, learning_rate=0.1, early_stopping_patience=3
     )
-    trained = model_named("lstm_autoencoder").fit(split, FEATURES, settings, 3, silent)
+    trained = find_model("lstm_autoencoder").fit(split, FEATURES, settings, 3, silent)
     return split, trained
 
 
@@ -361,8 +384,8 @@ def test_training_reduces_the_loss(overfitted):
 
 def test_a_loss_that_is_no_number_is_refused():
     split, settings = split_of(windows_of()), settings_of(learning_rate=1e38)
-    with pytest.raises(DataError, match=r"no number in epoch 1 .* \(now 1e\+38\)"):
-        model_named("lstm_autoencoder").fit(split, FEATURES, settings, 3, silent)
+    with pytest.raises(DataError, match=r"not a finite number in epoch 1 .* \(now 1e\+38\)"):
+        find_model("lstm_autoencoder").fit(split, FEATURES, settings, 3, silent)
 
 
 @dataclass
@@ -383,21 +406,21 @@ class Asked:
 
 @pytest.mark.parametrize(("length", "width"), [(60, 38), (1440, 50)])
 def test_an_epoch_gathers_a_few_megabytes_of_windows_at_a_time(length, width):
-    from promad.models.training import _blocks
+    from promad.models.training import _gather_blocks
 
     windows = Asked(length, width)
-    blocks = _blocks(windows, np.arange(len(windows)), batch_size=32)
+    blocks = _gather_blocks(windows, np.arange(len(windows)), batch_size=32)
     assert next(blocks).shape[1:] == (32, length, width)
     assert 2**20 < windows.most <= 16 * 2**20
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 5000])
 def test_an_epoch_sees_every_window_once(batch_size):
-    from promad.models.training import _blocks
+    from promad.models.training import _gather_blocks
 
     windows = windows_of()
     order = np.random.default_rng(0).permutation(len(windows))
-    blocks = list(_blocks(windows, order, batch_size))
+    blocks = list(_gather_blocks(windows, order, batch_size))
     assert all(block.shape[1] <= batch_size for block in blocks)
     seen = np.concatenate([block.reshape(-1, *block.shape[2:]) for block in blocks])
     np.testing.assert_array_equal(seen, windows.take(order))
@@ -406,7 +429,7 @@ def test_an_epoch_sees_every_window_once(batch_size):
 def test_validation_that_gets_no_window_twice_is_used_whole():
     windows, settings = windows_of(), settings_of(preset="original", epochs=1)
     split = Split(windows, ChosenWindows(windows, np.arange(40)))
-    trained = model_named("lstm_autoencoder").fit(split, FEATURES, settings, 1, silent)
+    trained = find_model("lstm_autoencoder").fit(split, FEATURES, settings, 1, silent)
     errors = trained.model.apply(every(split.validation)).window_errors
     assert trained.history.validation_loss[0] == pytest.approx(errors.mean(), rel=1e-4)
 
@@ -418,7 +441,7 @@ def test_an_epoch_trains_on_every_nth_window_and_in_time_on_all(windows, stride)
     chance, course = np.random.default_rng(1), Course(stride)
     seen = set()
     for _ in range(50):
-        order = course.of_epoch(windows, chance)
+        order = course.order_epoch(windows, chance)
         assert set(np.diff(np.sort(order))) <= {stride}
         assert len(order) in {windows // stride, -(-windows // stride)} - {0}
         seen.update(order.tolist())
@@ -428,18 +451,19 @@ def test_an_epoch_trains_on_every_nth_window_and_in_time_on_all(windows, stride)
 def test_the_order_of_windows_is_random():
     from promad.models.training import Course
 
-    order = Course(3).of_epoch(100, np.random.default_rng(1))
+    order = Course(3).order_epoch(100, np.random.default_rng(1))
     assert (order != np.sort(order)).any()
 
 
 def test_a_share_too_small_to_count_as_better_stops_training():
     from promad.models.autoencoder_training import build_original, squared_loss
-    from promad.models.training import Course, train_network
+    from promad.models.training import Course, plan_with_adam, train_network
 
     settings = settings_of(epochs=9, early_stopping_patience=2)
     network = build_original(LENGTH, FEATURES + 2, FEATURES, settings, 1)
     loss, split = squared_loss(network, FEATURES), split_of(windows_of())
-    history = train_network(network, loss, split, settings, Course(1, 0.9), 1, silent)
+    plan = plan_with_adam(loss, settings.learning_rate, Course(1, 0.9))
+    history = train_network(network, plan, split, settings, 1, silent)
     assert history.best_epoch == 1
     assert len(history.validation_loss) == 3
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from promad.http_server import WebServer, listen
 from promad.web.app import build_app
-from tests.support.served import NOW, close, detector_of, served_detectors
+from tests.support.served import NOW, close_logs, create_detector, create_running_detectors
 
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
@@ -35,9 +35,9 @@ class Counted:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_no_request_is_answered_otherwise_than_described(tmp_path):
-    narrow = detector_of(["cpu"], length=1)  # so that some of what chance sends can be scored
-    at_work = served_detectors(tmp_path, features=["cpu"], detector=narrow)
-    app = Counted(build_app(CollectorRegistry(), lambda: at_work, lambda: True, now=lambda: NOW))
+    narrow = create_detector(["cpu"], length=1)  # so that some of what chance sends can be scored
+    running = create_running_detectors(tmp_path, features=["cpu"], detector=narrow)
+    app = Counted(build_app(CollectorRegistry(), lambda: running, lambda: True, now=lambda: NOW))
     server = WebServer(app, listen("127.0.0.1", 0))
     server.start()
     address = f"http://127.0.0.1:{server.port}/openapi.json"
@@ -50,7 +50,7 @@ def test_no_request_is_answered_otherwise_than_described(tmp_path):
         check=False,
     )
     server.stop()
-    close(at_work)
+    close_logs(running)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 selected / 10 total" in done.stdout
     statuses = {status for _, _, status in app.answers}

@@ -156,6 +156,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert {name.partition("/")[0] for name in content} == {"promad", info}
     assert {"promad/py.typed", f"{info}/licenses/LICENSE"} <= content
     assert {"promad/web/static/index.html", "promad/web/swagger/index.html"} <= content
+    assert {"promad/pages/templates/page.html", "promad/pages/templates/report.html"} <= content
     assert "promad = promad.cli:main" in commands
 
 

@@ -33,7 +33,7 @@ def chromium() -> Iterator[Browser]:
     """
     path = shutil.which("chromium")
     if path is None:
-        lacking("chromium is not installed (on Debian: apt-get install chromium)")
+        skip_or_fail("chromium is not installed (on Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(_QUIET))
         try:
@@ -42,14 +42,14 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-def axe() -> str:
+def read_axe() -> str:
     """The source of axe-core, which finds what keeps people out."""
     if not AXE.exists():
-        lacking("axe-core is not installed (npm ci --prefix tests/npm)")
+        skip_or_fail("axe-core is not installed (npm ci --prefix tests/npm)")
     return AXE.read_text()
 
 
-def lacking(message: str) -> None:
+def skip_or_fail(message: str) -> None:
     """Skip the test, or fail it when PROMAD_REQUIRE_REAL=1."""
     if os.environ.get("PROMAD_REQUIRE_REAL") == "1":
         pytest.fail(message)

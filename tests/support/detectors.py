@@ -1,13 +1,19 @@
 """Detectors on a made-up host, by every way of scoring."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from promad.data.preparation import Preparation
 from promad.data.scaling import Scaler
+from promad.detection.state import begin_state
+from promad.detection.step import run
+from promad.events.hysteresis import Hysteresis
 from promad.models import Outcome
 from promad.models.fusion import Fusion
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
+from promad.scoring.streaming import score_frame
 from promad.thresholds import Threshold
 from tests.support.simulated import LENGTH, NAMES, host_values
 from tests.support.stub_model import MeanOfWindow
@@ -80,7 +86,7 @@ def detector_of(
         ("hour_of_day",),
         "Europe/Berlin",
     )
-    model = MeanOfWindow(scored)
+    model = MeanOfWindow(scored, length)
     if how == "of two models":
         model = Fusion({"mean": model, "last": LastAgain(scored)})
     limit_ = Threshold("fixed", threshold, None, "a test")
@@ -92,3 +98,21 @@ def host_samples(samples, seed):
     """The made-up host's values, a little different for each seed."""
     values = host_values(samples)
     return values * (1 + 0.05 * np.random.default_rng(seed).standard_normal(values.shape))
+
+
+def score_rows(detector, frame):
+    """The scores of the samples at which a window ends, without the axis of groups."""
+    scores = score_frame(detector, frame)
+    ends = scores.in_window[0] == detector.length
+    names = ("score", "errors", "window_errors", "observed", "expected")
+    rows = {name: getattr(scores, name)[0][ends] for name in names}
+    return SimpleNamespace(times=scores.times[ends], **rows)
+
+
+def judge_rows(detector, frame):
+    """The verdicts of all samples that have a score; without hysteresis."""
+    hysteresis = Hysteresis.begin(1, 1, 1)
+    state = begin_state(detector, detector.threshold.begin(), "d", frame.groups, hysteresis)
+    judged = run(detector, detector.calibrate(1), state, frame)
+    verdicts = [judgements.verdict(0) for judgements in judged]
+    return [verdict for verdict in verdicts if verdict.score is not None]

@@ -1,9 +1,9 @@
-"""Detectors at work that never were: made-up verdicts, events and rings, for tests of the web.
+"""Running detectors with synthetic verdicts, events and history, for tests of the web layer.
 
-    at_work = served_detectors(tmp_path)
-    with serving(at_work) as url: ...
+    running = create_running_detectors(tmp_path)
+    with serve_detectors(running) as url: ...
 
-By default one detector, `promad`, watches one group, which is anomalous since ten samples ago.
+By default one detector, `promad`, has one group, which has been anomalous for ten samples.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
 from promad.exposition import Snapshot
 from promad.http_server import WebServer, listen
-from promad.models import Model, Outcome
+from promad.models import Model, Outcome, SingleScoringMode
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
@@ -45,7 +45,7 @@ STEP = 30.0
 LENGTH = 8
 FEATURES = ("cpu", "load", "memory", "requests")
 ODD_SAMPLES = 10
-"""For so many samples an anomalous group has been so."""
+"""The length of the open event of an anomalous group."""
 
 _WHY = {
     State.BLIND: "query cpu failed: timeout",
@@ -54,17 +54,18 @@ _WHY = {
 
 
 @dataclass(frozen=True)
-class ExpectsNothing:
+class ExpectsNothing(SingleScoringMode):
     """A model that expects every feature to be 0, so that its error is the square."""
 
     features: int
+    length: int = LENGTH
 
     def apply(self, windows: NDArray[np.float32]) -> Outcome:
         squares = np.square(windows[:, :, : self.features], dtype=np.float64)
         return Outcome(squares[:, -1], np.zeros_like(squares[:, -1]), squares.mean(axis=1))
 
 
-def served_detectors(
+def create_running_detectors(
     directory: Path,
     *,
     names: Sequence[str] = ("promad",),
@@ -92,39 +93,39 @@ def served_detectors(
             features,
             samples,
             capacity,
-            detector or detector_of(features),
+            detector or create_detector(features),
             sections,
         )
         for name in names
     ]
 
 
-def many_groups(count: int) -> list[Labels]:
+def create_groups(count: int) -> list[Labels]:
     """Labels of so many groups."""
     return [(("instance", f"host-{number:04d}:9100"), ("job", "node")) for number in range(count)]
 
 
 @contextmanager
-def serving(at_work: Sequence[Served], ready: bool = True, port: int = 0) -> Iterator[str]:
+def serve_detectors(running: Sequence[Served], ready: bool = True, port: int = 0) -> Iterator[str]:
     """A web server on a real socket until the block ends; yields its address."""
     registry = CollectorRegistry()
     Gauge("one", "The first.", registry=registry).set(1)
-    app = build_app(registry, lambda: at_work, lambda: ready, now=lambda: NOW)
+    app = build_app(registry, lambda: running, lambda: ready, now=lambda: NOW)
     server = WebServer(app, listen("127.0.0.1", port))
     server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:
         server.stop()
-        close(at_work)
+        close_logs(running)
 
 
-def close(at_work: Sequence[Served]) -> None:
-    for one in at_work:
+def close_logs(running: Sequence[Served]) -> None:
+    for one in running:
         one.events.close()
 
 
-def detector_of(
+def create_detector(
     features: Sequence[str] = FEATURES,
     *,
     model: Model | None = None,
@@ -154,7 +155,7 @@ def detector_of(
     return Detector(preparation, model or ExpectsNothing(scored), scoring, fixed, length)
 
 
-def bundle_of(
+def create_bundle(
     directory: Path, config: Config, model: str = "linear", created: float = NOW
 ) -> Bundle:
     """A bundle of which there is the manifest alone."""
@@ -187,7 +188,7 @@ def bundle_of(
     return Bundle(directory / name, manifest)
 
 
-def verdict_at(at: float, features: Sequence[str], ratio: float, state: State) -> Verdict:
+def create_verdict(at: float, features: Sequence[str], ratio: float, state: State) -> Verdict:
     """A verdict with a score; the features share it unequally, and the last one has no sample."""
     shares = 0.5 ** np.arange(1, len(features) + 1)
     views = tuple(
@@ -219,7 +220,7 @@ def _served(
     queries = {feature: {"expr": f"avg({feature})"} for feature in features}
     raw = {"name": name, "artifacts_dir": directory, "queries": queries, **sections}
     config = Config.model_validate(raw)
-    bundle = bundle_of(directory / "bundles", config)
+    bundle = create_bundle(directory / "bundles", config)
     (directory / "bundles" / "current").symlink_to(bundle.id)
     events = EventLog(directory / "events.db")
     rings, statuses = {}, []
@@ -233,7 +234,7 @@ def _served(
         for event in logged:
             events.record(event, bundle.id, event.end or past[-1].at)
         statuses.append(_status(labels, past, logged))
-    failed = (("cpu", "no answer in time"),) if State.BLIND in states else ()
+    failed = (("cpu", "timeout after 10 s"),) if State.BLIND in states else ()
     snapshot = Snapshot(name, "anomaly_detector_", tuple(statuses), failed)
     return Served(config, bundle, detector, events, rings, lambda: snapshot)
 
@@ -245,12 +246,14 @@ def _past(features: Sequence[str], samples: int, state: State, number: int) -> l
         at = NOW - STEP * back
         ratio = 0.5 + 0.3 * math.sin(back / 7 + number)
         if back < ODD_SAMPLES and state is State.ANOMALOUS:
-            verdict = verdict_at(at, features, 1.0 + number % 7 + (ODD_SAMPLES - back) / 10, state)
+            verdict = create_verdict(
+                at, features, 1.0 + number % 7 + (ODD_SAMPLES - back) / 10, state
+            )
         elif (back < ODD_SAMPLES and state is not State.OK) or 20 <= back < 23:
             odd = state if back < ODD_SAMPLES else State.BLIND
             verdict = Verdict(at, odd, 2.0, why=_WHY[odd])
         else:
-            verdict = verdict_at(at, features, ratio, State.OK)
+            verdict = create_verdict(at, features, ratio, State.OK)
         verdicts.append(verdict)
     return verdicts
 
@@ -260,7 +263,7 @@ def _logged(group: str, features: Sequence[str], newest: Verdict) -> list[Anomal
     events = []
     for hours in (30.0, 5.0):
         start = NOW - hours * 3600
-        peak = verdict_at(start + STEP, features, 1 + hours / 10, State.ANOMALOUS)
+        peak = create_verdict(start + STEP, features, 1 + hours / 10, State.ANOMALOUS)
         events.append(AnomalyEvent(group, start, start + STEP, start + 600.0, peak))
     if newest.state is State.ANOMALOUS:
         start = NOW - STEP * (ODD_SAMPLES - 1)

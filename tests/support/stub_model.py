@@ -1,4 +1,4 @@
-"""A model in a few lines of numpy: it draws each feature as its mean over the window.
+"""A model in a few lines of numpy: it expects each feature's mean over the window.
 
 It stands in for a real one where a test is about what happens around the model.
 """
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promad.models import Outcome, TrainingHistory
+from promad.models import Outcome, SingleScoringMode, TrainingHistory
 
 
 @dataclass(frozen=True)
-class MeanOfWindow:
+class MeanOfWindow(SingleScoringMode):
     features: int
+    length: int
 
     def apply(self, windows):
-        values = windows[:, :, : self.features].astype(np.float64)
+        values = windows[:, -self.length :, : self.features].astype(np.float64)
         expected = values.mean(axis=1)
         squares = np.square(values - expected[:, np.newaxis])
         return Outcome(squares[:, -1].copy(), expected, squares.mean(axis=1))
@@ -28,17 +29,18 @@ class Trained:
     versions = {"stub": "1"}  # noqa: RUF012
 
     def save(self, directory, native_file_name):
-        (directory / "stub.txt").write_text(str(self.model.features))
+        (directory / "stub.txt").write_text(f"{self.model.features} {self.model.length}")
         (directory / native_file_name).write_text("for the training library")
 
-    def refitted(self, windows):
+    def refit(self, windows):
         return self
 
 
 def fit(split, features, settings, seed, progress):
     progress(1, settings.epochs, 0.5, 0.25)
-    return Trained(MeanOfWindow(features), TrainingHistory((0.5,), (0.25,), 1))
+    model = MeanOfWindow(features, split.training.length)
+    return Trained(model, TrainingHistory((0.5,), (0.25,), 1))
 
 
 def load(directory):
-    return MeanOfWindow(int((directory / "stub.txt").read_text()))
+    return MeanOfWindow(*map(int, (directory / "stub.txt").read_text().split()))

@@ -24,11 +24,11 @@ from starlette.testclient import TestClient
 from promad.data.frame import single_group
 from promad.detection.running_detector import Served
 from promad.events.verdict import State
-from promad.models import Outcome
+from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
 from promad.scoring.detector import Detector
 from promad.web import limits, scoring
-from promad.web.app import IN_LINE, SCORED_AT_ONCE, build_app
+from promad.web.app import SCORED_AT_ONCE, WAITING, build_app
 from tests.support.served import (
     FEATURES,
     LENGTH,
@@ -36,20 +36,20 @@ from tests.support.served import (
     ODD_SAMPLES,
     STEP,
     ExpectsNothing,
-    bundle_of,
-    close,
-    detector_of,
-    many_groups,
-    served_detectors,
-    serving,
+    close_logs,
+    create_bundle,
+    create_detector,
+    create_groups,
+    create_running_detectors,
+    serve_detectors,
 )
 
 BOTH = ("web", "db")
 JSON = {"content-type": "application/json"}
 
 
-def client_of(at_work: list[Served], **keys: Any) -> TestClient:
-    app = build_app(CollectorRegistry(), lambda: at_work, lambda: True, now=lambda: NOW)
+def client_of(running: list[Served], **keys: Any) -> TestClient:
+    app = build_app(CollectorRegistry(), lambda: running, lambda: True, now=lambda: NOW)
     return TestClient(app, **keys)
 
 
@@ -57,7 +57,7 @@ def client_of(at_work: list[Served], **keys: Any) -> TestClient:
 class Bench:
     """An API and what it shows."""
 
-    at_work: list[Served]
+    running: list[Served]
     client: TestClient
 
     def get(self, path: str, **params: Any) -> Any:
@@ -80,17 +80,17 @@ def make(tmp_path: Path) -> Iterator[Any]:
     made: list[Served] = []
 
     def made_of(**keys: Any) -> Bench:
-        at_work = served_detectors(tmp_path, **keys)
-        made.extend(at_work)
-        return Bench(at_work, client_of(at_work))
+        running = create_running_detectors(tmp_path, **keys)
+        made.extend(running)
+        return Bench(running, client_of(running))
 
     yield made_of
-    close(made)
+    close_logs(made)
 
 
 @pytest.fixture
 def bench(make: Any) -> Bench:
-    """One detector that watches one group, which is anomalous."""
+    """One detector with one anomalous group."""
     one: Bench = make()
     return one
 
@@ -110,7 +110,7 @@ def spiked(rows: int = 40) -> list[list[float]]:
 
 
 def test_a_batch_is_scored_as_the_detector_scores(make: Any) -> None:
-    detector = detector_of(span=10)
+    detector = create_detector(span=10)
     bench, values = make(detector=detector), raw(2500)
     answer = bench.score(data=values.tolist(), include_per_timestep=True)
     scores = detector.score(single_group(0.0, STEP, FEATURES, values)).score
@@ -128,11 +128,11 @@ def test_the_whole_answer(bench: Bench) -> None:
     answer = bench.score(data=spiked())
     (segment,) = answer["anomaly_segments"]
     (blamed,) = segment.pop("attributed_dimensions")
-    scores = bench.at_work[0].detector.score(single_group(0, STEP, FEATURES, np.array(spiked())))
+    scores = bench.running[0].detector.score(single_group(0, STEP, FEATURES, np.array(spiked())))
     own = scores.score[20 - LENGTH + 1 : 23 - LENGTH + 1]
     assert {**answer, "anomaly_segments": [segment]} == {
         "group": "promad",
-        "bundle": bench.at_work[0].bundle.id,
+        "bundle": bench.running[0].bundle.id,
         "n_timesteps": 40,
         "n_scored": 33,
         "n_features": 4,
@@ -182,7 +182,7 @@ def test_columns_may_come_in_any_order_and_keep_their_numbers(bench: Bench) -> N
 
 def test_conditions_are_sent_but_never_blamed(make: Any) -> None:
     queries = {name: {"expr": "up", "condition": name == FEATURES[-1]} for name in FEATURES}
-    bench = make(detector=detector_of(scored=3), queries=queries)
+    bench = make(detector=create_detector(scored=3), queries=queries)
     data = np.array(spiked())
     data[20:23, 3] = 100.0
     answer = bench.score(data=data.tolist())
@@ -201,7 +201,7 @@ def test_a_value_out_of_all_proportion_is_held_to_a_bound(bench: Bench) -> None:
     assert math.isfinite(bench.score(data=data.tolist())["anomaly_segments"][0]["peak_score"])
 
 
-class Clockwork:
+class Clockwork(SingleScoringMode):
     """A model whose error is what the calendar columns hold."""
 
     def apply(self, windows: np.ndarray) -> Outcome:
@@ -210,7 +210,7 @@ class Clockwork:
 
 
 def test_the_time_of_day_counts_where_the_bundle_looks_at_it(make: Any) -> None:
-    detector = detector_of(model=Clockwork(), time_features=["hour_of_day"])
+    detector = create_detector(model=Clockwork(), time_features=["hour_of_day"])
     bench, data = make(detector=detector), raw(20).tolist()
     times = NOW + STEP * np.arange(20)
     at_noon = bench.score(data=data, timestamps=times.tolist(), include_per_timestep=True)
@@ -222,7 +222,7 @@ def test_the_time_of_day_counts_where_the_bundle_looks_at_it(make: Any) -> None:
     refusal = bench.client.post("/score", json={"data": data})
     assert (refusal.status_code, refusal.json()["detail"]) == (
         422,
-        "timestamps are missing, the bundle looks at hour_of_day — send one for each row",
+        "timestamps is required, the bundle uses hour_of_day — send one timestamp for each row",
     )
 
 
@@ -237,7 +237,10 @@ class TwoPhases:
 def test_the_scoring_mode_of_a_tranad_bundle_is_chosen_for_one_request_alone(make: Any) -> None:
     measure = Measure(np.zeros(4, np.float32), np.ones(4, np.float32), 4)
     model = Tranad(TwoPhases(), LENGTH, -1, False, False, measure)
-    bench, data = make(detector=detector_of(model=model, threshold=0.1)), np.zeros((9, 4)).tolist()
+    bench, data = (
+        make(detector=create_detector(model=model, threshold=0.1)),
+        np.zeros((9, 4)).tolist(),
+    )
 
     def peak(**mode: str) -> tuple[float, str]:
         answer = bench.score(data=data, **mode)
@@ -246,20 +249,29 @@ def test_the_scoring_mode_of_a_tranad_bundle_is_chosen_for_one_request_alone(mak
     assert peak() == (1.0, "phase2_only")
     assert peak(scoring_mode="averaged") == (0.5, "averaged")
     assert peak(scoring_mode="phase2_only") == (1.0, "phase2_only")
-    assert model.averaged is False
+    assert model.scoring_mode == "phase2_only"
+    refusal = bench.client.post("/score", json={"data": data, "scoring_mode": "both"})
+    assert (refusal.status_code, refusal.json()["detail"]) == (
+        422,
+        "scoring_mode is both — the scoring modes of the model are phase2_only, averaged",
+    )
 
 
 GOOD = raw(LENGTH).tolist()
 OF_FOUR = "cpu, load, memory, requests"
 REFUSALS: dict[str, tuple[Any, int, str]] = {
-    "nothing": (b"", 400, "the body is not JSON — EOF while parsing a value at line 1 column 0"),
+    "nothing": (
+        b"",
+        400,
+        "the body is not valid JSON — EOF while parsing a value at line 1 column 0",
+    ),
     "half": (
         b'{"data": [',
         400,
-        "the body is not JSON — EOF while parsing a list at line 1 column 10",
+        "the body is not valid JSON — EOF while parsing a list at line 1 column 10",
     ),
     "a list": ([], 400, "the body is a list — it should be an object"),
-    "no data": ({}, 400, "data is missing — GET /docs says what to send"),
+    "no data": ({}, 400, "data is required — GET /docs describes the request"),
     "a word": ({"data": "abc"}, 400, 'data is "abc" — it should be a valid array'),
     "a string": (
         {"data": [*GOOD, [1, 2, 3, "abc"]]},
@@ -286,17 +298,17 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
     ),
     "deeper": ({"data": [[[1]]]}, 400, "data[0][0] is a list — it should be a valid number"),
     "flat": ({"data": [1, 2]}, 400, "data[0] is 1 — it should be a valid array"),
-    "no rows": ({"data": []}, 400, "data has 0 entries — at least 1 are wanted"),
-    "empty rows": ({"data": [[]]}, 400, "data[0] has 0 entries — at least 1 are wanted"),
+    "no rows": ({"data": []}, 400, "data has 0 items — send at least 1"),
+    "empty rows": ({"data": [[]]}, 400, "data[0] has 0 items — send at least 1"),
     "too many rows": (
         {"data": [[0, 0, 0, 0]] * 20_001},
         400,
-        "data has 20001 entries — at most 20000 are wanted",
+        "data has 20001 items — send at most 20000",
     ),
     "an unknown key": (
         {"data": GOOD, "store_id": 1},
         400,
-        "store_id is unknown — the keys are group, data, timestamps, features, "
+        "store_id is not a known key — the keys are group, data, timestamps, features, "
         "include_per_timestep, include_attribution, scoring_mode",
     ),
     "a flag in words": (
@@ -304,72 +316,68 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
         400,
         'include_per_timestep is "yes" — it should be a valid boolean',
     ),
-    "an unknown mode": (
+    "a mode for a model without modes": (
         {"data": GOOD, "scoring_mode": "both"},
-        400,
-        "scoring_mode is \"both\" — it should be 'phase2_only' or 'averaged'",
+        422,
+        "scoring_mode is both, the model has no scoring modes — omit scoring_mode",
     ),
     "half a character": (
         b'{"data": [[1]], "group": "\\ud800"}',
         400,
-        "the body is not JSON — unexpected end of hex escape at line 1 column 33",
+        "the body is not valid JSON — unexpected end of hex escape at line 1 column 33",
     ),
     "an unknown group": (
         {"data": GOOD, "group": "other"},
         404,
-        "there is no group other — there are promad",
+        "no group is named other — available groups: promad",
     ),
     "too few rows": (
         {"data": GOOD[1:]},
         422,
-        "data has 7 rows, a window of the bundle has 8 — send at least that",
+        "data has 7 rows, a window of the bundle has 8 — send at least 8 rows",
     ),
     "too narrow": (
         {"data": [*GOOD, [1, 2, 3]]},
         422,
-        f"data[8] has 3 values, the bundle has 4 features ({OF_FOUR}) — send one number for each",
-    ),
-    "a mode for another model": (
-        {"data": GOOD, "scoring_mode": "averaged"},
-        422,
-        "scoring_mode is averaged, the bundle is no tranad — leave it out",
+        f"data[8] has 3 values, the bundle has 4 features ({OF_FOUR}) "
+        "— send one number for each feature",
     ),
     "too few names": (
         {"data": GOOD, "features": ["cpu", "load", "disk", "cpu"]},
         422,
-        "features lacks memory, requests — name all of the bundle's features",
+        "features lacks memory, requests — list all features of the bundle",
     ),
     "too many names": (
         {"data": GOOD, "features": [*FEATURES, "cpu"]},
         422,
-        f"features has 5 names, the bundle 4 features ({OF_FOUR}) — name each once",
+        f"features has 5 names, the bundle has 4 features ({OF_FOUR}) — list each once",
     ),
     "too few times": (
         {"data": GOOD, "timestamps": [NOW]},
         422,
-        "timestamps has 1 entries, data 8 rows — send one for each",
+        "timestamps has 1 item, data has 8 rows — send one timestamp for each row",
     ),
     "a gap in time": (
         {"data": GOOD, "timestamps": [0, 30, 60, 90, 180, 210, 240, 270]},
         422,
-        "timestamps[4] is 90 s after the one before, the bundle's step is 30 s "
-        "— send samples a step apart",
+        "timestamps[4] is 90 s after the previous one, the step of the bundle is 30 s "
+        "— send samples one step apart",
     ),
     "times that stand still": (
         {"data": GOOD, "timestamps": [NOW] * 8},
         422,
-        "timestamps[1] is 0 s after the one before, the bundle's step is 30 s "
-        "— send samples a step apart",
+        "timestamps[1] is 0 s after the previous one, the step of the bundle is 30 s "
+        "— send samples one step apart",
     ),
     "times in milliseconds": (
         {"data": GOOD, "timestamps": [1.75e12 + 30 * row for row in range(8)]},
         422,
-        "timestamps go beyond the years 1 to 9999 — send unix seconds",
+        "timestamps are outside the years 1 to 9999 — send unix seconds",
     ),
     "no time at all": (
         {"data": GOOD, "timestamps": [-1e308, 1e308] * 4},
         422,
-        "timestamps go beyond the years 1 to 9999 — send unix seconds",
+        "timestamps are outside the years 1 to 9999 — send unix seconds",
     ),
 }
 
@@ -388,10 +396,12 @@ def test_times_may_waver_by_a_hundredth_of_the_step(bench: Bench) -> None:
 
 
 def test_several_groups_have_to_be_named(make: Any) -> None:
-    bench = make(groups=many_groups(7))
+    bench = make(groups=create_groups(7))
     refusal = bench.client.post("/score", json={"data": GOOD})
     assert refusal.status_code == 400
-    assert refusal.json()["detail"].startswith('group is missing — there are promad{instance="host')
+    assert refusal.json()["detail"].startswith(
+        'group is required — available groups: promad{instance="host'
+    )
     assert refusal.json()["detail"].endswith(" and 2 more, see GET /api/v1/groups")
     name = 'promad{instance="host-0003:9100", job="node"}'
     assert bench.score(data=GOOD, group=name)["group"] == name
@@ -415,7 +425,7 @@ def test_before_anything_is_at_work_nothing_is_scored() -> None:
     answer = client_of([]).post("/score", json={"data": GOOD})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json() == {
-        "detail": "no detector is at work yet — wait until GET /health says ready"
+        "detail": "no detector is running yet — wait until GET /health returns ready"
     }
 
 
@@ -441,7 +451,7 @@ def test_json_may_name_its_encoding(bench: Bench) -> None:
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    with serving(served_detectors(tmp_path)) as address:
+    with serve_detectors(create_running_detectors(tmp_path)) as address:
         yield address
 
 
@@ -452,7 +462,7 @@ def test_ten_megabytes_are_refused_and_no_harm_is_done(url: str, announced: bool
     answer = requests.post(f"{url}/score", data=body, headers=JSON, timeout=20)
     assert (answer.status_code, answer.json()["detail"]) == (
         413,
-        "the body is larger than 8 MiB — send fewer rows at a time",
+        "the body is larger than 8 MiB — send fewer rows per request",
     )
     assert requests.get(f"{url}/health", timeout=5).status_code == 200
 
@@ -485,7 +495,7 @@ def test_a_client_that_leaves_in_the_middle_is_no_error(
 
 
 @dataclass
-class Waiting:
+class Waiting(SingleScoringMode):
     """A model that scores once it is let."""
 
     go: threading.Event = field(default_factory=threading.Event)
@@ -502,9 +512,9 @@ class Waiting:
 
 
 def test_a_few_are_scored_at_once_a_few_wait_and_the_rest_are_sent_away(tmp_path: Path) -> None:
-    model, places = Waiting(), SCORED_AT_ONCE + IN_LINE
-    at_work = served_detectors(tmp_path, detector=detector_of(model=model))
-    with serving(at_work) as url, ThreadPoolExecutor(places + 1) as pool:
+    model, places = Waiting(), SCORED_AT_ONCE + WAITING
+    running = create_running_detectors(tmp_path, detector=create_detector(model=model))
+    with serve_detectors(running) as url, ThreadPoolExecutor(places + 1) as pool:
 
         def post() -> requests.Response:
             return requests.post(f"{url}/score", json={"data": GOOD}, timeout=60)
@@ -518,7 +528,7 @@ def test_a_few_are_scored_at_once_a_few_wait_and_the_rest_are_sent_away(tmp_path
         assert [one.result().status_code for one in others] == [200] * places
         assert post().status_code == 200
     assert (turned_away.status_code, turned_away.headers["retry-after"]) == (503, "1")
-    assert turned_away.json() == {"detail": "too many batches are being scored — try again"}
+    assert turned_away.json() == {"detail": "too many scoring requests — retry later"}
     assert model.most_at_once == SCORED_AT_ONCE
 
 
@@ -527,7 +537,7 @@ def test_scoring_gives_up_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     answer = bench.client.post("/score", json={"data": GOOD})
     assert answer.status_code == 503
     assert answer.json()["detail"] == (
-        "scoring took longer than -1 s, 0 of 8 rows were done — send fewer rows at a time"
+        "scoring took longer than -1 s (0 of 8 rows scored) — send fewer rows per request"
     )
 
 
@@ -537,14 +547,14 @@ def test_scoring_gives_up_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch)
 def test_health_is_starting_until_there_is_something_to_score_with(bench: Bench) -> None:
     starting = client_of([]).get("/health")
     assert (starting.status_code, starting.json()["status"]) == (503, "starting")
-    bundle = bench.at_work[0].bundle.id
+    bundle = bench.running[0].bundle.id
     assert bench.get("/health") == {"status": "ready", "available": [bundle], "loaded": [bundle]}
 
 
 def test_every_bundle_is_listed_but_those_that_are_damaged(bench: Bench) -> None:
-    (served,) = bench.at_work
+    (served,) = bench.running
     folder = served.config.artifacts_dir / "bundles"
-    older = bundle_of(folder, served.config, model="tranad", created=NOW - 86400)
+    older = create_bundle(folder, served.config, model="tranad", created=NOW - 86400)
     for name, content in {"1-a": "{", "2-b": '{"format": 2}', "3-c": ""}.items():
         (folder / name).mkdir()
         (folder / name / "manifest.json").write_text(content)
@@ -595,7 +605,7 @@ def test_no_secret_leaves_the_daemon(make: Any) -> None:
 
 
 def test_groups_come_worst_first(make: Any) -> None:
-    bench = make(groups=many_groups(9), states=list(State))
+    bench = make(groups=create_groups(9), states=list(State))
     answer = bench.get("/api/v1/groups")
     assert (answer["now"], len(answer["groups"])) == (NOW, 9)
     states = [group["state"] for group in answer["groups"]]
@@ -617,7 +627,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
         "at": NOW,
         "score": 2.0,
         "anomalous_since": NOW - STEP * (ODD_SAMPLES - 1),
-        "event": bench.at_work[0].snapshot().groups[0].event.id,  # type: ignore[union-attr]
+        "event": bench.running[0].snapshot().groups[0].event.id,  # type: ignore[union-attr]
         "events_begun": 3,
         "last_scored_at": NOW,
         "samples_in_window": LENGTH,
@@ -626,7 +636,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
 
 
 def test_groups_can_be_chosen_by_state_and_cut_short(make: Any) -> None:
-    bench = make(groups=many_groups(8), states=list(State))
+    bench = make(groups=create_groups(8), states=list(State))
     blind = bench.get("/api/v1/groups", state="blind")["groups"]
     assert {group["state"] for group in blind} == {"blind"}
     assert len(bench.get("/api/v1/groups", limit=3)["groups"]) == 3
@@ -637,7 +647,7 @@ def test_groups_can_be_chosen_by_state_and_cut_short(make: Any) -> None:
 
 
 def test_a_thousand_groups_are_listed_in_no_time(make: Any) -> None:
-    bench = make(groups=many_groups(1000), states=list(State), samples=12, features=FEATURES[:2])
+    bench = make(groups=create_groups(1000), states=list(State), samples=12, features=FEATURES[:2])
     bench.get("/api/v1/groups")
     began = time.process_time()
     groups = bench.get("/api/v1/groups")["groups"]
@@ -649,14 +659,14 @@ def test_a_thousand_groups_are_listed_in_no_time(make: Any) -> None:
 
 def test_a_group_in_detail(make: Any) -> None:
     bench = make(
-        groups=many_groups(2),
+        groups=create_groups(2),
         states=[State.OK, State.BLIND],
         web={"prometheus_url": "http://seen.example", "grafana_url": "http://grafana.example"},
     )
     name = 'promad{instance="host-0001:9100", job="node"}'
     detail = bench.get("/api/v1/group", group=name)
     assert detail["group"]["labels"] == {"instance": "host-0001:9100", "job": "node"}
-    assert detail["failed_queries"] == {"cpu": "no answer in time"}
+    assert detail["failed_queries"] == {"cpu": "timeout after 10 s"}
     assert detail["queries"][0] == {"name": "cpu", "expr": "avg(cpu)", "scored": True}
     assert (detail["step_seconds"], detail["window_size"]) == (STEP, LENGTH)
     assert (detail["prometheus_url"], detail["grafana_url"]) == (
@@ -696,12 +706,12 @@ def test_history_can_be_cut_in_time_and_to_features(bench: Bench) -> None:
     assert bench.get("/api/v1/history", start=NOW + 1)["times"] == []
     assert bench.refused("/api/v1/history", features="cpu,disk") == (
         404,
-        f"disk is no feature of the group — there are {OF_FOUR}",
+        f"no feature is named disk — available features: {OF_FOUR}",
     )
 
 
 def test_numbers_in_the_history_are_as_short_as_they_are_exact(bench: Bench) -> None:
-    (served,) = bench.at_work
+    (served,) = bench.running
     recent = served.rings["promad"].between()
     answer = bench.get("/api/v1/history")
     for column, feature in enumerate(answer["features"]):
@@ -737,9 +747,9 @@ def test_the_past_is_explained_by_the_newest_sample_not_after_it(bench: Bench, a
 def test_what_is_too_long_ago_is_for_the_command_line(make: Any) -> None:
     assert make().refused("/api/v1/explain", at="2025-06-15T10:00:00Z") == (
         404,
-        "there is no sample of promad for 2025-06-15T10:00:00Z, samples from "
-        "2025-06-15T14:47:30Z to 2025-06-15T15:07:00Z are kept — promad explain --at "
-        "2025-06-15T10:00:00Z looks further back",
+        "no sample of promad at 2025-06-15T10:00:00Z in memory (available: "
+        "2025-06-15T14:47:30Z to 2025-06-15T15:07:00Z) — promad explain --at "
+        "2025-06-15T10:00:00Z reads older samples from Prometheus",
     )
 
 
@@ -747,7 +757,7 @@ def test_what_is_too_long_ago_is_for_the_command_line(make: Any) -> None:
     ("at", "detail"),
     [
         ("noon", 'at is "noon", not a time — write it like 2026-11-22T06:00:00Z'),
-        ("nan", 'at is "nan", not a time between the years 1 and 9999 — write unix seconds'),
+        ("nan", 'at is "nan", not a time between the years 1 and 9999 — use unix seconds'),
         ("1e300", 'at is "1e300", not a time between the years 1 and 9999'),
         ("", 'at is "", not a time — write it like'),
     ],
@@ -770,12 +780,12 @@ def test_an_event_has_its_peak_in_plain_words(bench: Bench) -> None:
     assert [(event["open"], event["end_reason"]) for event in older] == [(False, "quiet")] * 2
     assert bench.refused("/api/v1/events/nonesuch") == (
         404,
-        "there is no event nonesuch — GET /api/v1/events lists them",
+        "no event has the id nonesuch — GET /api/v1/events lists all events",
     )
 
 
 def test_events_of_all_detectors_come_newest_first_a_page_at_a_time(make: Any) -> None:
-    bench = make(names=BOTH, groups=many_groups(5))
+    bench = make(names=BOTH, groups=create_groups(5))
     whole = bench.get("/api/v1/events", limit=1000)
     assert whole["next"] is None
     assert len(whole["events"]) == 2 * 5 * 3
@@ -809,7 +819,7 @@ def test_a_parameter_that_makes_no_sense_is_named(bench: Bench, params: dict[str
 
 
 def test_a_log_that_cannot_be_read_is_a_sentence_too(bench: Bench) -> None:
-    bench.at_work[0].events.close()
+    bench.running[0].events.close()
     answer = bench.client.get("/api/v1/events")
     assert answer.status_code == 503
     assert "events.db: cannot be used" in answer.json()["detail"]
@@ -821,11 +831,11 @@ def test_a_log_that_cannot_be_read_is_a_sentence_too(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail"),
     [
-        ("GET", "/api/v1/nothing", 404, "there is nothing at /api/v1/nothing — GET /docs lists"),
-        ("DELETE", "/api/v1/groups", 405, "/api/v1/groups does not take DELETE — use GET"),
-        ("GET", "/score", 405, "/score does not take GET — use POST"),
-        ("POST", "/metrics", 405, "/metrics does not take POST — use"),
-        ("GET", "/health/", 404, "there is nothing at /health/"),
+        ("GET", "/api/v1/nothing", 404, "/api/v1/nothing does not exist — GET /docs lists"),
+        ("DELETE", "/api/v1/groups", 405, "/api/v1/groups does not support DELETE — use GET"),
+        ("GET", "/score", 405, "/score does not support GET — use POST"),
+        ("POST", "/metrics", 405, "/metrics does not support POST — use"),
+        ("GET", "/health/", 404, "/health/ does not exist"),
     ],
 )
 def test_a_wrong_turn_is_a_sentence(
@@ -840,12 +850,10 @@ def test_an_error_that_nobody_foresaw_is_named_and_no_more(bench: Bench) -> None
     def broken() -> Any:
         raise ZeroDivisionError("a password")
 
-    at_work = [replace(bench.at_work[0], snapshot=broken)]
-    answer = client_of(at_work, raise_server_exceptions=False).get("/api/v1/groups")
+    running = [replace(bench.running[0], snapshot=broken)]
+    answer = client_of(running, raise_server_exceptions=False).get("/api/v1/groups")
     assert answer.status_code == 500
-    assert answer.json() == {
-        "detail": "promad failed to answer (ZeroDivisionError) — its log says more"
-    }
+    assert answer.json() == {"detail": "internal error (ZeroDivisionError) — see the log of promad"}
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
@@ -904,7 +912,7 @@ def test_the_api_keeps_what_is_heavy_out_of_the_daemon() -> None:
 
 
 def test_a_detector_is_used_and_never_changed(bench: Bench) -> None:
-    detector: Detector = bench.at_work[0].detector
+    detector: Detector = bench.running[0].detector
     before = repr(detector)
     assert bench.score(data=spiked()) == bench.score(data=spiked())
     assert repr(detector) == before

@@ -29,6 +29,7 @@ from promad.stages.backtest import Backtest, backtest
 from promad.stages.explain import explain_at
 from tests.support.browser import chromium
 from tests.support.prometheus_server import PrometheusServer, openmetrics
+from tests.support.rounding import round_numbers
 
 STEP = 10.0
 HOURS = 8
@@ -162,7 +163,8 @@ def test_an_explanation_of_the_past_is_what_the_backtest_saw(found, world) -> No
     explained = explain_at(world.config, moment + 3.0)
     (status,) = [each for each in found[1] if each.verdict.at == moment]
     assert explained.group == "web"
-    assert explained.explanation.verdict == status.verdict
+    verdict = explained.explanation.verdict
+    assert round_numbers(verdict) == round_numbers(status.verdict)
     assert explained.explanation.since == status.anomalous_since
     assert explained.explanation.features[0].since is not None
 

@@ -87,7 +87,7 @@ def test_which_detectors_there_are_takes_a_restart_to_change(sketched) -> None:
     another = reachable(sketched.config).model_copy(update={"name": "another"})
     with running(sketched.config) as daemon, structlog.testing.capture_logs() as lines:
         daemon.reload(lambda: [another])
-    assert "detectors came or went — restart to change which there are" in [
+    assert "reload cannot add or remove detectors; restart promad" in [
         line.get("error") for line in lines
     ]
 
@@ -103,7 +103,7 @@ def test_a_damaged_event_log_is_moved_aside_and_the_daemon_starts(sketched) -> N
     with structlog.testing.capture_logs() as lines, running(sketched.config):
         pass
     assert path.with_name(f"{FILE_NAME}.damaged").read_bytes().startswith(b"not a database")
-    assert "the event log was damaged; it begins afresh" in [line["event"] for line in lines]
+    assert "event log damaged; starting a new one" in [line["event"] for line in lines]
 
 
 def test_an_event_log_of_a_newer_promad_is_no_reason_to_overwrite_it(sketched) -> None:

@@ -1,8 +1,9 @@
-"""Public data sets: what comes out of their files, and what is said when those cannot be had."""
+"""Public data sets: how their files are laid out, and what is reported when they cannot be had."""
 
 import csv
 import hashlib
 import io
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,24 +16,27 @@ from hypothesis import strategies as st
 from promad.cli.commands.datasets import run_fetch
 from promad.datasets import entity_files as content
 from promad.datasets import fetch, nab, smd, telemanom
+from promad.datasets.downloading import _RETRIES as RETRIES
 from promad.datasets.downloading import Downloader
-from promad.datasets.entity_files import Content, checksums
-from promad.errors import DataError
+from promad.datasets.entity_files import Content, read_checksums
+from promad.errors import DataError, PromadError
 from promad.evaluation.labelled import KnownAnomaly, entities_in, read_labelled
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Answers with files, and remembers what was asked for."""
+    """Answers with files, and remembers what was asked for; as often as it is busy, with 503."""
 
-    asked: list[str]
-
-    def __init__(self, *args, asked, **options):
-        self.asked = asked
+    def __init__(self, *args, origin, **options):
+        self.origin = origin
         super().__init__(*args, **options)
 
     def do_GET(self):
-        self.asked.append(self.path.rpartition("/")[2])
-        super().do_GET()
+        self.origin.asked.append(self.path.rpartition("/")[2])
+        if self.origin.busy:
+            self.origin.busy -= 1
+            self.send_error(503)
+        else:
+            super().do_GET()
 
     def log_message(self, *args):
         pass
@@ -42,9 +46,9 @@ class Origin:
     """A server of what is written into its folder."""
 
     def __init__(self, folder):
-        self.folder, self.asked = folder, []
+        self.folder, self.asked, self.busy = folder, [], 0
         folder.mkdir()
-        handler = partial(Handler, asked=self.asked, directory=str(folder))
+        handler = partial(Handler, origin=self, directory=str(folder))
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -63,9 +67,15 @@ def origin(tmp_path):
     made.server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def no_retries(monkeypatch):
+    """A failed download is not tried again; pooch waits a second and more before it does."""
+    monkeypatch.setattr("promad.datasets.downloading._RETRIES", 0)
+
+
 def known(monkeypatch, module, entries):
-    """Replace what is known of a data set's files."""
-    monkeypatch.setattr(module, "checksums", lambda data_set: entries)
+    """Replace the known checksums of a data set."""
+    monkeypatch.setattr(module, "read_checksums", lambda data_set: entries)
 
 
 def lines(values):
@@ -134,7 +144,7 @@ def test_files_that_came_before_the_fetch_was_cut_short_are_used(machine, origin
     last = origin.folder / f"{smd._FOLDER}/interpretation_label/machine-1-1.txt"
     body = last.read_bytes()
     last.unlink()
-    with pytest.raises(DataError, match="the server answers 404"):
+    with pytest.raises(DataError, match=r"download failed \(HTTP 404\)"):
         fetched("smd", tmp_path / "data", origin)
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".downloads"]
     last.write_bytes(body)
@@ -150,43 +160,73 @@ def test_a_file_that_is_another_is_refused_and_not_kept(machine, origin, tmp_pat
     with pytest.raises(DataError) as caught:
         fetched("smd", tmp_path / "data", origin)
     told = str(caught.value)
-    assert told.startswith(f"{origin.url}/{path}: is not the file that is expected, ")
+    assert told.startswith(f"{origin.url}/{path}: the file does not have its known checksum, ")
     assert "\n" not in told
-    assert not list((tmp_path / "data").glob(f".downloads/*%{kind}%*"))
+    assert not list((tmp_path / "data" / ".downloads").rglob(f"{kind}/*"))
     assert not (tmp_path / "data" / "machine-1-1").exists()
 
 
 def test_a_kept_file_that_was_spoilt_is_fetched_again(machine, origin, tmp_path):
     downloader = Downloader(origin.url, tmp_path / "kept")
     path = f"{smd._FOLDER}/test_label/machine-1-1.txt"
-    checksum = smd.checksums("smd")["machine-1-1", "test_label"]
+    checksum = smd.read_checksums("smd")["machine-1-1", "test_label"]
     good = downloader.get(path, checksum)
-    (kept,) = (tmp_path / "kept").iterdir()
+    kept = tmp_path / "kept" / path
     kept.write_bytes(b"spoilt")
     assert downloader.get(path, checksum) == good == kept.read_bytes()
-    downloader.close()
 
 
-def test_without_a_network_it_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("promad.datasets.downloading._ATTEMPTS", 1)
+def test_without_a_network_it_is_one_line(tmp_path):
     with pytest.raises(DataError) as caught:
         list(fetch("nab", tmp_path / "data", "http://127.0.0.1:9"))
     told = str(caught.value)
-    assert "cannot be downloaded (ConnectionError) — " in told
+    assert "download failed (ConnectionError) — " in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("busy", [3, 4])
+def test_a_busy_server_is_asked_four_times(origin, tmp_path, monkeypatch, busy):
+    monkeypatch.setattr("promad.datasets.downloading._RETRIES", RETRIES)
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    origin.put("file", b"content")
+    origin.busy, downloader = busy, Downloader(origin.url, tmp_path / "kept")
+    if busy < 4:
+        assert downloader.get("file", None) == b"content"
+    else:
+        with pytest.raises(DataError, match=r"download failed \(HTTP 503\)"):
+            downloader.get("file", None)
+    assert origin.asked == 4 * ["file"]
+
+
+def test_a_directory_that_cannot_be_written_is_named(origin, tmp_path):
+    origin.put("file", b"content")
+    (tmp_path / "kept").write_text("in the way")
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}/kept: cannot be written \(Not a directory\)$"
+    ):
+        Downloader(origin.url, tmp_path / "kept").get("file", None)
+
+
+def test_without_pooch_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.delitem(sys.modules, "promad.datasets.downloading")
+    with pytest.raises(PromadError) as caught:
+        list(fetch("nab", tmp_path))
+    assert str(caught.value).startswith("data sets are downloaded with pooch (")
+    assert str(caught.value).endswith(") — pip install 'promad-exporter[train]'")
 
 
 def test_a_file_without_an_end_is_given_up(origin, tmp_path, monkeypatch):
     monkeypatch.setattr("promad.datasets.downloading._LARGEST_FILE_BYTES", 1000)
     origin.put("large", bytes(1001))
-    with pytest.raises(DataError, match="is larger than any file of these data sets"):
+    with pytest.raises(DataError, match=r"larger than 0\.000953674 MiB"):
         Downloader(origin.url, tmp_path / "kept").get("large", None)
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError) as caught:
         list(fetch("ucr", tmp_path))
-    assert str(caught.value) == "ucr: no such data set — there are smd, smap-msl, nab"
+    assert str(caught.value) == "ucr: no such data set — use one of smd, smap-msl, nab"
 
 
 def saved(values):
@@ -231,8 +271,8 @@ def test_labels_for_another_number_of_rows_are_refused(channels, origin, tmp_pat
     with pytest.raises(DataError) as caught:
         fetched("smap-msl", tmp_path / "data", origin)
     assert str(caught.value) == (
-        "smap-msl: MSL/M-1 has 4 rows to test, the labels are for 3 — "
-        "the two do not belong together"
+        "smap-msl: MSL/M-1 has 4 test rows, its labels are for 3 — "
+        "values and labels are of different versions"
     )
 
 
@@ -241,14 +281,14 @@ def test_labels_for_another_number_of_rows_are_refused(channels, origin, tmp_pat
 )
 def test_what_is_no_table_of_numbers_is_never_opened(channels, origin, tmp_path, body):
     origin.put(f"{telemanom._VALUES}/train/M-1.npy", body)
-    with pytest.raises(DataError, match="MSL/M-1 is no table of numbers"):
+    with pytest.raises(DataError, match="MSL/M-1: not a table of numbers"):
         fetched("smap-msl", tmp_path / "data", origin)
 
 
 def test_content_that_is_not_what_is_known_is_refused(channels, origin, tmp_path, monkeypatch):
     fetched("smap-msl", tmp_path / "data", origin)
     known(monkeypatch, content, {("MSL/M-1", "content"): "content:0123"})
-    with pytest.raises(DataError, match="MSL/M-1 is not the data that is expected, content:0123"):
+    with pytest.raises(DataError, match="MSL/M-1 does not have its known digest, content:0123"):
         fetched("smap-msl", tmp_path / "elsewhere", origin)
 
 
@@ -279,14 +319,16 @@ def test_of_a_series_the_probation_is_for_training(series, origin, tmp_path):
 
 def test_windows_that_are_not_there_are_an_error(series, origin, tmp_path):
     origin.put(f"{nab._FOLDER}/{nab._WINDOWS}", b"{}")
-    with pytest.raises(DataError, match="nab: nyc_taxi is not a series with windows"):
+    with pytest.raises(DataError, match="nab: nyc_taxi: no series with labelled windows"):
         fetched("nab", tmp_path / "data", origin)
 
 
 def test_the_command_says_what_to_do_next(series, origin, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("promad.datasets.fetch", partial(fetch, origin=origin.url))
     run_fetch("nab", tmp_path / "data")
-    assert capsys.readouterr().out.splitlines() == [
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines() == [
         "  nyc_taxi: downloaded, 6 training rows, 34 test rows",
         f"datasets: nab is complete; run promad evaluate {tmp_path}/data",
     ]
@@ -312,13 +354,13 @@ def test_a_digest_depends_on_every_value(part, row):
 
 def test_what_is_known_covers_what_it_says():
     files = {"train", "test", "test_label", "interpretation_label"}
-    assert set(checksums("smd")) == {
+    assert set(read_checksums("smd")) == {
         (machine, file) for machine in smd.entities(None) for file in files
     }
-    assert {entity for entity, _ in checksums("nab")} == set(nab.entities(None))
-    assert len(checksums("smap-msl")) == 54
+    assert {entity for entity, _ in read_checksums("nab")} == set(nab.entities(None))
+    assert len(read_checksums("smap-msl")) == 54
     for name in ("smd", "smap-msl", "nab"):
-        for checksum in checksums(name).values():
+        for checksum in read_checksums(name).values():
             kind, _, digest = checksum.partition(":")
             assert len(digest) == {"git": 40, "sha256": 64, "content": 64}[kind]
             assert int(digest, 16) > 0

@@ -33,13 +33,14 @@ from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
 from promad.experiments import judging
 from promad.experiments.cache import EvaluationCache
-from promad.experiments.report import chart_figure, write_report
+from promad.experiments.report import draw_chart, write_report
 from promad.experiments.rows import Row, build_chart
 from promad.experiments.tasks import Task, linear_config
 from promad.models import MODELS
 from promad.stages.evaluate import EvaluationOptions, Progress, evaluate
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
+from tests.support.detectors import score_rows
 from tests.support.simulated import (
     LENGTH,
     NAMES,
@@ -231,7 +232,7 @@ def test_a_row_has_the_scores_that_the_stages_give(tmp_path, config, strategy):
     preprocess(own)
     detector = load_detector(train(own, silent, now=lambda: NOW).bundle)
     test = read_labelled(tmp_path / "data" / "host").test
-    scores = detector.score(frame_of(test))
+    scores = score_rows(detector, frame_of(test))
     np.testing.assert_array_equal(table["score"].to_numpy()[LENGTH - 1 :], scores.score)
     assert table["threshold"][0].as_py() == detector.threshold.value
 
@@ -567,7 +568,7 @@ def test_a_chart_shows_the_worst_of_each_stretch(data, config):
     chart = evaluated(data, config, [1], entities=["host-a"]).found["host-a"][1][MODEL].chart
     assert (len(chart.rows), chart.segments) == (200, [[120, 140]])
     assert chart.scores[0] is None
-    figure = go.Figure(chart_figure(chart))
+    figure = go.Figure(draw_chart(chart))
     assert [trace.name for trace in figure.data] == ["score", "threshold"]
     assert len(figure.layout.shapes) == 1
 

@@ -111,8 +111,8 @@ def test_a_directory_without_entities_says_what_belongs_there(tmp_path):
     with pytest.raises(DataError) as caught:
         entities_in(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: holds no labelled data — give a directory with a folder for each entity, "
-        "and in each train.parquet, test.parquet and test_label.parquet"
+        f"{tmp_path}: no labelled data — give a directory with one folder for each entity, "
+        "each with train.parquet, test.parquet and test_label.parquet"
     )
     with pytest.raises(DataError, match="nowhere: no such directory"):
         entities_in(tmp_path / "nowhere")
@@ -145,17 +145,17 @@ def test_a_file_that_is_no_parquet_is_named(folder):
         (
             "test",
             {"a": [1.0], "c": [1.0]},
-            "test.parquet: its columns are not those of train.parquet",
+            "test.parquet: its columns differ from those of train.parquet",
         ),
-        ("train", {"a": [], "b": []}, "train.parquet: is empty"),
-        ("train", {"a": ["x"], "b": [1.0]}, "train.parquet: column a does not hold numbers"),
-        ("test_label", {"label": [1, 0]}, "test_label.parquet: has 2 rows, the samples are 8"),
-        ("test_label", {"labels": LABELS}, "test_label.parquet: has no column label"),
-        ("test_label", {"label": LABELS * 2}, "test_label.parquet: a label is neither 0 nor 1"),
+        ("train", {"a": [], "b": []}, "train.parquet: no rows or no columns"),
+        ("train", {"a": ["x"], "b": [1.0]}, "train.parquet: column a is not numeric"),
+        ("test_label", {"label": [1, 0]}, "test_label.parquet: 2 rows, but 8 samples"),
+        ("test_label", {"labels": LABELS}, "test_label.parquet: no column label"),
+        ("test_label", {"label": LABELS * 2}, "test_label.parquet: labels must be 0 or 1"),
         (
             "test_timestamp",
             {"timestamp": [3, 2, 3, 3, 3, 3, 3, 3]},
-            "test_timestamp.parquet: its timestamps do not rise from row to row",
+            "test_timestamp.parquet: timestamps must increase from row to row",
         ),
     ],
 )
@@ -168,18 +168,18 @@ def test_files_that_contradict_each_other_are_refused(folder, name, columns, mes
 def test_a_line_of_interpretation_that_means_nothing_is_named(folder, line):
     (folder / "interpretation.txt").write_text(f"1-3:1\n{line}\n")
     assert refused(folder) == (
-        "interpretation.txt: entry 2 names no rows or features of test.parquet"
+        "interpretation.txt: entry 2 does not name rows or features of test.parquet"
     )
 
 
 @pytest.mark.parametrize("row", ["3,2,point", "0,8,point", "x,2,point", "-1,2,point", "1"])
 def test_an_anomaly_that_means_nothing_is_named(folder, row):
     (folder / "labels.csv").write_text(f"start,end,class\n{row}\n")
-    assert refused(folder) == "labels.csv: entry 1 names no rows or features of test.parquet"
+    assert refused(folder) == "labels.csv: entry 1 does not name rows or features of test.parquet"
 
 
 def test_label_files_of_another_kind_are_refused(folder):
     (folder / "labels.csv").write_text("from,to\n1,2\n")
     assert refused(folder) == (
-        "labels.csv: has neither columns start and end nor test_start and test_end"
+        "labels.csv: neither columns start and end nor test_start and test_end"
     )

@@ -100,9 +100,17 @@ def test_pages_follow_one_another_without_gap_or_repetition(log):
 def test_open_events_are_closed_at_their_newest_anomalous_sample_but_for_some(log):
     record(log, event(10.0), event(20.0))
     log.record(event(10.0), "b1", 17.0)
-    assert log.close_open("unwatched", [event(20.0).id]) == 1
+    assert log.close_open("unwatched", event(20.0).group, event(20.0).id) == 1
     (closed,) = log.find(is_open=False)
     assert (closed.event.start, closed.event.end, closed.end_reason) == (10.0, 17.0, "unwatched")
+
+
+def test_closing_the_events_of_one_group_leaves_those_of_another_open(log):
+    other = replace(event(10.0), group="db")
+    record(log, event(10.0), other)
+    assert set(log.groups_with_open_events()) == {event(10.0).group, "db"}
+    assert log.close_open("unwatched", event(10.0).group) == 1
+    assert log.groups_with_open_events() == ["db"]
 
 
 def test_events_that_ended_long_ago_are_forgotten_and_open_ones_never(log):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from promad.data.filling import FILLING_STRATEGIES, context_samples, fill, long_gaps, runs
-from tests.support import naive
+from promad.data.filling import FILLING_STRATEGIES, FillState, fill, fill_as_it_comes
+from promad.data.gaps import find_long_gaps, find_runs
+from tests.support import naive, naive_scoring
 
 NAN = np.nan
 STRATEGIES = ("ffill_then_bfill", "mean", "median", "drop_rows", "none")
@@ -90,51 +91,44 @@ def test_a_column_that_is_never_there_is_not_made_up_from_nothing():
 
 def test_only_gaps_beyond_the_limit_are_long():
     missing = np.array([[1, 0, 1, 1, 0, 1, 1, 1]], bool).T
-    assert long_gaps(missing, 2)[:, 0].tolist() == [False] * 5 + [True] * 3
-    assert long_gaps(missing, 0)[:, 0].tolist() == missing[:, 0].tolist()
+    assert find_long_gaps(missing, 2)[:, 0].tolist() == [False] * 5 + [True] * 3
+    assert find_long_gaps(missing, 0)[:, 0].tolist() == missing[:, 0].tolist()
 
 
 @given(arrays(bool, st.integers(0, 20)))
 def test_runs_cover_exactly_what_is_true(mask):
     covered = np.zeros(len(mask), bool)
     ends = [-1]
-    for first, last in runs(mask):
+    for first, last in find_runs(mask):
         assert ends[-1] < first < last  # at least one False between two runs
         covered[first:last] = True
         ends.append(last)
     np.testing.assert_array_equal(covered, mask)
 
 
-@given(gappy(least=12), st.sampled_from(STRATEGIES), limits, st.data())
-@settings(max_examples=300)
-def test_the_context_before_a_window_decides_how_it_is_filled(values, strategy, limit, data):
-    """The serving side sees only so much of the past, and nothing of the future."""
-    length = limit + 1 + data.draw(st.integers(0, 3))
-    first = data.draw(st.integers(0, len(values) - length))
-    whole = fill(values, strategy, limit, SUBSTITUTES)
-    begins = max(0, first - context_samples(limit))
-    seen = fill(values[begins : first + length], strategy, limit, SUBSTITUTES)
-    if whole.usable[first : first + length].all():
-        np.testing.assert_array_equal(
-            seen.values[first - begins :], whole.values[first : first + length]
+@pytest.mark.parametrize("groups", [1, 3, 50])
+@given(data=st.data(), strategy=st.sampled_from(STRATEGIES), limit=limits)
+@settings(max_examples=20)
+def test_gaps_of_many_groups_are_filled_as_they_come_like_the_twin_does(
+    groups, data, strategy, limit
+):
+    """In calls of any size, each group by itself."""
+    chance = np.random.default_rng(data.draw(st.integers(0, 999)))
+    values = chance.random((groups, 20, 2))
+    values[chance.random(values.shape) < 0.4] = NAN
+    substitutes = chance.random((groups, 2))
+    state, pieces, first = FillState.begin(groups, 2), [], 0
+    while first < 20:
+        size = data.draw(st.integers(1, 20))
+        part = values[:, first : first + size]
+        pieces.append(fill_as_it_comes(part, strategy, limit, substitutes, state))
+        first += size
+    found = np.concatenate(pieces, axis=1)
+    for group in range(groups):
+        expected = naive_scoring.fill_as_it_comes(
+            values[group], strategy, limit, substitutes[group]
         )
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 4])
-def test_and_one_sample_less_would_not_decide_it(limit):
-    """A gap reaches into the window; the sample before it is the last of another's long gap."""
-    first = context_samples(limit) + 1
-    values = np.arange(2.0 * (first + 9)).reshape(-1, 2)
-    values[first - 2 * limit : first - limit + 1, 0] = NAN
-    values[first - limit + 1 : first + 1, 1] = NAN
-
-    def window(context):
-        seen = fill(values[first - context :], "ffill_then_bfill", limit, SUBSTITUTES)
-        return seen.values[context:].tolist()
-
-    whole = fill(values, "ffill_then_bfill", limit, SUBSTITUTES).values[first:].tolist()
-    assert window(context_samples(limit)) == whole
-    assert window(context_samples(limit) - 1) != whole
+        np.testing.assert_array_equal(found[group], expected)
 
 
 def test_the_strategies_that_fill_are_among_the_words_of_the_configuration():

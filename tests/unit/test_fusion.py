@@ -48,7 +48,7 @@ def members(monkeypatch):
         def save(self, directory, native_file_name):
             (directory / "zero.txt").write_text(str(self.model.features))
 
-        def refitted(self, windows):
+        def refit(self, windows):
             return self
 
     def fit(split, features, settings, seed, progress):
@@ -122,7 +122,7 @@ def test_a_member_whose_windows_are_longer_takes_what_there_is():
 def test_refitting_refits_those_that_can_be():
     everything = windows_of(length=LENGTH, count=300)
     trained = fitted()
-    again = trained.refitted(everything)
+    again = trained.refit(everything)
     assert tuple(again.members) == ALL
     assert again.members["tranad"] is trained.members["tranad"]
     model = again.members["linear"].model
@@ -168,14 +168,14 @@ def test_each_member_has_a_folder_of_its_name_and_comes_back(tmp_path):
 
 
 def test_without_any_member_it_says_what_to_do(tmp_path):
-    with pytest.raises(BundleError, match=r"no folder of a member. — train again or roll"):
+    with pytest.raises(BundleError, match=r"no member has a folder there\) — train again or"):
         fusion.load(tmp_path)
 
 
 def test_a_damaged_member_is_named(tmp_path):
     fitted().save(tmp_path, "model.keras")
     (tmp_path / "linear" / linear.CODE_FREE_FILE).unlink()
-    with pytest.raises(BundleError, match=rf"{tmp_path}/linear/.*: is no model"):
+    with pytest.raises(BundleError, match=rf"{tmp_path}/linear/.*: not a readable model"):
         fusion.load(tmp_path)
 
 
@@ -208,5 +208,5 @@ def test_members_are_at_least_two_of_the_other_models():
 
 def test_the_stub_is_a_model_like_any_other():
     assert fitted("linear", "lstm_autoencoder").members["lstm_autoencoder"].model == (
-        stub_model.MeanOfWindow(3)
+        stub_model.MeanOfWindow(3, 20)
     )

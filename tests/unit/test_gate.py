@@ -37,6 +37,7 @@ class Blind:
     """Its error has nothing to do with what it sees."""
 
     features: int = 3
+    length: int = 8
 
     def apply(self, windows):
         shape = (len(windows), self.features)

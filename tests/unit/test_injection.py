@@ -151,7 +151,7 @@ def test_one_feature_alone_can_have_them_all():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.ones((SAMPLES, 2)), "1650 samples of 0 features that move"),
+        (np.ones((SAMPLES, 2)), "1650 samples of 0 features that vary"),
         (moving()[: BLOCK * LENGTH - 1], "79 samples of 6 features .* give at least 80 samples"),
     ],
 )

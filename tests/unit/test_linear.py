@@ -52,9 +52,9 @@ def test_both_parts_are_those_of_their_twins(features, conditions, lags, ridge):
         )
         for windows in (training, later)
     ]
-    usual = [np.quantile(np.square(part).mean(axis=1), 0.99) for part in both[0][:2]]
+    baselines = [np.quantile(np.square(part).mean(axis=1), 0.99) for part in both[0][:2]]
     together, in_time, window_errors = both[1]
-    errors = np.square(together) / usual[0] + np.square(in_time) / usual[1]
+    errors = np.square(together) / baselines[0] + np.square(in_time) / baselines[1]
     np.testing.assert_allclose(found.errors, errors, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found.window_errors, window_errors, rtol=1e-5, atol=1e-9)
     expected = later.array[:, -1, :features] - (together + in_time) / 2
@@ -68,7 +68,7 @@ def test_no_more_than_a_quarter_of_all_directions_is_kept():
     np.testing.assert_allclose(identity, np.eye(LENGTH // 4), atol=1e-12)
 
 
-def test_what_is_usual_in_training_is_about_one_on_each_part():
+def test_a_baseline_is_about_one_on_each_part():
     training = windows_of(count=2000)
     errors = fitted(training).model.apply(training.array).errors.mean(axis=1)
     assert np.quantile(errors, 0.999) > 1
@@ -138,7 +138,7 @@ def test_constant_features_are_nothing_until_they_move_and_then_finite(constant,
     assert np.isfinite(after.expected).all()
 
 
-def test_absurd_numbers_come_to_finite_errors():
+def test_absurd_numbers_yield_finite_errors():
     model = fitted(windows_of()).model
     absurd = np.full((2, LENGTH, 3), np.float32(3e38))
     absurd[1] = -absurd[1]
@@ -155,7 +155,7 @@ def test_windows_of_two_samples_are_enough():
 # How it is fitted
 
 
-def test_only_the_training_part_is_fitted_on_and_both_losses_are_told():
+def test_only_the_training_part_is_fitted_on_and_both_losses_are_reported():
     training, other, seen = windows_of(), windows_of(seed=1), []
     split = Split(training, other)
     trained = linear.fit(split, 3, settings_of(), 0, lambda *epoch: seen.append(epoch))
@@ -168,13 +168,13 @@ def test_only_the_training_part_is_fitted_on_and_both_losses_are_told():
     assert history.best_epoch == 1
 
 
-def test_refitted_is_fitted_to_all_of_it_and_tells_the_same_history():
+def test_refitting_fits_to_all_windows_and_keeps_the_history():
     everything = windows_of(count=300)
     half = StoredWindows(everything.array[:150], everything.times[:150])
     trained = fitted(half, components=2, lags=3, ridge=0.5)
-    again = trained.refitted(everything)
+    again = trained.refit(everything)
     expected = fitted(everything, components=2, lags=3, ridge=0.5)
-    for part in ("mean", "directions", "coefficients", "usual"):
+    for part in ("mean", "directions", "coefficients", "baselines"):
         np.testing.assert_array_equal(getattr(again.model, part), getattr(expected.model, part))
     assert again.history == trained.history
     assert not np.array_equal(again.model.mean, trained.model.mean)
@@ -235,6 +235,6 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(kept, how):
     with pytest.raises(BundleError) as caught:
         linear.load(kept[1])
     message = str(caught.value)
-    assert message.startswith(f"{path}: is no model (")
+    assert message.startswith(f"{path}: not a readable model (")
     assert message.endswith("— train again or roll back")
     assert "\n" not in message

@@ -124,7 +124,7 @@ def test_the_code_free_form_equals_keras_for_every_size(
 ):
     from promad.models.forecaster_training import build_network
     from promad.models.lstm_onnx import forecaster_to_onnx
-    from promad.models.onnx_running import open_session
+    from promad.models.onnx_session import open_session
 
     network = build_network(width, features, settings_of(layers, n_predictions), 1)
     chance = np.random.default_rng(1)
@@ -134,8 +134,8 @@ def test_the_code_free_form_equals_keras_for_every_size(
     session = open_session(forecaster_to_onnx(network.get_weights(), length, features))
     model = lstm_forecaster.LstmForecaster(session, length, features)
     windows = chance.normal(scale=2, size=(300, length + 1, width)).astype(np.float32)
-    natively = network(windows[:, :-1]).numpy()[:, -1, :features]
-    assert np.abs(model.forecast(windows) - natively).max() < 1e-5
+    native = network(windows[:, :-1]).numpy()[:, -1, :features]
+    assert np.abs(model.forecast(windows) - native).max() < 1e-5
 
 
 def test_the_keras_file_forecasts_the_same(of_cycles, tmp_path):
@@ -145,8 +145,8 @@ def test_the_keras_file_forecasts_the_same(of_cycles, tmp_path):
     trained.save(tmp_path, "model.keras")
     network = keras.models.load_model(tmp_path / "model.keras")
     inputs = every(windows)
-    natively = network(inputs[:, :-1]).numpy()[:, -1, :2]
-    assert np.abs(lstm_forecaster.load(tmp_path).forecast(inputs) - natively).max() < 1e-5
+    native = network(inputs[:, :-1]).numpy()[:, -1, :2]
+    assert np.abs(lstm_forecaster.load(tmp_path).forecast(inputs) - native).max() < 1e-5
 
 
 def loss_one_by_one(windows, forecasts, features, horizons):

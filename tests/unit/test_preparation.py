@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from promad.data.calendar import calendar_columns
+from promad.data.filling import FillState
 from promad.data.frame import single_group
 from promad.data.preparation import REACH, Preparation, usable_parts
 from promad.data.scaling import Scaler
+from promad.scoring.calibration import pooled_calibration
+from promad.scoring.scoring import Scoring
 from tests.support import naive_scoring
 
 NAN = np.nan
@@ -87,8 +90,14 @@ def test_scaling_changes_nothing_in_the_frame_it_is_given():
 
 
 def with_gaps(values, share=0.5, **keys):
-    frame, missing = preparation_of(**keys).scale_with_gaps(frame_of(values), share)
-    return frame.values[0], missing
+    """One group's samples as serving prepares them, those that no window holds NaN."""
+    preparation, samples = preparation_of(**keys), np.asarray(values, np.float64)
+    scaler = preparation.scaler
+    own = [each[np.newaxis] for each in (scaler.center, scaler.scale, preparation.substitutes)]
+    state = FillState.begin(1, samples.shape[1])
+    scaled, missing = preparation.scale_as_it_comes(samples[np.newaxis], *own, state)
+    usable = preparation.find_usable(missing, share)
+    return np.where(usable[0, :, np.newaxis], scaled[0], NAN), missing[0]
 
 
 @given(
@@ -156,8 +165,10 @@ def test_where_nothing_is_missing_it_is_what_training_sees(values):
 
 
 def test_only_what_is_scored_is_given_back_in_its_own_unit():
-    assert preparation_of().natural(np.array([[1.0, 1.0]])).tolist() == [[3.0, 6.0]]
-    assert preparation_of(scored=1).natural(np.array([[1.0], [2.0]])).tolist() == [[3.0], [5.0]]
+    scoring = Scoring("mse", np.ones(2), np.ones(2), None, 1, 1.0)
+    calibration = pooled_calibration(preparation_of(), scoring, 2)
+    assert calibration.to_natural(np.ones((2, 1, 2))).tolist() == [[[3.0, 6.0]]] * 2
+    assert calibration.to_natural(np.array([[[1.0], [2.0]]] * 2)).tolist() == [[[3.0], [5.0]]] * 2
 
 
 def test_windows_hold_the_calendar_to_the_right_of_the_features():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +14,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import State
 from promad.thresholds.threshold_state import NeverAdapted
 from tests.support.bench import MANY, START, STEP, Bench, bench
+from tests.support.rounding import round_numbers
 
 SAMPLES = 70
 
@@ -80,17 +79,6 @@ def assert_same(lived: list[GroupStatus], judged: list[ReplayedSample]) -> None:
     assert len(lived) == len(judged)
     for one, other in zip(lived, judged, strict=True):
         assert round_numbers(one) == round_numbers(other.status)
-
-
-def round_numbers(thing: object) -> object:
-    """Dataclasses as plain values, numbers to nine digits."""
-    if isinstance(thing, float):
-        return "nan" if np.isnan(thing) else float(f"{thing:.9g}")
-    if isinstance(thing, list | tuple):
-        return [round_numbers(each) for each in thing]
-    if isinstance(thing, dict):
-        return {name: round_numbers(each) for name, each in thing.items()}
-    return round_numbers(asdict(thing)) if is_dataclass(thing) else thing
 
 
 cells = st.tuples(st.integers(0, SAMPLES - 1), st.integers(0, len(MANY) - 1))

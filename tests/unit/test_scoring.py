@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from promad.config import ScoringSettings
-from promad.scoring.scoring import Scoring, fit_scoring, moving_average
+from promad.scoring.scoring import RECURSIVE, TRUNCATED, Scoring, fit_scoring
 from tests.support import naive_scoring
 
 NAN = np.nan
@@ -47,89 +47,6 @@ def fitted(errors, members=1, at=None, **settings):
 
 def chance(rows=400, features=3, seed=0):
     return np.random.default_rng(seed).exponential(size=(rows, features))
-
-
-# Smoothing
-
-
-@given(series(), spans, st.integers(1, 40))
-def test_the_moving_average_is_that_of_its_twin(given_series, span, memory):
-    values, at = given_series
-    found = moving_average(values, at, span, memory)
-    expected = naive_scoring.moving_average(values, at, span, memory)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
-
-
-@given(series(), st.integers(2, 5), st.data())
-def test_a_row_has_the_same_value_to_the_last_bit_in_whatever_longer_array_it_stands(
-    given_series, span, data
-):
-    values, at = given_series
-    memory = 5 * span
-    whole = moving_average(values, at, span, memory)
-    last = data.draw(st.integers(0, len(values) - 1))
-    first = int(np.searchsorted(at, at[last] - memory, side="right"))
-    part = moving_average(values[first : last + 1], at[first : last + 1], span, memory)
-    assert part[-1].tobytes() == whole[last].tobytes()
-
-
-@given(series(), st.integers(2, 5), st.floats(0, 1e9) | st.just(NAN), st.data())
-def test_what_comes_later_changes_no_earlier_row(given_series, span, other, data):
-    values, at = given_series
-    now = data.draw(st.integers(1, len(values)))
-    changed = values.copy()
-    changed[now:] = other
-    before, after = (moving_average(each, at, span, 5 * span) for each in (values, changed))
-    assert before[:now].tobytes() == after[:now].tobytes()
-
-
-@given(series(), spans)
-def test_missing_stays_missing_and_makes_nothing_else_so(given_series, span):
-    values, at = given_series
-    found = moving_average(values, at, span, 5 * span)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
-
-
-@given(series(), spans)
-def test_smoothing_changes_nothing_in_what_it_is_given(given_series, span):
-    values, at = given_series
-    before = values.copy()
-    result = moving_average(values, at, span, 5 * span)
-    result[:] = -1
-    np.testing.assert_array_equal(values, before)
-
-
-def test_a_span_of_one_smooths_nothing_and_remembers_nothing():
-    values = chance(20)
-    np.testing.assert_array_equal(moving_average(values, np.arange(20), 1, 1), values)
-    assert scoring_of(span=1).memory == 1
-    assert scoring_of(span=10).memory == 50
-
-
-def test_of_nothing_comes_nothing():
-    assert moving_average(np.empty((0, 3)), np.empty(0, np.int64), 5, 25).shape == (0, 3)
-
-
-def test_a_constant_is_its_own_average_once_half_of_the_weight_is_known():
-    found = moving_average(np.full((60, 1), 7.0), np.arange(60), 10, 50)[:, 0]
-    assert found[0] < 7.0 / 2
-    assert (np.diff(found[:4]) > 0).all()
-    np.testing.assert_allclose(found[3:], 7.0)
-
-
-def test_one_sample_does_not_yet_speak_for_many():
-    quiet_then_gap = np.array([[1.0], [1.0], [100.0]])
-    alone = moving_average(quiet_then_gap, np.array([0, 1, 200]), 10, 50)[-1, 0]
-    weights_of_all = sum((9 / 11) ** back for back in range(50))
-    assert alone == pytest.approx(100.0 / (weights_of_all / 2))
-
-
-def test_a_sample_is_forgotten_after_the_memory():
-    values = np.zeros((60, 1))
-    values[5] = 1e9
-    found = moving_average(values, np.arange(60), 10, 50)[:, 0]
-    assert (found[5:55] > 0).all()
-    assert (found[55:] == 0).all()
 
 
 # Aggregating
@@ -196,7 +113,7 @@ def test_a_feature_that_no_member_knows_adds_nothing_known():
 def test_the_plain_error_is_neither_divided_nor_smoothed_nor_chosen_from():
     errors = chance()
     scoring = fitted(errors, method="mse", aggregate="top_k", top_k=1, smoothing_samples=9)
-    smoothed = scoring.smoothed(errors, np.arange(len(errors)))
+    smoothed = scoring.smooth(errors, np.arange(len(errors)))
     np.testing.assert_array_equal(smoothed, errors)
     np.testing.assert_allclose(scoring.score(smoothed), errors.mean(axis=1))
     assert scoring.memory == 1
@@ -239,7 +156,7 @@ def test_features_that_none_moved_leave_a_finite_score():
     scoring = fitted(np.zeros((50, 3)))
     assert (scoring.normaliser > 0).all()
     assert (scoring.baseline > 0).all()
-    score = scoring.score(scoring.smoothed(np.ones((5, 3)), np.arange(5)))
+    score = scoring.score(scoring.smooth(np.ones((5, 3)), np.arange(5)))
     assert np.isfinite(score).all()
 
 
@@ -248,7 +165,7 @@ def test_a_feature_stays_below_its_baseline_for_95_percent_of_training(members):
     errors, at = chance(2000, 3 * members), np.arange(2000)
     scoring = fitted(errors, members)
     assert scoring.baseline.shape == (3,)
-    added = scoring.by_feature(scoring.smoothed(errors, at))
+    added = scoring.by_feature(scoring.smooth(errors, at))
     np.testing.assert_allclose((added <= scoring.baseline).mean(axis=0), 0.95, atol=0.001)
 
 
@@ -276,7 +193,14 @@ def test_json_brings_back_every_bit(normaliser, baseline, top_k, span, share):
     assert after.baseline.tobytes() == baseline.tobytes()
 
 
-@pytest.mark.parametrize("key", list(scoring_of().to_json()))
+def test_a_description_from_before_says_with_which_moving_average_it_was_fitted():
+    content = scoring_of().to_json()
+    assert Scoring.from_json(content).smoothing == RECURSIVE
+    del content["smoothing"]
+    assert Scoring.from_json(content).smoothing == TRUNCATED
+
+
+@pytest.mark.parametrize("key", sorted({*scoring_of().to_json()} - {"smoothing"}))
 def test_a_description_with_something_left_out_is_refused(key):
     content = scoring_of().to_json()
     del content[key]

@@ -18,6 +18,7 @@ from promad.stages.preprocess import preprocess
 from promad.stages.train import train
 from promad.training.plots import draw_histogram, draw_history
 from tests.support import stub_model
+from tests.support.detectors import judge_rows, score_rows
 from tests.support.simulated import (
     LENGTH,
     NAMES,
@@ -203,9 +204,10 @@ def test_conditions_reach_the_model_but_no_score_and_no_attribution(fits, condit
     assert split.training.width == 3
     detector = load_detector(report.bundle)
     assert detector.scoring.normaliser.shape == detector.scoring.baseline.shape == (2,)
-    scores = detector.score(frame_of(values_in_order(), names=config.features))
+    scores = score_rows(detector, frame_of(values_in_order(), names=config.features))
     assert scores.errors.shape[1] == scores.observed.shape[1] == 2
-    for verdict in detector.judge(scores)[-5:]:
+    frame = frame_of(values_in_order(), names=config.features)
+    for verdict in judge_rows(detector, frame)[-5:]:
         assert {view.name for view in verdict.features} == set(NAMES[:2])
 
 
@@ -220,7 +222,7 @@ def test_a_bundle_whose_conditions_became_features_does_not_fit(conditioned):
     config, report = conditioned
     check_fits(report.bundle, config)
     other = config_for(config.artifacts_dir, queries={name: name for name in config.features})
-    with pytest.raises(BundleError, match="number of scored features is 2 in it and 3 in"):
+    with pytest.raises(BundleError, match="number of scored features is 2 in the bundle, 3 in"):
         check_fits(report.bundle, other)
 
 
@@ -271,7 +273,7 @@ def test_the_bundle_of_a_fusion_holds_a_folder_for_each_member(fused):
     detector = load_detector(BundleStore.of(config).open_current())
     assert detector.scoring.members == 2
     assert detector.scoring.normaliser.shape == (6,)
-    scores = detector.score(frame_of(host_values(420)))
+    scores = score_rows(detector, frame_of(host_values(420)))
     assert scores.errors.shape == (420 - LENGTH + 1, 3)
     np.testing.assert_allclose(scores.errors.mean(axis=1), scores.score)
     assert filter_windows(config).normal > 0
@@ -294,9 +296,9 @@ def test_the_plain_error_can_be_the_score_of_any_model(tmp_path, monkeypatch, mo
     report = run(config)
     detector = load_detector(report.bundle)
     assert (report.bundle.manifest.scoring, detector.scoring.members) == ("mse", 1)
-    scores = detector.score(frame_of(host_values(420)))
+    scores = score_rows(detector, frame_of(host_values(420)))
     np.testing.assert_allclose(scores.score, scores.window_errors.mean(axis=1))
-    verdict = detector.judge(scores)[-1]
+    verdict = judge_rows(detector, frame_of(host_values(420)))[-1]
     assert verdict.threshold_mse == verdict.threshold
     assert verdict.mse == pytest.approx(verdict.score)
 
@@ -312,7 +314,7 @@ def on_filtered(config):
 def halved(sketched):
     """Filtered with a threshold that calls a good part of the windows anomalous."""
     frame = frame_of(sketched.values)
-    threshold = float(np.quantile(sketched.detector().score(frame).score, 0.7))
+    threshold = float(np.quantile(score_rows(sketched.detector(), frame).score, 0.7))
     config = with_keys(
         sketched.config, "real_time_anomaly_detection", anomaly_threshold_mse=threshold
     )

@@ -14,9 +14,8 @@ from promad.data.scaling import fit_scaler
 from promad.data.windows import SampleWindows, build_windows, split_at
 from promad.errors import BundleError, DataError
 from promad.models import tranad
-from promad.models.onnx_running import open_session, run_in_batches
-from promad.models.tranad import (
-    CODE_FREE_FILE,
+from promad.models.onnx_session import CODE_FREE_FILE, open_session, run_in_batches
+from promad.models.tranad_design import (
     DESIGNS,
     FACTS,
     Measure,
@@ -82,11 +81,11 @@ def network_of(design, length, width, features, seed=1):
     return network, measure
 
 
-def code_free(network, design, measure, length):
-    from promad.models.tranad_network import weights_of
+def open_code_free(network, design, measure, length):
+    from promad.models.tranad_network import collect_weights
     from promad.models.tranad_onnx import to_onnx
 
-    return open_session(to_onnx(weights_of(network), design, measure, length, {}))
+    return open_session(to_onnx(collect_weights(network), design, measure, length, {}))
 
 
 # The network
@@ -124,11 +123,11 @@ def slow_attention(query_rows, key_rows, value_rows):
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
 def test_all_heads_at_once_take_what_each_head_would(rows, spread):
-    from promad.models.tranad_network import attention
+    from promad.models.tranad_network import attend
 
     chance, heads = np.random.default_rng(rows), 5
     queries, keys, values = spread * chance.normal(size=(3, 4, rows, heads, 2))
-    at_once = attention(
+    at_once = attend(
         [queries[:, :, None, :, part] for part in (0, 1)],
         [keys[:, None, :, :, part] for part in (0, 1)],
         [values[:, None, :, :, part] for part in (0, 1)],
@@ -152,11 +151,11 @@ def test_all_heads_at_once_take_what_each_head_would(rows, spread):
 def test_the_code_free_form_equals_keras_for_every_size(preset, length, width, features):
     design = DESIGNS[preset]
     network, measure = network_of(design, length, width, features)
-    session = code_free(network, design, measure, length)
+    session = open_code_free(network, design, measure, length)
     windows = np.random.default_rng(2).normal(size=(50, length, width)).astype(np.float32)
-    for drawn, natively in zip(run_in_batches(session, windows), network(windows), strict=True):
-        assert drawn.shape == (50, features)
-        assert np.abs(drawn - natively.numpy()).max() < 1e-5
+    for code_free, native in zip(run_in_batches(session, windows), network(windows), strict=True):
+        assert code_free.shape == (50, features)
+        assert np.abs(code_free - native.numpy()).max() < 1e-5
 
 
 def phases(network, windows):
@@ -184,17 +183,17 @@ def test_the_second_phase_depends_on_the_first_and_not_the_other_way():
     assert np.abs(same_first_other_second[1] - second).min() > 1e-3
 
 
-def test_conditions_are_read_but_not_drawn():
+def test_conditions_are_read_but_not_reconstructed():
     network, _ = network_of(DESIGNS["strict"], 6, 5, 3)
     windows = np.random.default_rng(3).normal(size=(5, 6, 5)).astype(np.float32)
     before = phases(network, windows)
     windows[:, -1, 3:] += 0.5
-    for drawn, earlier in zip(phases(network, windows), before, strict=True):
-        assert drawn.shape == (5, 3)
-        assert np.abs(drawn - earlier).max() > 1e-3
+    for after, earlier in zip(phases(network, windows), before, strict=True):
+        assert after.shape == (5, 3)
+        assert np.abs(after - earlier).max() > 1e-3
 
 
-def test_the_seed_draws_the_weights():
+def test_the_seed_decides_the_first_weights():
     from promad.models.tranad_network import build_network
 
     measure = Measure(np.zeros(2, np.float32), np.ones(2, np.float32), 2)
@@ -208,7 +207,7 @@ def test_the_seed_draws_the_weights():
 # What the presets differ in
 
 
-def test_strict_does_not_see_what_it_is_to_draw(strict):
+def test_strict_does_not_see_what_it_is_to_reconstruct(strict):
     windows = every(windows_of())[:9]
     changed = windows.copy()
     changed[:, -1, :FEATURES] += 7
@@ -270,7 +269,7 @@ def test_training_spans_0_to_1(preset):
     fed = normalised(windows, measure)
     np.testing.assert_allclose(fed.min(axis=(0, 1)), 0, atol=1e-6)
     np.testing.assert_allclose(fed.max(axis=(0, 1)), 1, atol=1e-3)
-    np.testing.assert_allclose(measure.outer(fed), every(windows)[:, :, :FEATURES], atol=1e-5)
+    np.testing.assert_allclose(measure.denormalise(fed), every(windows)[:, :, :FEATURES], atol=1e-5)
 
 
 @PRESETS
@@ -302,7 +301,7 @@ def test_training_reduces_the_loss(trained):
 
 
 def test_it_is_not_fitted_again_without_windows_held_out(strict):
-    assert strict.refitted(windows_of()) is strict
+    assert strict.refit(windows_of()) is strict
 
 
 @pytest.mark.parametrize(
@@ -323,7 +322,7 @@ def test_the_scoring_mode_says_whose_errors_are_taken(strict):
     model, averaged = strict.model, replace(strict.model, averaged=True)
     observed = windows[:, -1, :FEATURES].astype(np.float64)
     first, second = (
-        np.square(observed - model.measure.outer(output))
+        np.square(observed - model.measure.denormalise(output))
         for output in run_in_batches(model.session, windows)
     )
     assert np.abs(first - second).max() > 1e-4
@@ -374,8 +373,8 @@ def test_the_keras_file_equals_the_code_free_form(trained, tmp_path):
     trained.save(tmp_path, "model.keras")
     network, windows = keras.models.load_model(tmp_path / "model.keras"), every(windows_of())
     session = tranad.load(tmp_path).session
-    for drawn, natively in zip(run_in_batches(session, windows), network(windows), strict=True):
-        assert np.abs(drawn - natively.numpy()).max() < 1e-5
+    for code_free, native in zip(run_in_batches(session, windows), network(windows), strict=True):
+        assert np.abs(code_free - native.numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize("facts", [None, {}, {"low": 0, "span": 1, "judged": None}])
@@ -385,12 +384,12 @@ def test_a_model_without_its_facts_is_refused(strict, tmp_path, facts):
     if facts is not None:
         onnx.helper.set_model_props(graph, {FACTS: json.dumps(facts)})
     (tmp_path / CODE_FREE_FILE).write_bytes(graph.SerializeToString())
-    with pytest.raises(BundleError, match=r"is no model of this kind .* train again"):
+    with pytest.raises(BundleError, match=r"not a TranAD model .* train again"):
         tranad.load(tmp_path)
 
 
 def test_a_loss_that_is_no_number_is_refused():
-    with pytest.raises(DataError, match=r"no number in epoch 1 .* \(now 1e\+38\)"):
+    with pytest.raises(DataError, match=r"not a finite number in epoch 1 .* \(now 1e\+38\)"):
         fit(windows_of(120), learning_rate=1e38)
 
 

@@ -1,57 +1,81 @@
-/** What the page shows, as its own address tells it: share the one and you share the other. */
+/** The view of the page in its address, so that a copied address shows the same view. */
 
-/** The ranges that follow the newest sample, in seconds; `all` is whatever the daemon keeps. */
+/**
+ * What the page shows.
+ *
+ * group: name of a group, or null for the list; range: a key of LIVE_RANGES, or null where start
+ * and end (unix seconds) are given; at: the explained time, or null for now; search and state: the
+ * filters of the list.
+ *
+ * @typedef {{group: ?string, range: ?string, start: ?number, end: ?number, at: ?number,
+ *   search: string, state: ?string}} View
+ */
+
+/**
+ * The ranges that end at the newest sample, in seconds; `all` is all samples of the daemon.
+ *
+ * @type {Record<string, number>}
+ */
 export const LIVE_RANGES = { "15m": 900, "1h": 3600, "6h": 21600, all: Infinity };
 const DEFAULT_RANGE = "1h";
 
 /**
- * The view that a query string asks for.
+ * The view that a query string describes; invalid values fall back to the defaults.
  *
- * group: name of a group, or null for the list; range: a key of LIVE_RANGES, or null where start
- * and end (unix seconds) are given; at: the moment that is explained, or null for now; search and
- * state: what the list is narrowed to.
+ * @param {string} query
+ * @returns {View}
  */
 export function readAddress(query) {
   const given = new URLSearchParams(query);
-  const [start, end, at] = ["start", "end", "at"].map((name) => seconds(given.get(name)));
-  const fixed = start !== null && end !== null && start < end;
-  const range = Object.hasOwn(LIVE_RANGES, given.get("range")) ? given.get("range") : DEFAULT_RANGE;
+  const [start, end, at] = ["start", "end", "at"].map((name) => parseTime(given.get(name)));
+  const range = given.get("range");
+  const live = range !== null && Object.hasOwn(LIVE_RANGES, range) ? range : DEFAULT_RANGE;
+  const isFixed = start !== null && end !== null && start < end;
   return {
     group: given.get("group"),
-    range: fixed ? null : range,
-    start: fixed ? start : null,
-    end: fixed ? end : null,
+    range: isFixed ? null : live,
+    start: isFixed ? start : null,
+    end: isFixed ? end : null,
     at,
     search: given.get("search") ?? "",
     state: given.get("state"),
   };
 }
 
-/** The query string of a view; what is as usual is left out. */
-export function writeAddress(view) {
-  const asked = new URLSearchParams();
-  if (view.group !== null) {
-    asked.set("group", view.group);
-    if (view.range === null) {
-      asked.set("start", instant(view.start));
-      asked.set("end", instant(view.end));
-    } else if (view.range !== DEFAULT_RANGE) {
-      asked.set("range", view.range);
+/**
+ * The query string of a view, without default values.
+ *
+ * @param {View} view
+ */
+export function writeAddress({ group, range, start, end, at, search, state }) {
+  const query = new URLSearchParams();
+  if (group !== null) {
+    query.set("group", group);
+    if (start !== null && end !== null) {
+      query.set("start", formatTime(start));
+      query.set("end", formatTime(end));
+    } else if (range !== null && range !== DEFAULT_RANGE) {
+      query.set("range", range);
     }
-    if (view.at !== null) asked.set("at", instant(view.at));
+    if (at !== null) query.set("at", formatTime(at));
   }
-  if (view.search) asked.set("search", view.search);
-  if (view.state) asked.set("state", view.state);
-  // Colons and commas are fine in a query, and easier on the eye.
-  const text = asked.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
+  if (search) query.set("search", search);
+  if (state) query.set("state", state);
+  // Colons and commas are valid in a query and easier to read.
+  const text = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
   return text ? `?${text}` : "./";
 }
 
-/** ISO 8601 or unix seconds, as unix seconds; null for what is neither. */
-function seconds(text) {
+/**
+ * ISO 8601 or unix seconds as unix seconds; null for other text.
+ *
+ * @param {?string} text
+ */
+function parseTime(text) {
   if (text === null || text.trim() === "") return null;
   const value = Number.isNaN(Number(text)) ? Date.parse(text) / 1000 : Number(text);
   return Number.isFinite(value) ? value : null;
 }
 
-const instant = (at) => new Date(Math.round(at) * 1000).toISOString().replace(".000", "");
+/** @param {number} at unix seconds */
+const formatTime = (at) => new Date(Math.round(at) * 1000).toISOString().replace(".000", "");

@@ -1,74 +1,104 @@
-/** The three kinds of chart: the score, the heat map of features, one feature's two lines. */
+/** The three kinds of chart: the score, the heat map of all features, and one feature. */
 
-import { colours, draw, layout, literal, wall } from "./drawing.js";
-import { clock, multiple, number } from "./format.js";
-import { nearest, regular, stretches } from "./history.js";
+import { formatClock, formatMultiple, formatNumber } from "./format.js";
+import { fillGaps, findNearest, findStretches } from "./history.js";
+import { createLayout, drawChart, escapeLabel, readColours, toWallClock } from "./plot.js";
 
-/** Elevations from which on the heat map's colours hold; 1 is what is usual. */
-export const HEAT_FROM = [0, 1, 2, 4, 8, 16];
+/** @import { Row, Quantity } from "./history.js" */
+/** @import { Colours } from "./plot.js" */
+
+/**
+ * What the charts of a group show: rows of history.js, seconds between two of them, the visible
+ * range, the explained time or null, the newest time, and what happens when the pointer selects a
+ * range or a time.
+ *
+ * @typedef {{rows: Row[], step: number, range: {start: number, end: number}, at: ?number,
+ *   now: number, onRange: (start: number, end: number) => void, onTime: (at: number) => void
+ * }} Timeline
+ */
+/** @typedef {ReturnType<typeof fillGaps>} Grid */
+
+/** The least elevation of each colour of the heat map; 1 is the baseline of a feature. */
+export const HEAT_STEPS = [0, 1, 2, 4, 8, 16];
 const ROW_PIXELS = 20;
 const LETTER_PIXELS = 7;
 const LOG_FROM = 20;
+const TRANSPARENT = "rgba(0,0,0,0)";
 
 /**
- * What is drawn: rows of history.js, seconds from one to the next, the {start, end} shown, the
- * moment that is explained or null, the newest time, and what to do when the pointer chooses.
+ * Draw the score beside the threshold; events are shaded, stretches without a score hatched.
  *
- * @typedef {{rows: object[], step: number, range: {start: number, end: number}, at: ?number,
- *   now: number, onRange: Function, onMoment: Function}} Picture
+ * @param {HTMLElement} element
+ * @param {Timeline} timeline
  */
-
-/** The score beside the threshold; events shaded, stretches without a score hatched and named. */
-export function drawScore(element, picture) {
-  const look = colours();
-  const grid = regular(picture.rows, picture.step);
+export function drawScore(element, timeline) {
+  const colours = readColours();
+  const grid = fillGaps(timeline.rows, timeline.step);
   const scores = grid.map(({ row }) => row?.score ?? null);
-  const peak = Math.max(1.25, ...scores);
-  const log = peak > LOG_FROM;
-  const top = log ? peak * 1.4 : peak * 1.1;
-  const bottom = log ? 0.01 : 0;
-  const plan = layout(element, picture.range, labelPixels(element), 220, look);
-  plan.yaxis = axis(look, {
-    range: log ? [Math.log10(bottom), Math.log10(top)] : [0, top],
-    type: log ? "log" : "linear",
+  const peak = Math.max(1.25, ...scores.map((score) => score ?? 0));
+  const isLog = peak > LOG_FROM;
+  const top = isLog ? peak * 1.4 : peak * 1.1;
+  const bottom = isLog ? 0.01 : 0;
+  const margin = getLabelPixels(element);
+  const layout = createLayout(element, timeline.range, margin, 220, colours);
+  layout.yaxis = createAxis(colours, {
+    range: isLog ? [Math.log10(bottom), Math.log10(top)] : [0, top],
+    type: isLog ? "log" : "linear",
     nticks: 5,
   });
-  const pixels = element.clientWidth - labelPixels(element);
-  plan.shapes = [...shades(picture, look, pixels), ...limit(picture, look), ...mark(picture, look)];
-  const times = grid.map(({ at }) => wall(at));
-  const states = grid.map(({ row }) => row?.state ?? "");
+  layout.shapes = [
+    ...shadeStates(timeline, colours, element.clientWidth - margin),
+    createThreshold(timeline, colours),
+    ...markTime(timeline, colours),
+  ];
   const line = {
-    x: times,
-    y: log ? scores.map((score) => score && Math.max(score, bottom)) : scores,
-    customdata: states,
+    x: grid.map(({ at }) => toWallClock(at)),
+    y: isLog ? scores.map((score) => score && Math.max(score, bottom)) : scores,
+    customdata: grid.map(({ row }) => row?.state ?? ""),
     mode: "lines",
-    line: { color: look.ink, width: 1.6 },
+    line: { color: colours.ink, width: 1.6 },
     hovertemplate: "%{y:.3~g} × threshold, %{customdata}<extra></extra>",
   };
-  const { xs, ys } = excess(grid);
-  const over = {
-    x: xs.map(wall), y: ys, mode: "none", fill: "toself", fillcolor: look.anomalous, opacity: 0.35,
+  const { xs, ys } = outlineExcess(grid);
+  const excess = {
+    x: xs.map(toWallClock),
+    y: ys,
+    mode: "none",
+    fill: "toself",
+    fillcolor: colours.anomalous,
+    opacity: 0.35,
     hoverinfo: "skip",
   };
-  element.setAttribute("aria-label", scoreInWords(picture, scores));
-  return draw(element, [...unscored(picture, bottom, top, look), over, line], plan, picture);
+  element.setAttribute("aria-label", describeScore(timeline));
+  const hatched = hatchUnscored(timeline, bottom, top, colours);
+  return drawChart(element, [...hatched, excess, line], layout, timeline);
 }
 
-function scoreInWords({ rows, range, now }, scores) {
-  const known = scores.filter((score) => score !== null);
-  const span = `Score over threshold from ${clock(range.start, now)} to ${clock(range.end, now)}`;
-  if (!known.length) return `${span}: none is known.`;
-  const highest = rows.find((row) => row.score === Math.max(...known));
+/** @param {Timeline} timeline */
+function describeScore({ rows, range, now }) {
+  const start = formatClock(range.start, now);
+  const title = `Score over threshold from ${start} to ${formatClock(range.end, now)}`;
+  const scored = rows.filter((row) => row.score !== null);
+  const last = scored.at(-1);
+  if (!last) return `${title}: no score.`;
+  const highest = scored.reduce((best, row) => ((row.score ?? 0) > (best.score ?? 0) ? row : best));
   return (
-    `${span}: highest ${multiple(highest.score)} at ${clock(highest.at, now)}, ` +
-    `last ${multiple(known.at(-1))}.`
+    `${title}: highest ${formatMultiple(highest.score)} at ${formatClock(highest.at, now)}, ` +
+    `last ${formatMultiple(last.score)}.`
   );
 }
 
-/** Polygons between 1 and the score wherever that is above, their feet where it crosses 1. */
-function excess(grid) {
+/**
+ * Polygons between 1 and the score where the score is higher; they start where it crosses 1.
+ *
+ * @param {Grid} grid
+ */
+function outlineExcess(grid) {
+  /** @type {number[]} */
   const xs = [];
+  /** @type {(number | null)[]} */
   const ys = [];
+  /** @param {number} x @param {?number} y */
   const add = (x, y) => { xs.push(x); ys.push(y); };
   grid.forEach(({ at, row }, place) => {
     const before = grid[place - 1];
@@ -76,40 +106,62 @@ function excess(grid) {
     const last = before?.row?.score ?? null;
     if (score !== null && score > 1) {
       if (last === null) add(at, 1);
-      else if (last <= 1) add(crossing(before.at, last, at, score), 1);
+      else if (last <= 1) add(findCrossing(before.at, last, at, score), 1);
       add(at, score);
     } else if (last !== null && last > 1) {
-      add(score === null ? before.at : crossing(before.at, last, at, score), 1);
-      add(null, null);
+      add(score === null ? before.at : findCrossing(before.at, last, at, score), 1);
+      add(NaN, null);
     }
   });
-  if (ys.length && ys.at(-1) !== null) add(xs.at(-1), 1);
-  return { xs: xs.map((x) => x ?? NaN), ys };
+  if (ys.length && ys.at(-1) !== null) add(xs[xs.length - 1], 1);
+  return { xs, ys };
 }
 
-const crossing = (at, score, next, other) => at + ((next - at) * (1 - score)) / (other - score);
+/**
+ * The time at which a line through two scores is 1.
+ *
+ * @param {number} at
+ * @param {number} score
+ * @param {number} nextAt
+ * @param {number} nextScore
+ */
+const findCrossing = (at, score, nextAt, nextScore) =>
+  at + ((nextAt - at) * (1 - score)) / (nextScore - score);
 
-/** Hatched areas, one trace a state. */
-function unscored({ rows, step }, bottom, top, look) {
-  const pattern = { blind: "/", warming: "." };
-  return Object.entries(pattern).map(([state, shape]) => {
-    const parts = stretches(rows, step).filter((stretch) => stretch.state === state);
+/**
+ * Hatched areas where there is no score, one trace for each state.
+ *
+ * @param {Timeline} timeline
+ * @param {number} bottom
+ * @param {number} top
+ * @param {Colours} colours
+ */
+function hatchUnscored({ rows, step }, bottom, top, colours) {
+  const patterns = { blind: "/", warming: "." };
+  return Object.entries(patterns).map(([state, shape]) => {
+    const parts = findStretches(rows, step).filter((stretch) => stretch.state === state);
     return {
-      x: parts.flatMap(({ start, end }) => [start, start, end, end, NaN].map(wall)),
+      x: parts.flatMap(({ start, end }) => [start, start, end, end, NaN].map(toWallClock)),
       y: parts.flatMap(() => [bottom, top, top, bottom, null]),
       mode: "none",
       fill: "toself",
-      fillcolor: look.idle,
-      fillpattern: { shape, fgcolor: look.idle, bgcolor: "rgba(0,0,0,0)", size: 7, solidity: 0.25 },
+      fillcolor: colours.idle,
+      fillpattern: { shape, fgcolor: colours.idle, bgcolor: TRANSPARENT, size: 7, solidity: 0.25 },
       hoverinfo: "skip",
     };
   });
 }
 
-/** Shaded events, and the names of states where they fit into `pixels` for the whole range. */
-function shades({ rows, step, range }, look, pixels) {
+/**
+ * Shaded events, and the names of states where they fit into `pixels` for the whole range.
+ *
+ * @param {Timeline} timeline
+ * @param {Colours} colours
+ * @param {number} pixels
+ */
+function shadeStates({ rows, step, range }, colours, pixels) {
   const letter = ((range.end - range.start) / pixels) * LETTER_PIXELS;
-  return stretches(rows, step)
+  return findStretches(rows, step)
     .filter(({ state }) => state !== "ok")
     .map(({ state, start, end }) => ({
       type: "rect",
@@ -117,123 +169,181 @@ function shades({ rows, step, range }, look, pixels) {
       yref: "paper",
       y0: 0,
       y1: 1,
-      x0: wall(start),
-      x1: wall(end),
+      x0: toWallClock(start),
+      x1: toWallClock(end),
       line: { width: 0 },
-      fillcolor: state === "anomalous" ? look.shade : "rgba(0,0,0,0)",
+      fillcolor: state === "anomalous" ? colours.shade : TRANSPARENT,
       label: {
         text: end - start > letter * state.length ? state : "",
         textposition: "top left",
-        font: { size: 11, color: look.muted },
+        font: { size: 11, color: colours.muted },
       },
     }));
 }
 
-function limit({ range }, look) {
-  return [{
-    type: "line",
-    x0: wall(range.start),
-    x1: wall(range.end),
-    y0: 1,
-    y1: 1,
-    line: { color: look.anomalous, width: 1.2, dash: "dash" },
-    label: { text: "threshold", textposition: "start", font: { size: 11, color: look.anomalous } },
-  }];
-}
-
-function mark({ at }, look) {
-  if (at === null) return [];
-  const line = { color: look.accent, width: 1.5 };
-  return [{ type: "line", yref: "paper", x0: wall(at), x1: wall(at), y0: 0, y1: 1, line }];
-}
-
-const valuesOf = (grid, feature, what) =>
-  grid.map(({ row }) => row?.value(feature, what) ?? null);
-
-const axis = (look, more) => ({
-  gridcolor: look.line, zeroline: false, fixedrange: true, tickcolor: look.line, ...more,
+/**
+ * @param {Timeline} timeline
+ * @param {Colours} colours
+ */
+const createThreshold = ({ range }, colours) => ({
+  type: "line",
+  x0: toWallClock(range.start),
+  x1: toWallClock(range.end),
+  y0: 1,
+  y1: 1,
+  line: { color: colours.anomalous, width: 1.2, dash: "dash" },
+  label: { text: "threshold", textposition: "start", font: { size: 11, color: colours.anomalous } },
 });
 
-/** The elevation of every feature over time, in steps of colour; `features` from the top down. */
-export function drawHeat(element, picture, features) {
-  const look = colours();
-  const grid = regular(picture.rows, picture.step);
-  const margin = labelPixels(element);
-  const plan = layout(element, picture.range, margin, features.length * ROW_PIXELS + 44, look);
-  plan.hovermode = "closest";
-  plan.yaxis = axis(look, {
+/**
+ * A line at the explained time.
+ *
+ * @param {Timeline} timeline
+ * @param {Colours} colours
+ */
+function markTime({ at }, colours) {
+  if (at === null) return [];
+  const line = { color: colours.accent, width: 1.5 };
+  const x = toWallClock(at);
+  return [{ type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }];
+}
+
+/**
+ * @param {Grid} grid
+ * @param {string} feature
+ * @param {Quantity} quantity
+ */
+const getValues = (grid, feature, quantity) =>
+  grid.map(({ row }) => row?.getValue(feature, quantity) ?? null);
+
+/**
+ * @param {Colours} colours
+ * @param {object} options
+ */
+const createAxis = (colours, options) => ({
+  gridcolor: colours.line, zeroline: false, fixedrange: true, tickcolor: colours.line, ...options,
+});
+
+/**
+ * Draw the elevation of all features over time in steps of colour.
+ *
+ * @param {HTMLElement} element
+ * @param {Timeline} timeline
+ * @param {string[]} features from the top down
+ */
+export function drawHeatMap(element, timeline, features) {
+  const colours = readColours();
+  const grid = fillGaps(timeline.rows, timeline.step);
+  const margin = getLabelPixels(element);
+  const height = features.length * ROW_PIXELS + 44;
+  const layout = createLayout(element, timeline.range, margin, height, colours);
+  layout.hovermode = "closest";
+  layout.yaxis = createAxis(colours, {
     showgrid: false,
     range: [features.length - 0.5, -0.5],
     tickvals: features.map((_, row) => row),
-    ticktext: features.map((name) => literal(shortened(name, (margin - 14) / LETTER_PIXELS))),
+    ticktext: features.map((name) => escapeLabel(shorten(name, (margin - 14) / LETTER_PIXELS))),
   });
-  plan.shapes = mark(picture, look);
-  const elevations = features.map((name) => valuesOf(grid, name, "elevation"));
+  layout.shapes = markTime(timeline, colours);
+  const elevations = features.map((name) => getValues(grid, name, "elevation"));
+  const steps = colours.heat.length;
   const trace = {
     type: "heatmap",
-    x: grid.map(({ at }) => wall(at)),
+    x: grid.map(({ at }) => toWallClock(at)),
     y: features.map((_, row) => row),
-    z: elevations.map((row) => row.map(heatStep)),
-    text: elevations.map((row) => row.map(multiple)),
-    customdata: features.map((name) => grid.map(() => literal(name))),
+    z: elevations.map((row) => row.map(toHeatStep)),
+    text: elevations.map((row) => row.map((elevation) => formatMultiple(elevation))),
+    customdata: features.map((name) => grid.map(() => escapeLabel(name))),
     zmin: 0,
-    zmax: HEAT_FROM.length,
-    colorscale: look.heat.flatMap((colour, step) => [
-      [step / look.heat.length, colour], [(step + 1) / look.heat.length, colour],
+    zmax: HEAT_STEPS.length,
+    colorscale: colours.heat.flatMap((colour, step) => [
+      [step / steps, colour], [(step + 1) / steps, colour],
     ]),
     showscale: false,
     hoverongaps: false,
-    // A gap also keeps plotly from a way of drawing that the content security policy forbids.
+    // Without a gap plotly renders the map in a way that the content security policy forbids.
     ygap: 1,
-    hovertemplate: "%{customdata}: %{text} × usual, %{x|%H:%M:%S}<extra></extra>",
+    hovertemplate: "%{customdata}: %{text} × baseline, %{x|%H:%M:%S}<extra></extra>",
   };
-  element.setAttribute("aria-label", heatInWords(picture, features));
-  const hatched = unscored(picture, -0.5, features.length - 0.5, look);
-  return draw(element, [trace, ...hatched], plan, picture);
+  element.setAttribute("aria-label", describeHeatMap(timeline, features));
+  const hatched = hatchUnscored(timeline, -0.5, features.length - 0.5, colours);
+  return drawChart(element, [trace, ...hatched], layout, timeline);
 }
 
-/** Beside the score and the heat map, which share their times, there is room for names. */
-const labelPixels = (element) => (element.clientWidth < 560 ? 92 : 190);
+/**
+ * The space for labels left of the score and the heat map, which share their time axis.
+ *
+ * @param {HTMLElement} element
+ */
+const getLabelPixels = (element) => (element.clientWidth < 560 ? 92 : 190);
 
-const heatStep = (elevation) =>
-  elevation === null ? null : HEAT_FROM.findLastIndex((from) => elevation >= from) + 0.5;
+/** @param {?number} elevation */
+const toHeatStep = (elevation) =>
+  elevation === null ? null : HEAT_STEPS.findLastIndex((least) => elevation >= least) + 0.5;
 
-function heatInWords({ rows }, features) {
-  const highest = (name) => Math.max(...rows.map((row) => row.value(name, "elevation") ?? 0));
-  const worst = features.slice(0, 3).map((name) => `${name} up to ${multiple(highest(name))}`);
-  return `Error of each feature over what is usual for it: ${worst.join(", ")}. ` +
-    "The table of every feature has the values.";
+/**
+ * @param {Timeline} timeline
+ * @param {string[]} features
+ */
+function describeHeatMap({ rows }, features) {
+  /** @param {string} name */
+  const findHighest = (name) => Math.max(...rows.map((row) => row.getValue(name, "elevation") ?? 0));
+  const worst = features
+    .slice(0, 3)
+    .map((name) => `${name} up to ${formatMultiple(findHighest(name))}`);
+  return `Error of each feature as a multiple of its baseline: ${worst.join(", ")}. ` +
+    "The table of all features has the values.";
 }
 
-function shortened(name, length) {
+/**
+ * A name with its middle left out if it is too long.
+ *
+ * @param {string} name
+ * @param {number} length letters
+ */
+function shorten(name, length) {
   const half = Math.floor(length / 2);
   return name.length <= length ? name : `${name.slice(0, half)}…${name.slice(1 - half)}`;
 }
 
-/** What one feature was and what it would have been, in its own unit. */
-export function drawFeature(element, picture, feature) {
-  const look = colours();
-  const grid = regular(picture.rows, picture.step);
-  const times = grid.map(({ at }) => wall(at));
-  const plan = layout(element, picture.range, 52, 150, look);
-  plan.hovermode = "x unified";
-  const lines = ["expected", "observed"].map((what) => valuesOf(grid, feature, what));
-  const format = lines.flat().some((value) => Math.abs(value) >= 1e4) ? "~s" : "~g";
-  plan.yaxis = axis(look, { nticks: 4, tickformat: `.3${format}` });
-  plan.shapes = [...shades(picture, look, 1), ...mark(picture, look)];
-  const trace = (y, what, line) => ({
-    x: times, y, mode: "lines", line, hovertemplate: `%{y:.4${format}} ${what}<extra></extra>`,
+/**
+ * Draw the observed and expected values of one feature, in its own unit.
+ *
+ * @param {HTMLElement} element
+ * @param {Timeline} timeline
+ * @param {string} feature
+ */
+export function drawFeature(element, timeline, feature) {
+  const colours = readColours();
+  const grid = fillGaps(timeline.rows, timeline.step);
+  const times = grid.map(({ at }) => toWallClock(at));
+  const expected = getValues(grid, feature, "expected");
+  const observed = getValues(grid, feature, "observed");
+  const isLarge = [...expected, ...observed].some((value) => Math.abs(value ?? 0) >= 1e4);
+  const format = isLarge ? "~s" : "~g";
+  const layout = createLayout(element, timeline.range, 52, 150, colours);
+  layout.hovermode = "x unified";
+  layout.yaxis = createAxis(colours, { nticks: 4, tickformat: `.3${format}` });
+  layout.shapes = [...shadeStates(timeline, colours, 1), ...markTime(timeline, colours)];
+  /** @param {(number | null)[]} y @param {string} name @param {object} line */
+  const createTrace = (y, name, line) => ({
+    x: times, y, mode: "lines", line, hovertemplate: `%{y:.4${format}} ${name}<extra></extra>`,
   });
   const traces = [
-    trace(lines[0], "expected", { color: look.muted, width: 1.4, dash: "dot" }),
-    trace(lines[1], "observed", { color: look.accent, width: 1.6 }),
+    createTrace(expected, "expected", { color: colours.muted, width: 1.4, dash: "dot" }),
+    createTrace(observed, "observed", { color: colours.accent, width: 1.6 }),
   ];
-  element.setAttribute("aria-label", featureInWords(picture, feature));
-  return draw(element, traces, plan, picture);
+  element.setAttribute("aria-label", describeFeature(timeline, feature));
+  return drawChart(element, traces, layout, timeline);
 }
 
-function featureInWords({ rows, at }, feature) {
-  const row = at === null ? rows.at(-1) : nearest(rows, at);
-  const value = (what) => number(row?.value(feature, what));
-  return `${feature}: observed ${value("observed")}, expected ${value("expected")}.`;
+/**
+ * @param {Timeline} timeline
+ * @param {string} feature
+ */
+function describeFeature({ rows, at }, feature) {
+  const row = at === null ? rows.at(-1) : findNearest(rows, at);
+  /** @param {Quantity} quantity */
+  const format = (quantity) => formatNumber(row?.getValue(feature, quantity));
+  return `${feature}: observed ${format("observed")}, expected ${format("expected")}.`;
 }

@@ -1,20 +1,57 @@
-/** Small dealings with the document. Text goes in as text: nothing here reads HTML. */
+/** Reading and changing the document. All text is set as text; nothing parses HTML. */
 
-export const byId = (id) => document.getElementById(id);
+import { formatClock, formatUtc } from "./format.js";
 
-/** A fresh copy of a template of index.html. */
-export const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
+/**
+ * The first element inside `owner` that matches a selector.
+ *
+ * @param {ParentNode} owner
+ * @param {string} selector
+ */
+export function find(owner, selector) {
+  const element = /** @type {?HTMLElement} */ (owner.querySelector(selector));
+  if (!element) throw new Error(`no element matches ${selector}`);
+  return element;
+}
 
-/** The element inside `owner` that is marked `data-part`. */
-export const part = (owner, name) => owner.querySelector(`[data-part="${name}"]`);
+/** @param {string} id */
+export const findById = (id) => find(document, `#${id}`);
 
-/** Put text into an element, unless it is there: a reader's selection survives. */
-export function say(element, text) {
+/**
+ * The element inside `owner` with this `data-part`.
+ *
+ * @param {ParentNode} owner
+ * @param {string} name
+ */
+export const findPart = (owner, name) => find(owner, `[data-part="${name}"]`);
+
+/**
+ * A copy of a template of index.html.
+ *
+ * @param {string} id
+ */
+export function cloneTemplate(id) {
+  const template = /** @type {HTMLTemplateElement} */ (findById(id));
+  return /** @type {HTMLElement} */ (template.content.children[0].cloneNode(true));
+}
+
+/**
+ * Set text if it differs, so that the reader's selection survives.
+ *
+ * @param {Element} element
+ * @param {string} text
+ */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Put a name into an element so that a line may break after each underscore. */
-export function sayName(element, name) {
+/**
+ * Set a name as text in which a line may break after each underscore.
+ *
+ * @param {Element} element
+ * @param {string} name
+ */
+export function setName(element, name) {
   if (element.textContent === name) return;
   const pieces = name.split(/(?<=_)/);
   element.replaceChildren(
@@ -22,32 +59,100 @@ export function sayName(element, name) {
   );
 }
 
-/** A new element with text and attributes. */
-export function make(name, text, attributes = {}) {
+/**
+ * A new element with text and attributes.
+ *
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} name
+ * @param {string} text
+ * @param {Record<string, string>} attributes
+ */
+export function createElement(name, text, attributes = {}) {
   const element = document.createElement(name);
   element.textContent = text;
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;
 }
 
-/** Show a state by shape, word and colour. */
+/**
+ * Set a <time> to the viewer's time zone; machines and the tooltip get UTC.
+ *
+ * @param {HTMLTimeElement} element
+ * @param {number} at unix seconds
+ * @param {number} now
+ */
+export function setTime(element, at, now) {
+  element.dateTime = formatUtc(at);
+  element.title = `${formatUtc(at)} (UTC)`;
+  setText(element, formatClock(at, now));
+  return element;
+}
+
+/**
+ * @param {number} at unix seconds
+ * @param {number} now
+ */
+export const createTime = (at, now) => setTime(document.createElement("time"), at, now);
+
+/**
+ * Set text with UTC times, which become <time> elements in the viewer's time zone.
+ *
+ * @param {HTMLElement} element
+ * @param {string} text
+ * @param {number} now
+ */
+export function setTextWithTimes(element, text, now) {
+  if (element.dataset.text === text) return;
+  element.dataset.text = text;
+  const pieces = text.split(/(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/);
+  element.replaceChildren(
+    ...pieces.map((piece, place) => (place % 2 ? createTime(Date.parse(piece) / 1000, now) : piece)),
+  );
+}
+
+/**
+ * Show a state by shape, word and colour.
+ *
+ * @param {HTMLElement} element
+ * @param {string} state
+ */
 export function showState(element, state) {
   element.dataset.state = state;
-  element.querySelector("use").setAttribute("href", `#icon-${state}`);
-  say(element.lastElementChild, state);
+  find(element, "use").setAttribute("href", `#icon-${state}`);
+  setText(element.children[1], state);
 }
 
-/** Fill a bar up to a share of its length, 0 to 1. */
+/**
+ * Fill a bar up to a share of its length, 0 to 1.
+ *
+ * @param {HTMLElement} element
+ * @param {number} share
+ */
 export function fillMeter(element, share) {
-  element.firstElementChild.style.inlineSize = `${100 * Math.min(1, Math.max(0, share))}%`;
+  find(element, "span").style.inlineSize = `${100 * Math.min(1, Math.max(0, share))}%`;
 }
 
-/** Make the children of `parent` these elements in this order, moving as few as possible. */
-export function arrange(parent, elements) {
-  const focused = document.activeElement;
+/**
+ * Make the children of `parent` these elements in this order, moving as few as possible.
+ *
+ * @param {Element} parent
+ * @param {Element[]} elements
+ */
+export function arrangeChildren(parent, elements) {
+  const focused = /** @type {?HTMLElement} */ (document.activeElement);
   elements.forEach((element, place) => {
     if (parent.children[place] !== element) parent.insertBefore(element, parent.children[place]);
   });
-  while (parent.children.length > elements.length) parent.lastElementChild.remove();
-  if (focused !== document.activeElement && parent.contains(focused)) focused.focus();
+  removeChildrenFrom(parent, elements.length);
+  if (focused && focused !== document.activeElement && parent.contains(focused)) focused.focus();
+}
+
+/**
+ * Remove all children from a place on.
+ *
+ * @param {Element} parent
+ * @param {number} place
+ */
+export function removeChildrenFrom(parent, place) {
+  while (parent.children.length > place) parent.children[place].remove();
 }

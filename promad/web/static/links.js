@@ -1,7 +1,15 @@
 /** Addresses in Prometheus and Grafana for expressions and a time range in unix seconds. */
 
-/** The address below a server's own, or null where that is no web address. */
-function below(base, path, parameters) {
+/** @typedef {{start: number, end: number}} Range */
+
+/**
+ * An address below the base address of a server; null if the base is not an HTTP address.
+ *
+ * @param {string} base
+ * @param {string} path
+ * @param {string[][] | Record<string, string>} parameters
+ */
+function buildUrl(base, path, parameters) {
   let url;
   try {
     url = new URL(base);
@@ -15,8 +23,14 @@ function below(base, path, parameters) {
   return url.href;
 }
 
-/** One graph for each expression in Prometheus. */
-export function prometheusLink(base, expressions, { start, end }) {
+/**
+ * One graph for each expression in Prometheus.
+ *
+ * @param {string} base
+ * @param {string[]} expressions
+ * @param {Range} range
+ */
+export function linkToPrometheus(base, expressions, { start, end }) {
   const range = `${Math.max(60, Math.ceil(end - start))}s`;
   const until = new Date(Math.ceil(end) * 1000).toISOString().slice(0, 19).replace("T", " ");
   const parameters = expressions.flatMap((expr, place) => [
@@ -25,21 +39,33 @@ export function prometheusLink(base, expressions, { start, end }) {
     [`g${place}.range_input`, range],
     [`g${place}.end_input`, until],
   ]);
-  return below(base, "/graph", parameters);
+  return buildUrl(base, "/graph", parameters);
 }
 
-/** promad's dashboard in Grafana. */
-export function dashboardLink(base, { start, end }) {
-  return below(base, "/d/promad", { from: milliseconds(start), to: milliseconds(end) });
+/**
+ * promad's dashboard in Grafana.
+ *
+ * @param {string} base
+ * @param {Range} range
+ */
+export function linkToDashboard(base, { start, end }) {
+  return buildUrl(base, "/d/promad", { from: toMilliseconds(start), to: toMilliseconds(end) });
 }
 
-/** One expression in Grafana's Explore, on the data source that is its default. */
-export function exploreLink(base, expr, { start, end }) {
+/**
+ * One expression in Grafana's Explore, on its default data source.
+ *
+ * @param {string} base
+ * @param {string} expr
+ * @param {Range} range
+ */
+export function linkToExplore(base, expr, { start, end }) {
   const pane = {
     queries: [{ refId: "A", expr, editorMode: "code", range: true }],
-    range: { from: milliseconds(start), to: milliseconds(end) },
+    range: { from: toMilliseconds(start), to: toMilliseconds(end) },
   };
-  return below(base, "/explore", { schemaVersion: "1", panes: JSON.stringify({ promad: pane }) });
+  return buildUrl(base, "/explore", { schemaVersion: "1", panes: JSON.stringify({ promad: pane }) });
 }
 
-const milliseconds = (seconds) => String(Math.round(seconds * 1000));
+/** @param {number} seconds */
+const toMilliseconds = (seconds) => String(Math.round(seconds * 1000));

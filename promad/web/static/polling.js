@@ -1,88 +1,97 @@
-/** Asking the daemon, and asking again. */
+/** Requests to the API, once and repeated. */
 
-const PATIENCE_MILLISECONDS = 10_000;
-const LONGEST_PAUSE_SECONDS = 30;
+const TIMEOUT_MILLISECONDS = 10_000;
+const MAX_PAUSE_SECONDS = 30;
 
-/** An answer that refuses; `status` is HTTP's. */
-export class Refusal extends Error {
-  constructor(status, detail) {
-    super(detail);
-    this.status = status;
+/** A response of the API with an error status. */
+export class ApiError extends Error {}
+
+/**
+ * A response below api/v1/; parameters that are null are omitted.
+ *
+ * @param {string} path
+ * @param {Record<string, ?(string | number)>} parameters
+ * @param {?AbortSignal} signal
+ * @returns {Promise<any>}
+ */
+export async function fetchApi(path, parameters = {}, signal = null) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== null) query.set(name, String(value));
   }
-}
-
-/** What the API answers below api/v1/; parameters that are null are left out. */
-export async function ask(path, parameters = {}, signal = null) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null);
-  const query = given.length ? `?${new URLSearchParams(given)}` : "";
-  const patience = AbortSignal.timeout(PATIENCE_MILLISECONDS);
-  const answer = await fetch(`api/v1/${path}${query}`, {
-    signal: signal ? AbortSignal.any([signal, patience]) : patience,
+  const timeout = AbortSignal.timeout(TIMEOUT_MILLISECONDS);
+  const response = await fetch(`api/v1/${path}${query.size ? `?${query}` : ""}`, {
+    signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
   });
-  if (!answer.ok) throw new Refusal(answer.status, await reason(answer));
-  return answer.json();
+  if (!response.ok) throw new ApiError(await readDetail(response));
+  return response.json();
 }
 
-async function reason(answer) {
+/** @param {Response} response */
+async function readDetail(response) {
   try {
-    return (await answer.json()).detail ?? answer.statusText;
+    return (await response.json()).detail ?? response.statusText;
   } catch {
-    return answer.statusText;
+    return response.statusText;
   }
 }
 
 /**
- * Do something now and again: never twice at once, not while the page is hidden, and ever more
- * seldom while it fails.
+ * Repeats a task: never twice at once, not while the page is hidden, and less often while it
+ * fails.
  */
-export class Repeater {
-  #timer = null;
-  #busy = false;
+export class Poller {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  #isBusy = false;
   #again = false;
   #failures = 0;
   #stop = new AbortController();
 
-  /** `task(signal)` rejects when it fails; `seconds()` is the pause between two runs. */
-  constructor(task, seconds) {
+  /**
+   * @param {(signal: AbortSignal) => Promise<void>} task rejects when it fails
+   * @param {() => number} getPause seconds between two runs
+   */
+  constructor(task, getPause) {
     this.task = task;
-    this.seconds = seconds;
+    this.getPause = getPause;
     const { signal } = this.#stop;
-    document.addEventListener("visibilitychange", () => this.#turned(), { signal });
+    document.addEventListener("visibilitychange", () => this.#handleVisibility(), { signal });
   }
 
-  /** Run at once, or straight after the run that is under way. */
-  async now() {
+  /** Run now, or directly after the current run. */
+  async run() {
     clearTimeout(this.#timer);
     if (document.hidden || this.#stop.signal.aborted) return;
-    this.#again = this.#busy;
-    if (this.#busy) return;
-    this.#busy = true;
+    this.#again = this.#isBusy;
+    if (this.#isBusy) return;
+    this.#isBusy = true;
     try {
       await this.task(this.#stop.signal);
       this.#failures = 0;
     } catch {
       this.#failures += 1;
     }
-    this.#busy = false;
-    if (this.#again) this.now();
-    else this.#later();
+    this.#isBusy = false;
+    if (this.#again) this.run();
+    else this.#schedule();
   }
 
-  /** Stop for good, and drop what is under way. */
+  /** Stop for good and abort the current run. */
   stop() {
     clearTimeout(this.#timer);
     this.#stop.abort();
   }
 
-  #later() {
+  #schedule() {
     if (document.hidden || this.#stop.signal.aborted) return;
-    const pause = this.seconds();
-    const longer = Math.min(pause * 2 ** this.#failures, Math.max(pause, LONGEST_PAUSE_SECONDS));
-    this.#timer = setTimeout(() => this.now(), 1000 * longer);
+    const pause = this.getPause();
+    const longer = Math.min(pause * 2 ** this.#failures, Math.max(pause, MAX_PAUSE_SECONDS));
+    this.#timer = setTimeout(() => this.run(), 1000 * longer);
   }
 
-  #turned() {
+  #handleVisibility() {
     clearTimeout(this.#timer);
-    if (!document.hidden) this.now();
+    if (!document.hidden) this.run();
   }
 }

@@ -3,5 +3,5 @@ SwaggerUIBundle({
   url: "openapi.json",
   deepLinking: true,
   tryItOutEnabled: true,
-  validatorUrl: null, // a server elsewhere
+  validatorUrl: null, // the default sends the description to a public server
 });

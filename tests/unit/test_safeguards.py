@@ -1,12 +1,4 @@
-"""What went wrong in the detector that promad replaces, each with a test that it does not here.
-
-Defects of polling, publishing and collecting are tested where those are: only one series used (3)
-and a cache that never hits or is never renewed (5) in test_collect.py and test_prometheus_cache.py;
-no credentials, retries or parallel downloads (18) in test_prometheus_client.py; outages that read
-as healthy (4, 12), a run called successful that was not (13), the window's true count overwritten
-(14), and samples read before they are complete (16) in test_detect.py; one detector for a process
-(20) in test_exporter.py.
-"""
+"""What must not happen to a detector, whatever else changes: a test for each way to go wrong."""
 
 import ast
 import inspect
@@ -19,14 +11,15 @@ import pytest
 import typer
 
 import promad
-from promad.cli.app import app
+from promad.cli.app import build_app
 from promad.config import load_config, parse_duration, parse_instant
 from promad.data.calendar import calendar_columns
 from promad.errors import BundleError, DataError
-from promad.events.events import EventTracker
 from promad.events.verdict import State, Verdict
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
+from tests.support.bench import live_of
+from tests.support.detectors import judge_rows, score_rows
 from tests.support.simulated import (
     LENGTH,
     NAMES,
@@ -43,14 +36,14 @@ from tests.support.simulated import (
 )
 
 
-def test_01_artefacts_lie_beside_the_configuration_and_not_beside_the_code(tmp_path):
+def test_artefacts_lie_beside_the_configuration_and_not_beside_the_code(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("queries: {x: up}\nartifacts_dir: here\n")
     assert load_config(path).artifacts_dir == tmp_path / "here"
 
 
-def test_02_filter_is_a_command_and_what_it_leaves_can_be_trained_on(sketched):
-    assert "filter" in typer.main.get_command(app).commands
+def test_filter_is_a_command_and_what_it_leaves_can_be_trained_on(sketched):
+    assert "filter" in typer.main.get_command(build_app()).commands
     settings = sketched.config.training_settings.model_copy(
         update={"train_on_filtered_sequences": True}
     )
@@ -59,17 +52,17 @@ def test_02_filter_is_a_command_and_what_it_leaves_can_be_trained_on(sketched):
     assert report.bundle.manifest.trained_on == "normal windows of filter"
 
 
-def test_04_an_outage_is_not_filled_in_until_the_model_sees_nothing(worked):
+def test_an_outage_is_not_filled_in_until_the_model_sees_nothing(worked):
     values = host_values(60)
     values[30:, 1] = np.nan
-    times = worked.detector().score(frame_of(values)).times
+    times = score_rows(worked.detector(), frame_of(values)).times
     carried = worked.config.preprocessing_settings.max_fill_steps
     assert times.max() == START + (29 + carried) * STEP
     everything_gone = np.full((60, len(NAMES)), np.nan)
-    assert len(worked.detector().score(frame_of(everything_gone)).times) == 0
+    assert len(score_rows(worked.detector(), frame_of(everything_gone)).times) == 0
 
 
-def test_06_a_time_without_an_offset_is_utc_and_the_calendar_knows_summer_time():
+def test_a_time_without_an_offset_is_utc_and_the_calendar_knows_summer_time():
     assert parse_instant("2026-03-29T12:00:00") == datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()
     noon_in_winter, noon_in_summer = (
         parse_instant(text) for text in ("2026-03-28T12:00+01:00", "2026-03-29T12:00+02:00")
@@ -80,7 +73,7 @@ def test_06_a_time_without_an_offset_is_utc_and_the_calendar_knows_summer_time()
     np.testing.assert_allclose(columns[0], columns[1], atol=1e-6)
 
 
-def test_07_windows_do_not_bridge_the_gap_between_two_periods(tmp_path):
+def test_windows_do_not_bridge_the_gap_between_two_periods(tmp_path):
     config = config_for(tmp_path)
     first, second = frame_of(host_values(50)), frame_of(host_values(50), START + 7 * 86400)
     write_raw(config, [first, second])
@@ -92,7 +85,7 @@ def test_07_windows_do_not_bridge_the_gap_between_two_periods(tmp_path):
     assert not ((starts < second.start) & (windows.times >= second.start)).any()
 
 
-def test_08_nothing_of_the_validation_part_is_learned_by_the_scaler_or_the_model(worked):
+def test_nothing_of_the_validation_part_is_learned_by_the_scaler_or_the_model(worked):
     manifest = worked.bundle.manifest
     assert parse_instant(manifest.validation.start) > parse_instant(manifest.training.end)
     _, preparation, processed = read_processed(worked.config)
@@ -104,21 +97,21 @@ def test_08_nothing_of_the_validation_part_is_learned_by_the_scaler_or_the_model
     np.testing.assert_allclose(preparation.scaler.scale, unit)
 
 
-def test_09_the_output_is_not_confined_to_the_range_of_a_sigmoid(worked):
+def test_the_output_is_not_confined_to_the_range_of_a_sigmoid(worked):
     frames, preparation, _ = read_processed(worked.config)
     windows = preparation.windows(frames, LENGTH)
     drawn = worked.detector().model.reconstruct(windows.take(np.arange(len(windows))))
     assert drawn.min() < -0.05
 
 
-def test_10_an_old_model_that_lies_around_is_not_taken_for_the_new_one(sketched):
+def test_an_old_model_that_lies_around_is_not_taken_for_the_new_one(sketched):
     stale = sketched.config.artifacts_dir / sketched.config.training_settings.model_output_filename
     stale.write_text("from last year")
     second = train(sketched.config, silent, now=lambda: NOW + 1).bundle
     assert (second.directory / stale.name).read_text() != "from last year"
 
 
-def test_10_without_validation_windows_nothing_is_trained(tmp_path, stub_model):
+def test_without_validation_windows_nothing_is_trained(tmp_path, stub_model):
     config = config_for(tmp_path)
     write_raw(config, [frame_of(host_values(40))])
     preprocess(config)
@@ -126,44 +119,39 @@ def test_10_without_validation_windows_nothing_is_trained(tmp_path, stub_model):
         train(config, silent, now=lambda: NOW)
 
 
-def test_11_the_threshold_is_calibrated_on_validation_errors(tmp_path, stub_model):
+def test_the_threshold_is_calibrated_on_validation_errors(tmp_path, stub_model):
     """Scores a hundred times as large have a threshold a hundred times as large."""
     plain = worked_through(tmp_path / "plain")
-    scores = plain.detector().score(frame_of(plain.values)).score
+    scores = score_rows(plain.detector(), frame_of(plain.values)).score
     validation = scores[-plain.training.validation_windows :]
     assert plain.training.threshold.value > validation.max()
     assert plain.training.threshold.value < 11 * validation.max()
 
 
-def test_12_what_has_no_score_is_neither_healthy_nor_zero(worked):
-    too_few = worked.detector().score(frame_of(host_values(LENGTH - 1)))
-    assert worked.detector().judge(too_few) == []
+def test_what_has_no_score_is_neither_healthy_nor_zero(worked):
+    assert judge_rows(worked.detector(), frame_of(host_values(LENGTH - 1))) == []
     blind = Verdict(0.0, State.BLIND, 1.0)
     assert (blind.score, blind.score_ratio, blind.features) == (None, None, ())
 
 
-def test_15_one_spike_is_one_event_however_often_it_is_seen(worked):
+def test_one_spike_is_one_event_however_often_it_is_seen(worked):
     """The spike stays in the window for its whole length, and polls come oftener than samples."""
     detector, values = worked.detector(), host_values(80)
     values[40] *= 30
-    tracker, scored_until, samples_above = EventTracker("g", 1, 5), -np.inf, 0
+    live, above = live_of(detector, detector.threshold.begin(), 1, 5), 0
     for end in range(LENGTH, 81):
-        frame = frame_of(values).slice(0, end)
         for _ in range(4):
-            since = max(scored_until, frame.end - STEP)
-            for verdict in detector.judge(detector.score(frame, since)):
-                tracker, _ = tracker.follow(verdict)
-                scored_until = verdict.at
-                samples_above += verdict.state is State.ANOMALOUS
-    assert samples_above >= LENGTH
-    assert tracker.begun == 1
-    assert tracker.current is None
+            for judgements in live.catch_up(frame_of(values).slice(0, end)):
+                above += int(judgements.score[0] > judgements.limit[0])
+    assert above >= LENGTH
+    assert live.state.events.begun.tolist() == [1]
+    assert live.state.events.open_event(0) is None
 
 
-def test_17_the_calendar_is_no_part_of_error_or_attribution_and_midnight_no_jump(worked):
-    scores = worked.detector().score(frame_of(host_values(40)))
+def test_the_calendar_is_no_part_of_error_or_attribution_and_midnight_no_jump(worked):
+    scores = score_rows(worked.detector(), frame_of(host_values(40)))
     assert scores.errors.shape[1] == len(NAMES)
-    verdict = worked.detector().judge(scores)[0]
+    verdict = judge_rows(worked.detector(), frame_of(host_values(40)))[0]
     assert [view.name for view in verdict.features] == list(NAMES)
     midnight = parse_instant("2026-06-22T00:00:00")  # a Monday
     columns = calendar_columns(
@@ -173,12 +161,12 @@ def test_17_the_calendar_is_no_part_of_error_or_attribution_and_midnight_no_jump
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1d", 86400), ("1m30s", 90), ("500ms", 0.5)])
-def test_19_every_duration_of_prometheus_is_understood(text, seconds):
+def test_every_duration_of_prometheus_is_understood(text, seconds):
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["1 day", "30", "s", "", "1s1m"])
-def test_19_and_what_is_none_is_refused_rather_than_guessed(text):
+def test_what_is_no_duration_is_refused_rather_than_guessed(text):
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
@@ -190,7 +178,7 @@ def calls_in(path):
     return {ast.unparse(function) for function in calls}
 
 
-def test_20_only_the_command_line_ends_the_process():
+def test_only_the_command_line_ends_the_process():
     package = Path(inspect.getfile(promad)).parent
     ending = {
         path.relative_to(package).parts[0]
@@ -207,7 +195,7 @@ class Explosive:
         return (exec, ("raise SystemExit('code in a file was run')",))
 
 
-def test_20_a_pickle_that_someone_put_in_is_never_opened(sketched):
+def test_a_pickle_that_someone_put_in_is_never_opened(sketched):
     joblib.dump(Explosive(), sketched.bundle.directory / "fitted_scaler.joblib")
     with pytest.raises(BundleError, match=r"fitted_scaler.joblib: was changed since training"):
         sketched.store.open_current()

@@ -1,0 +1,66 @@
+"""Running a network's code-free form in ONNX Runtime, without TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.errors import BundleError
+
+CODE_FREE_FILE = "model.onnx"
+
+_BATCH = 256
+
+
+def open_session(onnx_bytes: bytes) -> Any:
+    """An ONNX Runtime session on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
+    return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+
+
+def load_session(path: Path) -> Any:
+    """The session of a file in a bundle.
+
+    Raises:
+        BundleError: if the file is no such model.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as refusal
+
+    try:
+        return open_session(path.read_bytes())
+    except (
+        OSError,
+        refusal.Fail,
+        refusal.InvalidArgument,
+        refusal.InvalidGraph,
+        refusal.InvalidProtobuf,
+        refusal.NotImplemented,
+        refusal.RuntimeException,
+    ) as error:
+        raise BundleError(
+            f"{path}: not a readable model ({error}) — train again or roll back"
+        ) from error
+
+
+def run_in_batches(session: Any, windows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Every output of the session for all windows, float32 (windows, ...), in its own order.
+
+    Outputs are known by their order alone: their names changed between versions of promad.
+    """
+    if len(windows) == 0:
+        shapes = [output.shape[1:] for output in session.get_outputs()]
+        return [np.empty((0, *shape), np.float32) for shape in shapes]
+    parts = [
+        session.run(None, {"window": windows[first : first + _BATCH]})
+        for first in range(0, len(windows), _BATCH)
+    ]
+    return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
