@@ -59,16 +59,10 @@ def inline(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
-USAGE = [
-    "training",
-    "models",
-    "scoring",
-    "daemon",
-    "grafana",
-    "bundles",
-    "looking-back",
-    "troubleshooting",
-]
+USAGE = (
+    *("training", "models", "scoring", "daemon"),
+    *("grafana", "bundles", "looking-back", "troubleshooting"),
+)
 """The pages about using promad."""
 
 COMMANDS = commands(README)
