@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from benchmarks.scoring import fitted, host_like
 from promad.data.frame import MetricFrame
-from promad.detection.running_detector import Served
+from promad.detection.running_detector import RunningDetector
 from promad.events.verdict import State
 from promad.scoring.detector import Detector
 from tests.support.served import (
@@ -56,9 +56,9 @@ def main() -> None:
             report_metrics(address, arguments.repeat)
     for full in (False, True):
         with run_server(create_fleet, (arguments.groups, full)) as (address, megabytes):
-            rings = f"{HISTORY} samples of {len(FEATURES)} features each" if full else "nothing"
+            kept = f"{HISTORY} samples of {len(FEATURES)} features each" if full else "nothing"
             print(
-                f"{arguments.groups} groups with a history of {rings}: {megabytes:.0f} MB resident"
+                f"{arguments.groups} groups with a history of {kept}: {megabytes:.0f} MB resident"
             )
             report_listing(address, arguments.repeat)
             if full:
@@ -92,7 +92,7 @@ def run_server(build: Callable[..., Any], what: Any) -> Iterator[tuple[str, Any]
 
 
 def serve_until_stopped(
-    build: Callable[..., tuple[list[Served], Any]], what: Any, pipe: Connection
+    build: Callable[..., tuple[list[RunningDetector], Any]], what: Any, pipe: Connection
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         running, measured = build(Path(folder), what)
@@ -101,7 +101,7 @@ def serve_until_stopped(
             pipe.recv()
 
 
-def create_scorer(folder: Path, model: str) -> tuple[list[Served], dict[int, float]]:
+def create_scorer(folder: Path, model: str) -> tuple[list[RunningDetector], dict[int, float]]:
     """A detector of that model, and its time for each number of rows in milliseconds."""
     history, test = host_like(TRAINED_ON.get(model, TRAINED_ON_ELSE), len(FEATURES))
     detector = fitted(model, history)
@@ -119,7 +119,7 @@ def time_detector(detector: Detector, test: MetricFrame, rows: int) -> float:
     return statistics.median(took)
 
 
-def create_fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[Served], float]:
+def create_fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[RunningDetector], float]:
     """Many groups, and the memory of the process in MiB."""
     count, full = what
     running = create_running_detectors(
@@ -134,7 +134,7 @@ def create_fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[Served], fl
     if full:
         for back in range(HISTORY, 0, -1):
             verdict = create_verdict(NOW - STEP * back, FEATURES, 0.5, State.OK)
-            for ring in running[0].rings.values():
+            for ring in running[0].histories.values():
                 ring.add(verdict)
     return running, read_resident_megabytes("self")
 

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, BrowserContext
 
-from promad.data.frame import group_name
+from promad.data.groups import name_group
 from promad.events.verdict import State
 from tests.support.browser import chromium
 from tests.support.served import create_groups, create_running_detectors, serve_detectors
@@ -77,7 +77,7 @@ def serve_groups(count: int) -> Iterator[str]:
             Path(name), groups=groups, states=STATES, features=FEATURES, samples=SAMPLES
         )
         with serve_detectors(running) as url:
-            yield f"{url}/?group={quote(group_name('promad', groups[0]))}"
+            yield f"{url}/?group={quote(name_group('promad', groups[0]))}"
 
 
 def measure_visits(browser: Browser, address: str, rounds: int) -> dict[str, list[Visit]]:

@@ -11,7 +11,7 @@ from promad.errors import DataError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path) -> Iterator[Path]:
     """A path to write to in place of `path`, which it becomes once the block ends well.
 
     Raises:

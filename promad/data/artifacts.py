@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from promad.data.frame import Labels, MetricFrame
+from promad.data.frame import MetricFrame
+from promad.data.groups import Labels
 from promad.errors import DataError
-from promad.files import written_whole
+from promad.files import write_whole
 
 _TIME = "timestamp"
 _GROUP_PREFIX = "group:"
@@ -47,7 +48,7 @@ def write_frames(path: Path, frames: Sequence[MetricFrame], metadata: Mapping[st
     table = pa.concat_tables(chain.from_iterable(by_group.values())).replace_schema_metadata(
         {_METADATA_PREFIX + key.encode(): value.encode() for key, value in kept.items()}
     )
-    with written_whole(path) as aside:
+    with write_whole(path) as aside:
         pq.write_table(table, aside)
 
 
@@ -140,7 +141,7 @@ def write_array(path: Path, shape: tuple[int, ...], parts: Iterable[NDArray[np.f
     Raises:
         DataError: if the file cannot be written.
     """
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with write_whole(path) as aside, aside.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(file, header)
         for part in parts:
@@ -153,7 +154,7 @@ def write_small_array(path: Path, array: NDArray[np.generic]) -> None:
     Raises:
         DataError: if the file cannot be written.
     """
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with write_whole(path) as aside, aside.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 

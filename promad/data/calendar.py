@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-_DAY = 86400.0
+from promad.clock import DAY_SECONDS
+
 _QUARTER_HOUR = 900.0
 _WEEKDAY_OF_THE_EPOCH = 3  # 1970-01-01 was a Thursday
 
@@ -32,8 +33,8 @@ def calendar_columns(
         return np.empty((len(times), 0), np.float32)
     seconds_of_day, weekday = _wall_clock(times, time_zone)
     turns = {
-        "hour_of_day": seconds_of_day / _DAY,
-        "day_of_week": (weekday + seconds_of_day / _DAY) / 7,
+        "hour_of_day": seconds_of_day / DAY_SECONDS,
+        "day_of_week": (weekday + seconds_of_day / DAY_SECONDS) / 7,
     }
     angles = [2 * np.pi * turns[feature] for feature in features]
     columns = [column for angle in angles for column in (np.sin(angle), np.cos(angle))]
@@ -45,8 +46,8 @@ def _wall_clock(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Seconds since local midnight by the clock on the wall, and the weekday (Monday is 0)."""
     local = times + _utc_offsets(times, ZoneInfo(time_zone))
-    days = np.floor(local / _DAY)
-    return local - days * _DAY, (days + _WEEKDAY_OF_THE_EPOCH) % 7
+    days = np.floor(local / DAY_SECONDS)
+    return local - days * DAY_SECONDS, (days + _WEEKDAY_OF_THE_EPOCH) % 7
 
 
 def _utc_offsets(times: NDArray[np.float64], zone: ZoneInfo) -> NDArray[np.float64]:

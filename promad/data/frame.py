@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Labels = tuple[tuple[str, str], ...]
-"""A group's label values, sorted by label name: `(("instance", "a:9100"), ("job", "node"))`."""
-
-THE_ONLY_GROUP: Labels = ()
-"""The group of a detector that watches one thing and so needs no labels to tell groups apart."""
-
-
-def group_name(detector: str, group: Labels) -> str:
-    """What a group is called: by its detector, and by its labels where it has any.
-
-    >>> group_name("web", ()), group_name("web", (("instance", "a:9100"), ("job", "node")))
-    ('web', 'web{instance="a:9100", job="node"}')
-    """
-    labels = ", ".join(f'{label}="{value}"' for label, value in group)
-    return f"{detector}{{{labels}}}" if labels else detector
-
-
-def labels_of(mapping: Mapping[str, str]) -> Labels:
-    """The canonical (sorted, hashable) form of a label set."""
-    return tuple(sorted(mapping.items()))
+from promad.data.groups import THE_ONLY_GROUP, Labels
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ class Averages:
         return Averages(np.zeros(shape), np.zeros(shape))
 
 
-def keep_of(span: int) -> float:
+def find_decay(span: int) -> float:
     """How much of a sample's weight is left one sample later; 0 for a span of 1.
 
-    >>> keep_of(1), keep_of(3)
+    >>> find_decay(1), find_decay(3)
     (0.0, 0.5)
     """
     return 1.0 - 2.0 / (span + 1)
@@ -63,7 +63,7 @@ def average(values: Values, span: int, state: Averages, least_share: float = 0.5
     filled = np.minimum(np.where(known, values, 0.0), _LARGEST).reshape(len(values), columns)
     counted = known.reshape(len(values), columns).astype(np.float64)
     totals, weights = np.empty_like(filled), np.empty_like(filled)
-    keep, total, weight = keep_of(span), state.total.reshape(-1), state.weight.reshape(-1)
+    keep, total, weight = find_decay(span), state.total.reshape(-1), state.weight.reshape(-1)
     for first in range(0, len(values), _BLOCK):
         rows = slice(first, first + _BLOCK)
         decay, carried = _decays(keep, len(filled[rows]))
@@ -78,7 +78,7 @@ def average(values: Values, span: int, state: Averages, least_share: float = 0.5
 
 def skip(span: int, samples: int, state: Averages) -> None:
     """Move the state over samples without a value."""
-    left = keep_of(span) ** samples
+    left = find_decay(span) ** samples
     state.total, state.weight = state.total * left, state.weight * left
 
 

@@ -44,10 +44,6 @@ class Scaler:
         """(..., features) in natural units to scaled units; NaN stays NaN."""
         return (values - self.center) / self.scale
 
-    def inverse(self, scaled: Values) -> Values:
-        """(..., features) in scaled units back to natural units."""
-        return scaled * self.scale + self.center
-
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, from which `from_json` makes the same scaler to the last bit."""
         return {"kind": self.kind, "center": self.center.tolist(), "scale": self.scale.tolist()}

@@ -23,8 +23,8 @@ from promad.config import Config
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
-from promad.detection.recent_history import Ring
-from promad.detection.running_detector import Served
+from promad.detection.recent_history import RecentHistory
+from promad.detection.running_detector import RunningDetector
 from promad.detection.threshold_file import ThresholdFile
 from promad.errors import PromadError
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
@@ -52,7 +52,7 @@ class _Running:
     outputs: LoopOutputs
     client: PrometheusClient
     events: EventLog
-    served: Served
+    served: RunningDetector
     thread: threading.Thread
 
 
@@ -73,7 +73,7 @@ class Daemon:
         self._metrics = DaemonMetrics(self.registry, several)
         self.port = 0
 
-    def served(self) -> list[Served]:
+    def served(self) -> list[RunningDetector]:
         """The detectors at work, for those who look at them."""
         return [one.served for one in self._running]
 
@@ -104,7 +104,7 @@ class Daemon:
         self._running, self._stop = built, stop
         for one in built:
             one.thread.start()
-        self._metrics.reloaded(self._clock.now())
+        self._metrics.show_reload(self._clock.now())
 
     def reload(self, read: Callable[[], Sequence[Config]]) -> None:
         """Put what `read` returns to work; if that fails, log it and continue as before."""
@@ -114,7 +114,7 @@ class Daemon:
                 raise PromadError("reload cannot add or remove detectors; restart promad")
             self.start(configs)
         except PromadError as error:
-            self._metrics.reload_failed()
+            self._metrics.show_failed_reload()
             log.error("reload failed", error=str(error))
         else:
             log.info("reloaded")
@@ -168,7 +168,7 @@ class Daemon:
             allow_partial=config.data_settings.allow_partial,
         )
         loop = DetectionLoop(options, live, poller, self._clock, outputs)
-        served = Served(
+        served = RunningDetector(
             config, opened.bundle, detector, events, outputs.histories, lambda: loop.snapshot
         )
         thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
@@ -182,19 +182,19 @@ class Daemon:
             one.outputs.thresholds.resume(state)
         if one.outputs.persistence is not None:
             one.outputs.persistence.resume(state, self._clock.now())
-        metrics.loaded(bundle.manifest.model, bundle.id, bundle.trained_at)
-        metrics.expects(threshold.expected_false_alarms_per_week, threshold.interval)
+        metrics.show_bundle(bundle.manifest.model, bundle.id, bundle.trained_at)
+        metrics.show_expected(threshold.expected_false_alarms_per_week, threshold.interval)
         name, model = one.opened.config.name, bundle.manifest.model
         log.info("bundle loaded", detector=name, bundle=bundle.id, model=model)
 
-    def _continue_history(self, group: str, opened: Opened) -> Ring:
+    def _continue_history(self, group: str, opened: Opened) -> RecentHistory:
         """The history of a group, with what was in it before a reload."""
         features = opened.detector.scored_features
         capacity = opened.config.real_time_anomaly_detection.history_samples
         for one in self._running:
             if group in one.outputs.histories:
                 return one.outputs.histories[group].resized(features, capacity)
-        return Ring(features, capacity)
+        return RecentHistory(features, capacity)
 
 
 def _make_registry() -> CollectorRegistry:

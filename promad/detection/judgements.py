@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from promad.events.events import AnomalyEvent
 from promad.events.verdict import (
+    STATES,
     State,
     Verdict,
     describe_missing,
@@ -23,9 +24,6 @@ from promad.events.verdict import (
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-STATES = tuple(State)
-"""The order in which arrays number the states."""
 
 WARMING, OK, ANOMALOUS, BLIND = (
     STATES.index(state) for state in (State.WARMING, State.OK, State.ANOMALOUS, State.BLIND)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from promad.bundle import Opened
-from promad.data.frame import THE_ONLY_GROUP, Labels, MetricFrame
+from promad.data.frame import MetricFrame
+from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.detection.judgements import Judgements
 from promad.detection.state import State, begin_state
 from promad.detection.step import catch_up, run, warm

@@ -22,7 +22,7 @@ from promad.data.frame import align_down
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.persistence import Persistence
-from promad.detection.recent_history import Ring
+from promad.detection.recent_history import RecentHistory
 from promad.detection.state import State as DetectorState
 from promad.detection.threshold_file import ThresholdFile
 from promad.errors import PrometheusError
@@ -73,7 +73,7 @@ class LoopOutputs:
     """
 
     metrics: DetectorMetrics
-    histories: Mapping[str, Ring]
+    histories: Mapping[str, RecentHistory]
     persistence: Persistence | None = None
     thresholds: ThresholdFile | None = None
     observe: Observer | None = None
@@ -149,7 +149,7 @@ class DetectionLoop:
         if late <= 0:
             return min(due, align_down(due - late, interval) + interval)
         skipped = int(late // interval) + 1
-        self._outputs.metrics.skipped(skipped)
+        self._outputs.metrics.count_skipped(skipped)
         return due + skipped * interval
 
     def tick(self) -> None:
@@ -164,14 +164,14 @@ class DetectionLoop:
         except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets
             self._fail(at)
         if not self._retired:
-            self._outputs.metrics.ticked(time.perf_counter() - started)
+            self._outputs.metrics.observe_tick(time.perf_counter() - started)
 
     def _fail(self, at: float) -> None:
         with self._at_work:
             if self._retired:
                 return
             self._log.exception("tick failed")
-            self._outputs.metrics.tick_failed()
+            self._outputs.metrics.count_tick_failure()
             self._publish(self._withhold(at, State.BLIND, "the tick failed, see the log"))
 
     def _take(self, poll: Poll) -> None:
@@ -186,10 +186,10 @@ class DetectionLoop:
 
     def _report(self, poll: Poll) -> None:
         metrics, features = self._outputs.metrics, poll.frame.features
-        metrics.polled(features, poll.failures)
+        metrics.count_poll(features, poll.failures)
         self.answered = self.answered or len(poll.failures) < len(features)
         newest = [poll.frame.start if at is None else at for at in poll.newest.values()]
-        metrics.sample_is(self._clock.now() - min(newest))
+        metrics.show_sample_age(self._clock.now() - min(newest))
         for alias in poll.failures.keys() - self._failing:
             failure = poll.failures[alias]
             self._log.warning(
@@ -238,7 +238,7 @@ class DetectionLoop:
             if self._outputs.observe is not None:
                 self._outputs.observe(verdict, ended)
 
-    def _history(self, group: int) -> Ring:
+    def _history(self, group: int) -> RecentHistory:
         return self._outputs.histories[self._live.state.names[group]]
 
     def _report_adaptations(self, before: NDArray[np.int64]) -> None:
@@ -246,7 +246,7 @@ class DetectionLoop:
         limits = self._live.state.limits
         for group, times in enumerate((limits.adaptations - before).tolist()):
             if times:
-                self._outputs.metrics.threshold_adapted(times)
+                self._outputs.metrics.count_adaptations(times)
                 self._log.warning("threshold adapted", why=limits.explain(group))
 
     def _withhold(

@@ -91,7 +91,7 @@ class Persistence:
                 self._pruned_at = now
                 self.events.prune(now - self.retention)
         except DataError as error:
-            self.metrics.event_log_failed()
+            self.metrics.count_event_log_failure()
             if not self._failing:
                 log.error("events not saved", error=str(error))
             self._failing = True

@@ -1,4 +1,4 @@
-"""`Ring`: a group's newest verdicts, kept small, for whoever asks what has been."""
+"""`RecentHistory`: a group's newest verdicts, kept small, for whoever asks what has been."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import STATES, FeatureView, Verdict
 
-_STATES = tuple(State)
 _ELEVATION, _CONTRIBUTION, _OBSERVED, _EXPECTED, _DEVIATING = range(5)
 _NUMBERS = 5
 _SAME_SECONDS = 1e-3
@@ -71,7 +70,7 @@ class Recent:
         known = {view.name for view in views}
         return Verdict(
             at=at,
-            state=_STATES[self.states[row]],
+            state=STATES[self.states[row]],
             threshold=limit,
             score=ratio * limit if scored else None,
             features=views,
@@ -92,7 +91,7 @@ class Recent:
         return views
 
 
-class Ring:
+class RecentHistory:
     """The newest `capacity` verdicts of a group. One thread adds, any may read."""
 
     def __init__(self, features: Sequence[str], capacity: int) -> None:
@@ -100,9 +99,9 @@ class Ring:
         self._kept: deque[_Kept] = deque(maxlen=capacity)
         self._lock = threading.Lock()
 
-    def resized(self, features: Sequence[str], capacity: int) -> Ring:
+    def resized(self, features: Sequence[str], capacity: int) -> RecentHistory:
         """A ring of another capacity that goes on from this one, if the features are the same."""
-        other = Ring(features, capacity)
+        other = RecentHistory(features, capacity)
         if other.features == self.features:
             with self._lock:
                 other._kept.extend(self._kept)
@@ -160,7 +159,7 @@ def _kept(verdict: Verdict, features: tuple[str, ...]) -> _Kept:
     ratio = verdict.score_ratio
     return _Kept(
         verdict.at,
-        _STATES.index(verdict.state),
+        STATES.index(verdict.state),
         np.nan if ratio is None else ratio,
         verdict.threshold,
         verdict.why,

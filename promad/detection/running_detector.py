@@ -7,28 +7,28 @@ from dataclasses import dataclass
 
 from promad.bundle import Bundle
 from promad.config import Config
-from promad.detection.recent_history import Ring
+from promad.detection.recent_history import RecentHistory
 from promad.events.event_log import EventLog
 from promad.exposition import Snapshot
 from promad.scoring.detector import Detector
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningDetector:
     """One detector at work.
 
     Attributes:
         snapshot: where it stands after its last tick.
-        rings: the newest verdicts of each of its groups, by the group's name.
+        histories: the newest verdicts of each of its groups, by the group's name.
     """
 
     config: Config
     bundle: Bundle
     detector: Detector
     events: EventLog
-    rings: Mapping[str, Ring]
+    histories: Mapping[str, RecentHistory]
     snapshot: Callable[[], Snapshot]
 
 
-Detectors = Callable[[], Sequence[Served]]
+Detectors = Callable[[], Sequence[RunningDetector]]
 """All detectors at work; none while the daemon starts."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.frame import Labels, group_name
+from promad.data.groups import Labels, name_group
 from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
@@ -97,7 +97,7 @@ def begin_state(
         hysteresis: its counters, before the first sample.
     """
     count, features = len(groups), detector.scored_features
-    names = [group_name(name, group) for group in groups]
+    names = [name_group(name, group) for group in groups]
     return State(
         labels=tuple(groups),
         scoring=ScoringState.begin(detector, count),

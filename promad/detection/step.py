@@ -21,7 +21,7 @@ from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgement
 from promad.detection.state import State
 from promad.events.event_book import JudgedColumns
 from promad.events.verdict import ELEVATION, SINCE
-from promad.scoring.attribution import shares_of_excess
+from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
@@ -154,7 +154,7 @@ def _describe_features(calibration: Calibration, scores: Scores, sample: int) ->
     errors = scores.errors[:, sample]
     columns = [
         scores.window_errors[:, sample],
-        shares_of_excess(errors, calibration.baseline),
+        share_excess(errors, calibration.baseline),
         scores.observed[:, sample],
         scores.expected[:, sample],
         errors / calibration.baseline,

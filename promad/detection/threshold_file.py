@@ -12,7 +12,7 @@ import structlog
 
 from promad.detection.state import State
 from promad.errors import DataError
-from promad.files import written_whole
+from promad.files import write_whole
 
 FILE_NAME = "threshold_state.json"
 """What the file is called, in artifacts_dir."""
@@ -74,7 +74,7 @@ class ThresholdFile:
         groups = {name: state.limits.to_json(group) for group, name in enumerate(state.names)}
         path = self.directory / FILE_NAME
         try:
-            with written_whole(path) as aside:
+            with write_whole(path) as aside:
                 aside.write_text(json.dumps({"bundle": self.bundle, "groups": groups}))
         except DataError as error:
             log.warning("threshold state not saved", file=str(path), error=str(error))

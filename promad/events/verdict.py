@@ -20,6 +20,9 @@ class State(StrEnum):
     BLIND = "blind"
 
 
+STATES = tuple(State)
+"""The order in which arrays number the states."""
+
 FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
 """What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import promad
 from promad.experiments.rows import Row, Rows
 from promad.experiments.tasks import Task
-from promad.files import written_whole
+from promad.files import write_whole
 
 _IRRELEVANT = {"name", "artifacts_dir", "prometheus_url", "prometheus", "queries"}
 
@@ -54,7 +54,7 @@ class EvaluationCache:
             "scores": _stamp(task.scores_path),
             "rows": {name: row.to_json() for name, row in rows.items()},
         }
-        with written_whole(self._path(task)) as aside:
+        with write_whole(self._path(task)) as aside:
             aside.write_text(json.dumps(content))
 
     def remove(self) -> None:

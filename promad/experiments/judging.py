@@ -26,7 +26,7 @@ from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
 from promad.events.hysteresis import Hysteresis
 from promad.experiments.rows import Rows, build_chart, build_row
 from promad.experiments.tasks import NAIVE_ROWS, Columns, Task, config_by_budget
-from promad.files import written_whole
+from promad.files import write_whole
 from promad.scoring.detector import Detector
 from promad.thresholds import Threshold, ThresholdSettings, ThresholdState
 from promad.thresholds.controller import put_to_work
@@ -181,5 +181,5 @@ def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
     }
     for column, feature in enumerate(features):
         columns[f"error:{feature}"] = pa.array(judged.contributions[:, column])
-    with written_whole(path) as aside:
+    with write_whole(path) as aside:
         pq.write_table(pa.table(columns), aside)

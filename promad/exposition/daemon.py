@@ -70,12 +70,12 @@ class DaemonMetrics:
             self._registry.unregister(gauge)
             gauge.clear()
 
-    def reloaded(self, at: float) -> None:
+    def show_reload(self, at: float) -> None:
         """The configuration in use was loaded at a time, in unix seconds."""
         self.reveal(self.reload_succeeded).set(1)
         self.reveal(self.reloaded_at).set(at)
 
-    def reload_failed(self) -> None:
+    def show_failed_reload(self) -> None:
         """A new configuration could not be loaded; the previous one stays in use."""
         self.reveal(self.reload_succeeded).set(0)
 
@@ -94,7 +94,7 @@ class DetectorMetrics:
     daemon: DaemonMetrics
     labels: dict[str, str]
 
-    def loaded(self, model: str, bundle: str, trained_at: float) -> None:
+    def show_bundle(self, model: str, bundle: str, trained_at: float) -> None:
         """A bundle is in use; its counters and its histogram are exposed from now on, at 0."""
         info = {**self.labels, "model": model, "bundle": bundle}
         self.daemon.reveal(self.daemon.model_info).labels(**info).set(1)
@@ -112,7 +112,9 @@ class DetectorMetrics:
         for reason in FAILURE_REASONS:
             self.daemon.poll_failures.labels(**self.labels, reason=reason)
 
-    def expects(self, false_alarms: float | None, interval: tuple[float, float] | None) -> None:
+    def show_expected(
+        self, false_alarms: float | None, interval: tuple[float, float] | None
+    ) -> None:
         """The events per week that the threshold should cause on normal data, as far as known."""
         if false_alarms is not None:
             self._set(self.daemon.expected_false_alarms, false_alarms)
@@ -121,11 +123,11 @@ class DetectorMetrics:
             for bound, value in zip(("low", "high"), interval, strict=True):
                 bounds.labels(**self.labels, bound=bound).set(value)
 
-    def threshold_adapted(self, times: int) -> None:
+    def count_adaptations(self, times: int) -> None:
         """The threshold was raised."""
         self._child(self.daemon.adapted).inc(times)
 
-    def polled(self, queries: Iterable[str], failures: Mapping[str, PrometheusError]) -> None:
+    def count_poll(self, queries: Iterable[str], failures: Mapping[str, PrometheusError]) -> None:
         """A poll is over, and these queries failed in it."""
         self._child(self.daemon.polls).inc()
         query_up = self.daemon.reveal(self.daemon.query_up)
@@ -136,23 +138,23 @@ class DetectorMetrics:
         for failure in list(failures.values())[:1]:
             self.daemon.poll_failures.labels(**self.labels, reason=failure.reason).inc()
 
-    def sample_is(self, age_seconds: float) -> None:
+    def show_sample_age(self, age_seconds: float) -> None:
         """The age of the newest sample of the feature that is furthest behind."""
         self._set(self.daemon.sample_age, age_seconds)
 
-    def ticked(self, seconds: float) -> None:
+    def observe_tick(self, seconds: float) -> None:
         """A tick is over."""
         self._child(self.daemon.tick_duration).observe(seconds)
 
-    def tick_failed(self) -> None:
+    def count_tick_failure(self) -> None:
         """A tick ended in an unexpected error."""
         self._child(self.daemon.tick_failures).inc()
 
-    def event_log_failed(self) -> None:
+    def count_event_log_failure(self) -> None:
         """Events could not be written to the event log."""
         self._child(self.daemon.event_log_failures).inc()
 
-    def skipped(self, ticks: int) -> None:
+    def count_skipped(self, ticks: int) -> None:
         """Ticks were skipped."""
         self._child(self.daemon.ticks_skipped).inc(ticks)
 

@@ -15,10 +15,10 @@ from typing import IO
 
 from prometheus_client.core import Metric
 
-from promad.data.frame import labels_of
+from promad.data.groups import escape_label_value, sort_labels
 from promad.events.status import GroupStatus
 from promad.exposition.scrape_target import ScrapeTarget
-from promad.files import written_whole
+from promad.files import write_whole
 
 
 @dataclass
@@ -45,8 +45,8 @@ class OpenMetricsFile:
     def _labels(self, own: Mapping[str, str]) -> str:
         key = str(own)
         if key not in self.labels:
-            pairs = labels_of({**own, **self.target.labels})
-            text = ",".join(f'{name}="{_escape(value)}"' for name, value in pairs)
+            pairs = sort_labels({**own, **self.target.labels})
+            text = ",".join(f'{name}="{escape_label_value(value)}"' for name, value in pairs)
             self.labels[key] = f"{{{text}}}" if text else ""
         return self.labels[key]
 
@@ -55,7 +55,7 @@ class OpenMetricsFile:
         if part is None:
             path = self.folder / str(len(self.parts))
             part = self.stack.enter_context(path.open("w+", encoding="utf-8"))
-            part.write(f"# HELP {family.name} {_escape(family.documentation)}\n")
+            part.write(f"# HELP {family.name} {escape_label_value(family.documentation)}\n")
             part.write(f"# TYPE {family.name} {family.type}\n")
             self.parts[family.name] = part
         return part
@@ -68,7 +68,7 @@ def write_openmetrics(path: Path, target: ScrapeTarget) -> Iterator[OpenMetricsF
     Raises:
         DataError: if it cannot be written.
     """
-    with ExitStack() as stack, written_whole(path) as aside:
+    with ExitStack() as stack, write_whole(path) as aside:
         folder = stack.enter_context(TemporaryDirectory(prefix=".promad-", dir=path.parent))
         file = OpenMetricsFile(target, Path(folder), stack)
         yield file
@@ -77,7 +77,3 @@ def write_openmetrics(path: Path, target: ScrapeTarget) -> Iterator[OpenMetricsF
                 part.seek(0)
                 whole.writelines(part)
             whole.write("# EOF\n")
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

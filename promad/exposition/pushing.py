@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from promad.data.frame import Labels, labels_of
+from promad.data.groups import Labels, sort_labels
 from promad.events.status import GroupStatus
 from promad.exposition.scrape_target import ScrapeTarget
 
@@ -29,7 +29,7 @@ class SamplePusher:
     def add(self, status: GroupStatus) -> None:
         """Add one sample, later than those before; series that it lacks end there."""
         values = {
-            labels_of({**sample.labels, **self.target.labels, "__name__": sample.name}): (
+            sort_labels({**sample.labels, **self.target.labels, "__name__": sample.name}): (
                 sample.value
             )
             for family in self.target.collect(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from promad.clock import DAY_SECONDS
 from promad.exposition import names
 from promad.mixin.board import Rows, start_board, to_json
 from promad.mixin.deployment import Deployment
@@ -20,8 +21,6 @@ from promad.mixin.panels import (
     show_states,
 )
 from promad.mixin.promql import LEGEND, Selector, compute_rate, select_process
-
-_DAY = 86400.0
 
 
 def build_dashboard(deployment: Deployment) -> str:
@@ -82,7 +81,7 @@ def _show_now(select: Selector) -> list[Any]:
             "Time since the oldest model in use was trained.",
             "s",
             (f"max(time() - {select(names.MODEL_TRAINED)})", "age"),
-            (("green", None), ("orange", 30 * _DAY)),
+            (("green", None), ("orange", 30 * DAY_SECONDS)),
         ),
         show_legend(
             "Version",
@@ -184,7 +183,7 @@ def _show_models(select: Selector) -> list[Any]:
                 "s",
                 (f"time() - {select(names.MODEL_TRAINED)}", LEGEND),
             ),
-            30 * _DAY,
+            30 * DAY_SECONDS,
         ).min(0),
         show_lines(
             "Raised thresholds",

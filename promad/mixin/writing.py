@@ -8,7 +8,7 @@ from pathlib import Path
 
 from promad.config import Config, format_duration
 from promad.errors import PromadError
-from promad.files import written_whole
+from promad.files import write_whole
 from promad.mixin.alerts import build_alert_rules
 from promad.mixin.deployment import Deployment
 from promad.mixin.recording import build_recording_rules
@@ -36,7 +36,7 @@ def write_mixin(configs: Sequence[Config], directory: Path, job: str) -> Written
     deployment = Deployment.from_configs(configs, job)
     boards, rules = build_dashboards(deployment), build_rule_files(deployment)
     for name, text in {**boards, **rules}.items():
-        with written_whole(directory / name) as aside:
+        with write_whole(directory / name) as aside:
             aside.write_text(text, encoding="utf-8")
     recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment)
     return Written(

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from promad.files import written_whole
+from promad.files import write_whole
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
@@ -23,7 +23,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     from plotly.offline import get_plotlyjs
 
     page = _create_environment().get_template(template)
-    with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with write_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(page.generate(plotly_script=get_plotlyjs(), **values))
 
 

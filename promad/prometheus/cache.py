@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.frame import Labels, labels_of
-from promad.files import written_whole
+from promad.data.groups import Labels, sort_labels
+from promad.files import write_whole
 from promad.prometheus.grid import Span
 
 SETTLE_SECONDS = 600.0
@@ -85,7 +85,7 @@ class ChunkCache:
         if chunk_end + SETTLE_SECONDS >= now or np.isnan(chunk.values).all():
             return
         labels = json.dumps([_NEWEST_FORMAT, chunk.span.start, dict(chunk.labels)])
-        with written_whole(self._path(expr, chunk.span)) as aside, aside.open("wb") as file:
+        with write_whole(self._path(expr, chunk.span)) as aside, aside.open("wb") as file:
             np.savez(file, allow_pickle=False, about=np.array(labels), values=chunk.values)
 
     def _number(self, time: float) -> int:
@@ -103,4 +103,4 @@ def _load(path: Path) -> Chunk:
         values = stored["values"]
     if form != _NEWEST_FORMAT or values.dtype != np.float64 or values.ndim != 1:
         raise ValueError("another form")
-    return Chunk(Span(start, start), labels_of(labels), values)
+    return Chunk(Span(start, start), sort_labels(labels), values)

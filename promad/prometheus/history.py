@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.frame import Labels, MetricFrame, points_between, single_group
+from promad.data.frame import MetricFrame, points_between, single_group
+from promad.data.groups import Labels
 from promad.errors import DataError, PrometheusError
 from promad.prometheus.cache import Chunk, ChunkCache
 from promad.prometheus.client import PrometheusClient

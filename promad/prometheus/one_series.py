@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from promad.data.frame import Labels
+from promad.data.groups import Labels, list_matchers
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.parsing import Answer, Series
 
@@ -92,5 +92,5 @@ def format_labels(labels: Labels) -> str:
     'up{job="node"}'
     """
     name = dict(labels).get("__name__", "")
-    inside = ", ".join(f'{key}="{value}"' for key, value in labels if key != "__name__")
+    inside = list_matchers(tuple(pair for pair in labels if pair[0] != "__name__"))
     return f"{name}{{{inside}}}" if inside or not name else name

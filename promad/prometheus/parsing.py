@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.frame import Labels, labels_of
+from promad.data.groups import Labels, sort_labels
 from promad.prometheus.numbers import Numbers, check_numbers
 
 _OPENING = b'"values":[['
@@ -145,7 +145,7 @@ def _read_series(
             "use histogram_quantile(), histogram_avg() or histogram_count()"
         )
     found = item[key]
-    labels = labels_of({str(name): str(value) for name, value in item["metric"].items()})
+    labels = sort_labels({str(name): str(value) for name, value in item["metric"].items()})
     if isinstance(found, int):
         return Series(labels, *blocks[found])
     return Series(labels, *_read_numbers(found if key == "values" else [found]))

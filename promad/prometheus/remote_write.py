@@ -16,7 +16,7 @@ import cramjam
 from requests.adapters import BaseAdapter
 
 from promad.config import PrometheusSettings
-from promad.data.frame import Labels
+from promad.data.groups import Labels
 from promad.errors import PrometheusError
 from promad.prometheus.one_series import flatten_text
 from promad.prometheus.transport import exchange, open_session

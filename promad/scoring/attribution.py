@@ -16,15 +16,13 @@ def shares(errors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(errors, total, out=np.zeros_like(errors), where=total > 0)
 
 
-def shares_of_excess(
-    errors: NDArray[np.float64], baseline: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def share_excess(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each feature's share of what lies above the baselines: (..., features), summing to 1.
 
     A feature within its baseline has no part in it. Where all are within theirs, it is each
     feature's share of the whole error instead. A feature that is NaN has the share 0.
 
-    >>> shares_of_excess(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 1.0]))
+    >>> share_excess(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 1.0]))
     array([0.66666667, 0.        , 0.33333333])
     """
     known = np.nan_to_num(errors)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.gaps import find_runs
-from promad.scoring.attribution import shares_of_excess
+from promad.scoring.attribution import share_excess
 
 Values = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def _segment(scores: Values, first: int, after: int) -> Segment:
     return Segment(first, after - 1, first + highest, float(own[highest]), float(own.mean()))
 
 
-def parts_of(segment: Segment, errors: Values, baseline: Values) -> list[Part]:
+def find_parts(segment: Segment, errors: Values, baseline: Values) -> list[Part]:
     """The features that contribute most to a segment, five at most, largest contribution first.
 
     Args:
@@ -79,7 +79,7 @@ def parts_of(segment: Segment, errors: Values, baseline: Values) -> list[Part]:
         baseline: what each stayed below for 95 % of training, float64 (features,).
     """
     mean = errors[segment.first : segment.last + 1].mean(axis=0)
-    contributions = shares_of_excess(mean, baseline)
+    contributions = share_excess(mean, baseline)
     largest = np.argsort(-contributions, kind="stable")[:MOST_PARTS]
     return [
         Part(int(column), float(mean[column] / baseline[column]), float(contributions[column]))

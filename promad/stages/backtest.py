@@ -13,7 +13,7 @@ from promad.bundle import open_detector
 from promad.clock import WEEK_SECONDS
 from promad.config import Config
 from promad.config.known_incidents import Incident
-from promad.data.frame import labels_of
+from promad.data.groups import sort_labels
 from promad.data.windows import sample_numbers
 from promad.detection.live import begin_live
 from promad.detection.replay import fetch_samples, replay
@@ -21,14 +21,13 @@ from promad.errors import DataError
 from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
-from promad.events.verdict import State
+from promad.events.verdict import STATES, State
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.one_series import format_labels
 
 _OF_ALERTS = {"__name__", "alertstate"}
 
-_STATES = tuple(State)
 
 ALERTS_FIRING = 'ALERTS{alertstate="firing", alertname!~"Promad.*"}'
 """Firing alerts, without promad's own."""
@@ -73,7 +72,7 @@ class Backtest:
 
     def share(self, state: State) -> float:
         """The share of samples in a state."""
-        return float((self.states == _STATES.index(state)).mean())
+        return float((self.states == STATES.index(state)).mean())
 
     @property
     def events_per_week(self) -> float:
@@ -121,7 +120,7 @@ def backtest(
     for replayed in replay(live, frame):
         verdict = replayed.status.verdict
         times.append(verdict.at)
-        states.append(_STATES.index(verdict.state))
+        states.append(STATES.index(verdict.state))
         if replayed.ended is not None:
             events.append(replayed.ended)
         for visit in visitors:
@@ -146,7 +145,7 @@ def backtest(
 
 
 def _count_scored(states: NDArray[np.uint8]) -> int:
-    return int(np.isin(states, [_STATES.index(State.OK), _STATES.index(State.ANOMALOUS)]).sum())
+    return int(np.isin(states, [STATES.index(State.OK), STATES.index(State.ANOMALOUS)]).sum())
 
 
 def _compare_with_incidents(
@@ -185,7 +184,7 @@ def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
 
 def _split_firing(series: Series, step: float) -> Iterator[Alert]:
     labels = {name: value for name, value in series.labels if name not in _OF_ALERTS}
-    text = format_labels(labels_of(labels))
+    text = format_labels(sort_labels(labels))
     bounds = np.flatnonzero(np.diff(series.times) > 1.5 * step) + 1
     for times in np.split(series.times, bounds):
         yield Alert(text, float(times[0]), float(times[-1]))

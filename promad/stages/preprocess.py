@@ -13,7 +13,7 @@ from typing import Any
 from promad.config import Config
 from promad.data.artifacts import read_frames, write_frames
 from promad.errors import DataError
-from promad.files import written_whole
+from promad.files import write_whole
 from promad.training.exclusion import Excluded, cut_excluded, find_excluded
 from promad.training.processed_file import build_metadata, require_origin
 from promad.training.processing import FeatureReport, ProcessingOptions, process
@@ -96,7 +96,7 @@ def _write_scaler(path: Path, estimator: Any) -> str:
     """Write the scikit-learn scaler and return the file's sha256."""
     import joblib
 
-    with written_whole(path) as aside:
+    with write_whole(path) as aside:
         joblib.dump(estimator, aside)
         return hashlib.sha256(aside.read_bytes()).hexdigest()
 

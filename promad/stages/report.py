@@ -11,10 +11,10 @@ import numpy as np
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
 from promad.data.gaps import find_runs
-from promad.detection.recent_history import Recent, Ring
+from promad.detection.recent_history import Recent, RecentHistory
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import paragraph
-from promad.events.verdict import FeatureView, State
+from promad.events.verdict import STATES, FeatureView, State
 from promad.pages.figures import Figure
 from promad.pages.rendering import write_page
 from promad.pages.timelines import Period, draw_elevations, draw_feature, draw_score
@@ -26,7 +26,6 @@ _MAX_CHARTED_EVENTS = 20
 _MAX_FEATURES = 10
 _MARGIN_SECONDS = 1800.0
 _FEATURE_HEADINGS = ("share", "direction", "observed", "expected", "error, × baseline", "since")
-_STATES = tuple(State)
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def write_report(
         PromadError: as `backtest`; DataError if the page cannot be written.
     """
     scored = config.features[: config.scored]
-    ring = Ring(scored, int((end - start) / config.data_settings.step) + 2)
+    ring = RecentHistory(scored, int((end - start) / config.data_settings.step) + 2)
     keep = [lambda status: ring.add(status.verdict), *visitors]
     found = backtest(config, start, end, visitors=keep)
     recent = ring.between()
@@ -103,7 +102,7 @@ def _describe_lead(seconds: float | None) -> str:
 
 def _find_blind(recent: Recent) -> list[Period]:
     """The periods without a score, from their first to their last sample."""
-    blind = recent.states == _STATES.index(State.BLIND)
+    blind = recent.states == STATES.index(State.BLIND)
     return [(recent.times[first], recent.times[last - 1]) for first, last in find_runs(blind)]
 
 

@@ -153,7 +153,9 @@ class Threshold:
         return threshold
 
 
-def known_scores(scores: NDArray[np.float64], settings: ThresholdSettings) -> NDArray[np.float64]:
+def take_known_scores(
+    scores: NDArray[np.float64], settings: ThresholdSettings
+) -> NDArray[np.float64]:
     """The scores that are not NaN.
 
     Raises:
@@ -164,17 +166,12 @@ def known_scores(scores: NDArray[np.float64], settings: ThresholdSettings) -> ND
     fewest = max(FEWEST_SCORES, settings.enter_after + settings.leave_after)
     if len(known) < fewest:
         raise DataError(
-            f"{len(known)} validation scores are too few to choose a threshold by ({fewest} are "
+            f"{len(known)} validation scores are too few to choose a threshold ({fewest} are "
             "needed) — collect a longer period or set anomaly_threshold_mse to a number"
         )
     if np.isinf(known).any():
         raise DataError(
-            f"{int(np.isinf(known).sum())} of {len(known)} validation scores are infinite — no "
-            "threshold can be chosen by them; look for values out of all proportion in the data"
+            f"{int(np.isinf(known).sum())} of {len(known)} validation scores are infinite, so no "
+            "threshold can be chosen — check the collected data for extreme values"
         )
     return known
-
-
-def describe_budget(budget: float) -> str:
-    """A budget: `1 false alarm a week`."""
-    return f"{budget:g} false alarm{'' if budget == 1 else 's'} a week"

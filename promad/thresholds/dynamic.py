@@ -10,7 +10,7 @@ import numpy as np
 
 from promad.clock import WEEK_SECONDS
 from promad.events.event_levels import EventLevels, event_levels
-from promad.thresholds.base import Threshold, ThresholdSettings, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.epsilon import (
     Errors,
     Gate,
@@ -36,7 +36,7 @@ def fit(scores: Errors, settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: as `quantile.fit` does.
     """
-    known, how = known_scores(scores, settings), settings.dynamic
+    known, how = take_known_scores(scores, settings), settings.dynamic
     plan = Plan(
         Gate.of(known),
         how.history,
@@ -54,8 +54,8 @@ def fit(scores: Errors, settings: ThresholdSettings) -> Threshold:
     history = _seed(plan, known)
     value = max(history.epsilon, LOWEST_LIMIT)
     why = (
-        f"{value:.4g} to begin with is epsilon of the newest {len(history.scores)} scores, moved "
-        f"by every later one: it made {events} events in {weeks * 7:.2g} days of normal data"
+        f"initial value, moved by every later score: epsilon of the newest {len(history.scores)} "
+        f"scores; {events} events in {weeks * 7:.2g} days of normal data"
     )
     anomalous = after.of(0).known[-len(history.scores) :]
     kept = HistoryOfOne(history.scores, anomalous, history.epsilon)

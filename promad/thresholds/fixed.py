@@ -15,4 +15,4 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     """
     if settings.value is None:
         raise DataError("a fixed threshold needs its value — set anomaly_threshold_mse")
-    return Threshold("fixed", settings.value, None, f"{settings.value:g} was given in the config")
+    return Threshold("fixed", settings.value, None, "given in the configuration")

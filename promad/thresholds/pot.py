@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from promad.clock import WEEK_SECONDS
 from promad.thresholds import quantile
-from promad.thresholds.base import Threshold, ThresholdSettings, describe_budget, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.peaks import (
     FEWEST_PEAKS,
     fit_tail,
@@ -74,7 +74,7 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: as `quantile.fit` does.
     """
-    known = known_scores(scores, settings)
+    known = take_known_scores(scores, settings)
     typical = typical_score(known)
     found = clusters(in_log(known, typical), settings)
     share = share_of_clusters(found, settings)
@@ -87,12 +87,11 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     tail = fit_tail(found.excesses)
     value = min(from_log(found.level + tail.level(share), typical), highest * LARGEST_FACTOR)
     excess = float(np.log1p(value / typical)) - found.level
-    budget = settings.false_alarms_per_week
     why = (
-        f"{value:.4g}: {describe_budget(budget)} expected, from the tail (shape {tail.shape:.2f}) "
-        f"of the {len(found.excesses)} highest peaks in {weeks * 7:.2g} days of normal data, the "
-        f"highest {highest:.4g}"
+        f"tail (shape {tail.shape:.2f}) of the {len(found.excesses)} highest peaks in "
+        f"{weeks * 7:.2g} days of normal data, the highest {highest:.4g}"
     )
+    budget = settings.false_alarms_per_week
     return Threshold("pot", value, budget, why, rates(tail, found, excess, settings))
 
 
@@ -133,7 +132,7 @@ def _counted(scores: Values, settings: ThresholdSettings, level: float, tied: bo
     counted = quantile.fit(scores, settings)
     value = counted.value if tied else max(min(counted.value, level), LOWEST_LIMIT)
     reason = "its peaks are tied" if tied else "the budget is above the rate of its peaks"
-    why = f"{value:.4g} is the quantile, because {reason}: {counted.why}"
+    why = f"quantile, because {reason}: {counted.why}"
     return replace(counted, method="pot", value=value, why=why)
 
 
@@ -141,7 +140,7 @@ def _above_all(highest: float, peaks: int, weeks: float) -> Threshold:
     value = max(highest * (1 + MARGIN), LOWEST_LIMIT)
     low, high = count_interval(0)
     why = (
-        f"{value:.4g} is the highest of {weeks * 7:.2g} days of normal data and a tenth: its "
-        f"{peaks} peaks are fewer than the {FEWEST_PEAKS} that a tail needs"
+        f"1.1 times the highest score of {weeks * 7:.2g} days of normal data, whose {peaks} peaks "
+        f"are fewer than the {FEWEST_PEAKS} that a tail needs"
     )
     return Threshold("pot", value, 1 / weeks, why, (low / weeks, high / weeks))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from promad.clock import WEEK_SECONDS
 from promad.events.event_levels import event_levels
-from promad.thresholds.base import Threshold, ThresholdSettings, describe_budget, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.tail import Tail, by_weighted_moments, count_interval, share_interval
 from promad.thresholds.threshold_state import LOWEST_LIMIT
 
@@ -49,7 +49,7 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     Raises:
         DataError: if fewer than `FEWEST_SCORES` are known, or fewer than begin and end an event.
     """
-    known = known_scores(scores, settings)
+    known = take_known_scores(scores, settings)
     levels = event_levels(known, settings.enter_after, settings.leave_after)
     limits = levels.lowest_thresholds()
     weeks = len(known) * settings.step / WEEK_SECONDS
@@ -57,8 +57,8 @@ def fit(scores: NDArray[np.float64], settings: ThresholdSettings) -> Threshold:
     found = _limit(limits, budget * weeks)
     value = max(found.value * _MARGIN, LOWEST_LIMIT)
     why = (
-        f"{value:.4g}: {describe_budget(budget)} expected, {found.how}; "
-        f"{weeks * 7:.2g} days of normal data have {levels.above(value)} above it"
+        f"{found.how}; {weeks * 7:.2g} days of normal data have "
+        f"{levels.above(value)} events above it"
     )
     low, high = found.interval
     return Threshold("quantile", value, budget, why, (low / weeks, high / weeks))
@@ -72,17 +72,17 @@ def _limit(limits: NDArray[np.float64], allowed: float) -> _Limit:
     in_tail = min(_MOST_IN_TAIL, len(limits) // 2)
     if allowed >= in_tail + 1:
         counted = min(int(allowed), len(limits)) - 1
-        return _Limit(float(limits[counted]), "by counting events", count_interval(counted))
+        return _Limit(float(limits[counted]), "events counted", count_interval(counted))
     highest = float(limits[0])
     if in_tail == 0:
-        return _Limit(highest, "the highest peak", count_interval(0))
+        return _Limit(highest, "highest peak", count_interval(0))
     begin = float(limits[in_tail])
     shape, scale = by_weighted_moments(limits[:in_tail] - begin)
     tail = Tail(float(shape), float(scale))
     level = begin + tail.level(min(allowed / (in_tail + 1), 1.0))
     if allowed < 1:
         level = float(np.clip(level, highest, highest * _LARGEST_FACTOR))
-    how = f"from the tail of the {in_tail} highest peaks, the highest {highest:.4g}"
+    how = f"tail of the {in_tail} highest peaks, the highest {highest:.4g}"
     return _Limit(level, how, _interval(tail, in_tail, level - begin))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from promad.clock import WEEK_SECONDS
 from promad.thresholds import pot
-from promad.thresholds.base import Threshold, ThresholdSettings, known_scores
+from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
 from promad.thresholds.peaks import (
     FEWEST_PEAKS,
     MOST_PEAKS,
@@ -49,7 +49,7 @@ def fit_with_drift(scores: Values, settings: ThresholdSettings) -> Threshold:
 
 
 def _fit(method: str, scores: Values, settings: ThresholdSettings) -> Threshold:
-    known = known_scores(scores, settings)
+    known = take_known_scores(scores, settings)
     typical = pot.typical_score(known)
     plain = in_log(known, typical)
     drift = min(settings.drift_samples, (len(known) - settings.enter_after) // 2)
@@ -77,7 +77,7 @@ def _fit(method: str, scores: Values, settings: ThresholdSettings) -> Threshold:
     )
     peaks = _begin_peaks(plan, limit, found, values, plain)
     value = float(Peaks(plan, peaks, 1).limits()[0])
-    why = f"{value:.4g} to begin with, moved by later peaks: {begun.why}"
+    why = f"initial value, moved by later peaks: {begun.why}"
     expected = settings.false_alarms_per_week if usable else begun.expected_false_alarms_per_week
     return Threshold(method, value, expected, why, begun.interval, peaks.to_json(plan))
 

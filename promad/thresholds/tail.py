@@ -48,10 +48,6 @@ class Tail:
             return np.asarray(self.scale * rarer, np.float64)
         return np.asarray(self.scale * np.expm1(self.shape * rarer) / self.shape, np.float64)
 
-    def share_above(self, excess: float) -> float:
-        """How many of all excesses are above one: 0 to 1."""
-        return float(_shares_above(np.array([self.shape]), np.array([self.scale]), excess)[0])
-
 
 def by_likelihood(excesses: Values) -> tuple[Values, Values]:
     """Shapes and scales of greatest likelihood: (..., values above 0) to twice (...).

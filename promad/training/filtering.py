@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.windows import SampleWindows, sample_numbers
-from promad.scoring.attribution import shares, shares_of_excess
+from promad.scoring.attribution import share_excess, shares
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.thresholds import Threshold
 from promad.training.trimming import Trimmed, trim
@@ -93,7 +93,7 @@ def score_windows(detector: Detector, windows: SampleWindows) -> ScoredWindows:
         windows,
         scoring.score(smoothed),
         errors,
-        shares_of_excess(errors, scoring.baseline),
+        share_excess(errors, scoring.baseline),
         preparation.features[: preparation.scored],
         detector.threshold,
         preparation.step,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from promad.detection.recent_history import Recent
 from promad.events.event_log import LoggedEvent
 from promad.events.explanation import explain, paragraph
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import STATES, FeatureView, Verdict
 from promad.web.lookup import MonitoredGroup
 from promad.web.schemas import (
     EventAnswer,
@@ -24,8 +24,6 @@ from promad.web.schemas import (
     GroupDetail,
     HistoryAnswer,
 )
-
-_STATES = tuple(State)
 
 
 def drop_nan(number: float | None) -> float | None:
@@ -144,7 +142,7 @@ def build_history(
         group=group,
         step_seconds=step,
         times=recent.times.tolist(),
-        states=[_STATES[state] for state in recent.states],
+        states=[STATES[state] for state in recent.states],
         score=_round_to_single(recent.score).tolist(),
         threshold=_round_to_single(recent.threshold).tolist(),
         why=list(recent.why),

@@ -87,7 +87,7 @@ def get_history(
 ) -> Response:
     """Return the newest samples of a group; the daemon keeps `history_samples` in memory."""
     group = find_group(running, name)
-    recent = group.ring.between(
+    recent = group.history.between(
         -math.inf if start is None else start, math.inf if end is None else end
     )
     wanted = recent.features if features is None else _parse_names(features, recent.features)
@@ -120,10 +120,10 @@ def get_explanation(
 
 
 def _find_verdict(group: MonitoredGroup, at: float) -> Verdict:
-    until = group.ring.between(end=at)
+    until = group.history.between(end=at)
     if len(until.times):
         return until.verdict(-1)
-    kept, times = "no samples are available yet", group.ring.between().times
+    kept, times = "no samples are available yet", group.history.between().times
     if len(times):
         kept = f"available: {format_instant(times[0])} to {format_instant(times[-1])}"
     when = format_instant(at)

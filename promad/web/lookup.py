@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from promad.config.durations import parse_instant
-from promad.data.frame import group_name
-from promad.detection.recent_history import Ring
-from promad.detection.running_detector import Served
+from promad.data.groups import name_group
+from promad.detection.recent_history import RecentHistory
+from promad.detection.running_detector import RunningDetector
 from promad.events.status import GroupStatus
 from promad.exposition import Snapshot
 from promad.web.problems import list_some
@@ -24,12 +24,12 @@ EARLIEST, LATEST = -62_135_510_400.0, 253_402_214_400.0
 """The years 1 to 9999, less a day for time zones: the range of `datetime`."""
 
 
-async def _list_running(request: Request) -> Sequence[Served]:
-    served: Sequence[Served] = request.app.state.served()
+async def _list_running(request: Request) -> Sequence[RunningDetector]:
+    served: Sequence[RunningDetector] = request.app.state.served()
     return served
 
 
-Running = Annotated[Sequence[Served], Depends(_list_running)]
+Running = Annotated[Sequence[RunningDetector], Depends(_list_running)]
 """A parameter: the running detectors; none while the daemon starts."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -50,27 +50,27 @@ class MonitoredGroup:
     """One group, its detector, and its status after the detector's last tick."""
 
     name: str
-    served: Served
+    served: RunningDetector
     snapshot: Snapshot
     status: GroupStatus
 
     @property
-    def ring(self) -> Ring:
+    def history(self) -> RecentHistory:
         """The newest verdicts of the group."""
-        return self.served.rings[self.name]
+        return self.served.histories[self.name]
 
 
-def list_groups(running: Sequence[Served]) -> list[MonitoredGroup]:
+def list_groups(running: Sequence[RunningDetector]) -> list[MonitoredGroup]:
     """Every group of every detector."""
     return [
-        MonitoredGroup(group_name(served.config.name, status.group), served, snapshot, status)
+        MonitoredGroup(name_group(served.config.name, status.group), served, snapshot, status)
         for served in running
         for snapshot in [served.snapshot()]
         for status in snapshot.groups
     ]
 
 
-def find_group(running: Sequence[Served], name: str | None) -> MonitoredGroup:
+def find_group(running: Sequence[RunningDetector], name: str | None) -> MonitoredGroup:
     """The group of that name; without a name, the only group.
 
     Raises:

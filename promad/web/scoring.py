@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from promad.data.frame import MetricFrame
-from promad.detection.running_detector import Served
+from promad.detection.running_detector import RunningDetector
 from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
-from promad.scoring.segments import Segment, find_segments, parts_of
+from promad.scoring.segments import Segment, find_parts, find_segments
 from promad.scoring.streaming import ScoringState, join_scores, score_samples
 from promad.web.lookup import MonitoredGroup, find_group
 from promad.web.problems import describe_invalid, list_some
@@ -36,7 +36,7 @@ SECONDS = 30.0
 _CHUNK_ROWS = 1000
 
 
-def score_request(body: bytes, running: Sequence[Served]) -> ScoreAnswer:
+def score_request(body: bytes, running: Sequence[RunningDetector]) -> ScoreAnswer:
     """The scores of the samples in a request.
 
     Raises:
@@ -113,7 +113,7 @@ def _build_answer(
                 mean_elevation=part.elevation,
                 contribution=part.contribution,
             )
-            for part in parts_of(segment, errors, baseline)
+            for part in find_parts(segment, errors, baseline)
         ]
 
     return ScoreAnswer(

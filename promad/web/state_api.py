@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from promad.bundle import MANIFEST_FILE, BundleStore, Manifest
 from promad.config import Config
-from promad.detection.running_detector import Served
+from promad.detection.running_detector import RunningDetector
 from promad.web.lookup import REFUSALS, Running
 from promad.web.schemas import Health, LoadedDetector, TrainedModel
 
@@ -46,7 +46,7 @@ def list_models(running: Running) -> list[TrainedModel]:
     return [model for served in running for model in _list_bundles(served)]
 
 
-def _list_bundles(served: Served) -> Iterator[TrainedModel]:
+def _list_bundles(served: RunningDetector) -> Iterator[TrainedModel]:
     store = BundleStore.of(served.config)
     current = store.current_id()
     for name in store.ids():
@@ -80,7 +80,7 @@ def get_config(running: Running) -> list[LoadedDetector]:
     return [_describe(served) for served in running]
 
 
-def _describe(served: Served) -> LoadedDetector:
+def _describe(served: RunningDetector) -> LoadedDetector:
     detector, manifest = served.detector, served.bundle.manifest
     threshold, preparation = detector.threshold, detector.preparation
     return LoadedDetector(

@@ -231,22 +231,22 @@ def daemon_registry() -> CollectorRegistry:
     """A daemon's metrics after one poll in which the query `cpu` timed out."""
     registry = CollectorRegistry()
     own = DaemonMetrics(registry, several=False).of("host")
-    own.loaded("lstm_autoencoder", "20260101T000000Z-abc", 1.7e9)
-    own.expects(1.0, (0.25, 4.0))
-    own.threshold_adapted(2)
-    own.polled(["cpu", "load"], {"cpu": PrometheusError("too slow", "timeout")})
-    own.sample_is(12.5)
-    own.ticked(0.0078125)
-    own.tick_failed()
-    own.skipped(2)
+    own.show_bundle("lstm_autoencoder", "20260101T000000Z-abc", 1.7e9)
+    own.show_expected(1.0, (0.25, 4.0))
+    own.count_adaptations(2)
+    own.count_poll(["cpu", "load"], {"cpu": PrometheusError("too slow", "timeout")})
+    own.show_sample_age(12.5)
+    own.observe_tick(0.0078125)
+    own.count_tick_failure()
+    own.count_skipped(2)
     return registry
 
 
 def test_what_is_not_known_yet_is_not_exposed() -> None:
     registry = CollectorRegistry()
     own = DaemonMetrics(registry, several=False).of("host")
-    own.loaded("m", "b", 1.7e9)
-    own.expects(None, None)
+    own.show_bundle("m", "b", 1.7e9)
+    own.show_expected(None, None)
     text = generate_latest(registry).decode()
     assert "promad_model_trained_timestamp_seconds 1.7e+09" in text
     for unknown in ("sample_age_seconds", "expected_false_alarms_per_week", "query_up"):
@@ -258,13 +258,13 @@ def test_a_reload_withdraws_what_the_new_bundle_does_not_have(several: bool) -> 
     registry = CollectorRegistry()
     daemon = DaemonMetrics(registry, several)
     own = daemon.of("host")
-    own.loaded("m", "old", 1.7e9)
-    own.expects(1.0, (0.25, 4.0))
-    own.polled(["cpu"], {})
+    own.show_bundle("m", "old", 1.7e9)
+    own.show_expected(1.0, (0.25, 4.0))
+    own.count_poll(["cpu"], {})
     daemon.forget()
-    own.loaded("m", "new", 1.8e9)
-    own.expects(None, None)
-    own.polled(["load"], {})
+    own.show_bundle("m", "new", 1.8e9)
+    own.show_expected(None, None)
+    own.count_poll(["load"], {})
     text = generate_latest(registry).decode()
     assert "expected_false_alarms" not in text
     assert 'bundle="old"' not in text
@@ -385,12 +385,12 @@ def every_family(several: bool) -> dict[str, Metric]:
     """All that a daemon can expose, by the names in the text format."""
     registry = CollectorRegistry()
     metrics = DaemonMetrics(registry, several)
-    metrics.reloaded(1.7e9)
+    metrics.show_reload(1.7e9)
     own = metrics.of("d0")
-    own.loaded("linear", "20260101T000000Z-abc", 1.7e9)
-    own.expects(1.0, (0.25, 4.0))
-    own.polled(["cpu"], {})
-    own.sample_is(12.5)
+    own.show_bundle("linear", "20260101T000000Z-abc", 1.7e9)
+    own.show_expected(1.0, (0.25, 4.0))
+    own.count_poll(["cpu"], {})
+    own.show_sample_age(12.5)
     scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True))
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots, several))

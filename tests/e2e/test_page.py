@@ -19,8 +19,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from promad.detection.recent_history import Ring
-from promad.detection.running_detector import Served
+from promad.detection.recent_history import RecentHistory
+from promad.detection.running_detector import RunningDetector
 from promad.events.verdict import State
 from tests.e2e.test_end_to_end import (
     Target,
@@ -484,7 +484,7 @@ def test_before_the_first_sample_there_is_a_group_without_charts_or_numbers(
     visits: Visits, stack: ExitStack, tmp_path: Path
 ) -> None:
     (served,) = create_running_detectors(tmp_path, states=(State.WARMING,))
-    empty = replace(served, rings={"promad": Ring(FEATURES, 10)})
+    empty = replace(served, histories={"promad": RecentHistory(FEATURES, 10)})
     visits.url = stack.enter_context(serve_detectors([empty]))
     page = wait_for_charts(visits.open())
     expect(page.locator("#group-state")).to_have_text("warming")
@@ -633,7 +633,7 @@ def test_changes_are_shown_and_announced(visits: Visits, stack: ExitStack, tmp_p
     wild = create_running_detectors(
         tmp_path / "wild", groups=groups, states=(State.OK, State.ANOMALOUS)
     )
-    running: list[Served] = [*calm]
+    running: list[RunningDetector] = [*calm]
     visits.url = stack.enter_context(serve_detectors(running))
     page = visits.open("/docs")
     page.clock.install()

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from promad.data.frame import THE_ONLY_GROUP, Labels, MetricFrame, single_group
+from promad.data.frame import MetricFrame
+from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.data.preparation import Preparation
 from promad.data.scaling import Scaler
 from promad.detection.live import LiveDetector
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs
 from promad.detection.persistence import Persistence
-from promad.detection.recent_history import Ring
+from promad.detection.recent_history import RecentHistory
 from promad.detection.state import begin_state
 from promad.errors import PrometheusError
 from promad.events.event_log import EventLog
@@ -53,11 +54,15 @@ class ExpectsNothing:
 
 @dataclass
 class Server:
-    """Answers polls: every feature is 0 but for what `values` says, by time and feature."""
+    """Answers polls: every feature is 0 but for what `values` says, by time and feature.
+
+    A key of time, feature and number of the group is about that group alone.
+    """
 
     samples: int
     features: tuple[str, ...] = FEATURES
-    values: dict[tuple[float, str], float] = field(default_factory=dict)
+    groups: Sequence[Labels] = (THE_ONLY_GROUP,)
+    values: dict[tuple, float] = field(default_factory=dict)
     failures: dict[str, PrometheusError] = field(default_factory=dict)
     since: float = -np.inf
     asked_at: list[float] = field(default_factory=list)
@@ -70,18 +75,23 @@ class Server:
             raise self.raises
         newest = np.floor(at / STEP) * STEP
         times = newest - STEP * np.arange(self.samples)[::-1]
-        columns = [[self.values.get((t, name), 0.0) for name in self.features] for t in times]
-        known = np.where((times >= self.since)[:, np.newaxis], np.array(columns), np.nan)
-        frame = single_group(float(times[0]), STEP, self.features, known)
+        values = np.array([self._columns(times, group) for group in range(len(self.groups))])
+        known = np.where((times >= self.since)[:, np.newaxis], values, np.nan)
+        frame = MetricFrame(float(times[0]), STEP, self.features, tuple(self.groups), known)
+        there = ~np.isnan(known).all(axis=0)
         seen = {
-            name: float(times[~np.isnan(known[:, column])][-1])
-            if not np.isnan(known[:, column]).all()
-            else None
+            name: float(times[there[:, column]][-1]) if there[:, column].any() else None
             for column, name in enumerate(self.features)
         }
         late = self._find_late(frame)
         self.polled = frame
         return Poll(frame, dict(self.failures), seen, late)
+
+    def _columns(self, times: NDArray[np.float64], group: int) -> list[list[float]]:
+        def value(time: float, name: str) -> float:
+            return self.values.get((time, name, group), self.values.get((time, name), 0.0))
+
+        return [[value(float(time), name) for name in self.features] for time in times]
 
     def _find_late(self, frame: MetricFrame) -> float | None:
         """When the earliest sample was that has come since the last poll, as the poller says it."""
@@ -90,9 +100,9 @@ class Server:
         moved = round((frame.start - self.polled.start) / STEP)
         if not 0 <= moved < frame.samples:
             return None
-        before = self.polled.values[0, moved:]
-        came = np.isnan(before) & ~np.isnan(frame.values[0, : len(before)])
-        rows = np.flatnonzero(came.any(axis=1))
+        before = self.polled.values[:, moved:]
+        came = np.isnan(before) & ~np.isnan(frame.values[:, : before.shape[1]])
+        rows = np.flatnonzero(came.any(axis=(0, 2)))
         return float(frame.times[rows[0]]) if rows.size else None
 
 
@@ -134,8 +144,8 @@ class Bench:
         return self.status.verdict
 
     @property
-    def history(self) -> Ring:
-        return self.outputs.histories["promad"]
+    def history(self) -> RecentHistory:
+        return next(iter(self.outputs.histories.values()))
 
     def tick_at(self, seconds: float) -> Verdict:
         """The verdict after a tick that many seconds after the start."""
@@ -195,6 +205,7 @@ def bench(
     latency_offset: float = 0.0,
     log: EventLog | None = None,
     bundle: str = "b1",
+    groups: Sequence[Labels] = (THE_ONLY_GROUP,),
     **hysteresis: int,
 ) -> Bench:
     """A loop over a made-up detector, on a made-up server.
@@ -203,8 +214,10 @@ def bench(
         log: where events are saved, if anywhere.
         hysteresis: `enter_after` and `leave_after`.
     """
-    live = live_of(detector_of(strategy, features, span, method), limits, **hysteresis)
-    server = Server(live.detector.samples_needed + 10, features)
+    live = live_of(
+        detector_of(strategy, features, span, method), limits, groups=groups, **hysteresis
+    )
+    server = Server(live.detector.samples_needed + 10, features, groups)
     clock, registry = Hands(), CollectorRegistry()
     ended: list[AnomalyEvent] = []
 
@@ -212,9 +225,11 @@ def bench(
         ended.extend([event] if event else [])
 
     metrics = DaemonMetrics(registry, several=False).of("promad")
-    metrics.loaded("made-up", "b", 0.0)
+    metrics.show_bundle("made-up", "b", 0.0)
     persistence = None if log is None else Persistence(log, bundle, 1e6, CATCH_UP, metrics)
-    histories = {"promad": Ring(live.detector.scored_features, 720)}
+    histories = {
+        name: RecentHistory(live.detector.scored_features, 720) for name in live.state.names
+    }
     outputs = LoopOutputs(metrics, histories, persistence, observe=observe)
     options = LoopOptions("promad", "anomaly_detector_", STEP, latency_offset, 0.7)
     loop = DetectionLoop(options, live, server, clock, outputs)  # type: ignore[arg-type]

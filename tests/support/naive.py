@@ -304,12 +304,13 @@ def nab_score(series, threshold, false_alarm, missed):
 
 
 def last_value_smoothed(changes, share):
-    """Each known change moves the smoothed one by a share; the first one is taken as it is."""
-    smoothed, found = math.nan, []
+    """The mean of the known changes so far, each weighing a share less than the sample after it."""
+    total, weight, found = 0.0, 0.0, []
     for change in changes:
+        total, weight = (1 - share) * total, (1 - share) * weight
         if math.isnan(change):
             found.append(math.nan)
             continue
-        smoothed = change if math.isnan(smoothed) else (1 - share) * smoothed + share * change
-        found.append(smoothed)
+        total, weight = total + change, weight + 1
+        found.append(total / weight)
     return found

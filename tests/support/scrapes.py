@@ -62,14 +62,14 @@ def _samples(snapshots: list[Snapshot]):
     registry = CollectorRegistry()
     several = len(snapshots) > 1
     metrics = DaemonMetrics(registry, several)
-    metrics.reloaded(0.0)
+    metrics.show_reload(0.0)
     for snapshot in snapshots:
         own = metrics.of(snapshot.detector)
-        own.loaded("linear", "20261122T043819Z-b9fbf963", trained_at=0.0)
-        own.expects(1.0, (0.5, 2.0))
-        own.polled(["cpu", "load"], {})
-        own.sample_is(20.0)
-        own.ticked(0.01)
+        own.show_bundle("linear", "20261122T043819Z-b9fbf963", trained_at=0.0)
+        own.show_expected(1.0, (0.5, 2.0))
+        own.count_poll(["cpu", "load"], {})
+        own.show_sample_age(20.0)
+        own.observe_tick(0.01)
     registry.register(SnapshotCollector(lambda: snapshots, several))
     ProcessCollector(registry=registry)
     return [sample for family in registry.collect() for sample in family.samples]

@@ -23,11 +23,11 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from promad.bundle import MANIFEST_FILE, Bundle, Manifest, Range
 from promad.config import Config
-from promad.data.frame import THE_ONLY_GROUP, Labels, group_name
+from promad.data.groups import THE_ONLY_GROUP, Labels, name_group
 from promad.data.preparation import Preparation
 from promad.data.scaling import Scaler
-from promad.detection.recent_history import Ring
-from promad.detection.running_detector import Served
+from promad.detection.recent_history import RecentHistory
+from promad.detection.running_detector import RunningDetector
 from promad.events.event_log import EventLog
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
@@ -76,8 +76,8 @@ def create_running_detectors(
     capacity: int = 720,
     detector: Detector | None = None,
     **sections: Any,
-) -> list[Served]:
-    """One `Served` for each name, each with these groups, whose states take turns.
+) -> list[RunningDetector]:
+    """One `RunningDetector` for each name, each with these groups, whose states take turns.
 
     Args:
         samples: how many verdicts of each group are kept.
@@ -106,7 +106,9 @@ def create_groups(count: int) -> list[Labels]:
 
 
 @contextmanager
-def serve_detectors(running: Sequence[Served], ready: bool = True, port: int = 0) -> Iterator[str]:
+def serve_detectors(
+    running: Sequence[RunningDetector], ready: bool = True, port: int = 0
+) -> Iterator[str]:
     """A web server on a real socket until the block ends; yields its address."""
     registry = CollectorRegistry()
     Gauge("one", "The first.", registry=registry).set(1)
@@ -120,7 +122,7 @@ def serve_detectors(running: Sequence[Served], ready: bool = True, port: int = 0
         close_logs(running)
 
 
-def close_logs(running: Sequence[Served]) -> None:
+def close_logs(running: Sequence[RunningDetector]) -> None:
     for one in running:
         one.events.close()
 
@@ -216,27 +218,27 @@ def _served(
     capacity: int,
     detector: Detector,
     sections: dict[str, Any],
-) -> Served:
+) -> RunningDetector:
     queries = {feature: {"expr": f"avg({feature})"} for feature in features}
     raw = {"name": name, "artifacts_dir": directory, "queries": queries, **sections}
     config = Config.model_validate(raw)
     bundle = create_bundle(directory / "bundles", config)
     (directory / "bundles" / "current").symlink_to(bundle.id)
     events = EventLog(directory / "events.db")
-    rings, statuses = {}, []
+    histories, statuses = {}, []
     for number, labels in enumerate(groups):
-        group, state = group_name(name, labels), states[number % len(states)]
-        rings[group] = Ring(features, capacity)
+        group, state = name_group(name, labels), states[number % len(states)]
+        histories[group] = RecentHistory(features, capacity)
         past = _past(features, samples, state, number)
         for verdict in past:
-            rings[group].add(verdict)
+            histories[group].add(verdict)
         logged = _logged(group, features, past[-1])
         for event in logged:
             events.record(event, bundle.id, event.end or past[-1].at)
         statuses.append(_status(labels, past, logged))
     failed = (("cpu", "timeout after 10 s"),) if State.BLIND in states else ()
     snapshot = Snapshot(name, "anomaly_detector_", tuple(statuses), failed)
-    return Served(config, bundle, detector, events, rings, lambda: snapshot)
+    return RunningDetector(config, bundle, detector, events, histories, lambda: snapshot)
 
 
 def _past(features: Sequence[str], samples: int, state: State, number: int) -> list[Verdict]:

@@ -22,13 +22,14 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from promad.data.frame import single_group
-from promad.detection.running_detector import Served
+from promad.detection.running_detector import RunningDetector
 from promad.events.verdict import State
 from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
 from promad.scoring.detector import Detector
 from promad.web import limits, scoring
 from promad.web.app import SCORED_AT_ONCE, WAITING, build_app
+from tests.support.detectors import score_rows
 from tests.support.served import (
     FEATURES,
     LENGTH,
@@ -48,7 +49,7 @@ BOTH = ("web", "db")
 JSON = {"content-type": "application/json"}
 
 
-def client_of(running: list[Served], **keys: Any) -> TestClient:
+def client_of(running: list[RunningDetector], **keys: Any) -> TestClient:
     app = build_app(CollectorRegistry(), lambda: running, lambda: True, now=lambda: NOW)
     return TestClient(app, **keys)
 
@@ -57,7 +58,7 @@ def client_of(running: list[Served], **keys: Any) -> TestClient:
 class Bench:
     """An API and what it shows."""
 
-    running: list[Served]
+    running: list[RunningDetector]
     client: TestClient
 
     def get(self, path: str, **params: Any) -> Any:
@@ -77,7 +78,7 @@ class Bench:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Any]:
-    made: list[Served] = []
+    made: list[RunningDetector] = []
 
     def made_of(**keys: Any) -> Bench:
         running = create_running_detectors(tmp_path, **keys)
@@ -113,7 +114,7 @@ def test_a_batch_is_scored_as_the_detector_scores(make: Any) -> None:
     detector = create_detector(span=10)
     bench, values = make(detector=detector), raw(2500)
     answer = bench.score(data=values.tolist(), include_per_timestep=True)
-    scores = detector.score(single_group(0.0, STEP, FEATURES, values)).score
+    scores = score_rows(detector, single_group(0.0, STEP, FEATURES, values)).score
     steps = answer["per_timestep"]
     assert [step["timestep"] for step in steps] == list(range(2500))
     assert all(step["score"] is step["is_anomaly"] is None for step in steps[: LENGTH - 1])
@@ -128,7 +129,8 @@ def test_the_whole_answer(bench: Bench) -> None:
     answer = bench.score(data=spiked())
     (segment,) = answer["anomaly_segments"]
     (blamed,) = segment.pop("attributed_dimensions")
-    scores = bench.running[0].detector.score(single_group(0, STEP, FEATURES, np.array(spiked())))
+    frame = single_group(0, STEP, FEATURES, np.array(spiked()))
+    scores = score_rows(bench.running[0].detector, frame)
     own = scores.score[20 - LENGTH + 1 : 23 - LENGTH + 1]
     assert {**answer, "anomaly_segments": [segment]} == {
         "group": "promad",
@@ -215,7 +217,7 @@ def test_the_time_of_day_counts_where_the_bundle_looks_at_it(make: Any) -> None:
     times = NOW + STEP * np.arange(20)
     at_noon = bench.score(data=data, timestamps=times.tolist(), include_per_timestep=True)
     frame = single_group(NOW, STEP, FEATURES, np.array(data))
-    expected = detector.score(frame).score
+    expected = score_rows(detector, frame).score
     assert at_noon["per_timestep"][-1]["score"] == expected[-1]
     later = bench.score(data=data, timestamps=(times + 3600).tolist(), include_per_timestep=True)
     assert later["per_timestep"][-1]["score"] != expected[-1]
@@ -712,7 +714,7 @@ def test_history_can_be_cut_in_time_and_to_features(bench: Bench) -> None:
 
 def test_numbers_in_the_history_are_as_short_as_they_are_exact(bench: Bench) -> None:
     (served,) = bench.running
-    recent = served.rings["promad"].between()
+    recent = served.histories["promad"].between()
     answer = bench.get("/api/v1/history")
     for column, feature in enumerate(answer["features"]):
         shown = np.array(feature["contribution"], np.float64)

@@ -20,11 +20,12 @@ from promad.data.artifacts import (
     write_frames,
     write_small_array,
 )
-from promad.data.frame import MetricFrame, labels_of, single_group
+from promad.data.frame import MetricFrame, single_group
+from promad.data.groups import sort_labels
 from promad.data.preparation import usable_parts
 from promad.data.windows import build_windows
 from promad.errors import DataError
-from promad.files import written_whole
+from promad.files import write_whole
 from tests.support.simulated import contents
 
 STEPS = (0.001, 0.5, 15.0, 30.0, 3600.0)
@@ -45,7 +46,7 @@ values = st.floats(allow_nan=True, allow_infinity=True, width=64)
 @st.composite
 def frame_lists(draw):
     """One to three frames with anything in them, at least two steps apart."""
-    groups = tuple(labels_of(labels) for labels in draw(label_sets()))
+    groups = tuple(sort_labels(labels) for labels in draw(label_sets()))
     features = tuple(draw(st.lists(st.text(min_size=1), min_size=1, max_size=3, unique=True)))
     step = draw(st.sampled_from(STEPS))
     start = draw(st.integers(-(10**12), 2 * 10**12))  # milliseconds
@@ -79,7 +80,7 @@ def test_frames_come_back_bit_by_bit(tmp_path_factory, frames, metadata):
 def with_gaps(groups, samples, seed):
     """A frame in which each group has gaps of its own: NaN in all features, or not in a row."""
     chance = np.random.default_rng(seed)
-    labels = tuple(labels_of({"instance": f"host-{number}:9100"}) for number in range(groups))
+    labels = tuple(sort_labels({"instance": f"host-{number}:9100"}) for number in range(groups))
     held = chance.normal(size=(groups, samples, 2))
     for group in range(groups):
         for first in chance.integers(0, samples, 4).tolist():
@@ -275,7 +276,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path):
     path.write_text("before")
 
     def write():
-        with written_whole(path) as aside:
+        with write_whole(path) as aside:
             aside.write_text("half")
             raise OSError(28, "No space left on device")
 

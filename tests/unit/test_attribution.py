@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from promad.scoring.attribution import shares, shares_of_excess
+from promad.scoring.attribution import share_excess, shares
 
 NAN = np.nan
 BASELINE = np.array([1.0, 2.0, 3.0])
@@ -25,30 +25,28 @@ def twin(row, baseline):
 @given(rows)
 def test_shares_of_excess_are_those_of_the_twin(errors):
     expected = [twin(row, BASELINE.tolist()) for row in errors.tolist()]
-    np.testing.assert_allclose(shares_of_excess(errors, BASELINE), expected, rtol=1e-12)
+    np.testing.assert_allclose(share_excess(errors, BASELINE), expected, rtol=1e-12)
 
 
 @given(rows)
 def test_they_sum_to_one_unless_there_is_no_error_at_all(errors):
-    total = shares_of_excess(errors, BASELINE).sum(axis=1)
+    total = share_excess(errors, BASELINE).sum(axis=1)
     nothing = np.nan_to_num(errors).sum(axis=1) == 0
     np.testing.assert_allclose(total, np.where(nothing, 0.0, 1.0))
 
 
 def test_a_feature_within_its_baseline_has_no_part_in_what_others_did():
-    found = shares_of_excess(np.array([[1.0, 2.5, 4.5]]), BASELINE)
+    found = share_excess(np.array([[1.0, 2.5, 4.5]]), BASELINE)
     np.testing.assert_allclose(found, [[0.0, 0.25, 0.75]])
 
 
 def test_where_all_are_within_theirs_it_is_the_share_of_the_whole():
-    found = shares_of_excess(np.array([[0.5, 1.5, 2.0]]), BASELINE)
+    found = share_excess(np.array([[0.5, 1.5, 2.0]]), BASELINE)
     np.testing.assert_allclose(found, [[0.125, 0.375, 0.5]])
 
 
 def test_a_missing_feature_is_to_blame_for_nothing():
-    found = shares_of_excess(
-        np.array([[NAN, 3.0, NAN], [NAN, 1.0, 1.0], [NAN, NAN, NAN]]), BASELINE
-    )
+    found = share_excess(np.array([[NAN, 3.0, NAN], [NAN, 1.0, 1.0], [NAN, NAN, NAN]]), BASELINE)
     np.testing.assert_array_equal(found, [[0, 1, 0], [0, 0.5, 0.5], [0, 0, 0]])
 
 

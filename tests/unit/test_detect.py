@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import structlog
 
 from promad.errors import PrometheusError, UnreachableError
+from promad.events.event_log import EventLog
 from promad.events.verdict import State
 from promad.prometheus.polling import Poll
 from promad.thresholds.threshold_state import Constant
@@ -346,3 +348,68 @@ def test_an_event_is_logged_in_one_line_with_start_end_peak_and_top_features() -
         "cpu: 100% of the deviation; observed 3, above the expected 0; "
         "error 2.25× its baseline since 1970-01-12T13:46:50Z."
     )
+
+
+# Others take its place
+
+
+def test_a_retired_loop_publishes_and_saves_nothing_of_a_tick_in_flight(tmp_path: Path) -> None:
+    """A poll that returns after another set of detectors took over must change nothing."""
+    log = EventLog(tmp_path / "events.db")
+    it = bench(log=log)
+    it.tick_at(0)
+    before, saved = it.loop.snapshot, log.memory("promad")
+    polled = it.server.poll
+
+    def overtaken(at: float) -> Poll:
+        it.loop.retire()
+        return polled(at)
+
+    it.server.poll = overtaken  # type: ignore[method-assign]
+    it.rise("cpu", [10, 20])
+    it.tick_at(10)
+    assert it.loop.snapshot == before
+    assert (log.memory("promad"), log.find()) == (saved, [])
+    assert len(it.history.between().times) == 1
+    assert it.sample("promad_polls_total") == 1
+    log.close()
+
+
+def test_a_tick_that_fails_after_it_was_retired_is_not_counted() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.loop.retire()
+    it.server.raises = RuntimeError("the client is closed")
+    before = it.loop.snapshot
+    it.tick_at(10)
+    assert it.loop.snapshot == before
+    assert it.sample("promad_tick_failures_total") == 0
+
+
+# Several groups
+
+
+def two_groups() -> tuple[tuple[tuple[str, str], ...], ...]:
+    return tuple((("instance", name),) for name in ("a:9100", 'b "quoted"\\'))
+
+
+def test_groups_are_published_side_by_side_with_their_labels_and_names_escaped() -> None:
+    it = bench(groups=two_groups())
+    it.server.values = {(START, "cpu", 1): 9.0}
+    it.tick_at(0)
+    first, second = it.loop.snapshot.groups
+    assert (first.verdict.state, second.verdict.state) == (State.OK, State.ANOMALOUS)
+    assert second.group == two_groups()[1]
+    assert it.live.state.names == (
+        'promad{instance="a:9100"}',
+        r'promad{instance="b \"quoted\"\\"}',
+    )
+
+
+def test_a_group_that_is_blind_is_blind_for_itself_alone() -> None:
+    it = bench(groups=two_groups())
+    it.tick_at(0)
+    it.server.values = {(START + at, name, 0): np.nan for at in (10, 20) for name in FEATURES}
+    it.tick_at(10)
+    it.tick_at(20)
+    assert [status.verdict.state for status in it.loop.snapshot.groups] == [State.BLIND, State.OK]

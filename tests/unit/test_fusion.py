@@ -144,12 +144,12 @@ def test_the_score_is_the_mean_of_the_logarithms_of_the_members_scores():
     settings = ScoringSettings(smoothing_samples=3)
     errors = apply_model(trained.model, windows).errors
     together = fit_scoring(errors, at, 3, settings)
-    found = together.score(together.smoothed(errors, at))
+    found = together.score(together.smooth(errors, at))
     alone = []
     for member in trained.model.members.values():
         own = apply_model(member, windows).errors
         scoring = fit_scoring(own, at, 1, settings)
-        alone.append(scoring.score(scoring.smoothed(own, at)))
+        alone.append(scoring.score(scoring.smooth(own, at)))
     np.testing.assert_allclose(found, np.log1p(alone).mean(axis=0), rtol=1e-12)
 
 

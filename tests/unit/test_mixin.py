@@ -41,7 +41,8 @@ def test_it_writes_dashboards_and_rules_and_says_so_in_one_line(promad):
     code, out, err = promad("-c", "web.yaml", "mixin", "-o", "out/here")
     assert (code, err) == (0, "")
     assert out == (
-        "mixin: 3 dashboards, 3 recording rules and 8 alerts on anomaly_detector_* → out/here\n"
+        "mixin: 3 dashboards, 3 recording rules and 8 alerts for metrics anomaly_detector_* "
+        "→ out/here\n"
     )
     written = {str(path.relative_to("out/here")) for path in Path("out/here").rglob("*.*")}
     assert written == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,9 @@ def start(log: EventLog) -> Start:
     """Starts a daemon on the log, on the server of the one before and at a time, in seconds."""
 
     def started(
-        before: Bench | None = None, at: float = 0, bundle: str = "b1", **hysteresis: int
+        before: Bench | None = None, at: float = 0, bundle: str = "b1", **more: Any
     ) -> Bench:
-        it = bench(log=log, bundle=bundle, **hysteresis)
+        it = bench(log=log, bundle=bundle, **more)
         if before is not None:
             it.server.values = before.server.values
         it.clock.time = START + at
@@ -173,3 +174,36 @@ def test_the_history_holds_every_sample_that_the_daemon_judged_and_its_blindness
     assert np.diff(recent.times).tolist() == [STEP] * (len(recent.times) - 1)
     assert recent.verdict(len(recent.times) - 1).state is State.OK
     assert State.BLIND in [recent.verdict(row).state for row in range(len(recent.times))]
+
+
+def two_groups() -> tuple[tuple[tuple[str, str], ...], ...]:
+    return ((("instance", "a"),), (("instance", "b"),))
+
+
+@pytest.mark.parametrize("stopped_at", range(10, 100, 10))
+def test_resuming_one_group_leaves_the_event_of_another_open(
+    log: EventLog, start: Start, stopped_at: int
+) -> None:
+    it = start(groups=two_groups())
+    it.server.values = {
+        (START + at, "cpu", group): 9.0 for group in (0, 1) for at in range(10, 60 + 30 * group, 10)
+    }
+    run(it, 0, stopped_at)
+    again = start(it, stopped_at + 10, groups=two_groups())
+    run(again, stopped_at + 10, 200)
+    assert {found.end_reason for found in log.find()} == {"quiet"}
+    found = {found.event.group: found.event for found in log.find()}
+    assert {name: (event.start, event.end) for name, event in found.items()} == {
+        'promad{instance="a"}': (START + 10, START + 80),
+        'promad{instance="b"}': (START + 10, START + 110),
+    }
+
+
+def test_events_of_a_group_that_is_no_longer_monitored_are_closed(
+    log: EventLog, start: Start
+) -> None:
+    it = start(groups=two_groups())
+    it.server.values = {(START + at, "cpu", 1): 9.0 for at in range(10, 200, 10)}
+    run(it, 0, 30)
+    start(it, 40, groups=two_groups()[:1])
+    assert only(log).end_reason == "unwatched"

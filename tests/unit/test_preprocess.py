@@ -29,6 +29,11 @@ STRATEGIES = ("ffill_then_bfill", "mean", "median", "drop_rows", "none")
 SAMPLES = 100
 
 
+def unscale(preparation, values):
+    """Scaled values in the features' own units."""
+    return values * preparation.scaler.scale + preparation.scaler.center
+
+
 def gappy():
     """100 samples: 3 missing of the first feature from 20 on, 7 of the second from 60 on."""
     values = host_values(SAMPLES)
@@ -60,7 +65,7 @@ def test_a_short_gap_is_filled_and_a_long_one_splits(config):
     assert stretches(config) == [(0, 59), (67, 99)]
     assert (report.rows, report.dropped, report.parts) == (100, 7, 2)
     frames, preparation, _ = read_processed(config)
-    filled = preparation.natural(frames[0].values[0])
+    filled = unscale(preparation, frames[0].values[0])
     np.testing.assert_allclose(filled[20:23, 0], gappy()[19, 0])
 
 
@@ -92,7 +97,7 @@ def test_mean_and_median_are_those_of_the_training_part(tmp_path, strategy, know
     trained = round((processed.training_ends_at - START) / STEP) + 1
     substitute = known(values[:trained, 0])
     np.testing.assert_allclose(preparation.substitutes[0], substitute)
-    filled = preparation.natural(frames[0].values[0])
+    filled = unscale(preparation, frames[0].values[0])
     np.testing.assert_allclose(filled[20:23, 0], substitute)
 
 
@@ -144,7 +149,7 @@ def test_a_gap_at_a_seam_is_filled_from_its_own_side(tmp_path):
     config = ready(tmp_path, periods)
     preprocess(config)
     frames, preparation, _ = read_processed(config)
-    filled = preparation.natural(frames[1].values[0])
+    filled = unscale(preparation, frames[1].values[0])
     np.testing.assert_allclose(filled[:2, 0], later[2, 0])
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promad.data.frame import labels_of
+from promad.data.groups import sort_labels
 from promad.prometheus import parse_answer, parsing
 from tests.support import naive
 
@@ -49,7 +49,7 @@ def body_of(series, separators=(",", ":"), values_first=False, ascii_only=False)
 def assert_like_naive(body: bytes) -> None:
     expected = naive.prometheus_series(body)
     found = parse_answer(body).series
-    assert [series.labels for series in found] == [labels_of(labels) for labels, _, _ in expected]
+    assert [series.labels for series in found] == [sort_labels(labels) for labels, _, _ in expected]
     for series, (_, expected_times, expected_values) in zip(found, expected, strict=True):
         assert series.times.dtype == series.values.dtype == np.float64
         np.testing.assert_array_equal(series.times, expected_times)

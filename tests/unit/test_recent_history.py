@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from promad.detection.recent_history import Ring
+from promad.detection.recent_history import RecentHistory
 from promad.events.verdict import State, Verdict
 from tests.contract.test_exposition import CPU, JUDGED, LOAD
 
@@ -21,7 +21,7 @@ def blind(at):
 
 
 def ring_of(*verdicts, capacity=10):
-    ring = Ring(FEATURES, capacity)
+    ring = RecentHistory(FEATURES, capacity)
     for verdict in verdicts:
         ring.add(verdict)
     return ring

@@ -88,16 +88,6 @@ def test_so_does_the_estimator_that_the_joblib_file_brings_back(kind, tmp_path):
     np.testing.assert_allclose(
         loaded.transform(later), scaler.transform(later.to_numpy()), rtol=1e-12, atol=1e-12
     )
-    np.testing.assert_allclose(
-        loaded.inverse_transform(later), scaler.inverse(later.to_numpy()), rtol=1e-12
-    )
-
-
-@given(samples, samples, kinds)
-def test_inverse_undoes_transform(training, later, kind):
-    scaler, _ = fit_scaler(kind, training, NAMES)
-    there_and_back = scaler.inverse(scaler.transform(later))
-    assert (np.abs(there_and_back - later) <= 1e-12 * size_of(scaler, later) * scaler.scale).all()
 
 
 @given(samples, kinds)

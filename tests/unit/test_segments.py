@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from promad.scoring.segments import MOST_PARTS, Segment, find_segments, parts_of
+from promad.scoring.segments import MOST_PARTS, Segment, find_parts, find_segments
 from tests.support import naive_segments
 
 numbers = st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, np.nan])
@@ -39,7 +39,7 @@ def test_every_sample_above_the_limit_is_in_exactly_one(scores):
 def test_the_parts_are_those_of_the_mean_error(errors):
     segment = Segment(0, len(errors) - 1, 0, 1.0, 1.0)
     baseline = np.linspace(0.5, 1.0, errors.shape[1])
-    found = parts_of(segment, errors, baseline)
+    found = find_parts(segment, errors, baseline)
     everything = naive_segments.parts(0, len(errors) - 1, errors, baseline)
     for part in found:
         assert (part.elevation, part.contribution) == pytest.approx(everything[part.column])
@@ -49,5 +49,5 @@ def test_the_parts_are_those_of_the_mean_error(errors):
 
 def test_only_the_segments_own_samples_count():
     errors = np.array([[9.0, 0.0], [0.0, 3.0], [0.0, 5.0], [9.0, 0.0]])
-    (part,) = parts_of(Segment(1, 2, 2, 5.0, 4.0), errors, np.array([1.0, 2.0]))
+    (part,) = find_parts(Segment(1, 2, 2, 5.0, 4.0), errors, np.array([1.0, 2.0]))
     assert (part.column, part.elevation, part.contribution) == (1, 2.0, 1.0)

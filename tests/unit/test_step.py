@@ -40,13 +40,13 @@ HOW = ThresholdSettings(step=3600.0, false_alarms_per_week=20.0, enter_after=2, 
 """A step of an hour, so that the controller judges within a test's samples."""
 
 
-def labels_of(groups):
+def sort_labels(groups):
     return tuple((("instance", f"host-{group}"),) for group in range(groups))
 
 
 def frame_of(values):
     """(groups, samples, features) as a frame."""
-    return MetricFrame(START, STEP, NAMES, labels_of(len(values)), values)
+    return MetricFrame(START, STEP, NAMES, sort_labels(len(values)), values)
 
 
 def gappy_values(groups, seed):
@@ -67,7 +67,7 @@ def gappy_values(groups, seed):
 def live_of(detector, groups, adapt=True):
     limits = put_to_work(detector.threshold, HOW, adapt=adapt, groups=groups)
     hysteresis = Hysteresis.begin(groups, HOW.enter_after, HOW.leave_after)
-    state = begin_state(detector, limits, "d", labels_of(groups), hysteresis)
+    state = begin_state(detector, limits, "d", sort_labels(groups), hysteresis)
     return LiveDetector(detector, detector.calibrate(groups), state)
 
 

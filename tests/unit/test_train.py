@@ -96,7 +96,7 @@ def test_the_threshold_is_chosen_by_the_budget_and_says_why(worked):
     assert threshold.method == "pot"
     low, high = threshold.interval
     assert low <= threshold.expected_false_alarms_per_week <= high
-    assert threshold.why.startswith(f"{threshold.value:.4g} is")
+    assert "normal data" in threshold.why
     assert threshold.value > worked.bundle.manifest.figures["validation_score_quantiles"]["0.9"]
 
 
@@ -114,7 +114,7 @@ def test_a_number_is_used_as_given(sketched):
     assert (report.threshold.method, report.threshold.value) == ("fixed", 0.125)
     assert report.bundle.manifest.threshold["value"] == 0.125
     assert load_detector(report.bundle).threshold == report.threshold
-    assert report.threshold.why == "0.125 was given in the config"
+    assert report.threshold.why == "given in the configuration"
 
 
 def test_the_bundle_holds_the_model_the_scaler_and_the_pictures(worked):
@@ -414,7 +414,7 @@ def test_too_few_windows_to_train_and_validate_are_refused(tmp_path, stub_model,
 
 def test_too_few_validation_scores_for_a_threshold_are_refused(tmp_path, stub_model, fits):
     config = prepared(tmp_path, 100)
-    assert "5 validation scores are too few to choose a threshold by" in refused(config, fits)
+    assert "5 validation scores are too few to choose a threshold" in refused(config, fits)
     run(with_keys(config, "real_time_anomaly_detection", anomaly_threshold_mse=0.5))
     assert len(fits) == 1
 

@@ -24,7 +24,7 @@ from promad.web.app import build_app
 
 
 @dataclass
-class Served:
+class RunningDetector:
     """A server under test."""
 
     port: int
@@ -38,38 +38,38 @@ class Served:
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served() -> Iterator[RunningDetector]:
     registry = CollectorRegistry()
     Gauge("one", "The first.", registry=registry).set(1)
     Gauge("two", "The second. " + "It is long. " * 50, registry=registry).set(2)
     bound = listen("127.0.0.1", 0)
-    state = Served(bound.getsockname()[1])
+    state = RunningDetector(bound.getsockname()[1])
     server = WebServer(build_app(registry, list, lambda: state.ready), bound)
     server.start()
     yield state
     server.stop()
 
 
-def test_metrics_are_served_as_text_by_default(served: Served) -> None:
+def test_metrics_are_served_as_text_by_default(served: RunningDetector) -> None:
     answer = served.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
     assert "one 1.0\n" in answer.text
 
 
-def test_metrics_are_served_as_openmetrics_on_request(served: Served) -> None:
+def test_metrics_are_served_as_openmetrics_on_request(served: RunningDetector) -> None:
     answer = served.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
 
 
-def test_metrics_can_be_chosen_by_name(served: Served) -> None:
+def test_metrics_can_be_chosen_by_name(served: RunningDetector) -> None:
     text = served.get("/metrics?name[]=two").text
     assert "two 2.0" in text
     assert "one" not in text
 
 
-def test_metrics_are_compressed_for_whoever_asks(served: Served) -> None:
+def test_metrics_are_compressed_for_whoever_asks(served: RunningDetector) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as client:
         client.sendall(
             b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
@@ -81,7 +81,7 @@ def test_metrics_are_compressed_for_whoever_asks(served: Served) -> None:
     assert b"one 1.0" in gzip.decompress(body)
 
 
-def test_health_is_always_well_and_readiness_is_earned(served: Served) -> None:
+def test_health_is_always_well_and_readiness_is_earned(served: RunningDetector) -> None:
     assert served.get("/-/healthy").text == "promad is Healthy.\n"
     assert served.get("/-/ready").status_code == 503
     served.ready = True
@@ -89,17 +89,17 @@ def test_health_is_always_well_and_readiness_is_earned(served: Served) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy"])
-def test_head_is_answered_without_a_body(served: Served, path: str) -> None:
+def test_head_is_answered_without_a_body(served: RunningDetector, path: str) -> None:
     answer = requests.head(served.url(path), timeout=5)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_other_paths_are_404_and_other_methods_405(served: Served) -> None:
+def test_other_paths_are_404_and_other_methods_405(served: RunningDetector) -> None:
     assert served.get("/anything").status_code == 404
     assert requests.post(served.url("/metrics"), timeout=5).status_code == 405
 
 
-def test_silent_and_slow_clients_block_nobody(served: Served) -> None:
+def test_silent_and_slow_clients_block_nobody(served: RunningDetector) -> None:
     silent = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(100)]
     for client in silent[:50]:
         client.sendall(b"GET /metr")
@@ -129,8 +129,8 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do() -> None:
         with pytest.raises(PromadError) as caught:
             listen("127.0.0.1", port)
     assert str(caught.value) == (
-        f"cannot listen on 127.0.0.1:{port} (Address already in use) — free the port, or choose "
-        "another by exporter_port or --web.listen-address"
+        f"cannot listen on 127.0.0.1:{port} (Address already in use) — free the port, or set "
+        "another with exporter_port or --web.listen-address"
     )
 
 

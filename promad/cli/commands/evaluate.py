@@ -163,7 +163,7 @@ def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -
     """Evaluate, write what `options` asks for and print the tables; how many entities failed."""
     from promad.experiments.cache import EvaluationCache
     from promad.experiments.report import write_report
-    from promad.files import written_whole
+    from promad.files import write_whole
     from promad.stages.evaluate import EvaluationOptions
     from promad.stages.evaluate import evaluate as stage
 
@@ -191,7 +191,7 @@ def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -
         )
         found = stage(directory, configs, wanted, show)
     if json_path is not None and cache is not None:
-        with written_whole(json_path) as aside:
+        with write_whole(json_path) as aside:
             aside.write_text(json.dumps(found.to_json(), indent=2) + "\n")
         cache.remove()
     if options.report_path is not None:
