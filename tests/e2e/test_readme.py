@@ -1,5 +1,6 @@
-"""The README is true: its commands, its configuration, its metrics and its links."""
+"""README and docs are true: commands, configuration, metrics, messages and links."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -7,13 +8,15 @@ import sys
 import textwrap
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
 from promad.cli import app as cli
-from promad.config import Config, RealTimeSettings, load_config
+from promad.config import Config, RealTimeSettings, load_config, read_config
+from promad.config.known_incidents import load_incidents
 from promad.config.settings import key_paths
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
@@ -24,32 +27,57 @@ from tests.support.prometheus_server import require_binary
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-METRICS = (ROOT / "docs" / "metrics.md").read_text()
-CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+DOCS = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SCRIPTS = tomllib.loads((ROOT / "Pipfile").read_text())["scripts"]
 PREFIX = Config(queries={"a": "up"}).real_time_anomaly_detection.metrics_prefix
 SET_UP = "python3 -m venv .pipenv && .pipenv/bin/pip install -q pipenv && .pipenv/bin/pipenv sync"
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """The code blocks of one language, without the indentation of a list around them."""
-    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(text) for text in found]
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
 
 
-def rows(pattern: str, text: str = README) -> list[tuple[str, ...]]:
+def commands(text: str) -> list[str]:
+    """The lines of the shell blocks, without comments."""
+    lines = [line for block in blocks("sh", text) for line in block.splitlines()]
+    return [line.partition(" #")[0].strip() for line in lines]
+
+
+def rows(pattern: str, text: str) -> list[tuple[str, ...]]:
     """The cells of the table rows that look so."""
     return re.findall(rf"^\| {pattern} \|$", text, re.MULTILINE)
 
 
-COMMANDS = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-IN_DOCS = [
-    line
-    for path in sorted((ROOT / "docs").glob("*.md"))
-    for line in re.findall(r"^(?:pipenv run )?promad [^#`\n]+", path.read_text(), re.MULTILINE)
+def inline(text: str) -> list[str]:
+    """What is set as code within a line."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+USAGE = (
+    *("training", "models", "scoring", "daemon"),
+    *("grafana", "bundles", "looking-back", "troubleshooting"),
+)
+"""The pages about using promad."""
+
+COMMANDS = commands(README)
+INLINE = [word for text in (README, *map(DOCS.get, USAGE)) for word in inline(text)]
+PROMAD = [
+    each
+    for each in (*(line for page in PAGES for line in commands(page.read_text())), *INLINE)
+    if re.match(r"promad [a-z-]", each)
 ]
-INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
-PROMAD = [each for each in (*COMMANDS, *INLINE) if re.match(r"(pipenv run )?promad [a-z-]", each)]
+OTHERS = [
+    line
+    for text in (README, DOCS["evaluating"], (ROOT / "CONTRIBUTING.md").read_text())
+    for line in commands(text)
+    if not line.startswith("promad ")
+]
 
 
 # Commands
@@ -66,9 +94,9 @@ def test_exactly_one_line_runs_the_tests():
     assert len(re.findall(r"pipenv run test$", README, re.MULTILINE)) == 1
 
 
-@pytest.mark.parametrize("command", dict.fromkeys([*PROMAD, *IN_DOCS]))
+@pytest.mark.parametrize("command", dict.fromkeys(PROMAD))
 def test_every_promad_command_exists_with_its_options(command, monkeypatch, capsys):
-    arguments = shlex.split(command.removeprefix("pipenv run "))
+    arguments = shlex.split(command)
     monkeypatch.setattr(sys, "argv", [*arguments, "--help"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -77,7 +105,7 @@ def test_every_promad_command_exists_with_its_options(command, monkeypatch, caps
     assert f" {command_named}" in capsys.readouterr().out.partition("[OPTIONS]")[0]
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if "promad " not in each])
+@pytest.mark.parametrize("command", dict.fromkeys(OTHERS))
 def test_every_other_command_runs_what_is_there(command):
     last = command.rpartition("&& ")[2].removeprefix(".pipenv/bin/")
     match last.split():
@@ -87,8 +115,13 @@ def test_every_other_command_runs_what_is_there(command):
             assert (ROOT / (module.replace(".", "/") + ".py")).exists()
         case ["pipenv", "run", script]:
             assert script in SCRIPTS
-        case [path]:
-            assert (ROOT / path).exists()
+        case ["pipenv", "sync", "--dev"] | [
+            "alias",
+            "promad='.pipenv/bin/pipenv",
+            "run",
+            "promad'",
+        ]:
+            assert "promad" in SCRIPTS
         case _:
             pytest.fail(command)
 
@@ -142,7 +175,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
-    found = rows(r"`([a-z0-9_]+)` \| (\w+) \| (.*?) ?\| .+ \| .+", METRICS)
+    found = rows(r"`([a-z0-9_]+)` \| (\w+) \| (.*?) ?\| .+ \| .+", DOCS["metrics"])
     return {
         name: (kind, frozenset(re.findall(r"`(\w+)`", labels)))
         for name, kind, labels in found
@@ -166,13 +199,21 @@ def test_every_metric_in_the_rules_is_exposed():
 
 
 def test_every_model_is_introduced():
-    assert set(rows(r"`(\w+)` \| .+ \| .+")) >= set(MODELS)
+    text = DOCS["models"]
+    assert set(rows(r"`(\w+)` \| .+ \| .+", text)) == set(MODELS)
+    assert set(re.findall(r"^## (\w+)$", text, re.MULTILINE)) == set(MODELS)
+
+
+def test_every_threshold_is_introduced():
+    cells = rows(r"(`\w+`(?:, `\w+`)?) \| .+", DOCS["scoring"])
+    named = {name for cell in cells for name in re.findall(r"\w+", cell)}
+    assert named == set(get_args(RealTimeSettings.model_fields["threshold"].annotation))
 
 
 def test_every_state_is_explained():
     scored = {State.OK, State.ANOMALOUS}
-    assert dict(rows(r"`(\w+)` \| .+ \| (absent|there)")) == {
-        state.value: "there" if state in scored else "absent" for state in State
+    assert dict(rows(r"`(\w+)` \| .+ \| (absent|present)", DOCS["daemon"])) == {
+        state.value: "present" if state in scored else "absent" for state in State
     }
 
 
@@ -191,12 +232,12 @@ def test_every_word_with_an_underscore_is_a_key_or_a_metric_or_a_label():
     short = {name.removeprefix(PREFIX) for name in exposed()}
     known = {path[-1] for path in key_paths()} | set(exposed()) | short | labels | set(MODELS)
     words = {word for word in INLINE if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", word)}
-    assert words - known == {"honor_labels"}
+    assert words - known == {"honor_labels", "rule_files"}
 
 
 def test_every_default_in_the_table_is_the_default():
     defaults = Config(queries={"a": "up"})
-    found = rows(r"`([\w.]+)` \| ([\w.]+) \| .+")
+    found = rows(r"`([\w.]+)` \| ([\w.]+) \| .+", DOCS["training"])
     said = {key: value for key, value in found if "." in key}
     assert said.pop("preprocessing_settings.time_features") == "none"
     for key, value in said.items():
@@ -204,22 +245,75 @@ def test_every_default_in_the_table_is_the_default():
         for step in key.split("."):
             default = getattr(default, step)
         assert float(value.removesuffix("s")) == default, key
-    ((_, queries),) = rows(r"`(queries)` \| (\d+) of node_exporter \| .+")
+    ((_, queries),) = rows(r"`(queries)` \| (\d+) of node_exporter \| .+", DOCS["training"])
     assert int(queries) == len(load_config(ROOT / "config.yaml").queries)
-    assert "70 % of the features" in README
+    assert "70 % of the features" in DOCS["daemon"]
     assert defaults.training_settings.scoring.required_share == 0.7
     live = RealTimeSettings()
     assert (live.enter_after_samples, live.leave_after_samples) == (2, 5)
-    assert "Two samples in a row above the threshold begin an event, five in a row" in README
+    for text in (README, DOCS["scoring"]):
+        assert "wo samples in a row above the threshold begin an event" in text
 
 
-@pytest.mark.parametrize("text", [README, CHANGELOG], ids=["README", "CHANGELOG"])
-def test_every_local_link_leads_somewhere(text):
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+def test_every_message_in_troubleshooting_exists():
+    strings = "\n".join(
+        node.value
+        for path in (ROOT / "promad").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    for message in rows(r"`([a-z][^`|]{9,})` \| .+", DOCS["troubleshooting"]):
+        assert message in strings
+
+
+def test_the_incidents_in_the_docs_can_be_loaded(tmp_path):
+    (text,) = blocks("yaml", DOCS["looking-back"])
+    (tmp_path / "incidents.yaml").write_text(text)
+    (incident,) = load_incidents(tmp_path / "incidents.yaml")
+    assert incident.name == "slow disk"
+
+
+def test_the_exclusions_in_the_docs_are_valid():
+    (text,) = blocks("yaml", DOCS["training"])
+    assert len(read_config(f"queries: {{a: up}}\n{text}").data_settings.exclude) == 2
+
+
+def test_every_package_is_in_the_architecture():
+    cells = rows(r"(`\w+`(?:, `\w+`)?) \| .+", DOCS["architecture"].partition("## Glossary")[0])
+    named = {name for cell in cells for name in re.findall(r"\w+", cell)}
+    parts = {path.stem for path in (ROOT / "promad").iterdir() if path.suffix in {"", ".py"}}
+    assert named == parts - {"__init__", "__main__", "__pycache__"}
+
+
+# Links
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_local_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), target
+
+
+def test_every_page_is_in_the_index():
+    for name in DOCS.keys() - {"README"}:
+        assert f"({name}.md)" in DOCS["README"]
+
+
+# Changelog
 
 
 def test_the_changelog_has_the_usual_form():
-    assert re.findall(r"^## \[(.+?)\]", CHANGELOG, re.MULTILINE)[0] == "Unreleased"
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)[0] == "Unreleased"
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-    assert set(re.findall(r"^### (\w+)$", CHANGELOG, re.MULTILINE)) <= kinds
+    assert set(re.findall(r"^### (\w+)$", text, re.MULTILINE)) <= kinds
