@@ -1,1 +1,9 @@
-"""."""
+"""Verdicts and events: what a score means, when an anomaly begins and ends, and why.
+
+    score, limit ─► hysteresis ─► event_book ─► AnomalyEvent ─► event_log
+                                                     └─► explanation
+
+`verdict` is one group's judgement at one time, `status` its state after a tick. `hysteresis` is the
+one rule for when an event begins and ends; `event_levels` counts by it at every threshold at once.
+`event_book` has the events of many groups in arrays, `event_log` keeps them in SQLite.
+"""

@@ -166,12 +166,12 @@ def take_known_scores(
     fewest = max(FEWEST_SCORES, settings.enter_after + settings.leave_after)
     if len(known) < fewest:
         raise DataError(
-            f"{len(known)} validation scores are too few to choose a threshold ({fewest} are "
+            f"{len(known)} scores are too few to choose a threshold ({fewest} are "
             "needed) — collect a longer period or set anomaly_threshold_mse to a number"
         )
     if np.isinf(known).any():
         raise DataError(
-            f"{int(np.isinf(known).sum())} of {len(known)} validation scores are infinite, so no "
+            f"{int(np.isinf(known).sum())} of {len(known)} scores are infinite, so no "
             "threshold can be chosen — check the collected data for extreme values"
         )
     return known

@@ -227,8 +227,8 @@ def test_scores_that_never_change_are_not_above_their_limit(name):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([1.0] * 9, r"^9 validation scores are too few .*\(10 are needed"),
-        ([1.0, np.inf] * 9, "^9 of 18 validation scores are infinite"),
+        ([1.0] * 9, r"^9 scores are too few .*\(10 are needed"),
+        ([1.0, np.inf] * 9, "^9 of 18 scores are infinite"),
     ],
 )
 def test_scores_that_cannot_be_judged_by_are_refused(name, scores, message):
@@ -396,7 +396,7 @@ def test_one_long_excursion_is_one_event_whatever_its_length():
     [([], {}), ([1.0] * 9, {}), ([1.0] * 9 + [np.nan] * 99, {}), ([1.0] * 20, {"enter_after": 30})],
 )
 def test_too_few_scores_are_refused(scores, hysteresis):
-    with pytest.raises(DataError, match=r"^\d+ validation scores are too few .*\d+ are needed"):
+    with pytest.raises(DataError, match=r"^\d+ scores are too few .*\d+ are needed"):
         quantile(scores, **hysteresis)
 
 

@@ -414,7 +414,7 @@ def test_too_few_windows_to_train_and_validate_are_refused(tmp_path, stub_model,
 
 def test_too_few_validation_scores_for_a_threshold_are_refused(tmp_path, stub_model, fits):
     config = prepared(tmp_path, 100)
-    assert "5 validation scores are too few to choose a threshold" in refused(config, fits)
+    assert "5 scores are too few to choose a threshold" in refused(config, fits)
     run(with_keys(config, "real_time_anomaly_detection", anomaly_threshold_mse=0.5))
     assert len(fits) == 1
 

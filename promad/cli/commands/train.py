@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def train(context: typer.Context, force: ForceOption = False) -> None:
     """Train the model, choose the threshold, and make the new bundle the current one.
 
-    The threshold is chosen for the configured alert budget, on the newest part of the data, which
-    is not used for training. A training that fails or is interrupted changes nothing. A network
-    that finds injected anomalies no better than an untrained baseline is not promoted.
+    The threshold is chosen for the configured alert budget, on the scores of the training and the
+    validation data. A training that fails or is interrupted changes nothing. A network that finds
+    injected anomalies no better than an untrained baseline is not promoted.
     """
     run_train(load_one_config(context), force)
 
