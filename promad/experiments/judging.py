@@ -8,6 +8,7 @@ up to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from promad.experiments.rows import Rows, build_chart, build_row
 from promad.experiments.tasks import NAIVE_ROWS, Columns, Task, config_by_budget
 from promad.files import write_whole
 from promad.scoring.detector import Detector
-from promad.thresholds import Threshold, ThresholdSettings, ThresholdState
+from promad.thresholds import ThresholdSettings
 from promad.thresholds.controller import put_to_work
 from promad.training.fitting import FittingOptions, fit_detector
 from promad.training.material import split_material
@@ -39,6 +40,28 @@ CONDITIONED = frozenset({"lstm_forecaster"})
 """The models that look at columns which are not scored; the others never see them."""
 
 _WINDOWS_IN_TRAINING = 12
+
+
+@dataclass(frozen=True)
+class JudgingOptions:
+    """How scores become alarms.
+
+    Attributes:
+        method: a name in THRESHOLDS, or `auto`.
+        settings: those of the threshold; step and hysteresis among them.
+        adapt: whether a limit may be raised to keep the alert budget.
+    """
+
+    method: str
+    settings: ThresholdSettings
+    adapt: bool
+
+    @staticmethod
+    def of(config: Config) -> JudgingOptions:
+        """The options in a configuration."""
+        live = config.real_time_anomaly_detection
+        settings = make_threshold_settings(live, config.data_settings.step)
+        return JudgingOptions(live.threshold, settings, live.adapt_threshold)
 
 
 def run_task(task: Task) -> Rows:
@@ -97,15 +120,11 @@ def _judge_model(data: LabelledData, scored: int, seed: int, config: Config) -> 
     frames, preparation = processed.parts, processed.preparation
     windows = preparation.windows(frames, settings.sequence_length)
     material = split_material(windows, frames, preparation, processed.training_ends_at)
-    method = config.real_time_anomaly_detection.threshold
-    fitting = FittingOptions(
-        settings,
-        method,
-        _threshold_settings(config),
-    )
+    judging = JudgingOptions.of(config)
+    fitting = FittingOptions(settings, judging.method, judging.settings)
     fitted = fit_detector(material, fitting, lambda *epoch: None)
     test = _frame(data.features, data.test, data.test_times, step)
-    return judge_frame(fitted.detector, test, config)
+    return judge_frame(fitted.detector, test, judging)
 
 
 def _settings_for(data: LabelledData, seed: int, settings: TrainingSettings) -> TrainingSettings:
@@ -124,26 +143,21 @@ def _frame(features: Sequence[str], values: Reals, times: Reals | None, step: fl
     return single_group(start, step, features, values)
 
 
-def judge_frame(detector: Detector, frame: MetricFrame, config: Config) -> Judged:
-    """A row for each sample of the frame, NaN where the detector has no score."""
-    live = config.real_time_anomaly_detection
-    hysteresis = Hysteresis.begin(1, live.enter_after_samples, live.leave_after_samples)
-    limits = _put_to_work(detector.threshold, config)
+def judge_frame(detector: Detector, frame: MetricFrame, options: JudgingOptions) -> Judged:
+    """A row for each sample of the frame, NaN where the detector has no score.
+
+    Samples go through the step of the daemon.
+    """
+    settings = options.settings
+    hysteresis = Hysteresis.begin(1, settings.enter_after, settings.leave_after)
+    limits = put_to_work(detector.threshold, settings, adapt=options.adapt)
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
-    found = list(run(detector, detector.calibrate(1), state, frame))
-    scores, held_to = (
-        np.array([getattr(each, name)[0] for each in found]) for name in ("score", "limit")
-    )
-    return _judge(scores, held_to, np.stack([each.errors[0] for each in found]), config)
-
-
-def _put_to_work(threshold: Threshold, config: Config) -> ThresholdState:
-    adapt = config.real_time_anomaly_detection.adapt_threshold
-    return put_to_work(threshold, _threshold_settings(config), adapt=adapt)
-
-
-def _threshold_settings(config: Config) -> ThresholdSettings:
-    return make_threshold_settings(config.real_time_anomaly_detection, config.data_settings.step)
+    scores, held_to, errors = [], [], []
+    for judgements in run(detector, detector.calibrate(1), state, frame):
+        scores.append(judgements.score[0])
+        held_to.append(judgements.limit[0])
+        errors.append(judgements.errors[0])
+    return _make_judged(np.array(scores), np.array(held_to), np.stack(errors), settings)
 
 
 def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:
@@ -151,26 +165,22 @@ def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Ju
 
     That is chosen by the alert budget, on the part of the training data that a model validates on.
     """
-    config, score = config_by_budget(config), NAIVE[name]
+    options, score = JudgingOptions.of(config_by_budget(config)), NAIVE[name]
     last = max(1, int(len(data.train) * config.training_settings.train_split_ratio))
     held_out = score(data.train[:last], data.train[last:], seed + 1)
     scores = score(data.train, data.test, seed)
-    method = config.real_time_anomaly_detection.threshold
-    threshold = choose_threshold(
-        held_out,
-        method,
-        _threshold_settings(config),
-    )
+    threshold = choose_threshold(held_out, options.method, options.settings)
+    state = put_to_work(threshold, options.settings, adapt=options.adapt)
+    limits = state.follow_series(scores[:, np.newaxis])[:, 0]
     contributions = NAIVE_CONTRIBUTIONS[name](data.train, data.test, seed)
-    limits = _put_to_work(threshold, config).follow_series(scores[:, np.newaxis])[:, 0]
-    return _judge(scores, limits, contributions, config)
+    return _make_judged(scores, limits, contributions, options.settings)
 
 
-def _judge(scores: Reals, limits: Reals, contributions: Reals, config: Config) -> Judged:
-    live, step = config.real_time_anomaly_detection, config.data_settings.step
-    return Judged(
-        scores, limits, contributions, step, live.enter_after_samples, live.leave_after_samples
-    )
+def _make_judged(
+    scores: Reals, limits: Reals, contributions: Reals, settings: ThresholdSettings
+) -> Judged:
+    enter_after, leave_after = settings.enter_after, settings.leave_after
+    return Judged(scores, limits, contributions, settings.step, enter_after, leave_after)
 
 
 def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
