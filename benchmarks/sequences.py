@@ -6,13 +6,13 @@ thresholding", KDD, sections 3.2 and 3.3. promad itself judges samples one by on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.moving_average import Averages, average
-from promad.thresholds.epsilon import Errors, Gate, MovingGate, anomalous_points
+from promad.thresholds.epsilon import Errors, Gate, WindowGate, anomalous_points
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,26 @@ class Sequences:
     scores: Errors
 
 
+@dataclass(frozen=True, eq=False)
+class MovingGate:
+    """A gate for each window from the target beside it, as in the paper's code.
+
+    Attributes:
+        target: what was forecast, float64 (samples,) without NaN, row by row beside the errors.
+        least: that of every gate, in the unit of the target.
+    """
+
+    target: Errors
+    least: float = 0.05
+
+    def at(self, start: int, end: int) -> Gate:
+        """The gate of the window of those rows; `end` is the row after its last."""
+        return replace(Gate.of(self.target[start:end]), least=self.least)
+
+
 def sequences(
     errors: Errors,
-    gate: Gate | MovingGate,
+    gate: WindowGate,
     *,
     history: int = 2100,
     batch: int = 70,

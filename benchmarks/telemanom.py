@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.sequences import Sequences, ignored, sequences, smooth
+from benchmarks.sequences import MovingGate, Sequences, ignored, sequences, smooth
 from promad.config import TrainingSettings
 from promad.data.frame import single_group
 from promad.data.windows import Split, build_windows, split_at
@@ -35,7 +35,6 @@ from promad.errors import DataError
 from promad.evaluation.agreement import Reals
 from promad.evaluation.labelled import ANOMALIES, LabelledData, entities_in, read_labelled
 from promad.evaluation.sequences import SequenceCounts, count_sequences
-from promad.thresholds.epsilon import MovingGate
 
 HISTORY = 250
 """How many rows the paper's network looks back upon; errors begin after them."""

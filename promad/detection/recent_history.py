@@ -100,7 +100,7 @@ class RecentHistory:
         self._lock = threading.Lock()
 
     def resized(self, features: Sequence[str], capacity: int) -> RecentHistory:
-        """A ring of another capacity that goes on from this one, if the features are the same."""
+        """A history of another capacity, with what is in this one if the features are the same."""
         other = RecentHistory(features, capacity)
         if other.features == self.features:
             with self._lock:

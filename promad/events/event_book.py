@@ -174,8 +174,7 @@ class EventBook:
         last_above = float(content["last_above"])
         if (event := current or rising) is not None:
             self._put(group, event)
-        self.hysteresis.open[group] = current is not None
-        self.hysteresis.above[group], self.hysteresis.below[group] = above, below
+        self.hysteresis.put(group, current is not None, above, below)
         self.last_above[group] = last_above
 
     def _put(self, group: int, event: AnomalyEvent) -> None:

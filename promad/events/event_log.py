@@ -1,4 +1,4 @@
-"""The event log: events and what a judge goes on from, in a SQLite file that survives a restart.
+"""The event log: events and what detection resumes from, in a SQLite file.
 
 Each detector has one file of its own. Events are found again by their id, which says what they are:
 an event that is written twice is there once.
@@ -156,7 +156,7 @@ class EventLog:
             )
 
     def remember(self, group: str, bundle: str, content: Mapping[str, Any]) -> None:
-        """Keep what a judge of a group goes on from: plain JSON values."""
+        """Keep what detection of a group resumes from: plain JSON values."""
         with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO memories VALUES (?, ?, ?) ON CONFLICT (name_group) "

@@ -26,7 +26,7 @@ class Changes(NamedTuple):
 
 @dataclass
 class Hysteresis:
-    """The counters of many groups; `advance` alone changes them.
+    """The counters of many groups; `advance` and `put` alone change them.
 
     Attributes:
         enter_after: samples above the threshold that begin an event.
@@ -52,6 +52,10 @@ class Hysteresis:
             np.zeros(groups, np.int64),
             np.zeros(groups, np.int64),
         )
+
+    def put(self, group: int, open_: bool, above: int, below: int) -> None:
+        """Let a group continue with these counters."""
+        self.open[group], self.above[group], self.below[group] = open_, above, below
 
     def advance(self, anomalous: Flags, scored: Flags, samples: int = 1) -> Changes:
         """Count one sample of each group, or several that are all alike.

@@ -7,7 +7,8 @@ time. Adding one is a file, a line in THRESHOLDS, and the contract tests passing
 `fixed` is a person's number. `quantile` counts events and continues the count, `pot` fits the tail
 of peaks; both stay where they are and keep the alert budget. `spot` and `dspot` are `pot` that goes
 on learning, the latter from the distance to a moving mean. `dynamic` knows no budget: it sets the
-newest scores apart from their own history. `promad.thresholds.controller` watches over any of them.
+newest scores apart from their own history. `promad.thresholds.controller` raises any of them where
+the alert budget is far exceeded.
 """
 
 from collections.abc import Callable, Mapping

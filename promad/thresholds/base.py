@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.errors import DataError
-from promad.thresholds.epsilon import History, history_from_json
+from promad.thresholds.history import History, history_from_json
 from promad.thresholds.peaks import Peaks, peaks_from_json
 from promad.thresholds.threshold_state import Constant, ThresholdState
 
@@ -95,7 +95,7 @@ class Threshold:
             little was seen, as low and high; None if unknown. Fits of a tail are repeated on data
             drawn from it (parametric bootstrap, fixed seed), counted events are taken as Poisson.
             It knows nothing of drift.
-        parameters: what a threshold that moves goes on from: plain JSON values.
+        parameters: what a threshold that moves continues from: plain JSON values.
     """
 
     method: str

@@ -236,8 +236,7 @@ class Controlled:
         above, below = int(content["above"]), int(content["below"])
         self._own.resume(group, content["standing"])
         self._recent.put(group, recent, block)
-        self._events.above[group], self._events.below[group] = above, below
-        self._events.open[group] = bool(content["open"])
+        self._events.put(group, bool(content["open"]), above, below)
         self._samples[group], self._judged_at[group], self._adapted[group] = counts
         self._begun[group], self._factor[group] = begun, factor
         self._why[group] = str(content["why"])

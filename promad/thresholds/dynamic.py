@@ -11,14 +11,8 @@ import numpy as np
 from promad.clock import WEEK_SECONDS
 from promad.events.event_levels import EventLevels, event_levels
 from promad.thresholds.base import Threshold, ThresholdSettings, take_known_scores
-from promad.thresholds.epsilon import (
-    Errors,
-    Gate,
-    History,
-    HistoryOfOne,
-    Plan,
-    epsilon_of,
-)
+from promad.thresholds.epsilon import Errors, Gate, epsilon_of
+from promad.thresholds.history import History, HistoryOfOne, Plan
 from promad.thresholds.tail import count_interval
 from promad.thresholds.threshold_state import LOWEST_LIMIT, follow_each
 

@@ -13,45 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from docs import metrics as reference
 from promad.errors import PrometheusError
-from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
-from promad.events.verdict import FeatureView, State, Verdict
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, names
 from promad.exposition.names import MetricSpec, MetricType, Subject
 from tests.support.prometheus_server import require_binary
-
-CPU = FeatureView(
-    "cpu",
-    error=0.3,
-    contribution=0.75,
-    observed=0.9,
-    expected=0.25,
-    elevation=2.5,
-    since=1699999940.0,
-)
-LOAD = FeatureView("load", error=0.1, contribution=0.25, observed=4.0, expected=3.5, elevation=0.5)
-
-JUDGED = Verdict(
-    1700000000.0,
-    State.ANOMALOUS,
-    3.0,
-    score=6.0,
-    mse=0.2,
-    features=(CPU, LOAD),
-    missing=("disk", "network"),
-)
-ANOMALOUS = GroupStatus(
-    verdict=JUDGED,
-    events_begun=3,
-    event=AnomalyEvent("d0", 1699999940.0, 1699999970.0, None, JUDGED),
-    last_scored_at=1700000000.0,
-    samples_in_window=30,
-)
-OK = replace(ANOMALOUS, verdict=replace(ANOMALOUS.verdict, state=State.OK), event=None)
-BLIND = replace(
-    OK, verdict=Verdict(1700000030.0, State.BLIND, 3.0, why="query cpu failed"), samples_in_window=0
-)
-WARMING = GroupStatus(Verdict(1700000030.0, State.WARMING, 3.0, why="4 of 30"), samples_in_window=4)
+from tests.support.statuses import ANOMALOUS, BLIND, CPU, JUDGED, LOAD, OK, WARMING
 
 
 def exposition(*statuses: GroupStatus, prefix: str = "anomaly_detector_") -> str:

@@ -205,3 +205,13 @@ def test_every_public_name_says_what_one_gets(module):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_tests_share_by_support_alone(path):
+    """No test module imports another: what several need is in tests/support."""
+    for name in imported(ast.parse(path.read_text())):
+        assert not re.match(r"tests\.(unit|contract|e2e)\b", name), name

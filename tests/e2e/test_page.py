@@ -22,7 +22,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from promad.detection.recent_history import RecentHistory
 from promad.detection.running_detector import RunningDetector
 from promad.events.verdict import State
-from tests.e2e.test_end_to_end import (
+from tests.support.browser import chromium, read_axe
+from tests.support.prometheus_server import PrometheusServer, free_port
+from tests.support.running_world import (
     Target,
     World,
     configuration,
@@ -31,8 +33,6 @@ from tests.e2e.test_end_to_end import (
     start_detect,
     until,
 )
-from tests.support.browser import chromium, read_axe
-from tests.support.prometheus_server import PrometheusServer, free_port
 from tests.support.served import (
     FEATURES,
     NOW,

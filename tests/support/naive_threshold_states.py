@@ -21,16 +21,9 @@ from promad.thresholds.controller import (
     MOST_AT_ONCE,
     TOO_MANY,
 )
-from promad.thresholds.epsilon import (
-    FACTORS,
-    Errors,
-    Flags,
-    _sequence,
-    epsilon_of,
-    history_from_json,
-    mirrored,
-)
-from promad.thresholds.epsilon import Plan as HistoryPlan
+from promad.thresholds.epsilon import FACTORS, Errors, Flags, epsilon_of, mirrored
+from promad.thresholds.history import Plan as HistoryPlan
+from promad.thresholds.history import _sequence, history_from_json
 from promad.thresholds.peaks import (
     FEWEST_PEAKS,
     MOST_PEAKS,

@@ -9,7 +9,7 @@ import pytest
 from promad.errors import DataError
 from promad.events import event_log as eventlog
 from promad.events.event_log import EventLog, open_event_log
-from tests.contract.test_exposition import ANOMALOUS, JUDGED
+from tests.support.statuses import ANOMALOUS, JUDGED
 
 EVENT = ANOMALOUS.event
 

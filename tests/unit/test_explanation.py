@@ -12,7 +12,7 @@ from promad.events.explanation import (
     paragraph,
 )
 from promad.events.verdict import FeatureView, State, Verdict
-from tests.contract.test_exposition import ANOMALOUS, CPU, JUDGED, LOAD
+from tests.support.statuses import ANOMALOUS, CPU, JUDGED, LOAD
 
 
 def test_a_paragraph_says_how_bad_since_when_what_drives_it_and_what_is_missing():

@@ -14,8 +14,8 @@ from promad.models import MODELS, Outcome, TrainingHistory, fusion, linear
 from promad.scoring.detector import apply_model
 from promad.scoring.scoring import fit_scoring
 from tests.support import stub_model
+from tests.support.linked_windows import windows_of
 from tests.support.simulated import silent
-from tests.unit.test_linear import windows_of
 
 LENGTH = 24
 

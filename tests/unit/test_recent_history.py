@@ -7,7 +7,7 @@ import pytest
 
 from promad.detection.recent_history import RecentHistory
 from promad.events.verdict import State, Verdict
-from tests.contract.test_exposition import CPU, JUDGED, LOAD
+from tests.support.statuses import CPU, JUDGED, LOAD
 
 FEATURES = ("cpu", "load", "disk", "network")
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.sequences import ignored, sequences, smooth
+from benchmarks.sequences import MovingGate, ignored, sequences, smooth
 from promad.thresholds import THRESHOLDS, DynamicSettings, Threshold, ThresholdSettings
-from promad.thresholds.epsilon import Gate, MovingGate, epsilon_of
+from promad.thresholds.epsilon import Gate, epsilon_of
 from tests.support import naive_thresholds as naive
 
 HOW = DynamicSettings(history=120, batch=10, error_buffer=6)
