@@ -32,7 +32,7 @@ class State:
         seen_until: unix seconds of the newest sample that `scoring` has seen; None before.
         limits: the threshold at work.
         events: which are open, and their peaks.
-        judged_from: samples up to this time, in unix seconds, are not judged.
+        judged_from: samples up to this time, in unix seconds, are not judged: float64 (groups,).
         scored_until: unix seconds of each group's newest judged sample, float64 (groups,); NaN
             before the first.
         deviating_since: since when each feature has deviated, unix seconds, float64
@@ -44,7 +44,7 @@ class State:
     seen_until: float | None
     limits: ThresholdState
     events: EventBook
-    judged_from: float
+    judged_from: Values
     scored_until: Values
     deviating_since: Values
 
@@ -104,7 +104,7 @@ def begin_state(
         seen_until=None,
         limits=limits,
         events=EventBook.begin(names, features, hysteresis, detector.scoring.method == "mse"),
-        judged_from=-np.inf,
+        judged_from=np.full(count, -np.inf),
         scored_until=np.full(count, np.nan),
         deviating_since=np.full((count, len(features)), np.nan),
     )

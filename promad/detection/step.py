@@ -100,17 +100,19 @@ def _turn_back(state: State, frame: MetricFrame) -> None:
         state.seen_until = None
     before = frame.end - frame.step
     state.scored_until = np.where(state.scored_until > ahead, before, state.scored_until)
-    state.judged_from = min(state.judged_from, before)
+    state.judged_from = np.minimum(state.judged_from, before)
 
 
 def _find_resumption(state: State, frame: MetricFrame) -> float:
-    """The time after which samples are new to a state that has seen none: unix seconds."""
+    """The time after which samples are new to a state that has seen none: unix seconds.
+
+    Of a group that was resumed these are the samples after its newest judged one, of any other only
+    the last.
+    """
     before = frame.end - frame.step
-    if np.isnan(state.scored_until).any():
-        state.judged_from = before
-        return before
-    state.judged_from = -np.inf
-    return float(min(state.scored_until.min(), before))
+    resumed = ~np.isnan(state.scored_until)
+    state.judged_from = np.where(resumed, -np.inf, before)
+    return float(min([before, *state.scored_until[resumed].tolist()]))
 
 
 def _judge(

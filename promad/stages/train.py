@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 from promad.bundle import Bundle, BundleStore
 from promad.config import Config
+from promad.data.windows import Windows
 from promad.models import Progress, TrainingHistory
 from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
 from promad.training.fitting import FittingOptions, fit_detector
 from promad.training.gate import Gate
-from promad.training.material import read_filtered, split_material
-from promad.training.processed_file import locate_processed, read_processed, read_scaler
+from promad.training.material import Material, read_filtered, split_material
+from promad.training.processed_file import (
+    ProcessedFile,
+    locate_processed,
+    read_processed,
+    read_scaler,
+)
 from promad.training.processing import ProcessingOptions
 from promad.training.threshold_choice import make_threshold_settings
 
@@ -42,44 +48,12 @@ def train(
         DataError: if the data is missing or too little, or if the network fails the gate.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
-    settings, folder = config.training_settings, config.artifacts_dir
-    on_filtered = settings.train_on_filtered_sequences
-    options = FittingOptions(
-        settings,
-        config.real_time_anomaly_detection.threshold,
-        make_threshold_settings(config.real_time_anomaly_detection, config.data_settings.step),
-        force,
-    )
-    scaler_name = config.preprocessing_settings.scaler_output_filename
-
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
-    scaler = read_scaler(folder / scaler_name, source.scaler_sha256)
-    everything = source.build_windows(settings.sequence_length)
-    filtered_path = folder / config.data_filtering_settings.normal_sequences_output_filename
-    windows = read_filtered(filtered_path, everything) if on_filtered else everything
-    material = split_material(windows, source.frames, source.preparation, source.training_ends_at)
-    fitted = fit_detector(material, options, progress)
-    bundle = write_bundle(
-        BundleStore.of(config),
-        material,
-        fitted,
-        Provenance(
-            name=config.name,
-            created=now(),
-            queries=config.promql,
-            server=source.server,
-            trained_on="normal windows of filter" if on_filtered else "all windows",
-            excluded=source.excluded,
-            training=settings,
-        ),
-        NativeFiles(
-            settings.filtered_model_output_filename
-            if on_filtered
-            else settings.model_output_filename,
-            scaler_name,
-            scaler,
-        ),
-    )
+    files = _read_native_files(config, source)
+    material = _read_material(config, source)
+    fitted = fit_detector(material, _choose_options(config, force), progress)
+    provenance = _describe_provenance(config, source, now())
+    bundle = write_bundle(BundleStore.of(config), material, fitted, provenance, files)
     return TrainingReport(
         bundle,
         fitted.detector.threshold,
@@ -87,4 +61,46 @@ def train(
         len(material.split.training),
         len(material.split.validation),
         fitted.gate,
+    )
+
+
+def _read_material(config: Config, source: ProcessedFile) -> Material:
+    """All windows of the processed data, or those that `filter` found normal."""
+    settings = config.training_settings
+    everything = source.build_windows(settings.sequence_length)
+    windows: Windows = everything
+    if settings.train_on_filtered_sequences:
+        name = config.data_filtering_settings.normal_sequences_output_filename
+        windows = read_filtered(config.artifacts_dir / name, everything)
+    return split_material(windows, source.frames, source.preparation, source.training_ends_at)
+
+
+def _read_native_files(config: Config, source: ProcessedFile) -> NativeFiles:
+    """The scaler's file, and how the model's file in the training library's format is called."""
+    settings = config.training_settings
+    scaler_name = config.preprocessing_settings.scaler_output_filename
+    scaler = read_scaler(config.artifacts_dir / scaler_name, source.scaler_sha256)
+    model_name = settings.model_output_filename
+    if settings.train_on_filtered_sequences:
+        model_name = settings.filtered_model_output_filename
+    return NativeFiles(model_name, scaler_name, scaler)
+
+
+def _choose_options(config: Config, force: bool) -> FittingOptions:
+    live = config.real_time_anomaly_detection
+    threshold = make_threshold_settings(live, config.data_settings.step)
+    return FittingOptions(config.training_settings, live.threshold, threshold, force)
+
+
+def _describe_provenance(config: Config, source: ProcessedFile, created: float) -> Provenance:
+    settings = config.training_settings
+    on_filtered = settings.train_on_filtered_sequences
+    return Provenance(
+        name=config.name,
+        created=created,
+        queries=config.promql,
+        server=source.server,
+        trained_on="normal windows of filter" if on_filtered else "all windows",
+        excluded=source.excluded,
+        training=settings,
     )

@@ -209,6 +209,20 @@ def test_a_restart_changes_nothing_from_then_on(seed, stopped):
             assert_event_alike(other.ended.get(group), one.ended.get(group), SMOOTHING_TOLERANCE)
 
 
+def test_a_group_that_is_resumed_catches_up_beside_one_that_is_new():
+    detector, values = detector_of(share=0.6), gappy_values(2, 4)
+    before = live_of(detector, 2)
+    list(run(detector, before.calibration, before.state, frame_of(values).slice(0, 40)))
+    after = live_of(detector, 2)
+    after.state.resume(0, before.state.to_json(0))
+    found = list(catch_up(detector, after.calibration, after.state, frame_of(values)))
+    assert found[0].at == before.state.scored_until[0] + STEP
+    assert sum(bool(each.fresh[1]) for each in found) <= 1
+    whole = list(whole_live_run(live_of(detector, 2), values))[-len(found) :]
+    for one, other in zip(whole, found, strict=True):
+        assert_alike(other.verdict(0), one.verdict(0), SMOOTHING_TOLERANCE)
+
+
 def test_a_correction_is_judged_with_the_corrected_window():
     detector = detector_of(share=0.6)
     values = np.stack([host_samples(SAMPLES, seed=0)])
