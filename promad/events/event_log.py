@@ -33,7 +33,7 @@ MIGRATIONS: Sequence[str] = (
     """
     CREATE TABLE events (
         id TEXT PRIMARY KEY,
-        name_group TEXT NOT NULL,
+        group_name TEXT NOT NULL,
         start REAL NOT NULL,
         flagged_at REAL NOT NULL,
         last_above REAL NOT NULL,
@@ -48,7 +48,7 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT;
     CREATE INDEX events_by_start ON events (start, id);
     CREATE TABLE memories (
-        name_group TEXT PRIMARY KEY,
+        group_name TEXT PRIMARY KEY,
         bundle TEXT NOT NULL,
         content TEXT NOT NULL
     ) STRICT;
@@ -153,7 +153,7 @@ class EventLog:
         """Write an event that began, grew or ended; `last_above` is its newest anomalous sample."""
         row = {
             "id": event.id,
-            "name_group": event.group,
+            "group_name": event.group,
             "start": event.start,
             "flagged_at": event.flagged_at,
             "last_above": last_above,
@@ -176,7 +176,7 @@ class EventLog:
         """Keep what detection of a group resumes from: plain JSON values."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT INTO memories VALUES (?, ?, ?) ON CONFLICT (name_group) "
+                "INSERT INTO memories VALUES (?, ?, ?) ON CONFLICT (group_name) "
                 "DO UPDATE SET bundle = excluded.bundle, content = excluded.content",
                 (group, bundle, json.dumps(content)),
             )
@@ -193,13 +193,13 @@ class EventLog:
             How many were open.
         """
         with self._transaction() as connection:
-            sql = f"{_CLOSE} AND name_group = ? AND id IS NOT ?"
+            sql = f"{_CLOSE} AND group_name = ? AND id IS NOT ?"
             return connection.execute(sql, (reason, group, but)).rowcount
 
     def groups_with_open_events(self) -> list[str]:
         """The names of all groups that have an open event."""
-        rows = self._rows("SELECT DISTINCT name_group FROM events WHERE ended IS NULL", ())
-        return [row["name_group"] for row in rows]
+        rows = self._rows("SELECT DISTINCT group_name FROM events WHERE ended IS NULL", ())
+        return [row["group_name"] for row in rows]
 
     def prune(self, before: float) -> int:
         """Forget events that ended before a time, in unix seconds; how many."""
@@ -226,7 +226,7 @@ class EventLog:
             ("start <= ? AND (ended IS NULL OR ended >= ?)", (end, start))
         ]
         if group is not None:
-            wanted.append(("name_group = ?", (group,)))
+            wanted.append(("group_name = ?", (group,)))
         if is_open is not None:
             wanted.append((f"ended IS {'' if is_open else 'NOT '}NULL", ()))
         if below is not None:
@@ -267,6 +267,6 @@ def open_event_log(path: Path) -> tuple[EventLog, Path | None]:
 
 def _logged(row: sqlite3.Row) -> LoggedEvent:
     peak = verdict_from_json(json.loads(row["peak"]))
-    event = AnomalyEvent(row["name_group"], row["start"], row["flagged_at"], row["ended"], peak)
+    event = AnomalyEvent(row["group_name"], row["start"], row["flagged_at"], row["ended"], peak)
     others = {field.name: row[field.name] for field in dataclasses.fields(LoggedEvent)[1:]}
     return LoggedEvent(event, **others)

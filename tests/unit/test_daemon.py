@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,10 +10,11 @@ import pytest
 import requests
 import structlog
 
+from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.clock import RealClock
 from promad.config import Config, Query
 from promad.detection.daemon import Daemon
-from promad.errors import BundleError, ConfigError, DataError
+from promad.errors import BundleError, ConfigError, DataError, PromadError
 from promad.events.event_log import FILE_NAME, EventLog
 from promad.stages.detect import detect
 from promad.stages.train import train

@@ -1,8 +1,10 @@
 """The event log: what is written is there again, once, whatever happens to the process."""
 
+import json
 import sqlite3
 import threading
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 
 import pytest
 import structlog
@@ -205,3 +207,33 @@ def test_a_log_that_was_deleted_begins_anew_and_says_so(log):
     assert [found.event.start for found in log.find()] == [20.0]
     assert [line["event"] for line in lines] == ["event log deleted; starting a new one"]
     assert log.path.exists()
+
+
+def test_a_file_of_the_first_version_is_read_and_continued(tmp_path):
+    """As daemons have written it; its columns are a contract."""
+    path = tmp_path / "events.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            """
+            CREATE TABLE events (
+                id TEXT PRIMARY KEY, group_name TEXT NOT NULL, start REAL NOT NULL,
+                flagged_at REAL NOT NULL, last_above REAL NOT NULL, ended REAL, end_reason TEXT,
+                peak_ratio REAL NOT NULL, peak TEXT NOT NULL, bundle TEXT NOT NULL,
+                acknowledged_at REAL, feedback TEXT, comment TEXT
+            ) STRICT;
+            CREATE TABLE memories (
+                group_name TEXT PRIMARY KEY, bundle TEXT NOT NULL, content TEXT NOT NULL
+            ) STRICT;
+            PRAGMA user_version = 1;
+            """
+        )
+        peak = json.dumps(asdict(event(10.0).peak))
+        row = ("abc", "web", 10.0, 11.0, 12.0, None, None, 2.0, peak, "b1", None, None, None)
+        database.execute(f"INSERT INTO events VALUES ({', '.join('?' * 13)})", row)
+        database.execute("INSERT INTO memories VALUES ('web', 'b1', '{}')")
+        database.commit()
+    with closing(EventLog(path)) as log:
+        assert log.find(group="web")[0].event.start == 10.0
+        assert log.memory("web")[0] == "b1"
+        assert log.close_open("bundle", "web") == 1
+        record(log, event(20.0))

@@ -140,9 +140,7 @@ def test_a_memory_that_makes_no_sense_is_left_aside(
         connection.execute("INSERT INTO memories VALUES ('promad', 'b1', ?)", (content,))
     with structlog.testing.capture_logs() as lines:
         assert start().tick_at(0).state is State.OK
-    assert "saved detector state is unreadable; starting fresh" in [
-        line["event"] for line in lines
-    ]
+    assert "saved detector state is unreadable; starting fresh" in [line["event"] for line in lines]
 
 
 def test_a_log_that_cannot_be_written_is_counted_and_said_once(
