@@ -145,9 +145,9 @@ def test_a_changed_port_is_said_to_need_a_restart(sketched) -> None:
 
 def test_two_daemons_do_not_share_a_directory(sketched) -> None:
     with running(sketched.config) as daemon:
-        with pytest.raises(PromadError, match="another promad detect uses this directory"):
-            with running(sketched.config):
-                pass
+        taken = pytest.raises(PromadError, match="another promad detect uses this directory")
+        with taken, running(sketched.config):
+            pass
         daemon.reload(lambda: [reachable(sketched.config)])
     with running(sketched.config):
         pass
