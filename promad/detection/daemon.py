@@ -23,6 +23,7 @@ from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
 from promad.config.durations import format_duration
+from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DirectoryLock, lock_directory
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
@@ -123,7 +124,9 @@ class Daemon:
         self._running, self._stop = built, stop
         self._unlock_directories({config.artifacts_dir for config in configs})
         for one in built:
+            empty = [each for each in one.outputs.histories.values() if each.is_empty()]
             one.thread.start()
+            self._fill_histories(one.opened, empty, stop)
         self._metrics.show_reload(self._clock.now())
 
     def reload(self, read: Callable[[], Sequence[Config]]) -> None:
@@ -234,6 +237,14 @@ class Daemon:
         metrics.show_expected(threshold.expected_false_alarms_per_week, threshold.interval)
         name, model = one.opened.config.name, bundle.manifest.model
         log.info("bundle loaded", detector=name, bundle=bundle.id, model=model)
+
+    def _fill_histories(
+        self, opened: Opened, histories: Sequence[RecentHistory], stop: threading.Event
+    ) -> None:
+        """Fill them in the background, so that a page shows what was before the start."""
+        for history in histories:
+            arguments = (opened, history, self._clock, stop)
+            threading.Thread(target=fill_history, args=arguments, daemon=True).start()
 
     def _continue_history(self, group: str, opened: Opened) -> RecentHistory:
         """The history of a group, with what was in it before a reload."""
