@@ -16,6 +16,10 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
 
+    def elapsed(self) -> float:
+        """Seconds since some moment; never set back, so that ages and deadlines are true."""
+        ...
+
     def wait_until(self, at: float, stop: threading.Event) -> None:
         """Return at `at`, or as soon as `stop` is set."""
         ...
@@ -26,6 +30,9 @@ class RealClock:
 
     def now(self) -> float:
         return time.time()
+
+    def elapsed(self) -> float:
+        return time.monotonic()
 
     def wait_until(self, at: float, stop: threading.Event) -> None:
         stop.wait(max(0.0, at - time.time()))
@@ -40,7 +47,10 @@ class FastClock:
     started: float = field(default_factory=time.monotonic)
 
     def now(self) -> float:
-        return self.origin + (time.monotonic() - self.started) * self.speed
+        return self.origin + self.elapsed()
+
+    def elapsed(self) -> float:
+        return (time.monotonic() - self.started) * self.speed
 
     def wait_until(self, at: float, stop: threading.Event) -> None:
         stop.wait(max(0.0, at - self.now()) / self.speed)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from enum import StrEnum
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -26,6 +28,27 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class LossyStream:
+    """A stream for log lines: one that cannot be written is lost, and ends nothing.
+
+    The reader of a pipe may be gone, the disk may be full.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written; how much was asked for."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure_logging(level: LogLevel, format_: LogFormat) -> None:
     """Send every log line to standard error as logfmt or JSON: time, level, msg, then the rest."""
     renderer = (
@@ -45,7 +68,7 @@ def configure_logging(level: LogLevel, format_: LogFormat) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.name]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, LossyStream(sys.stderr))),
         cache_logger_on_first_use=False,
     )
 

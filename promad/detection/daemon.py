@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import structlog
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +22,9 @@ from prometheus_client import (
 from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
+from promad.config.durations import format_duration
+from promad.detection.backfill import fill_history
+from promad.detection.directory_lock import DirectoryLock, lock_directory
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
@@ -67,6 +72,8 @@ class Daemon:
         self._observer = observer
         self._running: Sequence[_Running] = ()
         self._stop = threading.Event()
+        self._locks: dict[Path, DirectoryLock] = {}
+        self._configured_port = configs[0].real_time_anomaly_detection.exporter_port
         self.registry = _make_registry()
         several = len(configs) > 1
         self.registry.register(SnapshotCollector(self._snapshots, several))
@@ -81,6 +88,16 @@ class Daemon:
         """Whether every detector has had an answer from its server."""
         return bool(self._running) and all(one.loop.answered for one in self._running)
 
+    def find_trouble(self) -> str:
+        """Which detector has not detected for too long, and for how long; empty if none."""
+        for one in self._running:
+            name, since = one.opened.config.name, one.loop.overdue()
+            if not one.thread.is_alive():
+                return f"detector {name} has stopped"
+            if since is not None:
+                return f"detector {name} has completed no tick for {format_duration(round(since))}"
+        return ""
+
     def _snapshots(self) -> list[Snapshot]:
         return [one.loop.snapshot for one in self._running]
 
@@ -94,16 +111,22 @@ class Daemon:
         """
         stop = threading.Event()
         with ExitStack() as building:
+            self._lock_directories(configs, building)
             opened = [open_detector(config) for config in configs]
             built = [self._build(each, stop, building) for each in opened]
             building.pop_all()
+        before = self._running
         self._retire()
         self._metrics.forget()
         for one in built:
+            _continue_state(one, before)
             self._resume(one)
         self._running, self._stop = built, stop
+        self._unlock_directories({config.artifacts_dir for config in configs})
         for one in built:
+            empty = [each for each in one.outputs.histories.values() if each.is_empty()]
             one.thread.start()
+            self._fill_histories(one.opened, empty, stop)
         self._metrics.show_reload(self._clock.now())
 
     def reload(self, read: Callable[[], Sequence[Config]]) -> None:
@@ -116,12 +139,27 @@ class Daemon:
         except PromadError as error:
             self._metrics.show_failed_reload()
             log.error("reload failed", error=str(error))
+        except Exception:
+            self._metrics.show_failed_reload()
+            log.exception("reload failed")
         else:
             log.info("reloaded")
+            self._warn_of_port(configs)
+
+    def _warn_of_port(self, configs: Sequence[Config]) -> None:
+        """Say that a port in the configuration is not the one listened on."""
+        wanted = configs[0].real_time_anomaly_detection.exporter_port
+        if wanted != self._configured_port:
+            log.warning(
+                "exporter_port changed; restart promad to listen on it",
+                configured=wanted,
+                listening=self.port,
+            )
 
     def stop(self) -> None:
         """Begin no other tick; those under way have two seconds to finish."""
         self._retire()
+        self._unlock_directories(set())
 
     def _retire(self) -> None:
         """End what is at work. A tick that outlives this publishes and saves nothing."""
@@ -133,6 +171,19 @@ class Daemon:
             one.loop.retire()
             one.client.close()
             one.events.close()
+
+    def _lock_directories(self, configs: Sequence[Config], building: ExitStack) -> None:
+        """Hold the directories of these detectors; those taken now are freed if building fails."""
+        for directory in {config.artifacts_dir for config in configs} - self._locks.keys():
+            self._locks[directory] = lock_directory(directory)
+            building.callback(self._unlock, directory)
+
+    def _unlock_directories(self, but: Collection[Path]) -> None:
+        for directory in self._locks.keys() - set(but):
+            self._unlock(directory)
+
+    def _unlock(self, directory: Path) -> None:
+        self._locks.pop(directory).release()
 
     def _build(self, opened: Opened, stop: threading.Event, building: ExitStack) -> _Running:
         """A detector that is ready to begin; what it holds open is closed if building fails."""
@@ -187,6 +238,14 @@ class Daemon:
         name, model = one.opened.config.name, bundle.manifest.model
         log.info("bundle loaded", detector=name, bundle=bundle.id, model=model)
 
+    def _fill_histories(
+        self, opened: Opened, histories: Sequence[RecentHistory], stop: threading.Event
+    ) -> None:
+        """Fill them in the background, so that a page shows what was before the start."""
+        for history in histories:
+            arguments = (opened, history, self._clock, stop)
+            threading.Thread(target=fill_history, args=arguments, daemon=True).start()
+
     def _continue_history(self, group: str, opened: Opened) -> RecentHistory:
         """The history of a group, with what was in it before a reload."""
         features = opened.detector.scored_features
@@ -195,6 +254,18 @@ class Daemon:
             if group in one.outputs.histories:
                 return one.outputs.histories[group].resized(features, capacity)
         return RecentHistory(features, capacity)
+
+
+def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
+    """Let groups continue over a reload where their features are the same, whatever the bundle."""
+    for other in before:
+        for group, name in enumerate(one.live.state.names):
+            old, new = other.live.state, one.live.state
+            if name in old.names and old.events.features == new.events.features:
+                row = old.names.index(name)
+                new.events.begun[group] = old.events.begun[row]
+                if not np.isnan(old.scored_until[row]):
+                    new.resume(group, old.to_json(row))
 
 
 def _make_registry() -> CollectorRegistry:

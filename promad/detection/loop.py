@@ -106,19 +106,18 @@ class DetectionLoop:
         self._newest: Judgements | None = None
         self._states: tuple[State, ...] = ()
         self._failing: frozenset[str] = frozenset()
-        self._published_at = clock.now()
-        waiting = self._withhold(self._published_at, State.WARMING, "not polled yet")
+        self._published_at = clock.elapsed()
+        waiting = self._withhold(clock.now(), State.WARMING, "not polled yet")
         self._published = self._snapshot(waiting)
 
     @property
     def snapshot(self) -> Snapshot:
         """What the last tick found out, or that it is too long ago to say anything now."""
-        now = self._clock.now()
-        since = now - self._published_at
-        if since <= OVERDUE_INTERVALS * self._options.interval:
+        since = self.overdue()
+        if since is None:
             return self._published
         why = f"no tick has ended for {format_duration(round(since))}"
-        blind = Verdict(now, State.BLIND, 0.0, why=why)
+        blind = Verdict(self._clock.now(), State.BLIND, 0.0, why=why)
         return replace(
             self._published,
             groups=tuple(
@@ -127,12 +126,20 @@ class DetectionLoop:
             ),
         )
 
+    def overdue(self) -> float | None:
+        """Seconds since the end of the last tick, if that is too long ago; None if it is not."""
+        since = self._clock.elapsed() - self._published_at
+        return since if since > OVERDUE_INTERVALS * self._options.interval else None
+
     def run(self, stop: threading.Event) -> None:
         """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
         interval = self._options.interval
         due = align_down(self._clock.now(), interval)
         while not stop.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - a failure to report a failure ends nothing either
+                self._log.exception("tick failed")
             due = self._next_due(due + interval, interval)
             self._clock.wait_until(due, stop)
 
@@ -145,9 +152,10 @@ class DetectionLoop:
 
     def _next_due(self, due: float, interval: float) -> float:
         """`due`, or the next tick in time if that is past, or if the clock was set back."""
-        late = self._clock.now() - due
+        now = self._clock.now()
+        late = now - due
         if late <= 0:
-            return min(due, align_down(due - late, interval) + interval)
+            return min(due, align_down(now, interval) + interval)
         skipped = int(late // interval) + 1
         self._outputs.metrics.count_skipped(skipped)
         return due + skipped * interval
@@ -268,7 +276,7 @@ class DetectionLoop:
                 self._history(group).add(verdict)
         self._states = states
         self._published = self._snapshot(verdicts, failures)
-        self._published_at = self._clock.now()
+        self._published_at = self._clock.elapsed()
 
     def _snapshot(
         self, verdicts: Sequence[Verdict], failures: Mapping[str, PrometheusError] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -57,7 +58,8 @@ class Persistence:
     def _resume_group(self, state: State, group: int, name: str, now: float) -> None:
         saved = self.events.memory(name)
         other_bundle = saved is not None and saved[0] != self.bundle
-        if saved is not None and not other_bundle:
+        continues = not np.isnan(state.scored_until[group])  # over a reload, in memory
+        if saved is not None and not other_bundle and not continues:
             self._restore(state, group, saved[1], now)
         current = state.events.open_event(group)
         reason = "bundle" if other_bundle else "unwatched"
@@ -65,13 +67,14 @@ class Persistence:
         if current is not None:
             log.info("open event resumed", group=name, id=current.id)
 
-    def _restore(self, state: State, group: int, content: dict[str, object], now: float) -> None:
+    def _restore(self, state: State, group: int, saved: str, now: float) -> None:
         """Resume a group, unless it was saved too long ago to be caught up with."""
         try:
-            until = float(content["scored_until"] or 0.0)  # type: ignore[arg-type]
+            content = json.loads(saved)
+            until = float(content["scored_until"] or 0.0)
             if now - until <= self.catch_up:
                 state.resume(group, content)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning(
                 "saved detector state is unreadable; starting fresh",
                 group=state.names[group],

@@ -125,6 +125,18 @@ class RecentHistory:
                 place -= 1
             self._kept.insert(place, kept)
 
+    def add_earlier(self, verdict: Verdict) -> None:
+        """Keep a verdict of a time of which there is none yet."""
+        with self._lock:
+            known = any(abs(kept.at - verdict.at) <= _SAME_SECONDS for kept in self._kept)
+        if not known:
+            self.add(verdict)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is kept yet."""
+        with self._lock:
+            return not self._kept
+
     def between(self, start: float = -np.inf, end: float = np.inf) -> Recent:
         """The verdicts from `start` to `end`, unix seconds, both included."""
         with self._lock:

@@ -18,9 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from promad.errors import DataError
 from promad.events.events import AnomalyEvent
 from promad.events.verdict import verdict_from_json
+
+log = structlog.get_logger()
 
 FILE_NAME = "events.db"
 """What the file is called, in artifacts_dir."""
@@ -88,12 +92,22 @@ class EventLog:
         self.path = path
         self._lock = threading.Lock()
         with self._errors_named():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
-            self._migrate()
+            self._connect()
+
+    def _connect(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._connection.row_factory = sqlite3.Row
+        self._migrate()
+
+    def _find_again(self) -> None:
+        """Begin a new file if this one was deleted: what is written into a deleted file is lost."""
+        if not self.path.exists():
+            log.error("event log deleted; starting a new one", file=str(self.path))
+            self._connection.close()
+            self._connect()
 
     def close(self) -> None:
         """Close the file."""
@@ -110,12 +124,15 @@ class EventLog:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of the block's changes, or none."""
-        with self._errors_named(), self._lock, self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
+        with self._errors_named(), self._lock:
+            self._find_again()
+            with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         with self._errors_named(), self._lock:
+            self._find_again()
             return self._connection.execute(sql, values).fetchall()
 
     def _migrate(self) -> None:
@@ -164,10 +181,10 @@ class EventLog:
                 (group, bundle, json.dumps(content)),
             )
 
-    def memory(self, group: str) -> tuple[str, dict[str, Any]] | None:
-        """The bundle and the content last kept of a group; None if there is nothing."""
+    def memory(self, group: str) -> tuple[str, str] | None:
+        """The bundle and the JSON text last kept of a group; None if there is nothing."""
         rows = self._rows("SELECT bundle, content FROM memories WHERE group_name = ?", (group,))
-        return (rows[0]["bundle"], json.loads(rows[0]["content"])) if rows else None
+        return (rows[0]["bundle"], rows[0]["content"]) if rows else None
 
     def close_open(self, reason: str, group: str, but: str | None = None) -> int:
         """End a group's open events, but the one with this id, at their newest anomalous sample.

@@ -40,7 +40,9 @@ def detect(
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer)
     with ExitStack() as stack:
-        app = build_app(daemon.registry, daemon.served, daemon.is_ready, clock.now)
+        app = build_app(
+            daemon.registry, daemon.served, daemon.is_ready, clock.now, daemon.find_trouble
+        )
         server = WebServer(app, listen(host, wanted))
         daemon.port = server.port
         server.start()

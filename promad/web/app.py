@@ -35,6 +35,7 @@ def build_app(
     served: Detectors,
     is_ready: Callable[[], bool],
     now: Callable[[], float] = time.time,
+    find_trouble: Callable[[], str] = str,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -42,6 +43,7 @@ def build_app(
         served: the running detectors, none while the daemon starts.
         is_ready: whether every detector has received samples from its server.
         now: unix seconds.
+        find_trouble: what keeps the daemon from detecting; empty if nothing does.
     """
     app = FastAPI(
         title="promad",
@@ -52,7 +54,7 @@ def build_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         routes=[
-            *_create_monitoring_routes(registry, is_ready),
+            *_create_monitoring_routes(registry, is_ready, find_trouble),
             *create_docs_routes(),
             *create_page_routes(),
         ],
@@ -75,7 +77,7 @@ def description() -> str:
 
 
 def _create_monitoring_routes(
-    registry: CollectorRegistry, is_ready: Callable[[], bool]
+    registry: CollectorRegistry, is_ready: Callable[[], bool], find_trouble: Callable[[], str]
 ) -> list[BaseRoute]:
     """`/metrics`, `/-/healthy` and `/-/ready`."""
 
@@ -86,6 +88,8 @@ def _create_monitoring_routes(
         return Response(encode(selected), media_type=None, headers={"content-type": content_type})
 
     def get_health(request: Request) -> Response:
+        if trouble := find_trouble():
+            return PlainTextResponse(f"promad is not healthy: {trouble}.\n", 503)
         return PlainTextResponse("promad is Healthy.\n")
 
     def get_readiness(request: Request) -> Response:

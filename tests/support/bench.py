@@ -111,11 +111,15 @@ class Hands:
     """A clock that moves only when told to; waiting moves it to the moment waited for."""
 
     time: float = START
+    set_back: float = 0.0
     waited_for: list[float] = field(default_factory=list)
     on_wait: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         return self.time
+
+    def elapsed(self) -> float:
+        return self.time + self.set_back
 
     def wait_until(self, moment: float, stop: threading.Event) -> None:
         self.waited_for.append(moment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,10 +10,11 @@ import pytest
 import requests
 import structlog
 
+from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.clock import RealClock
 from promad.config import Config, Query
 from promad.detection.daemon import Daemon
-from promad.errors import BundleError, ConfigError, DataError
+from promad.errors import BundleError, ConfigError, DataError, PromadError
 from promad.events.event_log import FILE_NAME, EventLog
 from promad.stages.detect import detect
 from promad.stages.train import train
@@ -112,3 +114,66 @@ def test_an_event_log_of_a_newer_promad_is_no_reason_to_overwrite_it(sketched) -
     log.close()
     with pytest.raises(DataError, match="is of version 99"), running(sketched.config):
         pass
+
+
+@pytest.mark.parametrize("failure", [ValueError("x"), RecursionError(), MemoryError()])
+def test_no_file_that_cannot_be_read_ends_the_daemon(sketched, failure, monkeypatch) -> None:
+    with running(sketched.config) as daemon, structlog.testing.capture_logs() as lines:
+
+        def fail(*_: object) -> None:
+            raise failure
+
+        with monkeypatch.context() as patch:
+            patch.setattr("promad.detection.daemon.open_detector", fail)
+            daemon.reload(lambda: [reachable(sketched.config)])
+        assert "\npromad_config_last_reload_successful 0.0\n" in metrics(daemon)
+        assert daemon.find_trouble() == ""
+        daemon.reload(lambda: [reachable(sketched.config)])
+        assert "\npromad_config_last_reload_successful 1.0\n" in metrics(daemon)
+    assert "reload failed" in [line["event"] for line in lines]
+
+
+def test_a_changed_port_is_said_to_need_a_restart(sketched) -> None:
+    live = sketched.config.real_time_anomaly_detection.model_copy(update={"exporter_port": 9})
+    changed = sketched.config.model_copy(update={"real_time_anomaly_detection": live})
+    with running(sketched.config) as daemon, structlog.testing.capture_logs() as lines:
+        daemon.reload(lambda: [reachable(changed)])
+    assert "exporter_port changed; restart promad to listen on it" in [
+        line["event"] for line in lines
+    ]
+
+
+def test_two_daemons_do_not_share_a_directory(sketched) -> None:
+    with running(sketched.config) as daemon:
+        taken = pytest.raises(PromadError, match="another promad detect uses this directory")
+        with taken, running(sketched.config):
+            pass
+        daemon.reload(lambda: [reachable(sketched.config)])
+    with running(sketched.config):
+        pass
+
+
+def test_a_loop_that_has_stopped_is_not_healthy(sketched) -> None:
+    with running(sketched.config) as daemon:
+        assert daemon.find_trouble() == ""
+        daemon._stop.set()
+        daemon._running[0].thread.join()
+        assert daemon.find_trouble() == "detector promad has stopped"
+        answer = requests.get(f"http://127.0.0.1:{daemon.port}/-/healthy", timeout=5)
+        assert (answer.status_code, answer.text) == (
+            503,
+            "promad is not healthy: detector promad has stopped.\n",
+        )
+
+
+def test_log_lines_that_nobody_reads_end_nothing(monkeypatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    configure_logging(LogLevel.INFO, LogFormat.LOGFMT)
+    structlog.get_logger().warning("nobody reads this", reason="gone")

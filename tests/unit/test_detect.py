@@ -413,3 +413,44 @@ def test_a_group_that_is_blind_is_blind_for_itself_alone() -> None:
     it.tick_at(10)
     it.tick_at(20)
     assert [status.verdict.state for status in it.loop.snapshot.groups] == [State.BLIND, State.OK]
+
+
+# Whatever happens
+
+
+def test_a_clock_that_is_set_back_delays_no_tick() -> None:
+    it, stop = bench(), threading.Event()
+
+    def set_back() -> None:
+        if len(it.clock.waited_for) == 2:
+            it.clock.time -= 3600
+            it.clock.set_back += 3600
+        if len(it.clock.waited_for) == 4:
+            stop.set()
+
+    it.clock.on_wait = set_back
+    it.loop.run(stop)
+    assert it.clock.waited_for[:2] == [START + 10, START + 20]
+    assert it.clock.waited_for[2:] == [START + 30 - 3600, START + 40 - 3600]
+
+
+def test_a_clock_that_is_set_back_makes_no_old_verdict_look_new() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.clock.time -= 3600
+    it.clock.set_back += 3600 + 31
+    assert it.verdict.state is State.BLIND
+    assert it.loop.overdue() == 31
+
+
+def test_an_error_while_an_error_is_reported_ends_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    it, stop = bench(), threading.Event()
+
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(it.loop, "_take", fail)
+    monkeypatch.setattr(it.loop, "_fail", fail)
+    it.clock.on_wait = lambda: stop.set() if len(it.clock.waited_for) == 3 else None
+    it.loop.run(stop)
+    assert len(it.server.asked_at) == 3

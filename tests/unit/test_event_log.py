@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 
 import pytest
+import structlog
 
 from promad.errors import DataError
 from promad.events import event_log as eventlog
@@ -126,7 +127,7 @@ def test_the_last_memory_of_each_group_is_kept(log):
     log.remember("web", "b1", {"a": 1})
     log.remember("web", "b2", {"a": [2.5, None]})
     log.remember("db", "b1", {})
-    assert log.memory("web") == ("b2", {"a": [2.5, None]})
+    assert log.memory("web") == ("b2", '{"a": [2.5, null]}')
 
 
 def test_several_threads_may_use_it_at_once(log):
@@ -196,6 +197,16 @@ def test_a_closed_log_says_so(log):
     log.close()
     with pytest.raises(DataError, match="cannot be used"):
         log.find()
+
+
+def test_a_log_that_was_deleted_begins_anew_and_says_so(log):
+    record(log, event(10.0))
+    log.path.unlink()
+    with structlog.testing.capture_logs() as lines:
+        record(log, event(20.0))
+    assert [found.event.start for found in log.find()] == [20.0]
+    assert [line["event"] for line in lines] == ["event log deleted; starting a new one"]
+    assert log.path.exists()
 
 
 def test_a_file_of_the_first_version_is_read_and_continued(tmp_path):

@@ -130,8 +130,14 @@ def test_the_daemon_counts_only_its_own_events(start: Start) -> None:
     assert (again.status.events_begun, again.verdict.state) == (0, State.ANOMALOUS)
 
 
-def test_a_memory_that_makes_no_sense_is_left_aside(log: EventLog, start: Start) -> None:
-    log.remember("promad", "b1", {"scored_until": "yesterday"})
+@pytest.mark.parametrize(
+    "content", ['{"scored_until": "yesterday"}', "{", "[]", "null", '{"scored_until": 1e12}']
+)
+def test_a_memory_that_makes_no_sense_is_left_aside(
+    log: EventLog, start: Start, content: str
+) -> None:
+    with log._transaction() as connection:
+        connection.execute("INSERT INTO memories VALUES ('promad', 'b1', ?)", (content,))
     with structlog.testing.capture_logs() as lines:
         assert start().tick_at(0).state is State.OK
     assert "saved detector state is unreadable; starting fresh" in [line["event"] for line in lines]

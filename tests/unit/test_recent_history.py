@@ -1,12 +1,18 @@
-"""The ring: the newest verdicts, in order of time, as exact as single precision keeps them."""
+"""The newest verdicts, in order of time, as exact as single precision keeps them."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import structlog
 
+from promad.bundle import open_detector
+from promad.clock import FastClock
+from promad.detection.backfill import fill_history
 from promad.detection.recent_history import RecentHistory
 from promad.events.verdict import State, Verdict
+from tests.support.simulated import NAMES, frame_of
 from tests.support.statuses import CPU, JUDGED, LOAD
 
 FEATURES = ("cpu", "load", "disk", "network")
@@ -89,3 +95,53 @@ def test_a_ring_goes_on_in_another_size_with_the_same_features():
     ring = ring_of(*map(scored, range(5)))
     assert ring.resized(FEATURES, 3).between().times.tolist() == [2, 3, 4]
     assert ring.resized(FEATURES[:3], 9).between().times.tolist() == []
+
+
+# What was before the start
+
+
+def fill(sketched, history, stop=None, monkeypatch=None, frame=None):
+    opened = open_detector(sketched.config)
+    fetched = frame or frame_of(sketched.values).slice(0, 120)
+    monkeypatch.setattr("promad.detection.backfill.fetch_samples", lambda *_: fetched)
+    fill_history(opened, history, FastClock(fetched.end, 1.0), stop or threading.Event())
+    return fetched
+
+
+def test_a_history_is_filled_with_what_the_daemon_would_have_published(sketched, monkeypatch):
+    detector = open_detector(sketched.config).detector
+    history = RecentHistory(detector.scored_features, 200)
+    frame = fill(sketched, history, monkeypatch=monkeypatch)
+    recent = history.between()
+    np.testing.assert_array_equal(recent.times, frame.times[detector.samples_needed - 1 :])
+    assert np.isfinite(recent.score).any()
+
+
+def test_what_the_daemon_has_judged_itself_is_kept(sketched, monkeypatch):
+    detector = open_detector(sketched.config).detector
+    history = RecentHistory(detector.scored_features, 200)
+    newest = frame_of(sketched.values).slice(0, 120).end
+    own = Verdict(newest, State.BLIND, 9.0, why="query cpu failed")
+    history.add(own)
+    fill(sketched, history, monkeypatch=monkeypatch)
+    recent = history.between()
+    assert recent.verdict(len(recent.times) - 1) == own
+
+
+def test_a_daemon_that_stops_fills_nothing_more(sketched, monkeypatch):
+    history, stop = RecentHistory(NAMES, 200), threading.Event()
+    stop.set()
+    fill(sketched, history, stop, monkeypatch)
+    assert history.is_empty()
+
+
+def test_a_server_that_does_not_answer_leaves_the_history_empty(sketched):
+    opened = open_detector(sketched.config)
+    history = RecentHistory(opened.detector.scored_features, 200)
+    config = opened.config.model_copy(update={"prometheus_url": "http://127.0.0.1:9"})
+    with structlog.testing.capture_logs() as lines:
+        fill_history(
+            replace(opened, config=config), history, FastClock(1e9, 1.0), threading.Event()
+        )
+    assert history.is_empty()
+    assert [line["event"] for line in lines] == ["history not filled"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 
 import typer
@@ -34,7 +35,8 @@ def run_detect(
     from promad.stages.detect import detect as stage
 
     with stage(read(), RealClock(), host, port) as daemon:
-        print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
+        with suppress(OSError):  # nobody may read standard output any more
+            print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
         while signals.get() == signal.SIGHUP:
             daemon.reload(read)
 
