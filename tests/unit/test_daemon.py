@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import pytest
 import requests
@@ -16,8 +18,11 @@ from promad.config import Config, Query
 from promad.detection.daemon import Daemon
 from promad.errors import BundleError, ConfigError, DataError, PromadError
 from promad.events.event_log import FILE_NAME, EventLog
+from promad.events.events import AnomalyEvent
+from promad.events.verdict import FeatureView, State, Verdict
 from promad.stages.detect import detect
 from promad.stages.train import train
+from tests.support.simulated import NOW, silent
 
 
 def reachable(config: Config) -> Config:
@@ -177,3 +182,36 @@ def test_log_lines_that_nobody_reads_end_nothing(monkeypatch) -> None:
     monkeypatch.setattr("sys.stderr", Gone())
     configure_logging(LogLevel.INFO, LogFormat.LOGFMT)
     structlog.get_logger().warning("nobody reads this", reason="gone")
+
+
+def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> None:
+    now = time.time()
+    features = sketched.config.features
+    view = FeatureView(features[0], 2.0, 1.0, 5.0, 1.0, elevation=3.0, since=now - 90)
+    peak = Verdict(now - 60, State.ANOMALOUS, 1.0, score=2.86, features=(view,))
+    event = AnomalyEvent("promad", now - 90, now - 60, None, peak)
+    with running(sketched.config) as daemon:
+        state = daemon._running[0].live.state
+        state.resume(
+            0,
+            {
+                "scored_until": now - 30,
+                "deviating": {features[0]: now - 90},
+                "current": asdict(event),
+                "rising": None,
+                "above": 0,
+                "below": 1,
+                "last_above": now - 60,
+            },
+        )
+        state.events.begun[0] = 4
+        before = daemon.served()[0].bundle.id
+        train(sketched.config, silent, now=lambda: NOW + 7)
+        daemon.reload(lambda: [reachable(sketched.config)])
+        assert daemon.served()[0].bundle.id != before
+        after = daemon._running[0].live.state
+        continued = after.events.open_event(0)
+        assert (continued.id, continued.peak_ratio) == (event.id, 2.86)
+        assert after.events.begun.tolist() == [4]
+        assert after.deviating_since[0, 0] == now - 90
+        assert daemon.served()[0].events.find(is_open=False) == []
