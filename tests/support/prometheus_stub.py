@@ -76,7 +76,7 @@ def stub_server(
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            form = dict(parse_qsl(self.rfile.read(length).decode(), keep_blank_values=True))
+            form = dict(parse_qsl(self.rfile.read(length).decode(errors="replace"), keep_blank_values=True))
             asked = Asked(self.command, self.path, dict(self.headers), form)
             with lock:
                 stub.asked.append(asked)
