@@ -54,7 +54,7 @@ class _Column:
     """One query over one period while it is being filled.
 
     `values` float64 (samples,) is a view into the frame; `seen` is shared with the query's
-    columns in other periods.
+    columns in other periods. `parts_with_warnings` may be incomplete in ways that do not show.
     """
 
     alias: str
@@ -64,6 +64,7 @@ class _Column:
     values: NDArray[np.float64]
     seen: dict[Labels, None]
     parts_to_keep: list[Span] = field(default_factory=list)
+    parts_with_warnings: list[Span] = field(default_factory=list)
     requests_left: int = 0
 
     def at(self, span: Span) -> NDArray[np.float64]:
@@ -200,6 +201,8 @@ def _take(
     column.requests_left -= 1
     answer = client.read(bodies, column.expr)
     series = take_series(column.expr, answer, column.seen, partial)
+    if answer.warnings:
+        column.parts_with_warnings.append(part)
     if series is None:
         return 0
     try:
@@ -211,5 +214,9 @@ def _take(
 
 def _keep(column: _Column, cache: ChunkCache, now: float) -> None:
     for part in column.parts_to_keep:
+        if any(
+            part.start <= bad.end and bad.start <= part.end for bad in column.parts_with_warnings
+        ):
+            continue
         (labels,) = column.seen or ((),)
         cache.write(column.expr, Chunk(part, labels, column.at(part)), now)
