@@ -28,6 +28,9 @@ from promad.prometheus.refusals import (
 )
 from promad.prometheus.transport import Reply, exchange, open_session
 
+_UNDERSTOOD = frozenset({200, 400, 422})
+"""Statuses of a server that looked at the query."""
+
 log = structlog.get_logger()
 
 
@@ -192,8 +195,8 @@ class PrometheusClient:
     def _try_get(self, url: str, form: dict[str, str], subject: str, refused: Reply) -> Reply:
         """The reply to GET if that is allowed, else the one to POST; either is remembered."""
         reply = self._exchange("GET", url, form, subject)
-        if may_allow_get(reply) or reply.status == 401:
-            self._get_failed = True
+        if reply.status not in _UNDERSTOOD:
+            self._get_failed = reply.status < 500 or reply.status == 501
             return refused
         self._method = "GET"
         log.info("POST refused; using GET", url=self.url, status=refused.status)

@@ -52,6 +52,7 @@ _NOT_TOO_LARGE = re.compile(
     r"parse error|expected type|unknown function|deadline|time.?out|timed out", re.IGNORECASE
 )
 _STATUSES_OF_TOO_LARGE = frozenset({200, 400, 413, 422})
+_REASONS_OF_TOO_LARGE = frozenset({"bad_data", "execution", "bad_request", "bad_answer"})
 _LARGEST_REFUSAL_BYTES = 2**16
 _ERROR_STATUS = re.compile(rb'"status"\s*:\s*"error"')
 _MESSAGE_KEYS = ("error", "message", "detail")
@@ -77,7 +78,8 @@ def build_refusal(reply: Reply) -> PrometheusError:
     reason = _find_type_reason(document) or _find_status_reason(reply, document)
     said = _find_message(reply.body, document)
     shown = flatten_text(said or reply.reason or "no reason")
-    if reply.status in _STATUSES_OF_TOO_LARGE and _is_about_size(said):
+    by_size = reply.status in _STATUSES_OF_TOO_LARGE and reason in _REASONS_OF_TOO_LARGE
+    if by_size and _is_about_size(said):
         return TooLargeError(f"HTTP {reply.status} ({shown}) — {_REMEDY_OF_TOO_LARGE}", reason)
     return PrometheusError(f"HTTP {reply.status} ({shown}) — {REMEDIES[reason]}", reason)
 

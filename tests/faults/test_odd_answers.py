@@ -229,16 +229,16 @@ def test_other_refusals_are_not_halved():
     ("kind", "reason", "remedy"),
     [
         ("timeout", "timeout", "simplify the expression"),
-        ("execution", "execution", "fix the expression"),
-        ("bad_data", "bad_data", "fix the expression"),
+        ("canceled", "timeout", "simplify the expression"),
+        ("execution", "execution", "raise the limit of the server"),
         ("internal", "server_error", "check the server's log"),
     ],
 )
 def test_an_error_with_status_200_is_a_refusal(kind, reason, remedy):
-    body = json.dumps({"status": "error", "errorType": kind, "error": "it took an age"})
+    body = json.dumps({"status": "error", "errorType": kind, "error": "it took too long"})
     error = failure(lambda _: Say(body=body))
     assert error.reason == reason
-    assert f"HTTP 200 (it took an age) — {remedy}" in str(error)
+    assert f"HTTP 200 (it took too long) — {remedy}" in str(error)
 
 
 @pytest.mark.parametrize(
