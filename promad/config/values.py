@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-import promql_parser
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from promad.config.durations import parse_duration, parse_instant
+from promad.config.promql import check_promql
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
@@ -108,26 +108,6 @@ def _check_authorization_type(value: str) -> str:
     return value
 
 
-def _check_promql(value: str) -> str:
-    try:
-        tree = promql_parser.parse(value)
-    except ValueError as error:
-        raise ValueError(f"invalid PromQL: {error} — fix the expression") from None
-    inner = tree
-    while isinstance(inner, promql_parser.ParenExpr):
-        inner = inner.expr
-    if isinstance(inner, promql_parser.MatrixSelector | promql_parser.SubqueryExpr):
-        raise ValueError(
-            "invalid PromQL: a range vector has no single value per time — "
-            "wrap it in a function such as rate() or avg_over_time()"
-        )
-    if isinstance(inner, promql_parser.StringLiteral):
-        raise ValueError(
-            "invalid PromQL: a string is not numeric — write an expression that returns numbers"
-        )
-    return value
-
-
 def _check_time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -164,7 +144,7 @@ Url = Annotated[str, AfterValidator(_check_url)]
 ServerUrl = Annotated[str, AfterValidator(_check_server_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]
-PromQL = Annotated[str, AfterValidator(_check_promql)]
+PromQL = Annotated[str, AfterValidator(check_promql)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 MetricsPrefix = Annotated[str, AfterValidator(_check_metrics_prefix)]
 CalendarFeature = Literal["hour_of_day", "day_of_week"]

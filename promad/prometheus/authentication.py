@@ -6,8 +6,10 @@ a restart. No error names a secret, only the key that it was to come from.
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import requests
@@ -16,6 +18,12 @@ from pydantic import SecretStr
 
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError
+
+_NOT_SELECTING = {
+    *("timeout", "compression"),
+    *("basic_auth", "authorization", "http_headers", "tls_config"),
+}
+"""Settings that select no data, or that `hash_selection` looks at in another form."""
 
 
 def authenticate(session: requests.Session, settings: PrometheusSettings) -> None:
@@ -53,6 +61,25 @@ def build_headers(settings: PrometheusSettings) -> dict[str, str]:
         files = [_read_file(file, f"{key}.files") for file in header.files]
         found[name] = _check_value(", ".join([*header.values, *secrets, *files]), key)
     return found
+
+
+def hash_selection(settings: PrometheusSettings) -> str:
+    """A hash of what may select the data of a server: headers, user, certificate, and the rest.
+
+    The same server can answer differently to each of them, as for a tenant. Left out are only
+    settings that cannot, and a password, which belongs to its user. Secrets are in it as they are
+    now, and cannot be read from it.
+
+    Raises:
+        PrometheusError: if a file of a secret cannot be read.
+    """
+    headers = build_headers(settings)
+    if settings.basic_auth:
+        headers["Authorization"] = f"Basic {settings.basic_auth.username}"
+    rest = settings.model_dump(mode="json", exclude=_NOT_SELECTING)
+    certificate = settings.tls_config.cert_file
+    shown = _read_file(certificate, "prometheus.tls_config.cert_file") if certificate else ""
+    return sha256(json.dumps([sorted(headers.items()), rest, shown]).encode()).hexdigest()
 
 
 def _build_authorization(settings: PrometheusSettings) -> Iterator[tuple[str, str]]:

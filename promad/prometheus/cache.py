@@ -1,6 +1,7 @@
 """What was fetched before, kept on disk in chunks that lie on absolute multiples of their length.
 
-A chunk is kept only once it lies wholly in the past, and says itself from when to when it holds
+A chunk is kept only once it lies wholly in the past and no sample in it is missing: what a server
+lacks today, it may have tomorrow, as after a backfill. It says itself from when to when it holds
 samples: what was not asked for is never taken for missing. A damaged file counts as absent.
 """
 
@@ -25,7 +26,7 @@ from promad.prometheus.grid import Span
 SETTLE_SECONDS = 600.0
 """How long after its end a chunk may still change: late scrapes, rules, remote writes."""
 
-_NEWEST_FORMAT = 1
+_NEWEST_FORMAT = 2
 _UNREADABLE = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -48,13 +49,16 @@ class Chunk:
 class ChunkCache:
     """Chunks of one server at one step (seconds), `chunk_seconds` long each.
 
-    `chunk_seconds` is a multiple of `step`.
+    `chunk_seconds` is a multiple of `step`. `selection` is what else selects the data, such as a
+    hash of the headers. With `refresh` nothing is read, only written.
     """
 
     directory: Path
     server: str
     step: float
     chunk_seconds: float
+    selection: str = ""
+    refresh: bool = False
 
     def parts(self, span: Span) -> Iterator[Span]:
         """The span, cut where chunks begin."""
@@ -65,6 +69,8 @@ class ChunkCache:
 
     def read(self, expr: str, part: Span) -> Chunk | None:
         """What is kept of `expr` over the whole of `part` (see `parts`), or None."""
+        if self.refresh:
+            return None
         try:
             chunk = _load(self._path(expr, part))
         except _UNREADABLE:
@@ -76,13 +82,13 @@ class ChunkCache:
         return Chunk(part, chunk.labels, chunk.values[first : last + 1])
 
     def write(self, expr: str, chunk: Chunk, now: float) -> None:
-        """Keep a part, unless its chunk may still change or holds nothing.
+        """Keep a part, unless its chunk may still change or a sample is missing.
 
         Raises:
             DataError: if the directory cannot be written.
         """
         chunk_end = (self._number(chunk.span.start) + 1) * self.chunk_seconds
-        if chunk_end + SETTLE_SECONDS >= now or np.isnan(chunk.values).all():
+        if chunk_end + SETTLE_SECONDS >= now or np.isnan(chunk.values).any():
             return
         labels = json.dumps([_NEWEST_FORMAT, chunk.span.start, dict(chunk.labels)])
         with write_whole(self._path(expr, chunk.span)) as aside, aside.open("wb") as file:
@@ -92,7 +98,7 @@ class ChunkCache:
         return floor(time / self.chunk_seconds + 1e-9)
 
     def _path(self, expr: str, part: Span) -> Path:
-        key = json.dumps([self.server, expr, self.step]).encode()
+        key = json.dumps([_NEWEST_FORMAT, self.server, self.selection, expr, self.step]).encode()
         start = self._number(part.start) * self.chunk_seconds
         return self.directory / hashlib.sha256(key).hexdigest() / f"{start:.0f}.npz"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ from promad.config import format_duration
 from promad.data.frame import align_down, points_between
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.freshness import find_sources
+from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
 from promad.prometheus.one_series import add_alias, build_no_series_error, take_series
-from promad.prometheus.parsing import Answer
+from promad.prometheus.parsing import Answer, Series
 
 _WINDOW_SECONDS = 3600.0
 _OLD_SECONDS = 300.0
@@ -106,10 +106,20 @@ def _measure_age(client: PrometheusClient, expr: str, answer: Answer, at: float)
     newest = float(max(times))
     sampled = [
         float(series.values[0]) + source.offset
-        for source in find_sources(expr)
-        for series in client.query(source.query, newest).series
+        for source in find_sources(expr).known
+        for series in _query_times(client, source, newest)
     ]
     return at - min(sampled, default=newest)
+
+
+def _query_times(client: PrometheusClient, source: Source, at: float) -> Sequence[Series]:
+    """The answer to the source's own query; none if the server refuses what nobody wrote."""
+    try:
+        return client.query(source.query, at).series
+    except UnreachableError:
+        raise
+    except PrometheusError:
+        return ()
 
 
 def _find_problem(alias: str, expr: str, answer: Answer, age: float | None) -> str | None:

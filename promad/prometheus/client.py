@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
 from requests.adapters import BaseAdapter
 
 from promad.config import PrometheusSettings, format_duration
+from promad.data.frame import points_between
 from promad.errors import PrometheusError, UnreachableError
+from promad.prometheus.grid import Span, requests_for
+from promad.prometheus.joining import join_answers
 from promad.prometheus.one_series import flatten_text
 from promad.prometheus.parsing import Answer, parse_answer
+from promad.prometheus.refusals import (
+    REMEDIES,
+    TooLargeError,
+    build_refusal,
+    is_refusal,
+    may_allow_get,
+)
 from promad.prometheus.transport import Reply, exchange, open_session
 
-_REASONS_BY_TYPE = {"bad_data": "bad_data", "execution": "execution", "timeout": "timeout"}
-_REASONS_BY_STATUS = {
-    400: "bad_data",
-    401: "unauthorized",
-    403: "unauthorized",
-    404: "not_found",
-    405: "not_found",
-    408: "timeout",
-    422: "execution",
-    429: "too_many_requests",
-}
-_REMEDIES = {
-    "bad_data": "fix the expression",
-    "execution": "fix the expression, or reduce the number of series that it reads",
-    "timeout": "simplify the expression, or raise prometheus.timeout",
-    "too_many_requests": "reduce the query rate, or raise the limit of the server",
-    "server_error": "check the server's log",
-    "unauthorized": "check prometheus.basic_auth, prometheus.authorization and http_headers",
-    "not_found": "check prometheus_url and its path",
-    "bad_answer": "check that prometheus_url is a Prometheus-compatible server",
-}
+_UNDERSTOOD = frozenset({200, 400, 422})
+"""Statuses of a server that looked at the query."""
+
+log = structlog.get_logger()
 
 
 class PrometheusClient:
@@ -55,31 +51,54 @@ class PrometheusClient:
     ) -> None:
         self.url = url.rstrip("/")
         self._timeout = settings.timeout
+        self._method = "POST"
+        self._get_failed = False
+        self._most_points: dict[str, int] = {}
+        self._infos_logged: set[tuple[str, str]] = set()
         self._closing = threading.Event()
         self._session = open_session(settings, retries, adapter, self._closing)
 
-    def range_bytes(self, expr: str, start: float, end: float, step: float) -> bytes:
-        """The unread answer to a range query; times in unix seconds, `step` in seconds.
+    def range_bodies(
+        self, expr: str, start: float, end: float, step: float, *, subject: str = ""
+    ) -> list[bytes]:
+        """The unread answers to a range query; times in unix seconds, `step` in seconds.
+
+        It is one answer, unless the server refuses the request by its size: then the time is
+        halved until it is accepted, and what was accepted is the limit of later requests for the
+        same expression. `subject` is what errors name in place of `expr`.
 
         Raises:
             UnreachableError: if the server does not answer at all.
             PrometheusError: if it refuses the query or its answer is cut short.
         """
-        form = {
-            "query": expr,
-            "start": _format_number(start),
-            "end": _format_number(end),
-            "step": _format_number(step),
-        }
-        return self._ask("query_range", form)
+        waiting = deque([Span(start, end)])
+        bodies: list[bytes] = []
+        first_error: TooLargeError | None = None
+        while waiting:
+            part, *rest = self._cut(expr, waiting.popleft(), step)
+            waiting.extendleft(reversed(rest))
+            try:
+                bodies.append(self._ask_range(expr, part, step, subject or expr))
+            except TooLargeError as error:
+                points = points_between(part.start, part.end, step)
+                first_error = first_error or error
+                if points == 1:  # the time was not the reason
+                    self._most_points.pop(expr, None)
+                    raise first_error from None
+                self._limit_points(expr, (points + 1) // 2, error)
+                waiting.appendleft(part)
+        return bodies
 
-    def query_range(self, expr: str, start: float, end: float, step: float) -> Answer:
+    def query_range(
+        self, expr: str, start: float, end: float, step: float, *, subject: str = ""
+    ) -> Answer:
         """The samples at `start`, `start + step`, ... up to `end`.
 
         Raises:
-            PrometheusError: as `range_bytes`, and if the answer cannot be understood.
+            PrometheusError: as `range_bodies`, and if the answer cannot be understood.
         """
-        return self.read(self.range_bytes(expr, start, end, step), expr)
+        bodies = self.range_bodies(expr, start, end, step, subject=subject)
+        return self.read(bodies, subject or expr)
 
     def query(self, expr: str, at: float) -> Answer:
         """The value of each series at one time: an instant query.
@@ -87,22 +106,30 @@ class PrometheusClient:
         Raises:
             PrometheusError: as `query_range`.
         """
-        return self.read(self._ask("query", {"query": expr, "time": _format_number(at)}), expr)
+        body = self._ask("query", {"query": expr, "time": _format_number(at)}, expr)
+        return self.read([body], expr)
 
-    def read(self, body: bytes, expr: str) -> Answer:
-        """The answer to `expr` in its bytes.
+    def read(self, bodies: Sequence[bytes], expr: str) -> Answer:
+        """The answer to `expr` in its bytes, or in those of several requests for parts of it.
+
+        What the server remarks on the expression is logged once.
 
         Raises:
-            PrometheusError: if they cannot be understood.
+            PrometheusError: if they cannot be understood, or contradict each other.
         """
         try:
-            return parse_answer(body)
+            answer = join_answers([parse_answer(body) for body in bodies])
         except ValueError as error:
             raise self.bad_answer(expr, str(error)) from None
+        for info in answer.infos:
+            if (expr, info) not in self._infos_logged:
+                self._infos_logged.add((expr, info))
+                log.info("info from server", expr=flatten_text(expr), info=flatten_text(info))
+        return answer
 
     def bad_answer(self, expr: str, why: str) -> PrometheusError:
         """An error for an answer that is not what `expr` should have yielded."""
-        remedy = "" if " — " in why else f" — {_REMEDIES['bad_answer']}"
+        remedy = "" if " — " in why else f" — {REMEDIES['bad_answer']}"
         message = f"unusable response: {flatten_text(why)}{remedy}"
         return self._add_server(PrometheusError(message, "bad_answer"), expr)
 
@@ -113,7 +140,8 @@ class PrometheusClient:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
         """
         path = "status/buildinfo"
-        body = self._exchange("GET", path, None, path)
+        reply = self._exchange("GET", f"{self.url}/api/v1/{path}", None, path)
+        body = self._take_body(reply, path)
         try:
             data: Any = json.loads(body)["data"]
             return {str(key): str(value) for key, value in data.items()}
@@ -136,44 +164,60 @@ class PrometheusClient:
     ) -> None:
         self.close()
 
-    def _ask(self, path: str, form: dict[str, str]) -> bytes:
-        limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
-        return self._exchange("POST", path, {**form, "timeout": limit}, form["query"])
+    def _ask_range(self, expr: str, span: Span, step: float, subject: str) -> bytes:
+        form = {
+            "query": expr,
+            "start": _format_number(span.start),
+            "end": _format_number(span.end),
+            "step": _format_number(step),
+        }
+        return self._ask("query_range", form, subject)
 
-    def _exchange(self, method: str, path: str, form: dict[str, str] | None, what: str) -> bytes:
+    def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
+        """The span in parts that the server accepts, as far as is known."""
+        most = self._most_points.get(expr)
+        return [span] if most is None else list(requests_for([span], step, most))
+
+    def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
+        if expr not in self._most_points:
+            log.warning("request too large; asking for less", err=str(error))
+        self._most_points[expr] = min(most, self._most_points.get(expr, most))
+
+    def _ask(self, path: str, form: dict[str, str], subject: str) -> bytes:
+        limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
+        form = {**form, "timeout": limit}
         url = f"{self.url}/api/v1/{path}"
+        reply = self._exchange(self._method, url, form, subject)
+        if self._method == "POST" and not self._get_failed and may_allow_get(reply):
+            reply = self._try_get(url, form, subject, reply)
+        return self._take_body(reply, subject)
+
+    def _try_get(self, url: str, form: dict[str, str], subject: str, refused: Reply) -> Reply:
+        """The reply to GET if that is allowed, else the one to POST; either is remembered."""
+        reply = self._exchange("GET", url, form, subject)
+        if reply.status not in _UNDERSTOOD:
+            self._get_failed = reply.status < 500 or reply.status == 501
+            return refused
+        self._method = "GET"
+        log.info("POST refused; using GET", url=self.url, status=refused.status)
+        return reply
+
+    def _exchange(self, method: str, url: str, form: dict[str, str] | None, subject: str) -> Reply:
         try:
-            reply = exchange(self._session, method, url, form, self._timeout, self._closing)
+            return exchange(self._session, method, url, form, self._timeout, self._closing)
         except PrometheusError as error:
-            raise self._add_server(error, what) from None
-        if reply.status != 200:
-            raise self._add_server(_build_refusal(reply), what)
+            raise self._add_server(error, subject) from None
+
+    def _take_body(self, reply: Reply, subject: str) -> bytes:
+        if is_refusal(reply):
+            raise self._add_server(build_refusal(reply), subject)
         return reply.body
 
     def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
         message = f"{self.url}: {flatten_text(expr)}: {error}"
         if isinstance(error, UnreachableError):
             return UnreachableError(message)
-        return PrometheusError(message, error.reason)
-
-
-def _build_refusal(reply: Reply) -> PrometheusError:
-    """The error of a reply other than 200, with the server's own message if it has one."""
-    kind, words = _read_error(reply)
-    by_status = "server_error" if reply.status >= 500 else "bad_answer"
-    reason = _REASONS_BY_TYPE.get(kind) or _REASONS_BY_STATUS.get(reply.status, by_status)
-    said = flatten_text(words or reply.reason or "no reason")
-    message = f"HTTP {reply.status} ({said}) — {_REMEDIES[reason]}"
-    return PrometheusError(message, reason)
-
-
-def _read_error(reply: Reply) -> tuple[str, str]:
-    """`errorType` and `error` of a refusal, empty where the body is not Prometheus's JSON."""
-    try:
-        document = json.loads(reply.body)
-        return str(document.get("errorType", "")), str(document.get("error", ""))
-    except (ValueError, AttributeError, RecursionError):
-        return "", ""
+        return type(error)(message, error.reason)
 
 
 def _format_number(seconds: float) -> str:

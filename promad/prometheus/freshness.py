@@ -13,8 +13,13 @@ from typing import Any
 
 import promql_parser
 
+from promad.config.promql import parse_promql
+
 _RESTS_ON_NOTHING = {"absent", "timestamp"}
 """Functions whose value says something true of a selector without a fresh sample."""
+
+_ARGUMENTS_WITH_SAMPLES = {"info": 1}
+"""Functions whose other arguments are no selectors, though they look like one."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +35,57 @@ class Source:
     offset: float
 
 
-def find_sources(expr: str) -> tuple[Source, ...]:
+@dataclass(frozen=True)
+class Sources:
+    """What an expression rests on.
+
+    Attributes:
+        known: the selectors whose newest sample can be asked for.
+        unknown: why others cannot, in a few words; None if there are none.
+    """
+
+    known: tuple[Source, ...]
+    unknown: str | None = None
+
+
+def find_sources(expr: str) -> Sources:
     """Every selector without whose samples the expression would have no value.
 
     Left out are those behind a range, as in `rate(x[5m])`, whose value goes as soon as its samples
-    are too few, those with `@`, which do not move with time, and both sides of `or`.
+    are too few, those with `@`, which do not move with time, and both sides of `or`. Unknown are
+    those without a metric name: `timestamp()` drops the name, so it fails for equal labels of two
+    metrics, and it may read every series of the server.
 
-    >>> find_sources("sum(up) / 2")
+    >>> find_sources("sum(up) / 2").known
     (Source(query='max(timestamp(up))', offset=0.0),)
-    >>> find_sources("up offset 5m"), find_sources("rate(up[5m])"), find_sources("up or vector(0)")
-    ((Source(query='timestamp(up offset 5m)', offset=300.0),), (), ())
+    >>> find_sources("up offset 5m").known
+    (Source(query='timestamp(up offset 5m)', offset=300.0),)
+    >>> find_sources("rate(up[5m])"), find_sources("up or vector(0)")
+    (Sources(known=(), unknown=None), Sources(known=(), unknown=None))
+    >>> find_sources('count({job="x"})')
+    Sources(known=(), unknown='selector without metric name')
     """
-    tree = promql_parser.parse(expr)
+    try:
+        tree = parse_promql(expr)
+    except ValueError:
+        return Sources((), "unknown PromQL")
     bare = _strip_parentheses(tree)
     ask = (
         "timestamp({})" if isinstance(bare, promql_parser.VectorSelector) else "max(timestamp({}))"
     )
-    found = (
-        Source(ask.format(selector.prettify()), _read_offset(selector))
-        for selector in _find_selectors(tree)
+    selectors = list(_find_selectors(tree))
+    named = [selector for selector in selectors if _has_name(selector)]
+    found = (Source(ask.format(selector.prettify()), _read_offset(selector)) for selector in named)
+    unnamed = len(named) < len(selectors)
+    return Sources(tuple(dict.fromkeys(found)), "selector without metric name" if unnamed else None)
+
+
+def _has_name(selector: Any) -> bool:
+    """Whether all that is selected has one metric name."""
+    return bool(selector.name) or any(
+        matcher.name == "__name__" and matcher.op == promql_parser.MatchOp.Equal and matcher.value
+        for matcher in selector.matchers.matchers
     )
-    return tuple(dict.fromkeys(found))
 
 
 def _strip_parentheses(tree: Any) -> Any:
@@ -67,7 +102,7 @@ def _find_selectors(tree: Any) -> Iterator[Any]:
         yield from _find_selectors_in_binary(tree)
     elif isinstance(tree, promql_parser.Call):
         if tree.func.name not in _RESTS_ON_NOTHING:
-            for argument in tree.args:
+            for argument in tree.args[: _ARGUMENTS_WITH_SAMPLES.get(tree.func.name)]:
                 yield from _find_selectors(argument)
     elif isinstance(
         tree, promql_parser.ParenExpr | promql_parser.UnaryExpr | promql_parser.AggregateExpr

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import align_down, align_up, points_between
+from promad.prometheus.joining import check_repeats
 from promad.prometheus.parsing import Series
 
 MOST_POINTS = 10_000
@@ -46,16 +47,18 @@ def align_periods(periods: Iterable[tuple[float, float]], step: float) -> tuple[
     return tuple(spans)
 
 
-def requests_for(spans: Iterable[Span], step: float) -> Iterator[Span]:
-    """The spans, cut so that none has more than `MOST_POINTS` samples.
+def requests_for(
+    spans: Iterable[Span], step: float, most_points: int = MOST_POINTS
+) -> Iterator[Span]:
+    """The spans, cut so that none has more than `most_points` samples.
 
     >>> [points_between(s.start, s.end, 1.0) for s in requests_for([Span(0.0, 24_999.0)], 1.0)]
     [10000, 10000, 5000]
     """
     for span in spans:
         samples = points_between(span.start, span.end, step)
-        for first in range(0, samples, MOST_POINTS):
-            last = min(first + MOST_POINTS, samples) - 1
+        for first in range(0, samples, most_points):
+            last = min(first + most_points, samples) - 1
             yield Span(span.start + first * step, span.start + last * step)
 
 
@@ -63,7 +66,7 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
     """The values at each time of the span: float64 (samples,), NaN where there is none.
 
     Raises:
-        ValueError: if the series has times that are not in the span.
+        ValueError: if the series has times that are not in the span, or different values at one.
     """
     values = np.full(points_between(span.start, span.end, step), np.nan)
     position = (series.times - span.start) / step
@@ -73,5 +76,12 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
     if strays.any():
         stray = series.times[strays][0]
         raise ValueError(f"unexpected sample at {stray:.3f}, outside of the requested times")
-    values[index] = series.values
+    if (np.diff(index) > 0).all():
+        values[index] = series.values
+        return values
+    order = np.lexsort((np.isnan(series.values), index))
+    repeats = np.r_[False, np.diff(index[order]) == 0]
+    check_repeats(series.times[order], series.values[order], repeats)
+    kept = order[~repeats]
+    values[index[kept]] = series.values[kept]
     return values

@@ -26,7 +26,7 @@ from promad.prometheus.one_series import add_alias, build_no_series_error, requi
 _IN_FLIGHT = 2
 _AHEAD = 4
 
-_Download = tuple["_Column", Span, Future[bytes]]
+_Download = tuple["_Column", Span, Future[list[bytes]]]
 
 Progress = Callable[[int, int, str], None]
 """Called with the requests done, their total, and the alias of the last one."""
@@ -54,7 +54,7 @@ class _Column:
     """One query over one period while it is being filled.
 
     `values` float64 (samples,) is a view into the frame; `seen` is shared with the query's
-    columns in other periods.
+    columns in other periods. `parts_with_warnings` may be incomplete in ways that do not show.
     """
 
     alias: str
@@ -64,6 +64,7 @@ class _Column:
     values: NDArray[np.float64]
     seen: dict[Labels, None]
     parts_to_keep: list[Span] = field(default_factory=list)
+    parts_with_warnings: list[Span] = field(default_factory=list)
     requests_left: int = 0
 
     def at(self, span: Span) -> NDArray[np.float64]:
@@ -102,11 +103,13 @@ def fetch_history(
     columns = list(_make_columns(queries, spans, frames))
     cached = sum(_fill_from_cache(column, cache) for column in columns) if cache else 0
     work = [(column, part) for column in columns for part in _plan_requests(column, cache)]
-    points = 0
+    requests = points = 0
     with closing(_download_ahead(client, work)) as downloads:
-        for done, (column, part, body) in enumerate(downloads, 1):
+        for done, (column, part, download) in enumerate(downloads, 1):
             with _name_failures(column.alias):
-                points += _take(client, column, part, body.result(), allow_partial)
+                bodies = download.result()
+                points += _take(client, column, part, bodies, allow_partial)
+            requests += len(bodies)
             if cache and column.requests_left == 0:
                 _keep(column, cache, now)
             if progress:
@@ -114,7 +117,7 @@ def fetch_history(
     for column in columns:
         if not column.seen:
             raise add_alias(column.alias, build_no_series_error(column.expr))
-    return History(tuple(frames), len(work), points, cached)
+    return History(tuple(frames), requests, points, cached)
 
 
 @contextmanager
@@ -187,15 +190,19 @@ def _download_ahead(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _download(client: PrometheusClient, column: _Column, part: Span) -> bytes:
-    return client.range_bytes(column.expr, part.start, part.end, column.step)
+def _download(client: PrometheusClient, column: _Column, part: Span) -> list[bytes]:
+    return client.range_bodies(column.expr, part.start, part.end, column.step)
 
 
-def _take(client: PrometheusClient, column: _Column, part: Span, body: bytes, partial: bool) -> int:
+def _take(
+    client: PrometheusClient, column: _Column, part: Span, bodies: list[bytes], partial: bool
+) -> int:
     """Put an answer where it belongs in the column; how many samples it had."""
     column.requests_left -= 1
-    answer = client.read(body, column.expr)
+    answer = client.read(bodies, column.expr)
     series = take_series(column.expr, answer, column.seen, partial)
+    if answer.warnings:
+        column.parts_with_warnings.append(part)
     if series is None:
         return 0
     try:
@@ -207,5 +214,9 @@ def _take(client: PrometheusClient, column: _Column, part: Span, body: bytes, pa
 
 def _keep(column: _Column, cache: ChunkCache, now: float) -> None:
     for part in column.parts_to_keep:
+        if any(
+            part.start <= bad.end and bad.start <= part.end for bad in column.parts_with_warnings
+        ):
+            continue
         (labels,) = column.seen or ((),)
         cache.write(column.expr, Chunk(part, labels, column.at(part)), now)

@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 import promql_parser
+import structlog
 from numpy.typing import NDArray
 
+from promad.config.promql import mask_strings, parse_promql
 from promad.data.frame import points_between
 from promad.data.gaps import find_runs
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, on_grid, requests_for
-from promad.prometheus.one_series import check_warnings
+from promad.prometheus.one_series import check_warnings, flatten_text
 from promad.prometheus.parsing import Answer, Series
 
 Flags = NDArray[np.bool_]
 Marks = Mapping[str, Sequence[tuple[float, float]]]
 """By expression the ranges of samples it marks, from a first to a last one, in unix seconds."""
+
+log = structlog.get_logger()
 
 _COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
 
@@ -58,7 +62,7 @@ def fetch_marks(
     requests = points = 0
     for expr in exprs:
         marks[expr] = []
-        filters = is_filter(promql_parser.parse(expr))
+        filters = _filters(expr)
         for span in spans:
             parts = []
             for part in requests_for([span], step):
@@ -77,6 +81,17 @@ def _fetch(
     answer = client.query_range(expr, part.start, part.end, step)
     check_warnings(expr, answer, allow_partial)
     return answer
+
+
+def _filters(expr: str) -> bool:
+    """Whether the expression is known to filter; what its strings hold does not matter."""
+    try:
+        return is_filter(parse_promql(mask_strings(expr)))
+    except ValueError:
+        log.warning(
+            "unknown PromQL; samples with the value 0 are not excluded", expr=flatten_text(expr)
+        )
+        return False
 
 
 def is_filter(tree: Any) -> bool:

@@ -16,12 +16,13 @@ _MOST_CHARACTERS = 300
 
 
 def flatten_text(text: str) -> str:
-    r"""The text without line breaks, cut at 300 characters.
+    r"""The text without line breaks and control characters, cut at 300 characters.
 
-    >>> flatten_text("sum(\n  up\n)")
+    >>> flatten_text("sum(\n  up\n)\x1b")
     'sum( up )'
     """
-    flat = " ".join(text.split())
+    printable = (letter if letter.isprintable() else " " for letter in text)
+    flat = " ".join("".join(printable).split())
     return flat if len(flat) <= _MOST_CHARACTERS else flat[: _MOST_CHARACTERS - 1] + "…"
 
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from promad.data.groups import Labels, sort_labels
 from promad.prometheus.numbers import Numbers, check_numbers
 
+_INFO = "PromQL info:"
+"""Prometheus up to 2.53, and Thanos, send infos among the warnings."""
 _OPENING = b'"values":[['
 _CLOSING = b'"]]'
 _SMALL_BYTES = 8192
@@ -45,11 +47,13 @@ class Series:
 class Answer:
     """The series of a matrix, vector or scalar, and what the server warned of.
 
-    A server that says its answer is partial is taken to have warned of it.
+    A server that says its answer is partial is taken to have warned of it. `infos` are hints about
+    the expression; the series are complete in spite of them.
     """
 
     series: tuple[Series, ...]
     warnings: tuple[str, ...]
+    infos: tuple[str, ...] = ()
 
 
 def parse_answer(body: bytes) -> Answer:
@@ -99,15 +103,32 @@ def _load(body: bytes) -> Any:
 def _read_answer(document: Any, blocks: Mapping[int, Numbers]) -> Answer:
     if not isinstance(document, dict) or document.get("status") != "success":
         raise ValueError(f"status is not success: {_read_error(document)}")
-    data = document.get("data")
-    if not isinstance(data, dict) or data.get("resultType") not in _RESULT_TYPES:
-        kind = data.get("resultType") if isinstance(data, dict) else data
+    series = _read_result(document.get("data"), blocks)
+    warnings = _read_texts(document, "warnings")
+    partial = ("the response is partial",) if document.get("isPartial") else ()
+    return Answer(
+        series,
+        (*(text for text in warnings if not text.startswith(_INFO)), *partial),
+        (
+            *(text for text in warnings if text.startswith(_INFO)),
+            *_read_texts(document, "infos"),
+        ),
+    )
+
+
+def _read_result(data: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
+    """The series; none where a server writes null, or no type, instead of an empty list."""
+    if not isinstance(data, dict):
+        raise ValueError(f"unexpected data {data!r}, expected an object with a result")
+    kind, result = data.get("resultType"), data.get("result", 0)
+    if result is None or (result == [] and not kind):
+        return ()
+    if not isinstance(kind, str) or kind not in _RESULT_TYPES:
         raise ValueError(f"unexpected result type {kind!r}, expected matrix, vector or scalar")
     try:
-        series = _RESULT_TYPES[data["resultType"]](data["result"], blocks)
+        return _RESULT_TYPES[kind](result, blocks)
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
         raise ValueError("series not in the format of the Prometheus HTTP API") from None
-    return Answer(series, _read_warnings(document))
 
 
 def _read_error(document: Any) -> str:
@@ -116,9 +137,9 @@ def _read_error(document: Any) -> str:
     return "not in the format of the Prometheus HTTP API"
 
 
-def _read_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
-    partial = ("the response is partial",) if document.get("isPartial") else ()
-    return (*map(str, document.get("warnings") or ()), *partial)
+def _read_texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = document.get(key) or ()
+    return tuple(map(str, found if isinstance(found, list) else [found] if found else ()))
 
 
 def _read_matrix(result: Any, blocks: Mapping[int, Numbers]) -> tuple[Series, ...]:
@@ -145,10 +166,11 @@ def _read_series(
             "use histogram_quantile(), histogram_avg() or histogram_count()"
         )
     found = item[key]
-    labels = sort_labels({str(name): str(value) for name, value in item["metric"].items()})
+    metric = item["metric"] or {}
+    labels = sort_labels({str(name): str(value) for name, value in metric.items()})
     if isinstance(found, int):
         return Series(labels, *blocks[found])
-    return Series(labels, *_read_numbers(found if key == "values" else [found]))
+    return Series(labels, *_read_numbers(found or () if key == "values" else [found]))
 
 
 def _read_numbers(points: Sequence[Sequence[Any]]) -> Numbers:

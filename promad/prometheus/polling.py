@@ -7,16 +7,23 @@ from dataclasses import dataclass, replace
 from math import floor
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from promad.data.frame import MetricFrame, single_group
+from promad.data.frame import MetricFrame, points_between, single_group
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.freshness import find_sources
-from promad.prometheus.grid import Span, on_grid, requests_for
+from promad.prometheus.freshness import Source, find_sources
+from promad.prometheus.grid import MOST_POINTS, Span, on_grid, requests_for
 from promad.prometheus.one_series import add_alias, take_series
 
 Samples = NDArray[np.float64]
+
+_PIECE_SECONDS = 7200.0
+"""Time of one request for the times of samples: its cost in Prometheus grows with the square."""
+_REFUSALS = frozenset({"bad_data", "execution", "several_series", "bad_answer"})
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Poller:
         self._samples = samples
         self._stale_after = stale_after
         self._allow_partial = allow_partial
-        self._sources = {alias: find_sources(expr) for alias, expr in queries.items()}
+        self._sources = {alias: list(_find_known(alias, queries[alias])) for alias in queries}
         self._last: Poll | None = None
 
     def poll(self, at: float) -> Poll:
@@ -124,28 +131,55 @@ class Poller:
 
     def _fetch(self, alias: str, span: Span) -> Samples:
         """The query's values over the span, without those that are merely repeated."""
-        values = self._ask(self._queries[alias], span)
+        expr = self._queries[alias]
+        values = self._ask(expr, expr, span, MOST_POINTS)
         evaluated_at = span.start + self._step * np.arange(len(values))
-        for source in self._sources[alias]:
+        for source in tuple(self._sources[alias]):
             if np.isnan(values).all():
                 break
-            age = evaluated_at - source.offset - self._ask(source.query, span)
-            values = np.where(age <= self._stale_after, values, np.nan)
+            sampled_at = self._ask_times(alias, source, span)
+            if sampled_at is not None:
+                age = evaluated_at - source.offset - sampled_at
+                values = np.where(age <= self._stale_after, values, np.nan)
         return values
 
-    def _ask(self, expr: str, span: Span) -> Samples:
-        pieces = [self._ask_once(expr, part) for part in requests_for([span], self._step)]
-        return np.concatenate(pieces)
+    def _ask_times(self, alias: str, source: Source, span: Span) -> Samples | None:
+        """When the source was sampled, or None if the server does not accept the question.
 
-    def _ask_once(self, expr: str, span: Span) -> Samples:
-        answer = self._client.query_range(expr, span.start, span.end, self._step)
-        series = take_series(expr, answer, {}, self._allow_partial)
+        It is not asked again then: no one wrote the question, and no one could fix it.
+        """
+        shown = f"age of the samples of {self._queries[alias]}"
+        most = max(1, round(_PIECE_SECONDS / self._step))
+        try:
+            return self._ask(source.query, shown, span, most)
+        except PrometheusError as error:
+            if error.reason not in _REFUSALS:
+                raise
+            self._sources[alias].remove(source)
+            log.warning("age of samples not checked", query=alias, err=str(error))
+            return None
+
+    def _ask(self, expr: str, shown: str, span: Span, most: int) -> Samples:
+        parts = requests_for([span], self._step, most)
+        return np.concatenate([self._ask_once(expr, shown, part) for part in parts])
+
+    def _ask_once(self, expr: str, shown: str, span: Span) -> Samples:
+        answer = self._client.query_range(expr, span.start, span.end, self._step, subject=shown)
+        series = take_series(shown, answer, {}, self._allow_partial)
         if series is None:
-            return np.full(round((span.end - span.start) / self._step) + 1, np.nan)
+            return np.full(points_between(span.start, span.end, self._step), np.nan)
         try:
             return on_grid(series, span, self._step)
         except ValueError as error:
-            raise self._client.bad_answer(expr, str(error)) from None
+            raise self._client.bad_answer(shown, str(error)) from None
+
+
+def _find_known(alias: str, expr: str) -> tuple[Source, ...]:
+    """The sources that can be asked for; logs it if some cannot."""
+    sources = find_sources(expr)
+    if sources.unknown:
+        log.info("age of samples not checked", query=alias, reason=sources.unknown)
+    return sources.known
 
 
 def _find_newest(frame: MetricFrame) -> dict[str, float | None]:

@@ -51,7 +51,7 @@ class RemoteWriter:
     ) -> None:
         same = urlsplit(url)[:2] == urlsplit(server_url)[:2]
         self._url = url
-        self._settings = settings if same else PrometheusSettings(timeout=settings.timeout)
+        self._settings = settings if same else _forget_credentials(settings)
         self._closing = threading.Event()
         self._session = open_session(self._settings, 3, adapter, self._closing)
         self._session.headers.update(_HEADERS)
@@ -60,13 +60,15 @@ class RemoteWriter:
         """Send samples, by label set (`__name__` among the labels), each series in order of time.
 
         Raises:
-            UnreachableError: if the server does not answer.
-            PrometheusError: if it refuses them.
+            PrometheusError: if the server does not answer, or refuses them.
         """
         body = bytes(cramjam.snappy.compress_raw(encode(series)))
-        reply = exchange(
-            self._session, "POST", self._url, body, self._settings.timeout, self._closing
-        )
+        try:
+            reply = exchange(
+                self._session, "POST", self._url, body, self._settings.timeout, self._closing
+            )
+        except PrometheusError as error:
+            raise PrometheusError(f"{self._url}: {error}", error.reason) from None
         if reply.status // 100 != 2:
             said = flatten_text(reply.body.decode(errors="replace")) or reply.reason
             raise PrometheusError(
@@ -79,6 +81,11 @@ class RemoteWriter:
         """Close every connection."""
         self._closing.set()
         self._session.close()
+
+
+def _forget_credentials(settings: PrometheusSettings) -> PrometheusSettings:
+    """The defaults but for the timeout: another server must not get the secrets."""
+    return PrometheusSettings().model_copy(update={"timeout": settings.timeout})
 
 
 def encode(series: Mapping[Labels, Sequence[Sample]]) -> bytes:

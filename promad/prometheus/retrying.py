@@ -15,7 +15,8 @@ from promad.errors import PrometheusError
 
 _LONGEST_SLEEP_SECONDS = 30.0
 _FIRST_SLEEP_SECONDS = 0.25
-_RETRIED_STATUSES = frozenset({408, 429, *range(500, 600)})
+_RETRIED_STATUSES = frozenset({408, 429, *range(500, 600)} - {501})
+"""Not 501: what is not implemented now is not implemented in a second either."""
 
 
 class BoundedRetry(Retry):

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -66,12 +66,15 @@ def exchange(
 ) -> Reply:
     """Send the request, follow redirects on the same server, and read the whole body.
 
-    `form` may be bytes, sent as they are. `timeout` is in seconds, for each wait for the server.
+    `form` may be bytes, sent as they are; a GET has it in its URL. `timeout` is in seconds, for
+    each wait for the server.
 
     Raises:
         UnreachableError: if the server cannot be connected to or never begins to answer.
         PrometheusError: if it redirects elsewhere, or its body breaks off or is too large.
     """
+    if method == "GET" and isinstance(form, Mapping):
+        url, form = f"{url}?{urlencode(form)}", None
     try:
         response = _send(session, method, url, form, timeout)
     except requests.RequestException as error:

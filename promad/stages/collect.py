@@ -17,6 +17,7 @@ from promad.config.settings import DataSettings
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
+from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
 from promad.prometheus.history import Progress
 from promad.prometheus.marks import Marked, Marks, fetch_marks
@@ -54,8 +55,12 @@ class Collected:
     marks: Marks
 
 
-def collect(config: Config, *, now: float, progress: Progress | None = None) -> Collected:
+def collect(
+    config: Config, *, now: float, progress: Progress | None = None, refresh: bool = False
+) -> Collected:
     """Fetch every query's history and write it to `output_filename`; `now` is unix seconds.
+
+    With `refresh` nothing is taken from the cache.
 
     Raises:
         PrometheusError: if a query fails or is not exactly one series; nothing is written then.
@@ -69,6 +74,8 @@ def collect(config: Config, *, now: float, progress: Progress | None = None) -> 
         server=url,
         step=data.step,
         chunk_seconds=data.cache_chunk_hours * 3600,
+        selection=hash_selection(config.prometheus),
+        refresh=refresh,
     )
     with closing(PrometheusClient(url, config.prometheus)) as client:
         history = fetch_history(

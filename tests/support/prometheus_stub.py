@@ -19,7 +19,7 @@ Curve = Callable[[float], float | None]
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived; `form` is the decoded body."""
+    """One request as it arrived; `form` is the decoded body, or the query of the URL."""
 
     method: str
     path: str
@@ -76,8 +76,10 @@ def stub_server(
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            form = dict(parse_qsl(self.rfile.read(length).decode(), keep_blank_values=True))
-            asked = Asked(self.command, self.path, dict(self.headers), form)
+            body = self.rfile.read(length).decode(errors="replace")
+            path, _, in_url = self.path.partition("?")
+            form = dict(parse_qsl(body or in_url, keep_blank_values=True))
+            asked = Asked(self.command, path, dict(self.headers), form)
             with lock:
                 stub.asked.append(asked)
                 stub.at_once += 1

@@ -156,6 +156,19 @@ def test_no_findings_are_done(run, tmp_path, server):
     assert run("-c", path, "check-config", "--online")[0] == 0
 
 
+def test_promql_that_only_a_server_may_know_is_a_warning(run, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "queries: {vm: rate(up), up: up}\ndata_settings: {exclude: ['mode_over_time(up[5m])']}\n"
+    )
+    code, out, _ = run("-c", path, "check-config")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, f"{path}: 2 queries, no mistakes")
+    assert lines[1].startswith("  warning: queries.vm: unknown PromQL: ")
+    assert lines[2].startswith("  warning: data_settings.exclude.0: unknown PromQL: ")
+    assert len(lines) == 3
+
+
 # One line on standard error
 
 

@@ -1,5 +1,7 @@
 """What was fetched once is not fetched again, and what was not complete is never taken for it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,10 @@ from promad.config import PrometheusSettings
 from promad.data.frame import points_between
 from promad.errors import PrometheusError
 from promad.prometheus import ChunkCache, PrometheusClient, fetch_history
+from promad.prometheus.authentication import hash_selection
 from promad.prometheus.cache import SETTLE_SECONDS, Chunk
 from promad.prometheus.grid import Span
-from tests.support.prometheus_stub import curves, stub_server
+from tests.support.prometheus_stub import Say, curves, matrix, stub_server
 
 HOUR = 3600.0
 NOW = 1000 * HOUR
@@ -103,6 +106,92 @@ def test_a_chunk_without_any_value_is_not_kept(tmp_path):
     assert len(files(tmp_path)) == 1
 
 
+def test_a_chunk_with_missing_samples_is_asked_for_again(tmp_path):
+    period = [(NOW - 6 * HOUR, NOW - 4 * HOUR - STEP)]
+    late = curves({"up": [({}, lambda t: 1.0 if t % HOUR >= 600 or t < NOW - 5 * HOUR else None)]})
+    with stub_server(late) as stub:
+        fetch(stub, period, cache_in(tmp_path))
+    with stub_server(curves({"up": [({}, lambda t: 1.0)]})) as stub:
+        cache = cache_in(tmp_path, server="http://x")
+        done = fetch(stub, period, cache)
+        assert not np.isnan(done.frames[0].values).any()
+        assert done.chunks_from_cache == 1
+        assert fetch(stub, period, cache).requests == 0
+
+
+def test_a_chunk_fetched_with_a_warning_is_not_kept(tmp_path):
+    half = Say(body=matrix({(): [(t, 0.5) for t in np.arange(0.0, HOUR, STEP)]}, ["store down"]))
+    client_settings = PrometheusSettings()
+    with (
+        stub_server([half]) as stub,
+        PrometheusClient(stub.url, client_settings, retries=0) as client,
+    ):
+        fetch_history(
+            client, UP, [(0.0, HOUR - STEP)], STEP,
+            now=NOW, cache=cache_in(tmp_path), allow_partial=True,
+        )  # fmt: skip
+    assert files(tmp_path) == []
+
+
+def test_refresh_ignores_the_cache_and_renews_it(tmp_path):
+    period = [(NOW - 3 * HOUR, NOW - 2 * HOUR - STEP)]
+    with stub_server(curves({"up": [({}, lambda t: 1.0)]})) as stub:
+        fetch(stub, period, cache_in(tmp_path))
+    with stub_server(curves({"up": [({}, lambda t: 2.0)]})) as stub:
+        done = fetch(stub, period, replace(cache_in(tmp_path), refresh=True))
+        again = fetch(stub, period, cache_in(tmp_path))
+    assert (done.requests, again.requests) == (1, 0)
+    assert (again.frames[0].values == 2.0).all()
+
+
+def selections(tmp_path):
+    (tmp_path / "tenant").write_text("c")
+    (tmp_path / "cert").write_text("certificate")
+    return [
+        {},
+        {"http_headers": {"X-Scope-OrgID": {"values": ["a"]}}},
+        {"http_headers": {"X-Scope-OrgID": {"values": ["b"]}}},
+        {"http_headers": {"X-Scope-OrgID": {"secrets": ["s3cret"]}}},
+        {"http_headers": {"X-Scope-OrgID": {"files": [tmp_path / "tenant"]}}},
+        {"basic_auth": {"username": "a", "password": "s3cret"}},
+        {"basic_auth": {"username": "b", "password": "s3cret"}},
+        {"authorization": {"credentials": "s3cret"}},
+        {"authorization": {"credentials": "other"}},
+        {"tls_config": {"cert_file": tmp_path / "cert"}},
+        {"proxy_url": "http://u:s3cret@proxy.example:3128"},
+    ]
+
+
+def test_everything_that_selects_the_data_is_in_the_key(tmp_path):
+    hashes = [hash_selection(PrometheusSettings(**each)) for each in selections(tmp_path)]
+    assert len(set(hashes)) == len(hashes)
+    assert not any("s3cret" in each for each in hashes)
+
+
+@pytest.mark.parametrize("same", [{"timeout": "5s"}, {"compression": "gzip"}])
+def test_what_selects_nothing_is_not_in_the_key(same):
+    assert hash_selection(PrometheusSettings(**same)) == hash_selection(PrometheusSettings())
+
+
+def test_a_new_password_changes_nothing_and_a_new_tenant_in_a_file_does(tmp_path):
+    old, new = ({"basic_auth": {"username": "a", "password": each}} for each in ("x", "y"))
+    assert hash_selection(PrometheusSettings(**old)) == hash_selection(PrometheusSettings(**new))
+    file = tmp_path / "tenant"
+    settings = PrometheusSettings(http_headers={"X-Scope-OrgID": {"files": [file]}})
+    file.write_text("a")
+    before = hash_selection(settings)
+    file.write_text("b")
+    assert hash_selection(settings) != before
+
+
+def test_selections_do_not_share_chunks(tmp_path):
+    period = [(NOW - 3 * HOUR, NOW - 2 * HOUR - STEP)]
+    with stub_server(ONE) as stub:
+        for selection in "ab":
+            fetch(stub, period, replace(cache_in(tmp_path), selection=selection))
+        assert len(stub.asked) == 2
+
+
 def test_servers_expressions_and_steps_do_not_share_chunks(tmp_path):
     known = curves({"a": [({}, lambda t: 1.0)], "b": [({}, lambda t: 2.0)]})
     period = [(NOW - 3 * HOUR, NOW - 2 * HOUR - 60)]
@@ -142,10 +231,10 @@ def test_pickled_content_is_not_loaded(tmp_path):
 
 def test_labels_are_kept_with_the_values(tmp_path):
     cache, part = cache_in(tmp_path), Span(0.0, 30.0)
-    cache.write("up", Chunk(part, LABELS, np.array([1.0, np.nan, 3.0])), NOW)
+    cache.write("up", Chunk(part, LABELS, np.array([1.0, 2.0, 3.0])), NOW)
     chunk = cache.read("up", part)
     assert chunk.labels == LABELS
-    np.testing.assert_array_equal(chunk.values, [1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(chunk.values, [1.0, 2.0, 3.0])
     assert not [path for path in files(tmp_path) if path.suffix != ".npz"]
 
 

@@ -79,3 +79,12 @@ def test_an_unreachable_server_is_asked_once():
 def test_a_tiny_step_looks_back_less_than_an_hour():
     ((check,), stub) = inspect(curves({"sum(up)": [({}, lambda t: 1.0)]}), {"x": "sum(up)"}, 0.1)
     assert stub.asked[0].points == check.points_possible == 10_000
+
+
+def test_an_age_that_the_server_cannot_report_is_no_problem():
+    fine = curves({"up": [({}, lambda t: 1.0)]})
+    ((check,), _) = inspect(
+        lambda a: Say(422) if "timestamp" in a.form["query"] else fine(a), {"x": "up"}
+    )
+    assert check.problem is None
+    assert check.newest_age_seconds == 7.0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import structlog
 
 from promad.config import PrometheusSettings
 from promad.errors import UnreachableError
@@ -258,3 +259,71 @@ def test_steps_below_a_second_stay_on_the_grid():
             assert poll.failures == {}
             np.testing.assert_allclose(poll.frame.values[0, :, 0], poll.frame.times / 7)
     assert asked_points(stub) == [5] + [1] * 19
+
+
+def test_times_of_samples_are_asked_for_in_pieces_of_two_hours():
+    known = {"sum(up)": always(), "max(timestamp(up))": [({}, lambda at: at)]}
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, {"x": "sum(up)"}, samples=1500).poll(AT)
+    np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
+    assert asked_points(stub) == [1500, 480, 480, 480, 60]
+
+
+UNNAMED = [
+    'count({job="x"})',
+    'sum({__name__=~"a|b"})',
+    'sum({a="b" or c="d"})',
+    "rate(up)",
+]
+
+
+@pytest.mark.parametrize("expr", UNNAMED)
+def test_an_age_that_cannot_be_asked_for_is_left_out_and_logged_once(expr):
+    with structlog.testing.capture_logs() as logs, stub_server(curves({expr: always()})) as stub:
+        poller = poller_of(stub, {"x": expr})
+        for late in (0.0, 15.0):
+            poll = poller.poll(AT + late)
+    assert not np.isnan(poll.frame.values).any()
+    assert stub.exprs == [expr, expr]
+    assert [(line["event"], line["query"]) for line in logs] == [
+        ("age of samples not checked", "x")
+    ]
+
+
+def test_the_labels_of_info_are_no_selector():
+    expr = 'sum(info(rate(x_total[5m]), {__name__="target_info", k8s=~".+"}))'
+    with structlog.testing.capture_logs() as logs, stub_server(curves({expr: always()})) as stub:
+        poller_of(stub, {"x": expr}).poll(AT)
+    assert (stub.exprs, logs) == ([expr], [])
+
+
+def test_a_quoted_metric_name_is_a_name():
+    known = {
+        'sum({"my.metric"})': always(),
+        'max(timestamp({__name__="my.metric"}))': [({}, lambda at: at)],
+    }
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, {"x": 'sum({"my.metric"})'}).poll(AT)
+    assert not np.isnan(poll.frame.values).any()
+
+
+def test_a_question_of_promads_own_that_the_server_refuses_is_left_out():
+    fine = curves({"sum(up)": always()})
+    with (
+        structlog.testing.capture_logs() as logs,
+        stub_server(lambda a: Say(422) if "timestamp" in a.form["query"] else fine(a)) as stub,
+    ):
+        poller = poller_of(stub, {"x": "sum(up)"})
+        for late in (0.0, 15.0):
+            poll = poller.poll(AT + late)
+    assert poll.failures == {}
+    assert not np.isnan(poll.frame.values).any()
+    assert stub.exprs == ["sum(up)", "max(timestamp(up))", "sum(up)"]
+    assert len(logs) == 1
+
+
+def test_no_error_names_a_question_that_nobody_wrote():
+    fine = curves({"sum(up)": always()})
+    with stub_server(lambda a: Say(503) if "timestamp" in a.form["query"] else fine(a)) as stub:
+        error = str(poller_of(stub, {"x": "sum(up)"}).poll(AT).failures["x"])
+    assert error.startswith(f"query x: {stub.url}: age of the samples of sum(up): HTTP 503")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,21 +17,29 @@ if TYPE_CHECKING:
     from promad.stages.collect import Collected
 
 
-def collect(context: typer.Context) -> None:
+def collect(
+    context: typer.Context,
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh", metavar="", help="Fetch everything again; ignore the cache."),
+    ] = False,
+) -> None:
     """Fetch the history of every query into a Parquet file.
 
     Only what is not in the cache is fetched. If a query fails or returns more or less than one
     series, the command fails and changes nothing.
     """
-    run_collect(load_one_config(context))
+    run_collect(load_one_config(context), refresh=refresh)
 
 
-def run_collect(config: Config, now: Callable[[], float] = time.time) -> None:
+def run_collect(
+    config: Config, now: Callable[[], float] = time.time, *, refresh: bool = False
+) -> None:
     """Collect up to `now` and print what was fetched."""
     from promad.stages.collect import collect as stage
 
     with show_progress("collect") as update:
-        collected = stage(config, now=now(), progress=update)
+        collected = stage(config, now=now(), progress=update, refresh=refresh)
     print_lines(format_collected(collected))
 
 
