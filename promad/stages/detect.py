@@ -12,7 +12,8 @@ from promad.clock import Clock
 from promad.config import Config
 from promad.detection.daemon import Daemon
 from promad.detection.loop import Observer
-from promad.http_server import WebServer, listen
+from promad.exposition import WebMetrics
+from promad.http_server import CLOSE_REASONS, WebServer, listen
 from promad.web.app import build_app
 
 
@@ -41,7 +42,8 @@ def detect(
     daemon = Daemon(configs, clock, observer)
     with ExitStack() as stack:
         app = build_app(daemon.registry, daemon.served, daemon.is_ready, clock.now)
-        server = WebServer(app, listen(host, wanted))
+        metrics = WebMetrics(daemon.registry, CLOSE_REASONS)
+        server = WebServer(app, listen(host, wanted), metrics.count_closed)
         daemon.port = server.port
         server.start()
         stack.callback(server.stop)

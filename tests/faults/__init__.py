@@ -1,0 +1,1 @@
+"""Faults of servers, clients and disks, and what promad makes of them."""
