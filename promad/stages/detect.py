@@ -15,6 +15,7 @@ from promad.detection.loop import Observer
 from promad.exposition import WebMetrics
 from promad.http_server import CLOSE_REASONS, WebServer, listen
 from promad.web.app import build_app
+from promad.web.scoring_process import ScoringProcess
 
 
 @contextmanager
@@ -41,7 +42,9 @@ def detect(
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer)
     with ExitStack() as stack:
-        app = build_app(daemon.registry, daemon.served, daemon.is_ready, clock.now)
+        scoring = ScoringProcess()
+        stack.callback(scoring.stop)
+        app = build_app(daemon.registry, daemon.served, daemon.is_ready, clock.now, scoring.score)
         metrics = WebMetrics(daemon.registry, CLOSE_REASONS)
         server = WebServer(app, listen(host, wanted), metrics.count_closed)
         daemon.port = server.port

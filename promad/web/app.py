@@ -24,6 +24,7 @@ from promad.web.headers import HeadersMiddleware
 from promad.web.limits import RequestQueue
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
+from promad.web.scoring_process import Scorer, score_here
 
 SCORED_AT_ONCE = 2
 WAITING = 6
@@ -35,6 +36,7 @@ def build_app(
     served: Detectors,
     is_ready: Callable[[], bool],
     now: Callable[[], float] = time.time,
+    score: Scorer = score_here,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -42,6 +44,7 @@ def build_app(
         served: the running detectors, none while the daemon starts.
         is_ready: whether every detector has received samples from its server.
         now: unix seconds.
+        score: answers requests to score; see `ScoringProcess`.
     """
     app = FastAPI(
         title="promad",
@@ -63,6 +66,7 @@ def build_app(
         exception_handlers=HANDLERS,
     )
     app.state.served, app.state.now = served, now
+    app.state.score = score
     app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
     for api in (state_api, scoring_api, groups_api, events_api):
         app.include_router(api.router)
