@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from benchmarks.scoring import fitted, host_like
+from benchmarks.scoring import fit_detector, host_like
 from promad.data.frame import MetricFrame
 from promad.detection.running_detector import RunningDetector
 from promad.events.verdict import State
@@ -104,7 +104,7 @@ def serve_until_stopped(
 def create_scorer(folder: Path, model: str) -> tuple[list[RunningDetector], dict[int, float]]:
     """A detector of that model, and its time for each number of rows in milliseconds."""
     history, test = host_like(TRAINED_ON.get(model, TRAINED_ON_ELSE), len(FEATURES))
-    detector = fitted(model, history)
+    detector = fit_detector(model, history)
     alone = {rows: time_detector(detector, test, rows) for rows in (detector.length, 100, 10_000)}
     return create_running_detectors(folder, features=FEATURES, detector=detector), alone
 

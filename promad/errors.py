@@ -6,6 +6,19 @@
 from collections.abc import Sequence
 
 
+def escape_control_characters(text: str) -> str:
+    r"""The text as printable characters only: no escape sequence or line break stays as it is.
+
+    >>> escape_control_characters("ok\x1b[31m\nlevel=info")
+    'ok\\x1b[31m\\nlevel=info'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 class PromadError(Exception):
     """The root of every error that promad raises on purpose; ends a command with exit code 1."""
 
@@ -49,10 +62,13 @@ FAILURE_REASONS = (
 
 
 class PrometheusError(PromadError):
-    """A query failed; `reason` is a short word for counters and labels."""
+    """A query failed; `reason` is a short word for counters and labels.
+
+    The message may quote a server, so it is one line of printable text.
+    """
 
     def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
+        super().__init__(escape_control_characters(message))
         self.reason = reason
 
 

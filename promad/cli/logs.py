@@ -6,10 +6,13 @@ import logging
 import sys
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import PurePath
 from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
+
+from promad.errors import escape_control_characters
 
 
 class LogLevel(StrEnum):
@@ -62,6 +65,7 @@ def configure_logging(level: LogLevel, format_: LogFormat) -> None:
             structlog.processors.TimeStamper(fmt="iso", key="time"),
             _drop_none,
             structlog.processors.format_exc_info,
+            _escape_controls,
             structlog.processors.EventRenamer("msg"),
             renderer,
         ],
@@ -75,3 +79,16 @@ def configure_logging(level: LogLevel, format_: LogFormat) -> None:
 
 def _drop_none(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: value for key, value in event.items() if value is not None}
+
+
+def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Values may quote servers and clients; only tracebacks have several lines."""
+    return {key: _escape_value(key, value) for key, value in event.items()}
+
+
+def _escape_value(key: str, value: object) -> object:
+    if not isinstance(value, str | PurePath | BaseException):
+        return value
+    if key == "exception":
+        return "\n".join(map(escape_control_characters, str(value).split("\n")))
+    return escape_control_characters(str(value))

@@ -3,6 +3,7 @@
     names          every metric: name, type, labels, HELP text, and when it is absent
     groups         Snapshot ─► metrics about groups: scores, states, features
     daemon         metrics about the daemon itself: polls, ticks, queries, models, reloads
+    web            metrics about the HTTP server
 
 History as a daemon would have exposed it, for Prometheus to store:
 
@@ -15,10 +16,12 @@ A value that is not known is withdrawn: never 0, never NaN.
 
 from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
 from promad.exposition.groups import Snapshot, SnapshotCollector
+from promad.exposition.web import WebMetrics
 
 __all__ = [
     "DaemonMetrics",
     "DetectorMetrics",
     "Snapshot",
     "SnapshotCollector",
+    "WebMetrics",
 ]

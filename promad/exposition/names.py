@@ -289,8 +289,16 @@ RELOADED_AT = MetricSpec(
     "Time at which the configuration in use was loaded, in unix seconds.",
     subject=Subject.PROCESS,
 )
+CONNECTIONS_CLOSED = MetricSpec(
+    "promad_web_connections_closed_total",
+    "HTTP connections that the server refused or closed early: `too_many` refused at the limit, "
+    "`made_room` closed for a new one at the limit, `slow_request` and `slow_response` timed out.",
+    labels=("reason",),
+    subject=Subject.PROCESS,
+    type=MetricType.COUNTER,
+)
 
-PROCESS_METRICS = (BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT)
+PROCESS_METRICS = (BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED)
 """Metrics about the daemon as a whole."""
 
 METRICS = (*GROUP_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)

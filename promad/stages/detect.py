@@ -12,8 +12,10 @@ from promad.clock import Clock
 from promad.config import Config
 from promad.detection.daemon import Daemon
 from promad.detection.loop import Observer
-from promad.http_server import WebServer, listen
+from promad.exposition import WebMetrics
+from promad.http_server import CLOSE_REASONS, WebServer, listen
 from promad.web.app import build_app
+from promad.web.scoring_process import ScoringProcess
 
 
 @contextmanager
@@ -40,10 +42,18 @@ def detect(
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer)
     with ExitStack() as stack:
+        scoring = ScoringProcess()
+        stack.callback(scoring.stop)
         app = build_app(
-            daemon.registry, daemon.served, daemon.is_ready, clock.now, daemon.find_trouble
+            daemon.registry,
+            daemon.served,
+            daemon.is_ready,
+            clock.now,
+            daemon.find_trouble,
+            scoring.score,
         )
-        server = WebServer(app, listen(host, wanted))
+        metrics = WebMetrics(daemon.registry, CLOSE_REASONS)
+        server = WebServer(app, listen(host, wanted), metrics.count_closed)
         daemon.port = server.port
         server.start()
         stack.callback(server.stop)

@@ -24,6 +24,7 @@ from promad.web.headers import HeadersMiddleware
 from promad.web.limits import RequestQueue
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
+from promad.web.scoring_process import Scorer, score_here
 
 SCORED_AT_ONCE = 2
 WAITING = 6
@@ -36,6 +37,7 @@ def build_app(
     is_ready: Callable[[], bool],
     now: Callable[[], float] = time.time,
     find_trouble: Callable[[], str] = str,
+    score: Scorer = score_here,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -44,6 +46,7 @@ def build_app(
         is_ready: whether every detector has received samples from its server.
         now: unix seconds.
         find_trouble: what keeps the daemon from detecting; empty if nothing does.
+        score: answers requests to score; see `ScoringProcess`.
     """
     app = FastAPI(
         title="promad",
@@ -65,6 +68,7 @@ def build_app(
         exception_handlers=HANDLERS,
     )
     app.state.served, app.state.now = served, now
+    app.state.score = score
     app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
     for api in (state_api, scoring_api, groups_api, events_api):
         app.include_router(api.router)

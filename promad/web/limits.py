@@ -13,7 +13,7 @@ MOST_BYTES = 8 * 2**20
 BODY_SECONDS = 10.0
 
 
-async def read_json_body(request: Request) -> bytes:
+async def read_json_body(request: Request) -> bytearray:
     """The body of a request; reading stops at the size limit.
 
     Raises:
@@ -36,13 +36,13 @@ async def read_json_body(request: Request) -> bytes:
         raise HTTPException(400, "the body is incomplete — send all of it") from None
 
 
-async def _read_bounded(request: Request) -> bytes:
+async def _read_bounded(request: Request) -> bytearray:
     _refuse_beyond(int(request.headers.get("content-length", 0)))  # the server accepts digits only
     body = bytearray()
     async for part in request.stream():
         body += part
         _refuse_beyond(len(body))
-    return bytes(body)
+    return body
 
 
 def _refuse_beyond(size: int) -> None:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from promad.errors import DataError
+from promad.errors import DataError, escape_control_characters
 from promad.web.headers import HEADERS
 from promad.web.schemas import Problem
 
@@ -27,8 +27,9 @@ _NAMES_LISTED = 5
 def respond_with_problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer that refuses a request."""
-    return JSONResponse(Problem(detail=detail).model_dump(), status, headers)
+    """The answer that refuses a request. The detail may quote it, so it is made printable."""
+    problem = Problem(detail=escape_control_characters(detail))
+    return JSONResponse(problem.model_dump(), status, headers)
 
 
 async def handle_refusal(request: Request, error: HTTPException) -> Response:

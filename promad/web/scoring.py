@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
 from promad.scoring.segments import Segment, find_parts, find_segments
 from promad.scoring.streaming import ScoringState, join_scores, score_samples
-from promad.web.lookup import MonitoredGroup, find_group
+from promad.web.lookup import find_group
 from promad.web.problems import describe_invalid, list_some
 from promad.web.samples import Samples, read_samples
 from promad.web.schemas import (
@@ -36,7 +36,26 @@ SECONDS = 30.0
 _CHUNK_ROWS = 1000
 
 
-def score_request(body: bytes, running: Sequence[RunningDetector]) -> ScoreAnswer:
+@dataclass(frozen=True)
+class ScoringTarget:
+    """A group, and the detector and bundle that score for it."""
+
+    group: str
+    bundle: str
+    detector: Detector
+
+
+FindTarget = Callable[[str | None], ScoringTarget]
+"""Finds the group of that name, or the only one; raises HTTPException."""
+
+
+def find_target(running: Sequence[RunningDetector], name: str | None) -> ScoringTarget:
+    """The target in this process, see `find_group`."""
+    group = find_group(running, name)
+    return ScoringTarget(group.name, group.served.bundle.id, group.served.detector)
+
+
+def score_request(body: bytes | bytearray, find: FindTarget) -> ScoreAnswer:
     """The scores of the samples in a request.
 
     Raises:
@@ -47,11 +66,11 @@ def score_request(body: bytes, running: Sequence[RunningDetector]) -> ScoreAnswe
         request = ScoreRequest.model_validate_json(body)
     except ValidationError as error:
         raise HTTPException(400, describe_invalid(error.errors(include_url=False)[0])) from None
-    group = find_group(running, request.group)
-    detector = _set_scoring_mode(group.served.detector, request.scoring_mode)
+    target = find(request.group)
+    detector = _set_scoring_mode(target.detector, request.scoring_mode)
     samples = read_samples(request, detector)
     scores, errors = _score_frame(detector, samples.frame, began + SECONDS)
-    return _build_answer(request, group, detector, samples, scores, errors)
+    return _build_answer(request, target, detector, samples, scores, errors)
 
 
 def _set_scoring_mode(detector: Detector, mode: str | None) -> Detector:
@@ -93,7 +112,7 @@ def _score_frame(detector: Detector, frame: MetricFrame, deadline: float) -> tup
 
 def _build_answer(
     request: ScoreRequest,
-    group: MonitoredGroup,
+    target: ScoringTarget,
     detector: Detector,
     samples: Samples,
     scores: Values,
@@ -117,8 +136,8 @@ def _build_answer(
         ]
 
     return ScoreAnswer(
-        group=group.name,
-        bundle=group.served.bundle.id,
+        group=target.group,
+        bundle=target.bundle,
         n_timesteps=samples.frame.samples,
         n_scored=len(scores),
         n_features=len(samples.frame.features),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from promad.web.limits import RequestQueue, read_json_body
 from promad.web.lookup import REFUSALS, Running
 from promad.web.schemas import Problem, ScoreAnswer, ScoreRequest
-from promad.web.scoring import score_request
+from promad.web.scoring_process import Scorer
 
 router = APIRouter()
 
@@ -46,10 +46,9 @@ async def post_score(request: Request, running: Running) -> Response:
     before. There is no hysteresis: each run of rows above the threshold is a segment.
     """
     queue: RequestQueue = request.app.state.scoring_queue
+    score: Scorer = request.app.state.score
     async with queue.join() as turn:
         body = await read_json_body(request)
         async with turn:
-            content = await run_in_threadpool(
-                lambda: score_request(body, running).model_dump_json()
-            )
+            content = await run_in_threadpool(score, body, running)
     return Response(content, media_type="application/json")

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs import metrics as reference
 from promad.errors import PrometheusError
 from promad.events.status import GroupStatus
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, names
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, names
 from promad.exposition.names import MetricSpec, MetricType, Subject
 from tests.support.prometheus_server import require_binary
 from tests.support.statuses import ANOMALOUS, BLIND, CPU, JUDGED, LOAD, OK, WARMING
@@ -332,6 +332,7 @@ def test_promtool_finds_nothing_to_say(daemon_registry: CollectorRegistry) -> No
     daemon_registry.register(
         SnapshotCollector(lambda: [Snapshot("host", "anomaly_detector_", (ANOMALOUS,))], False)
     )
+    WebMetrics(daemon_registry, ["too_many"])
     text = without_created(generate_latest(daemon_registry).decode())
     check = subprocess.run(
         [require_binary("promtool"), "check", "metrics"],
@@ -360,6 +361,7 @@ def every_family(several: bool) -> dict[str, Metric]:
     scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True))
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots, several))
+    WebMetrics(registry, ["too_many"])
     return {
         family.name + "_total" * (family.type == "counter"): family for family in registry.collect()
     }

@@ -1,1 +1,1 @@
-"""A misbehaving server of our own for each fault, and what promad does about it."""
+"""Faults of servers, clients and disks, and what promad makes of them."""

@@ -17,9 +17,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from promad import http_server as serving
 from promad.errors import PromadError
-from promad.http_server import WebServer, listen
+from promad.http_server import WebServer, connections, listen
 from promad.web.app import build_app
 
 
@@ -111,7 +110,7 @@ def test_silent_and_slow_clients_block_nobody(served: RunningDetector) -> None:
 
 
 def test_a_client_that_never_asks_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
     bound = listen("127.0.0.1", 0)
     server = WebServer(Starlette(), bound)
     server.start()

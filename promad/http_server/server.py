@@ -1,20 +1,30 @@
-"""An HTTP server in its own thread, which closes connections without a request."""
+"""The socket that is listened on, and the thread that serves it."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from promad.errors import PromadError
+from promad.http_server.connections import (
+    IDLE_SECONDS,
+    ConnectionPool,
+    OnClose,
+    TimedProtocol,
+    find_connection_limit,
+)
+from promad.http_server.drain import DrainMiddleware
+from promad.http_server.library_log import forward_library_logs
 
-_SILENCE_SECONDS = 10.0
 _SHUTDOWN_SECONDS = 2
+_BACKLOG = 128
+"""Connections that are accepted at once, before any of them counts towards the limit."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -29,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-        bound.listen(128)
+        bound.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or str(error)
@@ -40,30 +50,23 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-class _ImpatientProtocol(H11Protocol):
-    """Closes a connection on which no request has arrived whole within ten seconds."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.loop.call_later(_SILENCE_SECONDS, self._close_if_silent)
-
-    def _close_if_silent(self) -> None:
-        heard: object = self.cycle
-        if heard is None:
-            self.transport.close()
-
-
 class WebServer:
     """An application served on a bound socket until it is stopped."""
 
-    def __init__(self, app: Starlette, bound: socket.socket) -> None:
+    def __init__(
+        self, app: Starlette, bound: socket.socket, on_close: OnClose = lambda reason: None
+    ) -> None:
+        pool = ConnectionPool(find_connection_limit(), on_close)
+        protocol: Any = partial(TimedProtocol, pool=pool)
         config = uvicorn.Config(
-            app,
-            http=_ImpatientProtocol,
+            DrainMiddleware(app),
+            http=protocol,
+            ws="none",
+            backlog=_BACKLOG,
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_keep_alive=75,
+            timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             server_header=False,
         )
@@ -78,6 +81,7 @@ class WebServer:
 
     def start(self) -> None:
         """Start to serve."""
+        forward_library_logs()
         self._thread.start()
 
     def stop(self) -> None:
