@@ -21,7 +21,7 @@ Samples = NDArray[np.float64]
 
 _PIECE_SECONDS = 7200.0
 """Time of one request for the times of samples: its cost in Prometheus grows with the square."""
-_REFUSALS = frozenset({"bad_data", "execution", "several_series", "bad_answer"})
+_REFUSALS = frozenset({"bad_data", "execution", "several_series"})
 
 log = structlog.get_logger()
 
@@ -69,6 +69,7 @@ class Poller:
         self._stale_after = stale_after
         self._allow_partial = allow_partial
         self._sources = {alias: list(_find_known(alias, queries[alias])) for alias in queries}
+        self._accepted: set[Source] = set()
         self._last: Poll | None = None
 
     def poll(self, at: float) -> Poll:
@@ -146,18 +147,21 @@ class Poller:
     def _ask_times(self, alias: str, source: Source, span: Span) -> Samples | None:
         """When the source was sampled, or None if the server does not accept the question.
 
-        It is not asked again then: no one wrote the question, and no one could fix it.
+        It is not asked again then: no one wrote the question, and no one could fix it. Once it was
+        accepted, a refusal is a failure like any other.
         """
         shown = f"age of the samples of {self._queries[alias]}"
         most = max(1, round(_PIECE_SECONDS / self._step))
         try:
-            return self._ask(source.query, shown, span, most)
+            times = self._ask(source.query, shown, span, most)
         except PrometheusError as error:
-            if error.reason not in _REFUSALS:
+            if error.reason not in _REFUSALS or source in self._accepted:
                 raise
             self._sources[alias].remove(source)
             log.warning("age of samples not checked", query=alias, err=str(error))
             return None
+        self._accepted.add(source)
+        return times
 
     def _ask(self, expr: str, shown: str, span: Span, most: int) -> Samples:
         parts = requests_for([span], self._step, most)

@@ -105,6 +105,11 @@ def test_what_a_comparison_keeps_marks_a_sample_though_it_is_zero():
     assert marked({"up": down}, "up").marks == {"up": []}
 
 
+@pytest.mark.parametrize("expr", [r"{job=~`a\d`} == 0", r'up{job=~"\\Qa\\E"} == 0'])
+def test_a_filter_is_known_though_its_strings_are_not(expr):
+    assert marked({expr: [({}, during(60, 90, 0.0))]}, expr).marks == {expr: [(60.0, 90.0)]}
+
+
 def test_any_series_of_many_marks_a_sample():
     alerts = [
         ({"alertname": name}, during(*when, 1.0))

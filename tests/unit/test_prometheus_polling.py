@@ -322,6 +322,21 @@ def test_a_question_of_promads_own_that_the_server_refuses_is_left_out():
     assert len(logs) == 1
 
 
+def test_a_question_that_was_accepted_before_is_not_left_out():
+    known = {"sum(up)": always(), "max(timestamp(up))": [({}, lambda at: at)]}
+    answers = Changing(known)
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "sum(up)"})
+        fine = answers.say
+        poller.poll(AT)
+        answers.say = lambda asked: Say(422) if "time" in asked.form["query"] else fine(asked)
+        poll = poller.poll(AT + 15.0)
+        assert list(poll.failures) == ["x"]
+        assert np.isnan(poll.frame.values[0, -1, 0])
+        answers.say = fine
+        assert poller.poll(AT + 30.0).failures == {}
+
+
 def test_no_error_names_a_question_that_nobody_wrote():
     fine = curves({"sum(up)": always()})
     with stub_server(lambda a: Say(503) if "timestamp" in a.form["query"] else fine(a)) as stub:
