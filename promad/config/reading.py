@@ -29,11 +29,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with one line for every mistake in the file.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+        if len(content) > _LARGEST_FILE_BYTES:
             raise ConfigError(
                 [f"{path}: larger than 1 MB — not a promad configuration, check the path"]
             )
-        text = path.read_text(encoding="utf-8")
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
