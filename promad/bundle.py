@@ -485,7 +485,8 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
         given = ThresholdSettings(step=preparation.step, value=threshold_value)
         threshold = THRESHOLDS["fixed"](np.empty(0), given)
     shape = (manifest.sequence_length, width)
-    model = load_model(manifest.model, directory, shape, preparation.scored, scoring.members)
+    members = None if scoring.method == "mse" else scoring.members
+    model = load_model(manifest.model, directory, shape, preparation.scored, members)
     return Detector(preparation, model, scoring, threshold, manifest.sequence_length)
 
 

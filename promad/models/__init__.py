@@ -50,14 +50,14 @@ def find_model(name: str) -> ModuleType:
 
 
 def load_model(
-    name: str, directory: Path, shape: tuple[int, int], features: int, members: int
+    name: str, directory: Path, shape: tuple[int, int], features: int, members: int | None
 ) -> Model:
     """The model in a bundle's directory, once it has worked on a window of zeros.
 
     Args:
         shape: of a window, (length, width).
         features: how many columns it must reconstruct.
-        members: how many models' errors it must return side by side.
+        members: how many models' errors it must return side by side; None if they are not used.
 
     Raises:
         BundleError: if its files are damaged, or it does not fit.
@@ -76,7 +76,9 @@ def list_model_files(name: str, names: Collection[str]) -> set[str]:
     """
     if name == "fusion":
         members = {member for member in fusion.MODULES if _has_folder(member, names)}
-        return {f"{member}/{find_model(member).CODE_FREE_FILE}" for member in members}
+        return {
+            f"{member}/{import_module(fusion.MODULES[member]).CODE_FREE_FILE}" for member in members
+        }
     return {find_model(name).CODE_FREE_FILE}
 
 

@@ -35,13 +35,13 @@ def refuse_unreadable(path: Path, wanted: str = "readable model") -> Iterator[No
         ) from error
 
 
-def require_fit(model: Model, shape: tuple[int, int], features: int, members: int) -> None:
+def require_fit(model: Model, shape: tuple[int, int], features: int, members: int | None) -> None:
     """Try a model on a window of zeros, and refuse what does not fit the rest of the bundle.
 
     Args:
         shape: of a window, (length, width).
         features: how many columns it must reconstruct.
-        members: how many models' errors it must return side by side.
+        members: how many models' errors it must return side by side; None if they are not used.
 
     Raises:
         ValueError: naming what is wrong.
@@ -56,10 +56,10 @@ def require_fit(model: Model, shape: tuple[int, int], features: int, members: in
             raise ValueError("its results are not finite")
 
 
-def _has_width(outcome: Outcome, features: int, members: int) -> bool:
+def _has_width(outcome: Outcome, features: int, members: int | None) -> bool:
     one = (1, features)
     return (
-        outcome.errors.shape == (1, members * features)
+        (members is None or outcome.errors.shape == (1, members * features))
         and outcome.expected.shape == one
         and outcome.window_errors.shape == one
     )
