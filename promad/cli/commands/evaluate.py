@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promad.cli.extras import require_training
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, print_lines
 from promad.cli.progress import show_progress
@@ -145,6 +146,7 @@ def evaluate(
     ]
     wanted = [[f"training_settings.model={name}"] for name in dict.fromkeys(model or [])] or [[]]
     configs = [load_one_config(context, [*overrides, *own]) for own in wanted]
+    require_training("evaluate", [config.training_settings.model for config in configs])
     options = Options(
         seeds=seeds,
         entities=entity or (),
