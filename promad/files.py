@@ -108,7 +108,7 @@ def open_plain(path: Path, most: int) -> BufferedReader:
 def read_plain(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes; see `open_plain`."""
     with open_plain(path, most) as file:
-        return file.read(most)
+        return file.read(os.fstat(file.fileno()).st_size)  # no buffer larger than the file
 
 
 def _require_plain(found: os.stat_result, most: int) -> None:
