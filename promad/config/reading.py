@@ -20,7 +20,8 @@ _LONGEST_VALUE = 80
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in `path`; the relative paths in it are taken relative to the file.
+    """The configuration in `path`; relative paths in it are relative to the directory of `path`
+    as it is named: if it is a link, not where that leads.
 
     Args:
         overrides: `section.key=value` each, in place of the file's values.
@@ -41,7 +42,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             [f"{path}: cannot read the file ({reason}) — set its path with promad -c FILE"]
         ) from None
-    return read_config(text, str(path), path.resolve().parent, overrides)
+    return read_config(text, str(path), path.absolute().parent, overrides)
 
 
 def read_config(
