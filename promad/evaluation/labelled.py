@@ -32,6 +32,7 @@ from promad.evaluation.explanations import Causes
 from promad.files import DAMAGED, explain_damage
 
 TRAIN, TEST, LABEL = "train.parquet", "test.parquet", "test_label.parquet"
+TRAIN_TIMES, TEST_TIMES = "train_timestamp.parquet", "test_timestamp.parquet"
 INTERPRETATION, ANOMALIES = "interpretation.txt", "labels.csv"
 
 Counting = Literal["segments", "sequences", "windows"]
@@ -132,8 +133,8 @@ def read_labelled(folder: Path) -> LabelledData:
         known_anomalies=known,
         counting=counting,
         causes=_causes(folder / INTERPRETATION, labels, test.shape[1]),
-        train_times=_times(folder / "train_timestamp.parquet", len(train)),
-        test_times=_times(folder / "test_timestamp.parquet", len(test)),
+        train_times=_times(folder / TRAIN_TIMES, len(train)),
+        test_times=_times(folder / TEST_TIMES, len(test)),
     )
 
 
