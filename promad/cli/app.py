@@ -13,6 +13,7 @@ from promad.cli.commands import datasets, models
 from promad.cli.commands.backtest import backtest
 from promad.cli.commands.check_config import check_config
 from promad.cli.commands.collect import collect
+from promad.cli.commands.config import config
 from promad.cli.commands.demo import demo
 from promad.cli.commands.detect import detect
 from promad.cli.commands.evaluate import evaluate
@@ -32,6 +33,7 @@ Commands = Mapping[str, Callable[..., None]]
 """The function of each command, by its name on the command line."""
 
 COMMANDS: Commands = {
+    "config": config,
     "check-config": check_config,
     "collect": collect,
     "preprocess": preprocess,
@@ -97,7 +99,7 @@ def _register(app: typer.Typer, commands: Commands) -> None:
 
 def _set_globals(
     context: typer.Context,
-    config: ConfigOption = None,
+    config_: ConfigOption = None,
     log_level: Annotated[
         LogLevel, typer.Option("--log-level", help="Log messages of this severity and above.")
     ] = LogLevel.INFO,
@@ -115,7 +117,7 @@ def _set_globals(
         ),
     ] = False,
 ) -> None:
-    context.obj = config or [DEFAULT_CONFIG]
+    context.obj = config_ or [DEFAULT_CONFIG]
     configure_logging(log_level, log_format)
 
 

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from promad.config import Config, load_config, parse_duration, parse_instant
+from promad.cli.output import print_warnings
+from promad.config import Config, load_config, parse_duration, parse_instant, read_config
+from promad.config.warnings import find_lost_text
 from promad.errors import ConfigError
 
 DEFAULT_CONFIG = Path("config.yaml")
@@ -59,8 +61,9 @@ def load_configs(context: typer.Context, given: list[Path] | None = None) -> lis
         raise ConfigError(problems)
     for key in ("name", "artifacts_dir"):
         values = [getattr(config, key) for config in configs]
-        for path, value in zip(paths, values, strict=True):
-            if values.count(value) > 1:
+        same = [value.resolve() if isinstance(value, Path) else value for value in values]
+        for path, value, seen in zip(paths, values, same, strict=True):
+            if same.count(seen) > 1:
                 raise ConfigError(
                     [
                         f"{path}: {key}: another configuration file has the same value ({value}) "
@@ -84,7 +87,26 @@ def load_one_config(context: typer.Context, overrides: Sequence[str] = ()) -> Co
         raise ConfigError(
             [f"{others[0]}: this command accepts one configuration file — use -c once"]
         )
-    return load_config(first, overrides)
+    config = load_config(first, overrides)
+    print_warnings(find_lost_text(first))
+    return config
+
+
+def load_config_or_defaults(context: typer.Context, overrides: Sequence[str] = ()) -> Config:
+    """As `load_one_config`; without -c and without a config.yaml, all keys have their defaults.
+
+    For a command that does not use the queries.
+
+    Raises:
+        ConfigError: with every mistake in it, or if the command line names several files.
+    """
+    named = context.find_root().params.get("config_")
+    if not named and not DEFAULT_CONFIG.exists():
+        return read_config(_WITHOUT_FILE, str(DEFAULT_CONFIG), Path.cwd(), overrides)
+    return load_one_config(context, overrides)
+
+
+_WITHOUT_FILE = "queries: {any: up}"
 
 
 def parse_listen_address(address: str | None) -> tuple[str, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
@@ -9,6 +10,12 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print each line at once, also into a pipe."""
     for line in lines:
         print(line, flush=True)
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print each line on standard error."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def format_count(number: int, singular: str, plural: str = "") -> str:
@@ -59,5 +66,10 @@ def join_first(texts: Sequence[str], most: int) -> str:
 
 
 def format_url(host: str, port: int) -> str:
-    """The daemon's address for a browser; an empty host is this machine."""
-    return f"http://{host or 'localhost'}:{port}/"
+    """The daemon's address for a browser; an empty host is this machine.
+
+    >>> format_url("", 8001), format_url("::1", 8001)
+    ('http://localhost:8001/', 'http://[::1]:8001/')
+    """
+    shown = f"[{host}]" if ":" in host else host or "localhost"
+    return f"http://{shown}:{port}/"

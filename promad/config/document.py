@@ -40,11 +40,13 @@ class Document:
     Attributes:
         values: plain mappings, lists and scalars.
         lines: the line of each key and each list entry.
+        joined: the first and the last line of each string of several lines that YAML joins.
         problems: what is wrong with the YAML, independent of the keys' meaning.
     """
 
     values: dict[str, Any]
     lines: dict[Place, int]
+    joined: dict[Place, tuple[int, int]]
     problems: tuple[Problem, ...]
 
     def find_nearest(self, place: Place) -> Place:
@@ -79,7 +81,7 @@ def parse_document(text: str) -> Document:
         raise _describe_yaml_error(error, text) from None
     except RecursionError:
         raise NotYamlError(1, "invalid YAML: nested too deeply — simplify it") from None
-    return Document(values, reader.lines, tuple(dict.fromkeys(reader.problems)))
+    return Document(values, reader.lines, reader.joined, tuple(dict.fromkeys(reader.problems)))
 
 
 def _describe_yaml_error(error: yaml.YAMLError, text: str) -> NotYamlError:
@@ -98,6 +100,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.lines: dict[Place, int] = {}
+        self.joined: dict[Place, tuple[int, int]] = {}
         self.problems: list[Problem] = []
         self._values = 0
 
@@ -112,6 +115,9 @@ class _Reader:
         if node.tag not in _OWN_TAGS:
             self.problems.append((place, "YAML tags (!) are not supported — quote the value"))
         if isinstance(node, yaml.ScalarNode):
+            first, last = node.start_mark.line + 1, node.end_mark.line + 1
+            if node.style != "|" and last > first:
+                self.joined[place] = (first, last)
             return _read_scalar(node)
         if isinstance(node, yaml.MappingNode):
             return self.read_mapping(node, place)

@@ -20,7 +20,8 @@ _LONGEST_VALUE = 80
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in `path`; the relative paths in it are taken relative to the file.
+    """The configuration in `path`; relative paths in it are relative to the directory of `path`
+    as it is named: if it is a link, not where that leads.
 
     Args:
         overrides: `section.key=value` each, in place of the file's values.
@@ -29,17 +30,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with one line for every mistake in the file.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+        if len(content) > _LARGEST_FILE_BYTES:
             raise ConfigError(
                 [f"{path}: larger than 1 MB — not a promad configuration, check the path"]
             )
-        text = path.read_text(encoding="utf-8")
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
             [f"{path}: cannot read the file ({reason}) — set its path with promad -c FILE"]
         ) from None
-    return read_config(text, str(path), path.resolve().parent, overrides)
+    return read_config(text, str(path), path.absolute().parent, overrides)
 
 
 def read_config(

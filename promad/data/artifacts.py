@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
 from promad.errors import DataError
-from promad.files import write_whole
+from promad.files import DAMAGED, explain_damage, write_whole
 
 _TIME = "timestamp"
 _GROUP_PREFIX = "group:"
@@ -74,18 +74,45 @@ def read_frames(path: Path, made_by: str) -> tuple[list[MetricFrame], dict[str, 
     Raises:
         DataError: if the file is missing, damaged, empty, or not promad's.
     """
+    _require_file(path, made_by)
+    try:
+        table = pq.read_table(path, partitioning=None)
+        metadata = _metadata(table.schema.metadata or {})
+        step = _read_step(table, metadata)
+        if step is None:
+            raise DataError(f"{path}: was not written by promad — run promad {made_by}")
+        if table.num_rows == 0:
+            raise DataError(f"{path}: holds no rows — run promad {made_by} over a longer period")
+        return list(_frames(table, step)), metadata
+    except (*DAMAGED, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: cannot be read ({explain_damage(error)}) — run promad {made_by} again"
+        ) from error
+
+
+def _require_file(path: Path, made_by: str) -> None:
     if not path.exists():
         raise DataError(f"{path}: no such file — run promad {made_by} first")
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({error}) — run promad {made_by} again") from error
-    metadata = _metadata(table.schema.metadata or {})
-    if "step_seconds" not in metadata or _TIME not in table.column_names:
-        raise DataError(f"{path}: was not written by promad — run promad {made_by}")
-    if table.num_rows == 0:
-        raise DataError(f"{path}: holds no rows — run promad {made_by} over a longer period")
-    return list(_frames(table, float(metadata["step_seconds"]))), metadata
+    if not path.is_file():
+        raise DataError(f"{path}: is not a regular file — remove it and run promad {made_by}")
+
+
+def _read_step(table: pa.Table, metadata: Mapping[str, str]) -> float | None:
+    """Seconds between samples, if the table has the columns that `write_frames` writes."""
+    types = {field.name: field.type for field in table.schema}
+    time = types.pop(_TIME, None)
+    if "step_seconds" not in metadata or len(types) + 1 != table.num_columns or time is None:
+        return None
+    groups = {name for name in types if name.startswith(_GROUP_PREFIX)}
+    ours = (
+        pa.types.is_timestamp(time)
+        and all(pa.types.is_string(types[name]) for name in groups)
+        and all(pa.types.is_float64(types[name]) for name in types.keys() - groups)
+        and types.keys() > groups
+        and not any(table[name].null_count for name in (_TIME, *groups))
+    )
+    step = float(metadata["step_seconds"])
+    return step if ours and 0 < step < float("inf") else None
 
 
 def _metadata(raw: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -164,14 +191,15 @@ def read_array(path: Path, made_by: str) -> NDArray[np.generic]:
     Raises:
         DataError: if it is missing or is no plain array.
     """
+    _require_file(path, made_by)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("holds more than one array")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file — run promad {made_by} first") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}) — run promad {made_by} again") from error
+    except DAMAGED as error:
+        raise DataError(
+            f"{path}: cannot be read ({explain_damage(error)}) — run promad {made_by} again"
+        ) from error
     return array
 
 

@@ -128,7 +128,7 @@ class Preparation:
         Raises:
             KeyError, TypeError, ValueError: if `content` is not such a description.
         """
-        return Preparation(
+        found = Preparation(
             features=tuple(content["features"]),
             scored=int(content["scored"]),
             step=float(content["step_seconds"]),
@@ -139,6 +139,16 @@ class Preparation:
             time_features=tuple(content["time_features"]),
             time_zone=str(content["time_zone"]),
         )
+        of_features = (len(found.features),)
+        if not (
+            found.substitutes.shape == found.scaler.center.shape == of_features
+            and np.isfinite(found.substitutes).all()
+            and 0 < found.scored <= len(found.features)
+            and 0 < found.step < np.inf
+            and found.max_fill_steps >= 0
+        ):
+            raise ValueError("preparation is out of range, or not of its features")
+        return found
 
 
 def usable_parts(frame: MetricFrame) -> list[MetricFrame]:

@@ -57,7 +57,8 @@ class Scaler:
         """
         center = np.asarray(content["center"], np.float64)
         scale = np.asarray(content["scale"], np.float64)
-        if center.shape != scale.shape or not np.all(scale > 0) or not np.isfinite(center).all():
+        finite = np.isfinite(center).all() and np.isfinite(scale).all()
+        if center.shape != scale.shape or not np.all(scale > 0) or not finite:
             raise ValueError("center and scale do not describe a scaler")
         return Scaler(str(content["kind"]), center, scale)
 

@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from promad.errors import DataError
 from promad.evaluation.agreement import Flags, Reals, segments
 from promad.evaluation.explanations import Causes
+from promad.files import DAMAGED, explain_damage
 
 TRAIN, TEST, LABEL = "train.parquet", "test.parquet", "test_label.parquet"
+TRAIN_TIMES, TEST_TIMES = "train_timestamp.parquet", "test_timestamp.parquet"
 INTERPRETATION, ANOMALIES = "interpretation.txt", "labels.csv"
 
 Counting = Literal["segments", "sequences", "windows"]
@@ -131,8 +133,8 @@ def read_labelled(folder: Path) -> LabelledData:
         known_anomalies=known,
         counting=counting,
         causes=_causes(folder / INTERPRETATION, labels, test.shape[1]),
-        train_times=_times(folder / "train_timestamp.parquet", len(train)),
-        test_times=_times(folder / "test_timestamp.parquet", len(test)),
+        train_times=_times(folder / TRAIN_TIMES, len(train)),
+        test_times=_times(folder / TEST_TIMES, len(test)),
     )
 
 
@@ -141,8 +143,8 @@ def _table(path: Path) -> pa.Table:
         raise DataError(f"{path}: no such file — an entity needs {TRAIN}, {TEST} and {LABEL}")
     try:
         table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({error})") from error
+    except (*DAMAGED, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({explain_damage(error)})") from error
     if table.num_rows == 0 or table.num_columns == 0:
         raise DataError(f"{path}: no rows or no columns")
     return table

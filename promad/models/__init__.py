@@ -11,6 +11,7 @@
     fusion              several of them as one
     training            the loop in which Keras fits every network
     trained_network     a network with its Keras original, and the check that its ONNX form is equal
+    loading             refuses what is damaged or does not fit
     onnx_graph          writes ONNX
     onnx_session        runs it
 
@@ -20,8 +21,9 @@ tests passing. Keras, TensorFlow and ONNX are imported by `fit` alone; a loaded 
 Runtime, a loaded linear model nothing but numpy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from promad.models import fusion
@@ -33,6 +35,7 @@ from promad.models.base import (
     Trained,
     TrainingHistory,
 )
+from promad.models.loading import refuse_unreadable, require_fit
 
 MODELS: Mapping[str, str] = {**fusion.MODULES, "fusion": "promad.models.fusion"}
 
@@ -46,6 +49,43 @@ def find_model(name: str) -> ModuleType:
     return import_module(MODELS[name])
 
 
+def load_model(
+    name: str, directory: Path, shape: tuple[int, int], features: int, members: int | None
+) -> Model:
+    """The model in a bundle's directory, once it has worked on a window of zeros.
+
+    Args:
+        shape: of a window, (length, width).
+        features: how many columns it must reconstruct.
+        members: how many models' errors it must return side by side; None if they are not used.
+
+    Raises:
+        BundleError: if its files are damaged, or it does not fit.
+    """
+    model: Model = find_model(name).load(directory)
+    with refuse_unreadable(directory):
+        require_fit(model, shape, features, members)
+    return model
+
+
+def list_model_files(name: str, names: Collection[str]) -> set[str]:
+    """The files in a bundle that a model is loaded from, relative names.
+
+    Args:
+        names: the files of the bundle. A fusion has the members that have a folder there.
+    """
+    if name == "fusion":
+        members = {member for member in fusion.MODULES if _has_folder(member, names)}
+        return {
+            f"{member}/{import_module(fusion.MODULES[member]).CODE_FREE_FILE}" for member in members
+        }
+    return {find_model(name).CODE_FREE_FILE}
+
+
+def _has_folder(member: str, names: Collection[str]) -> bool:
+    return any(name.startswith(f"{member}/") for name in names)
+
+
 __all__ = [
     "MODELS",
     "Model",
@@ -55,4 +95,6 @@ __all__ = [
     "Trained",
     "TrainingHistory",
     "find_model",
+    "list_model_files",
+    "load_model",
 ]

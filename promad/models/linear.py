@@ -16,22 +16,23 @@ stays below for 99 % of training, and the two are added.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, TailWindows, Windows, batches, cut_to
-from promad.errors import BundleError
+from promad.files import read_plain
 from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode, TrainingHistory
+from promad.models.loading import LARGEST_FILE, read_arrays, refuse_unreadable
 
 CODE_FREE_FILE = "linear.npz"
+_ARRAYS = ("shape", "mean", "directions", "coefficients", "usual")
 
 _BASELINE_QUANTILE = 0.99
 _SMALLEST_BASELINE = 1e-6
@@ -155,40 +156,36 @@ def load(directory: Path) -> Linear:
         BundleError: if the file is no such model.
     """
     path = directory / CODE_FREE_FILE
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            features, length, lags = (int(value) for value in found["shape"])
-            model = Linear(
-                features,
-                length,
-                found["mean"],
-                found["directions"],
-                found["coefficients"],
-                lags,
-                found["usual"],
-            )
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-        raise BundleError(
-            f"{path}: not a readable model ({error}) — train again or roll back"
-        ) from error
-    if not _is_consistent(model):
-        raise BundleError(
-            f"{path}: not a readable model (its arrays do not match) — train again or roll back"
+    with refuse_unreadable(path):
+        found = read_arrays(BytesIO(read_plain(path, LARGEST_FILE)), _ARRAYS)
+        features, length, lags = (int(value) for value in found["shape"])
+        model = Linear(
+            features,
+            length,
+            found["mean"],
+            found["directions"],
+            found["coefficients"],
+            lags,
+            found["usual"],
         )
+        if not _is_consistent(model):
+            raise ValueError("its arrays do not match")
     return model
 
 
 def _is_consistent(model: Linear) -> bool:
-    """Whether the shapes are those of one pair and each number is one."""
+    """Whether the shapes and signs are those of one pair."""
     width = model.mean.size // max(model.length, 1)
     known = 1 + model.lags * width + width - model.features
-    parts = (model.mean, model.directions, model.coefficients, model.baselines)
     return (
-        model.mean.shape == (model.length * width,)
+        min(model.features, model.length, model.lags, width) > 0
+        and model.lags < model.length
+        and model.features <= width
+        and model.directions.ndim == 2
+        and model.mean.shape == (model.length * width,)
         and model.directions.shape[:1] == model.mean.shape
         and model.coefficients.shape == (known, model.features)
         and model.baselines.shape == (2,)
-        and all(np.isfinite(part).all() for part in parts)
         and bool((model.baselines > 0).all())
     )
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
 from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
+from promad.models.loading import refuse_unreadable
 from promad.models.onnx_session import (
     CODE_FREE_FILE,
     load_session,
@@ -102,6 +103,8 @@ def load(directory: Path) -> LstmAutoencoder:
     Raises:
         BundleError: if the file is no such model.
     """
-    session = load_session(directory / CODE_FREE_FILE)
-    _, length, features = session.get_outputs()[0].shape
-    return LstmAutoencoder(session, int(length), int(features))
+    path = directory / CODE_FREE_FILE
+    session = load_session(path)
+    with refuse_unreadable(path):
+        _, length, features = session.get_outputs()[0].shape
+        return LstmAutoencoder(session, int(length), int(features))

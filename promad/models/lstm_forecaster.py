@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
 from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
+from promad.models.loading import refuse_unreadable
 from promad.models.onnx_session import (
     CODE_FREE_FILE,
     load_session,
@@ -104,6 +105,8 @@ def load(directory: Path) -> LstmForecaster:
     Raises:
         BundleError: if the file is no such model.
     """
-    session = load_session(directory / CODE_FREE_FILE)
-    history, features = session.get_inputs()[0].shape[1], session.get_outputs()[0].shape[-1]
-    return LstmForecaster(session, int(history), int(features))
+    path = directory / CODE_FREE_FILE
+    session = load_session(path)
+    with refuse_unreadable(path):
+        history, features = session.get_inputs()[0].shape[1], session.get_outputs()[0].shape[-1]
+        return LstmForecaster(session, int(history), int(features))

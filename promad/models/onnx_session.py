@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.errors import BundleError
+from promad.files import read_plain
+from promad.models.loading import LARGEST_FILE, refuse_unreadable
 
 CODE_FREE_FILE = "model.onnx"
 
@@ -33,34 +36,45 @@ def load_session(path: Path) -> Any:
     Raises:
         BundleError: if the file is no such model.
     """
+    with refuse_unreadable(path), _refuse_by_name():
+        return open_session(read_plain(path, LARGEST_FILE))
+
+
+@contextmanager
+def _refuse_by_name() -> Iterator[None]:
+    """Make a ValueError of any of ONNX Runtime's errors, which have no class in common."""
     from onnxruntime.capi import onnxruntime_pybind11_state as refusal
 
     try:
-        return open_session(path.read_bytes())
+        yield
     except (
-        OSError,
+        refusal.EPFail,
         refusal.Fail,
         refusal.InvalidArgument,
         refusal.InvalidGraph,
         refusal.InvalidProtobuf,
+        refusal.NoModel,
+        refusal.NoSuchFile,
         refusal.NotImplemented,
         refusal.RuntimeException,
     ) as error:
-        raise BundleError(
-            f"{path}: not a readable model ({error}) — train again or roll back"
-        ) from error
+        raise ValueError(str(error)) from error
 
 
 def run_in_batches(session: Any, windows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Every output of the session for all windows, float32 (windows, ...), in its own order.
 
     Outputs are known by their order alone: their names changed between versions of promad.
+
+    Raises:
+        ValueError: if the network does not take such windows.
     """
     if len(windows) == 0:
         shapes = [output.shape[1:] for output in session.get_outputs()]
         return [np.empty((0, *shape), np.float32) for shape in shapes]
-    parts = [
-        session.run(None, {"window": windows[first : first + _BATCH]})
-        for first in range(0, len(windows), _BATCH)
-    ]
+    with _refuse_by_name():
+        parts = [
+            session.run(None, {"window": windows[first : first + _BATCH]})
+            for first in range(0, len(windows), _BATCH)
+        ]
     return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]

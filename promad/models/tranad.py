@@ -41,8 +41,8 @@ import numpy as np
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, Windows, cut_to
-from promad.errors import BundleError
 from promad.models.base import Inputs, Outcome, Progress
+from promad.models.loading import refuse_unreadable
 from promad.models.onnx_session import (
     CODE_FREE_FILE,
     load_session,
@@ -158,12 +158,22 @@ def load(directory: Path) -> Tranad:
     """
     path = directory / CODE_FREE_FILE
     session = load_session(path)
-    try:
-        return _open(session)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{path}: not a TranAD model ({error!r}) — train again or roll back"
-        ) from error
+    with refuse_unreadable(path, "TranAD model"):
+        model = _open(session)
+        _require_finite_range(model.measure)
+        return model
+
+
+def _require_finite_range(measure: Measure) -> None:
+    """Refuse a range that is not one; it holds the features alone, without the conditions.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    shapes = (measure.low.shape, measure.span.shape)
+    finite = np.isfinite(measure.low).all() and np.isfinite(measure.span).all()
+    if shapes != ((measure.features,),) * 2 or not finite or not (measure.span > 0).all():
+        raise ValueError("its range of a feature is not finite")
 
 
 def _open(session: Any) -> Tranad:

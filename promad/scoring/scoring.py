@@ -140,10 +140,11 @@ class Scoring:
         """
         normaliser = np.asarray(content["normaliser"], np.float64)
         baseline = np.asarray(content["baseline"], np.float64)
-        if not (normaliser > 0).all() or not (baseline > 0).all():
-            raise ValueError("normaliser or baseline is not above zero")
+        for values in (normaliser, baseline):
+            if values.ndim != 1 or not (np.isfinite(values) & (values > 0)).all():
+                raise ValueError("normaliser or baseline is not above zero and finite")
         top_k = content["top_k"]
-        return Scoring(
+        scoring = Scoring(
             method=str(content["method"]),
             normaliser=normaliser,
             baseline=baseline,
@@ -153,6 +154,14 @@ class Scoring:
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
         )
+        if not (
+            scoring.method in {"normalised", "mse"}
+            and (scoring.top_k is None or scoring.top_k > 0)
+            and min(scoring.span, scoring.members) > 0
+            and 0 < scoring.required_share <= 1
+        ):
+            raise ValueError("scoring is out of range")
+        return scoring
 
 
 def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSettings) -> Scoring:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from promad.config import Config
 from promad.errors import DataError
-from promad.evaluation.labelled import entities_in
+from promad.evaluation.labelled import TEST_TIMES, entities_in
 from promad.evaluation.naive import NAIVE
 from promad.experiments.cache import EvaluationCache
 from promad.experiments.judging import run_task
@@ -104,6 +104,20 @@ def evaluate(
         del found[entity]
     models = tuple(config.training_settings.model for config in configs)
     return Evaluation(models, (*models, *extra, *NAIVE), tuple(options.seeds), found, failed)
+
+
+def require_time_stamps(directory: Path, entities: Sequence[str] = ()) -> None:
+    """Refuse data without time stamps, of which the step between two samples is not known.
+
+    Raises:
+        DataError: naming the first such entity and what to do.
+    """
+    for folder in _select(entities_in(directory), entities, directory):
+        if not (folder / TEST_TIMES).exists():
+            raise DataError(
+                f"{folder}: has no time stamps ({TEST_TIMES}), so the time between two samples is "
+                "unknown — set it with --step, such as --step 1m"
+            )
 
 
 def _select(folders: Sequence[Path], names: Sequence[str], directory: Path) -> list[Path]:

@@ -37,7 +37,8 @@ __all__ = ["FilterReport", "TrimReport", "TrimmedStretch", "WorstWindow", "filte
 class FilterReport:
     """What `filter` did; `worst` lists anomalous windows that share no sample, worst first.
 
-    With `trimmed`, the anomalous windows are those that were dropped.
+    With `trimmed`, the anomalous windows are those that were dropped. `method` is that of the
+    threshold.
     """
 
     normal: int
@@ -48,6 +49,7 @@ class FilterReport:
     errors_path: Path | None
     worst: tuple[WorstWindow, ...]
     trimmed: TrimReport | None = None
+    method: str = ""
 
 
 def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
@@ -91,6 +93,7 @@ def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
         normal=int((~anomalous).sum()),
         anomalous=int(anomalous.sum()),
         threshold=scored.threshold.value,
+        method=scored.threshold.method,
         normal_path=normal_path,
         anomalous_path=anomalous_path,
         errors_path=errors_path,

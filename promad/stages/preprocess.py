@@ -15,7 +15,7 @@ from promad.data.artifacts import read_frames, write_frames
 from promad.errors import DataError
 from promad.files import write_whole
 from promad.training.exclusion import Excluded, cut_excluded, find_excluded
-from promad.training.processed_file import build_metadata, require_origin
+from promad.training.processed_file import build_metadata, read_json_object, require_origin
 from promad.training.processing import FeatureReport, ProcessingOptions, process
 
 __all__ = ["FeatureReport", "Preprocessed", "preprocess"]
@@ -58,8 +58,8 @@ def preprocess(config: Config) -> Preprocessed:
     source = folder / (settings.input_filename or config.data_settings.output_filename)
     collected, metadata = read_frames(source, "collect")
     require_origin(metadata, collected[0].features, options, source)
+    marks = read_json_object(metadata, "marks", source)
     with _naming(source):
-        marks = json.loads(metadata.get("marks", "{}"))
         excluded = find_excluded(options.exclude, marks, collected)
         frames = cut_excluded(collected, excluded)
         processed = process(frames, options)

@@ -26,7 +26,11 @@ from promad.training.threshold_choice import make_threshold_settings
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What `train` did."""
+    """What `train` did.
+
+    Attributes:
+        share_above: the share of the training and validation windows above the threshold, 0 to 1.
+    """
 
     bundle: Bundle
     threshold: Threshold
@@ -34,6 +38,7 @@ class TrainingReport:
     training_windows: int
     validation_windows: int
     gate: Gate
+    share_above: float = 0.0
 
 
 def train(
@@ -61,6 +66,7 @@ def train(
         len(material.split.training),
         len(material.split.validation),
         fitted.gate,
+        float((fitted.scores > fitted.detector.threshold.value).mean()),
     )
 
 

@@ -144,7 +144,7 @@ class Threshold:
         threshold = Threshold(
             str(content["method"]),
             value,
-            rate,
+            None if rate is None else float(rate),
             str(content["why"]),
             None if interval is None else (float(interval[0]), float(interval[1])),
             dict(content.get("parameters") or {}),

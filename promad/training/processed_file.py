@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from promad.config import Config
 from promad.data.artifacts import read_frames
@@ -84,7 +85,7 @@ def read_processed(path: Path, options: ProcessingOptions) -> ProcessedFile:
             tuple(json.loads(metadata.get("left_out", "[]"))),
             metadata.get("scaler_sha256", ""),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: was not written by this version of promad preprocess ({error}) — run it again"
         ) from error
@@ -118,7 +119,7 @@ def require_origin(
             f"{path}: has the features {', '.join(features)}; the configuration has "
             f"{', '.join(wanted)} {again}"
         )
-    for alias, collected in json.loads(metadata.get("queries", "{}")).items():
+    for alias, collected in read_json_object(metadata, "queries", path).items():
         if collected != wanted.get(alias):
             raise DataError(
                 f"{path}: {alias} was collected with the query {collected}; the configuration has "
@@ -129,6 +130,21 @@ def require_origin(
             f"{path}: was collected with a step of {float(metadata['step_seconds']):g} s; the "
             f"configuration has {options.step:g} s {again}"
         )
+
+
+def read_json_object(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, Any]:
+    """An object in the metadata of a file; empty if there is none.
+
+    Raises:
+        DataError: if it is not JSON, or no object.
+    """
+    try:
+        found = json.loads(metadata.get(key, "{}"))
+    except (RecursionError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: its metadata {key} is damaged — run promad collect again")
+    return found
 
 
 def _require_settings(

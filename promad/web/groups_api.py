@@ -97,7 +97,15 @@ def get_history(
 
 
 def _parse_names(features: str, known: Sequence[str]) -> set[str]:
-    names = set(features.split(",")) - {""}
+    """The names in a list with commas; of names that have commas themselves, the longest first."""
+    pieces, names = features.split(","), set()
+    longest = 1 + max((name.count(",") for name in known), default=0)
+    while pieces:
+        lengths = range(min(longest, len(pieces)), 0, -1)
+        length = next((each for each in lengths if ",".join(pieces[:each]) in known), 1)
+        names.add(",".join(pieces[:length]))
+        pieces = pieces[length:]
+    names -= {""}
     if unknown := sorted(names - set(known)):
         raise HTTPException(
             404,

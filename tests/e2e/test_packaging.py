@@ -37,6 +37,7 @@ def names(requirements: list[str]) -> set[str]:
 
 BASE = names(PROJECT["dependencies"])
 TRAIN = names(PROJECT["optional-dependencies"]["train"])
+LINEAR = names(PROJECT["optional-dependencies"]["linear"])
 MIXIN = names(PROJECT["optional-dependencies"]["mixin"])
 
 
@@ -126,6 +127,70 @@ def test_the_daemon_starts_without_the_extras():
     run(*without(TRAIN | MIXIN, f"import promad.cli, promad.mixin.alerts, {stages}"))
 
 
+LINEAR_WORKS = """
+from pathlib import Path
+from promad.bundle import BundleStore, load_detector
+from promad.stages.filter import filter_windows
+from promad.stages.preprocess import preprocess
+from promad.stages.train import train
+from tests.support import simulated
+
+config = simulated.config_for(Path("{}"), training_settings={{"model": "linear", "gate": True}})
+simulated.write_raw(config, [simulated.frame_of(simulated.host_values(600))])
+preprocess(config)
+train(config, simulated.silent, now=lambda: simulated.NOW)
+filter_windows(config)
+assert load_detector(BundleStore.of(config).open_current())
+"""
+
+
+def test_the_linear_model_needs_no_more_than_its_extra(tmp_path):
+    assert LINEAR < TRAIN
+    script = tmp_path / "stages.py"
+    script.write_text(LINEAR_WORKS.format(tmp_path / "artifacts"))
+    without_networks = f"import runpy; runpy.run_path({str(script)!r})"
+    run(*without((TRAIN - LINEAR) | MIXIN, without_networks))
+
+
+def run_promad(extra: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """promad where what the extra brings is not installed."""
+    argv = ["promad", *arguments]
+    command = without(extra, f"sys.argv = {argv}; from promad.cli import main; main()")
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("preprocess",), "preprocess needs scikit-learn, joblib, matplotlib (not installed)"),
+        (("train",), "train with model lstm_autoencoder needs scikit-learn, joblib, matplotlib, "),
+        (("run",), "run with model lstm_autoencoder needs scikit-learn, "),
+        (("demo",), "demo with model lstm_autoencoder needs scikit-learn, "),
+        (("evaluate", "nothing"), "evaluate with model lstm_autoencoder needs scikit-learn, "),
+        (("datasets", "fetch", "nab"), "datasets fetch needs pooch (not installed)"),
+    ],
+)
+def test_without_its_extra_a_command_names_it_and_does_nothing(arguments, message):
+    done = run_promad(TRAIN, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"promad: {message}")
+    assert done.stderr.endswith(" — pip install 'promad-exporter[train]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_linear_model_asks_for_its_own_extra():
+    done = run_promad(TRAIN, "demo", "--model", "linear")
+    assert done.stderr == (
+        "promad: demo with model linear needs scikit-learn, joblib, matplotlib (not installed) "
+        "— pip install 'promad-exporter[linear]'\n"
+    )
+    done = run_promad(TRAIN - LINEAR, "demo", "--model", "tranad")
+    assert done.stderr == (
+        "promad: demo with model tranad needs Keras, TensorFlow, ONNX (not installed) "
+        "— pip install 'promad-exporter[train]'\n"
+    )
+
+
 def test_without_its_extra_mixin_says_what_to_install_and_writes_nothing(tmp_path):
     sys_argv = ["promad", "mixin", "-o", str(tmp_path / "out")]
     command = without(MIXIN, f"sys.argv = {sys_argv}; from promad.cli import main; main()")
@@ -152,6 +217,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
         content = set(archive.namelist())
         info = next(name for name in content if name.endswith("/METADATA")).partition("/")[0]
         commands = archive.read(f"{info}/entry_points.txt").decode()
+        assert archive.read("promad/config/config.yaml") == (ROOT / "config.yaml").read_bytes()
     assert wheel.name.startswith("promad_exporter-")
     assert {name.partition("/")[0] for name in content} == {"promad", info}
     assert {"promad/py.typed", f"{info}/licenses/LICENSE"} <= content

@@ -9,6 +9,8 @@ import numpy as np
 
 from promad.models import Outcome, SingleScoringMode, TrainingHistory
 
+CODE_FREE_FILE = "stub.txt"
+
 
 @dataclass(frozen=True)
 class MeanOfWindow(SingleScoringMode):
@@ -29,7 +31,7 @@ class Trained:
     versions = {"stub": "1"}  # noqa: RUF012
 
     def save(self, directory, native_file_name):
-        (directory / "stub.txt").write_text(f"{self.model.features} {self.model.length}")
+        (directory / CODE_FREE_FILE).write_text(f"{self.model.features} {self.model.length}")
         (directory / native_file_name).write_text("for the training library")
 
     def refit(self, windows):
@@ -43,4 +45,4 @@ def fit(split, features, settings, seed, progress):
 
 
 def load(directory):
-    return MeanOfWindow(*map(int, (directory / "stub.txt").read_text().split()))
+    return MeanOfWindow(*map(int, (directory / CODE_FREE_FILE).read_text().split()))

@@ -27,7 +27,7 @@ from promad.events.verdict import State
 from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
 from promad.scoring.detector import Detector
-from promad.web import limits, scoring
+from promad.web import groups_api, limits, scoring
 from promad.web.app import SCORED_AT_ONCE, WAITING, build_app
 from tests.support.detectors import score_rows
 from tests.support.served import (
@@ -710,6 +710,15 @@ def test_history_can_be_cut_in_time_and_to_features(bench: Bench) -> None:
         404,
         f"no feature is named disk — available features: {OF_FOUR}",
     )
+
+
+def test_a_name_with_a_comma_can_be_asked_for() -> None:
+    known = ("read, MB/s", "b", "b,c", "c")
+    parse = groups_api._parse_names
+    assert parse("read, MB/s", known) == {"read, MB/s"}
+    assert parse("b,read, MB/s,c", known) == {"b", "read, MB/s", "c"}
+    assert parse("b,c", known) == {"b,c"}
+    assert parse("c,b,", known) == {"c", "b"}
 
 
 def test_numbers_in_the_history_are_as_short_as_they_are_exact(bench: Bench) -> None:

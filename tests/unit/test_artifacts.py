@@ -1,5 +1,6 @@
 """What a stage writes is what the next one reads, whole or not at all."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -321,3 +322,76 @@ def test_a_writer_that_is_killed_leaves_what_was_there(tmp_path):
 
 def test_end_times_stand_beside_their_windows(tmp_path):
     assert end_times_path(tmp_path / "normal.npy") == tmp_path / "normal_end_times.npy"
+
+
+# What other programs wrote
+
+
+def column(kind, values=(1, 2)):
+    return pa.array(values, kind)
+
+
+def foreign_tables():
+    time = column(pa.timestamp("ms", tz="UTC"))
+    double, text = column(pa.float64()), column(pa.string(), ("a", "b"))
+    return {
+        "text in a feature": {"timestamp": time, "cpu": text},
+        "times that are no times": {"timestamp": text, "cpu": double},
+        "a time that is missing": {"timestamp": column(time.type, (1, None)), "cpu": double},
+        "a group that is missing": {
+            "timestamp": time,
+            "group:host": column(pa.string(), ("a", None)),
+            "cpu": double,
+        },
+        "a group that is a number": {"timestamp": time, "group:host": double, "cpu": double},
+        "no feature": {"timestamp": time},
+        "a list in a feature": {
+            "timestamp": time,
+            "cpu": pa.array([[1.0], [2.0]], pa.list_(pa.float64())),
+        },
+    }
+
+
+@pytest.mark.parametrize("what", list(foreign_tables()))
+def test_columns_of_another_kind_are_refused(tmp_path, what):
+    table = pa.table(foreign_tables()[what])
+    pq.write_table(table.replace_schema_metadata({"promad:step_seconds": "30.0"}), tmp_path / "x")
+    with pytest.raises(DataError, match=r"x: was not written by promad — run promad collect$"):
+        read_frames(tmp_path / "x", "collect")
+
+
+@pytest.mark.parametrize("step", ["", "soon", "nan", "inf", "0", "-30"])
+def test_a_step_that_is_none_is_refused(tmp_path, step):
+    columns = {"timestamp": column(pa.timestamp("ms", tz="UTC")), "cpu": column(pa.float64())}
+    table = pa.table(columns).replace_schema_metadata({"promad:step_seconds": step})
+    pq.write_table(table, tmp_path / "x")
+    with pytest.raises(DataError, match=r"^[^\n]*/x: [^\n]*run promad collect[^\n]*$"):
+        read_frames(tmp_path / "x", "collect")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_is_one_line(tmp_path, seed):
+    """Some damage goes unnoticed; what is noticed has its file and one line."""
+    write_frames(tmp_path / "x", [single_group(0.0, 30.0, ("cpu",), np.ones((50, 1)))], {})
+    write_small_array(tmp_path / "y", np.ones(50))
+    random = np.random.default_rng(seed)
+    for name, read in (("x", read_frames), ("y", read_array)):
+        content = bytearray((tmp_path / name).read_bytes())
+        for place in random.integers(0, len(content), 8):
+            content[place] = random.integers(256)
+        (tmp_path / name).write_bytes(content)
+        message = ""
+        try:
+            read(tmp_path / name, "collect")
+        except DataError as error:
+            message = str(error)
+        assert not message or message.startswith(f"{tmp_path / name}: ")
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_without_opening_it(tmp_path, make):
+    make(tmp_path / "x")
+    for read in (read_frames, read_array):
+        with pytest.raises(DataError, match="x: is not a regular file"):
+            read(tmp_path / "x", "collect")

@@ -311,6 +311,262 @@ def test_a_training_that_is_killed_while_writing_leaves_the_old_bundle_in_use(sk
     assert store.ids() == [sketched.bundle.id]
     second = retrain(sketched)
     assert store.open_current().id == second.id
+    assert not list(store.root.glob(".partial-*"))
+
+
+def test_a_training_under_way_keeps_its_folder(sketched, store):
+    with store.writing() as directory:
+        retrain(sketched)
+        assert directory.is_dir()
+
+
+def test_what_dead_processes_left_is_removed_and_what_live_ones_write_is_not(sketched, store):
+    folder = sketched.config.artifacts_dir
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    dead = [
+        folder / f".normal_sequences.npy.{process.pid}.partial",
+        store.root / f".current.{process.pid}",
+    ]
+    alive = [folder / ".normal_sequences.npy.1.partial", store.root / ".current.1"]
+    for path in [*dead, *alive]:
+        path.write_text("half")
+    retrain(sketched)
+    assert [path.exists() for path in [*dead, *alive]] == [False, False, True, True]
+
+
+# What is in a bundle is known, plain, bounded and finite.
+
+
+def forge(store, change):
+    """The current bundle after `change(directory)`, with digests and a name that fit again."""
+    directory = store.root / store.current_id()
+    change(directory)
+    return seal(store, directory, lambda manifest: None, digests=True)
+
+
+def forge_manifest(store, change):
+    """The current bundle after `change(manifest)`, with a name that fits again."""
+    return seal(store, store.root / store.current_id(), change, digests=False)
+
+
+def seal(store, directory, change, *, digests):
+    manifest = json.loads((directory / "manifest.json").read_text())
+    for name in manifest["files"] if digests else ():
+        content = (directory / name).read_bytes()
+        manifest["files"][name] = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+        }
+    change(manifest)
+    content = json.dumps(manifest).encode()
+    (directory / "manifest.json").write_bytes(content)
+    name = f"20250715T150700Z-{hashlib.sha256(content).hexdigest()[:8]}"
+    directory.rename(store.root / name)
+    (store.root / "current").unlink()
+    (store.root / "current").symlink_to(name)
+    return store.root / name
+
+
+def test_a_manifest_without_files_switches_no_check_off(store):
+    forge_manifest(store, lambda manifest: manifest.update(files={}))
+    with pytest.raises(
+        BundleError,
+        match=r"manifest.json: does not list preparation.json, scoring.json, stub.txt, threshold",
+    ):
+        store.open_current()
+
+
+@pytest.mark.parametrize("left", ["preparation.json", "scoring.json", "threshold.json", "stub.txt"])
+def test_each_file_that_is_loaded_must_be_listed(store, left):
+    forge_manifest(store, lambda manifest: manifest["files"].pop(left))
+    with pytest.raises(BundleError, match=rf"manifest.json: does not list {left}"):
+        store.open_current()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../secret", "/etc/passwd", "a/../b", "./c", "folder/file", "..", "", "a\\b", "a\nb"],
+)
+def test_a_name_that_is_no_file_of_a_bundle_is_refused(store, name):
+    def list_it(manifest):
+        manifest["files"][name] = {"sha256": "0" * 64, "bytes": 1}
+        del manifest["files"]["fitted_scaler.joblib"]
+
+    forge_manifest(store, list_it)
+    with pytest.raises(BundleError, match=r"manifest.json: lists '.*', which is no file of a"):
+        store.open_current()
+
+
+def test_one_file_more_than_there_can_be_is_refused(store):
+    entry = {"sha256": "0" * 64, "bytes": 1}
+    forge_manifest(store, lambda manifest: manifest["files"].update({"run.sh": entry}))
+    with pytest.raises(BundleError, match=r"lists 'run.sh', which is no file of a bundle"):
+        store.open_current()
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.write_text("")])
+def test_what_is_not_listed_is_refused(store, make):
+    make(store.open_current().directory / "linear")
+    with pytest.raises(BundleError, match=r"/linear: is not listed in manifest.json"):
+        store.open_current()
+
+
+NOT_PLAIN = {
+    "a symbolic link": lambda path: path.symlink_to("manifest.json"),
+    "a symbolic link ": lambda path: path.symlink_to("/dev/zero"),
+    "a FIFO": os.mkfifo,
+    "a directory": os.mkdir,
+}
+
+
+@pytest.mark.parametrize("what", list(NOT_PLAIN))
+@pytest.mark.parametrize("name", ["threshold.json", "stub.txt", "fitted_scaler.joblib"])
+def test_what_is_no_plain_file_is_refused_without_opening_it(store, name, what):
+    path = store.open_current().directory / name
+    path.unlink()
+    NOT_PLAIN[what](path)
+    with pytest.raises(
+        BundleError, match=rf"/{name}: is missing or not a regular file: {what.strip()}"
+    ):
+        store.open_current()
+
+
+@pytest.mark.parametrize("what", list(NOT_PLAIN))
+def test_a_manifest_that_is_no_plain_file_is_refused_without_opening_it(store, what):
+    path = store.open_current().directory / "manifest.json"
+    path.unlink()
+    NOT_PLAIN[what](path)
+    with pytest.raises(
+        BundleError, match=rf"manifest.json: cannot be read \(not a .*{what.strip()}"
+    ):
+        store.open_current()
+
+
+@pytest.mark.parametrize("name", ["threshold.json", "stub.txt", "manifest.json"])
+def test_a_file_of_gigabytes_is_refused_without_reading_it(store, name):
+    path = store.open_current().directory / name
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BundleError, match=rf"/{name}: .*1,099,511,627,776 bytes; at most"):
+        store.open_current()
+
+
+def rewrite(name, place, value):
+    """A change that puts a value, as JSON text, into a file of the bundle."""
+
+    def change(directory):
+        content = json.loads((directory / name).read_text())
+        *above, last = place
+        target = content
+        for key in above:
+            target = target[key]
+        target[last] = "HERE"
+        (directory / name).write_text(json.dumps(content).replace('"HERE"', value))
+
+    return change
+
+
+@pytest.mark.parametrize("value", ["Infinity", "1e999", "NaN", "-1.0", "0.0", "null", '"x"', "[]"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("scoring.json", ("normaliser", 0)),
+        ("scoring.json", ("baseline", 0)),
+        ("scoring.json", ("required_share",)),
+        ("preparation.json", ("scaler", "scale", 0)),
+        ("preparation.json", ("step_seconds",)),
+        ("threshold.json", ("value",)),
+    ],
+)
+def test_a_number_that_is_not_finite_or_out_of_range_is_refused(store, name, place, value):
+    forge(store, rewrite(name, place, value))
+    with pytest.raises(BundleError, match=r"^[^\n]*: invalid content \([^\n]*train again[^\n]*$"):
+        load_detector(store.open_current())
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("scoring.json", ("normaliser",), "[1.0]"),
+        ("scoring.json", ("baseline",), "[1.0]"),
+        ("scoring.json", ("span_samples",), "0"),
+        ("scoring.json", ("members",), "2"),
+        ("scoring.json", ("top_k",), "-1"),
+        ("scoring.json", ("method",), '"guess"'),
+        ("preparation.json", ("features",), '["a", "b", "c"]'),
+        ("preparation.json", ("substitutes",), "[1.0]"),
+        ("preparation.json", ("substitutes", 0), "Infinity"),
+        ("preparation.json", ("scaler", "center", 0), "-Infinity"),
+        ("preparation.json", ("scored",), "4"),
+        ("preparation.json", ("max_fill_steps",), "-1"),
+        ("preparation.json", ("time_zone",), '"Atlantis"'),
+        ("preparation.json", ("time_features",), '["phase_of_the_moon"]'),
+        ("threshold.json", ("method",), '"guess"'),
+        ("threshold.json", ("expected_false_alarms_per_week",), '"few"'),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(store, name, place, value):
+    forge(store, rewrite(name, place, value))
+    with pytest.raises(BundleError, match=r"^[^\n]*: invalid content \([^\n]*train again[^\n]*$"):
+        load_detector(store.open_current())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[]", "7", "\udcff", '{"a": 1}'])
+@pytest.mark.parametrize("name", ["preparation.json", "scoring.json", "threshold.json"])
+def test_a_file_of_anything_else_is_one_line(store, name, content):
+    forge(
+        store, lambda directory: (directory / name).write_bytes(content.encode("utf-8", "replace"))
+    )
+    with pytest.raises(BundleError, match=r"^[^\n]*: invalid content \([^\n]*train again[^\n]*$"):
+        load_detector(store.open_current())
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), RecursionError(), MemoryError(), OverflowError(), IndexError("x")]
+)
+def test_any_error_of_a_damaged_file_is_a_bundle_error(store, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    bundle = store.open_current()
+    for target in (
+        "promad.bundle.Scoring.from_json",
+        "tests.support.stub_model.MeanOfWindow.apply",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, fail)
+            with pytest.raises(BundleError, match=r"train again or roll back$"):
+                load_detector(bundle)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("2 8", "does not reconstruct 3 features"),
+        ("4 8", "does not reconstruct 3 features"),
+        ("3 9", "looks at 9 samples; windows have 8"),
+        ("3 0", "looks at 0 samples"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(store, shape, message):
+    forge(store, lambda directory: (directory / "stub.txt").write_text(shape))
+    with pytest.raises(BundleError, match=message):
+        load_detector(store.open_current())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("created", "yesterday"),
+        ("created", "2025-01-01"),
+        ("step_seconds", -1.0),
+        ("sequence_length", 10**12),
+    ],
+)
+def test_a_manifest_out_of_range_is_refused(store, key, value):
+    forge_manifest(store, lambda manifest: manifest.update({key: value}))
+    with pytest.raises(BundleError, match=r"manifest.json: cannot be read \(1 validation error"):
+        store.open_current()
 
 
 # Fit

@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -18,9 +19,10 @@ import typer
 import promad
 from promad.bundle import FORMAT, BundleStore, Manifest, Range
 from promad.cli import app as cli
+from promad.cli.commands.collect import _format_shortfall
 from promad.cli.commands.train import format_threshold
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
-from promad.config import load_config
+from promad.config import load_config, read_config
 from promad.simulation import SimulatedHost, SimulationServer
 from promad.thresholds import Threshold
 
@@ -164,8 +166,8 @@ def test_promql_that_only_a_server_may_know_is_a_warning(run, tmp_path):
     code, out, _ = run("-c", path, "check-config")
     lines = out.splitlines()
     assert (code, lines[0]) == (0, f"{path}: 2 queries, no mistakes")
-    assert lines[1].startswith("  warning: queries.vm: unknown PromQL: ")
-    assert lines[2].startswith("  warning: data_settings.exclude.0: unknown PromQL: ")
+    assert lines[1].startswith(f"{path}: warning: queries.vm: unknown PromQL: ")
+    assert lines[2].startswith(f"{path}: warning: data_settings.exclude.0: unknown PromQL: ")
     assert len(lines) == 3
 
 
@@ -219,6 +221,23 @@ def test_collect_ends_with_one_summary_line(run, tmp_path, server):
 
 
 # Several files
+
+
+def test_collect_reports_how_much_of_the_requested_time_has_samples():
+    config = read_config("prometheus_url: http://prometheus.example\nqueries: {up: up}\n")
+    collected = SimpleNamespace(samples=120, missing_share={"up": 0.0})
+    assert list(_format_shortfall(collected, config, 1e9)) == [
+        "  1 h of data for 168 h requested — the server has no other samples of these queries"
+    ]
+    collected.samples = 168 * 120
+    assert list(_format_shortfall(collected, config, 1e9)) == []
+
+
+def test_the_shipped_configuration_is_printed_and_valid(run):
+    code, out, _ = run("config")
+    assert (code, out) == (0, (ROOT / "config.yaml").read_text())
+    Path("config.yaml").write_text(out)
+    assert run("check-config")[0] == 0
 
 
 def test_two_detectors_need_two_names(run, tmp_path):
@@ -379,7 +398,8 @@ def keep_bundle(config: Path, minute: int) -> str:
         figures={"validation_loss": 0.125},
     )
     with store.writing() as directory:
-        (directory / "model.onnx").write_bytes(b"made up")
+        for name in ("model.onnx", "preparation.json", "scoring.json", "threshold.json"):
+            (directory / name).write_bytes(b"made up")
         return store.keep(directory, manifest).id
 
 

@@ -166,6 +166,11 @@ def test_a_folder_and_bytes_that_are_no_text_are_told_too(tmp_path):
         load_config(binary)
 
 
+def test_an_endless_file_is_not_read_to_its_end():
+    with pytest.raises(ConfigError, match="/dev/zero: larger than 1 MB"):
+        load_config(Path("/dev/zero"))
+
+
 def test_a_huge_file_is_not_read(tmp_path):
     huge = tmp_path / "config.yaml"
     huge.write_bytes(b"#" * 1_000_001)

@@ -643,5 +643,33 @@ def test_a_key_that_is_not_there_is_named(asked):
     )
 
 
+def test_the_step_is_a_key_too_and_may_be_given_by_set(asked):
+    (_, (config,), options), _ = asked("--step", "1m")
+    assert (config.data_settings.step, options.step_is_given) == (60.0, True)
+    (_, (config,), options), _ = asked("--set", "data_settings.step=5m")
+    assert (config.data_settings.step, options.step_is_given) == (300.0, True)
+    assert asked()[0][2].step_is_given is False
+
+
+def test_without_a_configuration_file_the_defaults_are_used(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "run_evaluate", lambda *args: calls.append(args) or 0)
+    result = CliRunner().invoke(build_app(), ["evaluate", "data", "--model", "linear"])
+    assert result.exit_code == 0, result.exception
+    ((_, (config,), _),) = calls
+    assert config.training_settings.model == "linear"
+    missing = CliRunner().invoke(build_app(), ["-c", "config.yaml", "evaluate", "data"])
+    assert "cannot read the file" in str(missing.exception)
+
+
+def test_data_without_time_stamps_is_refused_without_a_step(tmp_path):
+    folder = tmp_path / "data" / "host"
+    folder.mkdir(parents=True)
+    (folder / "test.parquet").touch()
+    with pytest.raises(DataError, match=r"host: has no time stamps .* — set it with --step"):
+        command.run_evaluate(tmp_path / "data", [], command.Options(step_is_given=False))
+
+
 def test_a_failed_entity_is_a_failed_command(asked):
     assert asked(failed=1)[1].exit_code == 1

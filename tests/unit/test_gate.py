@@ -193,6 +193,24 @@ def test_force_promotes_it_all_the_same_and_the_manifest_tells(tmp_path, blind):
     assert "spike 0." in lines[1]
 
 
+def test_a_fixed_threshold_that_is_too_low_gets_a_comment(tmp_path):
+    live = {"anomaly_threshold_mse": 1e-6}
+    config = prepared(tmp_path, model="linear")
+    low = config.real_time_anomaly_detection.model_copy(update=live)
+    scoring = config.training_settings.scoring.model_copy(update={"method": "mse"})
+    training = config.training_settings.model_copy(update={"scoring": scoring})
+    report = run(
+        config.model_copy(
+            update={"real_time_anomaly_detection": low, "training_settings": training}
+        )
+    )
+    (comment,) = [line for line in format_training(report) if "too low" in line]
+    assert comment == (
+        "  anomaly_threshold_mse is too low: 100.0% of the windows are above it — raise it, or set "
+        "it to auto to choose it by alert_budget"
+    )
+
+
 def test_a_linear_model_is_measured_too(tmp_path):
     report = run(prepared(tmp_path, model="linear"))
     kept = report.bundle.manifest.gate

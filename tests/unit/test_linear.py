@@ -1,5 +1,9 @@
 """The linear pair is PCA and Ridge on windows, holds what it has learned, and needs no luck."""
 
+import io
+import os
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -192,6 +196,27 @@ def plain_array(path):
         np.save(file, np.zeros(3))
 
 
+def compressed(path):
+    with np.load(path) as found:
+        content = dict(found)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **content)
+
+
+def announced(path, numbers):
+    """A header that announces far more numbers than follow it."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (numbers,)}
+    )
+    with np.load(path) as found, zipfile.ZipFile(path.with_suffix(".new"), "w") as archive:
+        for name, array in found.items():
+            file = io.BytesIO()
+            np.save(file, array)
+            archive.writestr(f"{name}.npy", (header if name == "mean" else file).getvalue())
+    path.with_suffix(".new").replace(path)
+
+
 def rewritten(path, **parts):
     with np.load(path) as found:
         content = {**found, **parts}
@@ -212,6 +237,13 @@ SPOIL = {
     "too little of a shape": lambda path: rewritten(path, shape=np.array([3])),
     "not a number": lambda path: rewritten(path, usual=np.array([np.nan, 1.0])),
     "nothing usual": lambda path: rewritten(path, usual=np.zeros(2)),
+    "infinite": lambda path: rewritten(path, usual=np.array([np.inf, 1.0])),
+    "single precision": lambda path: rewritten(path, mean=np.zeros(LENGTH * 3, np.float32)),
+    "compressed": compressed,
+    "a bomb": lambda path: announced(path, 400_000_000),
+    "another array beside them": lambda path: rewritten(path, more=np.zeros(1)),
+    "a device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
     "objects": lambda path: rewritten(path, mean=np.array([{}], dtype=object)),
 }
 

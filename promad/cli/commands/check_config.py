@@ -14,6 +14,7 @@ from promad.cli.output import format_count, print_lines
 from promad.config import Config
 from promad.config.durations import format_duration
 from promad.config.promql import find_promql_warnings
+from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
     from promad.prometheus.checking import QueryCheck
@@ -38,10 +39,12 @@ def check_config(
     for path, config in zip(context.obj, load_configs(context), strict=True):
         queries = format_count(len(config.queries), "query", "queries")
         print_lines([f"{path}: {queries}, no mistakes"])
+        print_lines(find_lost_text(path))
+        print_lines(f"{path}: {warning}" for warning in find_raw_counters(config))
         if online:
             problems += run_check(config)
         else:
-            print_lines(f"  warning: {each}" for each in find_warnings(config))
+            print_lines(f"{path}: warning: {warning}" for warning in find_warnings(config))
     if problems:
         raise typer.Exit(PROBLEMS_FOUND)
 

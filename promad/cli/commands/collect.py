@@ -39,8 +39,25 @@ def run_collect(
     from promad.stages.collect import collect as stage
 
     with show_progress("collect") as update:
-        collected = stage(config, now=now(), progress=update, refresh=refresh)
+        asked_at = now()
+        collected = stage(config, now=asked_at, progress=update, refresh=refresh)
     print_lines(format_collected(collected))
+    print_lines(_format_shortfall(collected, config, asked_at))
+
+
+def _format_shortfall(collected: Collected, config: Config, now: float) -> Iterator[str]:
+    """How much of the requested time has samples, if that is less than nine tenths."""
+    from promad.stages.collect import choose_periods
+
+    data, latency = config.data_settings, config.real_time_anomaly_detection.latency_offset
+    requested = sum(end - start for start, end in choose_periods(data, now, latency))
+    known = 1.0 - min(collected.missing_share.values(), default=0.0)
+    found = collected.samples * known * data.step
+    if found < 0.9 * requested:
+        yield (
+            f"  {found / 3600:.3g} h of data for {requested / 3600:.3g} h requested "
+            "— the server has no other samples of these queries"
+        )
 
 
 def format_collected(collected: Collected) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promad.cli.extras import require_downloads
 from promad.cli.output import format_count, print_lines
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def fetch(
 
     Every file is verified. Files that exist are kept, so an interrupted download resumes.
     """
+    require_downloads("datasets fetch")
     run_fetch(name, to or Path("data") / name)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promad.cli.commands.run import run_stages
+from promad.cli.extras import require_training
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.cli.options import ListenOption, parse_listen_address
 from promad.cli.output import format_count, format_shares, format_url, print_lines
@@ -68,6 +69,7 @@ def demo(
         raise typer.BadParameter("--until-detected needs the simulated host; omit --prometheus")
     if model not in PRESETS:
         raise typer.BadParameter(f"unknown model {model}; use one of {', '.join(PRESETS)}")
+    require_training("demo", [model])
     address = parse_listen_address(listen_address)
     with ExitStack() as stack:
         folder = artifacts or Path(stack.enter_context(TemporaryDirectory(prefix="promad-demo-")))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promad.cli.options import load_one_config
+from promad.cli.extras import require_training
+from promad.cli.options import load_config_or_defaults
 from promad.cli.output import format_count, print_lines
 from promad.cli.progress import show_progress
 from promad.config import Config
@@ -48,6 +49,7 @@ class Options:
         fresh: whether to discard such results first.
         report_path: where to write a page with tables and charts.
         scores_to: the directory for the scores of every sample.
+        step_is_given: whether the step of data without time stamps is known.
     """
 
     seeds: int = 1
@@ -58,6 +60,7 @@ class Options:
     fresh: bool = False
     report_path: Path | None = None
     scores_to: Path | None = None
+    step_is_given: bool = True
 
 
 def evaluate(
@@ -100,6 +103,14 @@ def evaluate(
             help="Any other configuration key, as section.key=value; repeatable.",
         ),
     ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            "--step",
+            metavar="DURATION",
+            help="Time between two samples of data without time stamps, such as 1m.",
+        ),
+    ] = None,
     columns: Annotated[
         Columns,
         typer.Option("--columns", help="Columns to score; first suits telemetry with commands."),
@@ -135,16 +146,20 @@ def evaluate(
 ) -> None:
     """Measure models on labelled data, and compare them with untrained baselines.
 
+    It needs no configuration file: without one, all keys have their defaults.
+
     Each entity is preprocessed, trained on and scored like live data: one sample after the other,
     from past samples only. The tables also have rows for a linear model and untrained baselines.
     """
     overrides = [
         *(set_ or []),
+        *([f"data_settings.step={step}"] if step else []),
         *([f"real_time_anomaly_detection.threshold={threshold}"] if threshold else []),
         *([f"training_settings.scoring={scoring}"] if scoring else []),
     ]
     wanted = [[f"training_settings.model={name}"] for name in dict.fromkeys(model or [])] or [[]]
-    configs = [load_one_config(context, [*overrides, *own]) for own in wanted]
+    configs = [load_config_or_defaults(context, [*overrides, *own]) for own in wanted]
+    require_training("evaluate", [config.training_settings.model for config in configs])
     options = Options(
         seeds=seeds,
         entities=entity or (),
@@ -154,6 +169,7 @@ def evaluate(
         fresh=fresh,
         report_path=report,
         scores_to=scores,
+        step_is_given=any(each.startswith("data_settings.step=") for each in overrides),
     )
     if run_evaluate(directory, configs, options):
         raise typer.Exit(PromadError.exit_code)
@@ -164,9 +180,11 @@ def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -
     from promad.experiments.cache import EvaluationCache
     from promad.experiments.report import write_report
     from promad.files import write_whole
-    from promad.stages.evaluate import EvaluationOptions
+    from promad.stages.evaluate import EvaluationOptions, require_time_stamps
     from promad.stages.evaluate import evaluate as stage
 
+    if not options.step_is_given:
+        require_time_stamps(directory, options.entities)
     json_path = options.json_path
     cache = None if json_path is None else EvaluationCache.beside(json_path)
     if cache is not None and options.fresh:

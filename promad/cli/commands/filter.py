@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promad.cli.commands.train import format_low_threshold
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_ratio, format_shares, print_lines
 from promad.config import Config
@@ -53,6 +54,7 @@ def format_filtering(report: FilterReport) -> Iterator[str]:
             f"  window ending {format_instant(window.end)}: {format_ratio(window.ratio)}× "
             f"threshold, {format_shares(window.top_features)}"
         )
+    yield from format_low_threshold(report.method, _share_anomalous(report))
     yield (
         f"filter: {report.normal} normal and {report.anomalous} anomalous windows "
         f"({_share_anomalous(report):.1%}) at threshold {report.threshold:.4g} → "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,9 +89,15 @@ def _summarise(store: BundleStore, bundle_id: str) -> str:
     return (
         f"{manifest.model}, {format_count(len(manifest.queries), 'feature')}, "
         f"trained on {manifest.trained_on}, "
-        f"validation loss {manifest.figures['validation_loss']:.4g}, "
-        f"threshold {manifest.threshold['value']:.4g}"
+        f"validation loss {_format_figure(manifest.figures, 'validation_loss')}, "
+        f"threshold {_format_figure(manifest.threshold, 'value')}"
     )
+
+
+def _format_figure(figures: Mapping[str, Any], name: str) -> str:
+    """A number of a manifest; these are only shown, so one may be missing."""
+    value = figures.get(name)
+    return f"{value:.4g}" if isinstance(value, int | float) else "unknown"
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from promad.cli.extras import require_scaling
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, group_names, join_first, print_lines
 from promad.config import Config
@@ -25,7 +26,9 @@ def preprocess(context: typer.Context) -> None:
     The scaler is fitted on the training part only. For each feature, the command reports how many
     missing samples it filled and how many are in gaps too long to fill. No window spans such a gap.
     """
-    run_preprocess(load_one_config(context))
+    config = load_one_config(context)
+    require_scaling("preprocess", config.training_settings.model)
+    run_preprocess(config)
 
 
 def run_preprocess(config: Config) -> None:

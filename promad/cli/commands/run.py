@@ -13,6 +13,7 @@ from promad.cli.commands.detect import run_detect
 from promad.cli.commands.filter import run_filter
 from promad.cli.commands.preprocess import run_preprocess
 from promad.cli.commands.train import run_train
+from promad.cli.extras import require_training
 from promad.cli.options import ForceOption, load_one_config
 from promad.config import Config
 
@@ -36,6 +37,7 @@ def run(
     train_on_filtered_sequences in the configuration implies --retrain.
     """
     config = load_one_config(context)
+    require_training("run", [config.training_settings.model])
     run_stages(_set_filtered(config, False), force=force)
     if retrain or config.training_settings.train_on_filtered_sequences:
         trim_and_train(_set_filtered(config, True), force)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from promad.cli.extras import require_training
 from promad.cli.options import ForceOption, load_one_config
 from promad.cli.output import format_count, print_lines
 from promad.cli.progress import show_progress
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from promad.training.gate import Gate
 
 
+LARGE_SHARE = 0.01
+"""The share of windows above which a threshold from the configuration gets a comment."""
+
+
 def train(context: typer.Context, force: ForceOption = False) -> None:
     """Train the model, choose the threshold, and make the new bundle the current one.
 
@@ -27,7 +32,9 @@ def train(context: typer.Context, force: ForceOption = False) -> None:
     validation data. A training that fails or is interrupted changes nothing. A network that finds
     injected anomalies no better than an untrained baseline is not promoted.
     """
-    run_train(load_one_config(context), force)
+    config = load_one_config(context)
+    require_training("train", [config.training_settings.model])
+    run_train(config, force)
 
 
 def run_train(config: Config, force: bool = False) -> None:
@@ -51,6 +58,7 @@ def format_training(report: TrainingReport) -> Iterator[str]:
     yield from _format_gate(report.gate)
     yield f"  {format_threshold(report.threshold)}"
     yield f"    {report.threshold.method}: {report.threshold.why}"
+    yield from format_low_threshold(report.threshold.method, report.share_above)
     history = report.history
     yield (
         f"train: {format_count(report.training_windows, 'window')}, "
@@ -75,6 +83,19 @@ def _format_gate(gate: Gate) -> Iterator[str]:
         f"{kind} {own[kind]:.2f} ({gate.rows[row][kind]:.2f})" for kind in own if kind != "mean"
     )
     yield f"    {', '.join(kinds)}"
+
+
+def format_low_threshold(method: str, share: float) -> Iterator[str]:
+    """A comment if a threshold from the configuration is too low for the share of windows above it.
+
+    >>> list(format_low_threshold("pot", 0.3)), list(format_low_threshold("fixed", 0.001))
+    ([], [])
+    """
+    if method == "fixed" and share > LARGE_SHARE:
+        yield (
+            f"  anomaly_threshold_mse is too low: {share:.1%} of the windows are above it — raise "
+            "it, or set it to auto to choose it by alert_budget"
+        )
 
 
 def format_threshold(threshold: Threshold) -> str:

@@ -1,0 +1,57 @@
+"""The libraries that a command needs beyond the base installation, and the extra they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+
+from promad.errors import PromadError
+
+LINEAR_LIBRARIES: Mapping[str, str] = {
+    "sklearn": "scikit-learn",
+    "joblib": "joblib",
+    "matplotlib": "matplotlib",
+}
+"""What training needs for any model, by module."""
+
+NETWORK_LIBRARIES: Mapping[str, str] = {
+    **LINEAR_LIBRARIES,
+    "keras": "Keras",
+    "tensorflow": "TensorFlow",
+    "onnx": "ONNX",
+}
+"""What training needs for any model but `linear`, by module."""
+
+DOWNLOAD_LIBRARIES: Mapping[str, str] = {"pooch": "pooch"}
+"""What `datasets` needs."""
+
+
+def require_training(command: str, models: Iterable[str]) -> None:
+    """Refuse to train models whose libraries are not installed; nothing is imported.
+
+    Raises:
+        PromadError: naming the libraries and the extra.
+    """
+    networks = sorted(set(models) - {"linear"})
+    if networks:
+        _require(f"{command} with model {', '.join(networks)}", NETWORK_LIBRARIES, "train")
+    _require(f"{command} with model linear", LINEAR_LIBRARIES, "linear")
+
+
+def require_scaling(command: str, model: str) -> None:
+    """Refuse to preprocess for a model without the libraries that this needs."""
+    _require(command, LINEAR_LIBRARIES, "linear" if model == "linear" else "train")
+
+
+def require_downloads(command: str) -> None:
+    """Refuse to download data without the library that this needs."""
+    _require(command, DOWNLOAD_LIBRARIES, "train")
+
+
+def _require(what: str, libraries: Mapping[str, str], extra: str) -> None:
+    missing = [name for module, name in libraries.items() if find_spec(module) is None]
+    if missing:
+        raise PromadError(
+            f"{what} needs {', '.join(missing)} (not installed) "
+            f"— pip install 'promad-exporter[{extra}]'"
+        )
