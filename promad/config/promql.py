@@ -49,6 +49,15 @@ def mask_strings(expr: str) -> str:
     return _OPAQUE.sub(lambda found: "" if found[0][0] == "#" else '"x"', expr)
 
 
+def find_comment(expr: str) -> str:
+    """The first comment, up to the end of its line; a # in a string begins none.
+
+    >>> find_comment('up{a="#"} # b / c'), find_comment('up{a="#"}')
+    ('# b / c', '')
+    """
+    return next((found[0] for found in _OPAQUE.finditer(expr) if found[0][0] == "#"), "")
+
+
 def check_promql(expr: str) -> str:
     """The expression, if it can be one of a query.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from promad.config.document import Document, NotYamlError, parse_document
-from promad.config.promql import parse_promql
+from promad.config.promql import find_comment, parse_promql
 from promad.config.settings import Config
 
 _FOR_COUNTERS = {
@@ -57,26 +57,6 @@ def _find_value(document: Document, place: tuple[str | int, ...]) -> Any:
     for key in place:
         value = value[key]
     return value
-
-
-def find_comment(expr: str) -> str:
-    """The first comment in PromQL, up to the end of its line; a # in a string begins none.
-
-    >>> find_comment('up{a="#"} # b / c'), find_comment('up{a="#"}')
-    ('# b / c', '')
-    """
-    quote, at = "", 0
-    while at < len(expr):
-        letter = expr[at]
-        if quote:
-            at += letter == "\\" and quote != "`"
-            quote = "" if letter == quote else quote
-        elif letter in "\"'`":
-            quote = letter
-        elif letter == "#":
-            return expr[at:].partition("\n")[0]
-        at += 1
-    return ""
 
 
 def find_raw_counters(config: Config) -> Iterator[str]:
