@@ -82,13 +82,11 @@ def _drop_none(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Values may quote servers and clients; only tracebacks have several lines."""
-    return {key: _escape_value(key, value) for key, value in event.items()}
+    """Values may quote servers and clients; line breaks are left to the format."""
+    return {key: _escape_value(value) for key, value in event.items()}
 
 
-def _escape_value(key: str, value: object) -> object:
+def _escape_value(value: object) -> object:
     if not isinstance(value, str | PurePath | BaseException):
         return value
-    if key == "exception":
-        return "\n".join(map(escape_control_characters, str(value).split("\n")))
-    return escape_control_characters(str(value))
+    return "\n".join(map(escape_control_characters, str(value).split("\n")))
