@@ -75,5 +75,9 @@ class PrometheusError(PromadError):
 class UnreachableError(PrometheusError):
     """The server did not answer at all, so asking it the next query now is pointless."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "unreachable")
+    def __init__(self, message: str, reason: str = "unreachable") -> None:
+        super().__init__(message, reason)
+
+
+class BusyError(PrometheusError):
+    """The server asked for fewer requests, so the next query now would only add to its load."""

@@ -45,6 +45,8 @@ CATCH_UP_SAMPLES = 100
 
 _STOP_SECONDS = 2.0
 _POLL_RETRIES = 1
+_POLL_WAIT_SECONDS = 2.0
+"""The longest wait within a poll that a busy server may ask for; the next poll asks again."""
 
 
 @dataclass(frozen=True)
@@ -289,4 +291,6 @@ def _make_client(config: Config) -> PrometheusClient:
     interval = config.real_time_anomaly_detection.query_interval_seconds
     timeout = min(config.prometheus.timeout, max(1.0, interval))
     settings = config.prometheus.model_copy(update={"timeout": timeout})
-    return PrometheusClient(config.prometheus_url, settings, retries=_POLL_RETRIES)
+    return PrometheusClient(
+        config.prometheus_url, settings, retries=_POLL_RETRIES, longest_wait=_POLL_WAIT_SECONDS
+    )

@@ -14,7 +14,7 @@ from requests.adapters import BaseAdapter
 
 from promad.config import PrometheusSettings, format_duration
 from promad.data.frame import points_between
-from promad.errors import PrometheusError, UnreachableError
+from promad.errors import PrometheusError
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.joining import join_answers
 from promad.prometheus.one_series import flatten_text
@@ -26,6 +26,7 @@ from promad.prometheus.refusals import (
     is_refusal,
     may_allow_get,
 )
+from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
 from promad.prometheus.transport import Reply, exchange, open_session
 
 _UNDERSTOOD = frozenset({200, 400, 422})
@@ -38,7 +39,8 @@ class PrometheusClient:
     """Asks a Prometheus-compatible server; may be used from several threads at once.
 
     `retries` is how often a request is repeated when the connection is lost or the server is
-    busy. `adapter` takes the place of the network.
+    busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
+    `adapter` takes the place of the network.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class PrometheusClient:
         settings: PrometheusSettings,
         *,
         retries: int = 3,
+        longest_wait: float = LONGEST_WAIT_SECONDS,
         adapter: BaseAdapter | None = None,
     ) -> None:
         self.url = url.rstrip("/")
@@ -56,7 +59,9 @@ class PrometheusClient:
         self._most_points: dict[str, int] = {}
         self._infos_logged: set[tuple[str, str]] = set()
         self._closing = threading.Event()
-        self._session = open_session(settings, retries, adapter, self._closing)
+        self._session = open_session(
+            settings, build_retry_policy(retries, longest_wait, self._closing), adapter
+        )
 
     def range_bodies(
         self, expr: str, start: float, end: float, step: float, *, subject: str = ""
@@ -214,10 +219,7 @@ class PrometheusClient:
         return reply.body
 
     def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
-        message = f"{self.url}: {flatten_text(expr)}: {error}"
-        if isinstance(error, UnreachableError):
-            return UnreachableError(message)
-        return type(error)(message, error.reason)
+        return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason)
 
 
 def _format_number(seconds: float) -> str:

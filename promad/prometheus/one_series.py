@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from promad.data.groups import Labels, list_matchers
-from promad.errors import PrometheusError, UnreachableError
+from promad.errors import PrometheusError
 from promad.prometheus.parsing import Answer, Series
 
 _MOST_LABEL_SETS = 5
@@ -28,10 +28,7 @@ def flatten_text(text: str) -> str:
 
 def add_alias(alias: str, error: PrometheusError) -> PrometheusError:
     """The same error, with the alias of its query."""
-    message = f"query {alias}: {error}"
-    if isinstance(error, UnreachableError):
-        return UnreachableError(message)
-    return PrometheusError(message, error.reason)
+    return type(error)(f"query {alias}: {error}", error.reason)
 
 
 def take_series(

@@ -11,7 +11,7 @@ import structlog
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame, points_between, single_group
-from promad.errors import PrometheusError, UnreachableError
+from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid, requests_for
@@ -70,6 +70,8 @@ class Poller:
         self._allow_partial = allow_partial
         self._sources = {alias: list(_find_known(alias, queries[alias])) for alias in queries}
         self._accepted: set[Source] = set()
+        self._columns = {alias: column for column, alias in enumerate(queries)}
+        self._refused: str | None = None
         self._last: Poll | None = None
 
     def poll(self, at: float) -> Poll:
@@ -109,18 +111,24 @@ class Poller:
     def _complete(self, start: float, values: Samples) -> dict[str, PrometheusError]:
         """Ask for what is missing at the end of each column; why some of it is still missing."""
         failures: dict[str, PrometheusError] = {}
-        lost: UnreachableError | None = None
-        for column, alias in enumerate(self._queries):
+        lost: PrometheusError | None = None
+        for alias in self._sort_queries():
             try:
-                if lost is None:
-                    self._complete_column(alias, start, values[:, column])
-                else:
-                    failures[alias] = add_alias(alias, lost)
-            except UnreachableError as error:
-                lost, failures[alias] = error, add_alias(alias, error)
+                if lost is not None:
+                    raise lost
+                self._complete_column(alias, start, values[:, self._columns[alias]])
             except PrometheusError as error:
+                if lost is None and isinstance(error, UnreachableError | BusyError):
+                    lost, self._refused = error, alias
                 failures[alias] = add_alias(alias, error)
-        return failures
+        return {alias: failures[alias] for alias in self._queries if alias in failures}
+
+    def _sort_queries(self) -> list[str]:
+        """The queries in the order of the poll.
+
+        The one after which the rest was not asked comes last, in case it alone was the reason.
+        """
+        return sorted(self._queries, key=lambda alias: alias == self._refused)
 
     def _complete_column(self, alias: str, start: float, values: Samples) -> None:
         known = np.flatnonzero(~np.isnan(values))

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from promad.errors import PrometheusError
+from promad.errors import BusyError, PrometheusError
 from promad.prometheus.one_series import flatten_text
 from promad.prometheus.transport import Reply
 
@@ -81,7 +81,8 @@ def build_refusal(reply: Reply) -> PrometheusError:
     by_size = reply.status in _STATUSES_OF_TOO_LARGE and reason in _REASONS_OF_TOO_LARGE
     if by_size and _is_about_size(said):
         return TooLargeError(f"HTTP {reply.status} ({shown}) — {_REMEDY_OF_TOO_LARGE}", reason)
-    return PrometheusError(f"HTTP {reply.status} ({shown}) — {REMEDIES[reason]}", reason)
+    kind = BusyError if _is_busy(reply, reason) else PrometheusError
+    return kind(f"HTTP {reply.status} ({shown}) — {REMEDIES[reason]}", reason)
 
 
 def may_allow_get(reply: Reply) -> bool:
@@ -90,6 +91,11 @@ def may_allow_get(reply: Reply) -> bool:
     A 403, 404 or 501 with an error of the HTTP API is about the query or its author.
     """
     return reply.status == 405 or (reply.status in {403, 404, 501} and not _load(reply.body))
+
+
+def _is_busy(reply: Reply, reason: str) -> bool:
+    """Whether the server refuses whatever it is asked; Prometheus also has 503 for a timeout."""
+    return reply.status == 429 or (reply.status == 503 and reason != "timeout")
 
 
 def _is_about_size(said: str) -> bool:

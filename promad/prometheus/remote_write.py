@@ -19,6 +19,7 @@ from promad.config import PrometheusSettings
 from promad.data.groups import Labels
 from promad.errors import PrometheusError
 from promad.prometheus.one_series import flatten_text
+from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
 from promad.prometheus.transport import exchange, open_session
 
 STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
@@ -53,7 +54,9 @@ class RemoteWriter:
         self._url = url
         self._settings = settings if same else _forget_credentials(settings)
         self._closing = threading.Event()
-        self._session = open_session(self._settings, 3, adapter, self._closing)
+        self._session = open_session(
+            self._settings, build_retry_policy(3, LONGEST_WAIT_SECONDS, self._closing), adapter
+        )
         self._session.headers.update(_HEADERS)
 
     def push(self, series: Mapping[Labels, Sequence[Sample]]) -> None:

@@ -13,7 +13,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from promad.errors import PrometheusError
 
-_LONGEST_SLEEP_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 30.0
 _FIRST_SLEEP_SECONDS = 0.25
 _RETRIED_STATUSES = frozenset({408, 429, *range(500, 600)} - {501})
 """Not 501: what is not implemented now is not implemented in a second either."""
@@ -23,16 +23,18 @@ class BoundedRetry(Retry):
     """Asks again after a lost connection and the statuses above; sleeps at most 30 s at a time.
 
     A request that the server let time out is not repeated: it would only take as long again.
+    If the server asks to wait for more than `longest_wait` seconds, the request is not repeated.
     Once `closing` is set no one sleeps any more and nothing is repeated.
     """
 
     RETRY_AFTER_STATUS_CODES = frozenset({429, 503})
     closing: threading.Event
+    longest_wait: float
 
     def new(self, **changes: Any) -> Self:
         """The next state of the same policy."""
         other = super().new(**changes)
-        other.closing = self.closing
+        other.closing, other.longest_wait = self.closing, self.longest_wait
         return other
 
     def increment(
@@ -47,6 +49,9 @@ class BoundedRetry(Retry):
         """The policy with one attempt less; raises when none is left."""
         if isinstance(error, ReadTimeoutError):
             raise error
+        if response is not None and (self.get_retry_after(response) or 0) > self.longest_wait:
+            last = self.new(total=0)
+            return super(BoundedRetry, last).increment(method, url, response, error, _pool)
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
@@ -54,11 +59,11 @@ class BoundedRetry(Retry):
         asked = self.get_retry_after(response) if response is not None else None
         doubled = _FIRST_SLEEP_SECONDS * 2 ** len(self.history)
         wait = asked or doubled * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, no secret)
-        if self.closing.wait(min(wait, _LONGEST_SLEEP_SECONDS)):
+        if self.closing.wait(min(wait, LONGEST_WAIT_SECONDS)):
             raise build_closed_error()
 
 
-def build_retry_policy(retries: int, closing: threading.Event) -> BoundedRetry:
+def build_retry_policy(retries: int, longest_wait: float, closing: threading.Event) -> BoundedRetry:
     """Repeats up to `retries` times, until `closing` is set."""
     retry = BoundedRetry(
         total=retries,
@@ -66,9 +71,9 @@ def build_retry_policy(retries: int, closing: threading.Event) -> BoundedRetry:
         allowed_methods=None,  # any: a query changes nothing, so POST may be repeated
         status_forcelist=_RETRIED_STATUSES,
         raise_on_status=False,
-        retry_after_max=int(_LONGEST_SLEEP_SECONDS),
+        retry_after_max=int(LONGEST_WAIT_SECONDS),
     )
-    retry.closing = closing
+    retry.closing, retry.longest_wait = closing, longest_wait
     return retry
 
 

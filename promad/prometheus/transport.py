@@ -14,12 +14,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import Retry
 
 import promad
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import authenticate
-from promad.prometheus.retrying import build_closed_error, build_retry_policy
+from promad.prometheus.retrying import build_closed_error
 
 LARGEST_BODY_BYTES = 128 * 2**20
 _PIECE_BYTES = 2**18
@@ -40,17 +41,14 @@ class Reply:
 
 
 def open_session(
-    settings: PrometheusSettings,
-    retries: int,
-    adapter: BaseAdapter | None,
-    closing: threading.Event,
+    settings: PrometheusSettings, retry: Retry, adapter: BaseAdapter | None
 ) -> requests.Session:
     """A session that authenticates, retries and compresses as asked; nothing is sent yet."""
     session = requests.Session()
     authenticate(session, settings)
     session.headers["Accept-Encoding"] = settings.compression
     session.headers["User-Agent"] = f"promad/{promad.__version__}"
-    chosen = adapter or HTTPAdapter(max_retries=build_retry_policy(retries, closing))
+    chosen = adapter or HTTPAdapter(max_retries=retry)
     session.mount("http://", chosen)
     session.mount("https://", chosen)
     return session

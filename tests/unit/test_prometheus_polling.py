@@ -177,6 +177,37 @@ def test_an_unreachable_server_is_asked_once_and_fails_every_query():
     np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
 
 
+@pytest.mark.parametrize(("status", "reason"), [(429, "too_many_requests"), (503, "server_error")])
+def test_a_busy_server_is_asked_once_in_a_poll(status, reason):
+    queries = {"a": "delta(a[1m])", "b": "delta(b[1m])", "c": "delta(c[1m])"}
+    with stub_server(lambda _: Say(status)) as stub:
+        poll = poller_of(stub, queries).poll(AT)
+    assert len(stub.asked) == 1
+    assert list(poll.failures) == ["a", "b", "c"]
+    assert {error.reason for error in poll.failures.values()} == {reason}
+    assert str(poll.failures["c"]).startswith(f"query c: {stub.url}: delta(a[1m]): HTTP {status}")
+
+
+def test_a_query_that_alone_is_refused_as_busy_does_not_starve_the_others():
+    queries = {"a": "delta(a[1m])", "b": "delta(b[1m])", "c": "delta(c[1m])"}
+    fine = curves({expr: always() for expr in queries.values()})
+    with stub_server(lambda a: Say(503) if "(a" in a.form["query"] else fine(a)) as stub:
+        poller = poller_of(stub, queries)
+        assert list(poller.poll(AT).failures) == ["a", "b", "c"]
+        for later in (15.0, 30.0, 45.0):
+            poll = poller.poll(AT + later)
+            assert list(poll.failures) == ["a"]
+            assert not np.isnan(poll.frame.values[0, :, 1:]).any()
+
+
+def test_a_timeout_of_one_query_does_not_end_the_poll():
+    queries = {"a": "delta(a[1m])", "b": "delta(b[1m])"}
+    body = '{"status":"error","errorType":"timeout","error":"query timed out"}'
+    fine = curves({expr: always() for expr in queries.values()})
+    with stub_server(lambda a: Say(503, body=body) if "(a" in a.form["query"] else fine(a)) as stub:
+        assert list(poller_of(stub, queries).poll(AT).failures) == ["a"]
+
+
 def test_a_partial_answer_is_a_failure_unless_allowed():
     body = (
         '{"status":"success","warnings":["store down"],"data":{"resultType":"matrix","result":[]}}'
