@@ -73,7 +73,7 @@ class PrometheusError(PromadError):
 
 
 class UnreachableError(PrometheusError):
-    """The server did not answer at all, so asking it the next query now is pointless."""
+    """The server did not answer in time, so asking it the next query now is pointless."""
 
     def __init__(self, message: str, reason: str = "unreachable") -> None:
         super().__init__(message, reason)

@@ -292,5 +292,9 @@ def _make_client(config: Config) -> PrometheusClient:
     timeout = min(config.prometheus.timeout, max(1.0, interval))
     settings = config.prometheus.model_copy(update={"timeout": timeout})
     return PrometheusClient(
-        config.prometheus_url, settings, retries=_POLL_RETRIES, longest_wait=_POLL_WAIT_SECONDS
+        config.prometheus_url,
+        settings,
+        retries=_POLL_RETRIES,
+        longest_wait=_POLL_WAIT_SECONDS,
+        body_timeouts=1,
     )

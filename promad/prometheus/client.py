@@ -40,7 +40,8 @@ class PrometheusClient:
 
     `retries` is how often a request is repeated when the connection is lost or the server is
     busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
-    `adapter` takes the place of the network.
+    The body of an answer may take `body_timeouts` times `prometheus.timeout`. `adapter` takes the
+    place of the network.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class PrometheusClient:
         *,
         retries: int = 3,
         longest_wait: float = LONGEST_WAIT_SECONDS,
+        body_timeouts: int = 4,
         adapter: BaseAdapter | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._timeout = settings.timeout
+        self._body_seconds = settings.timeout * body_timeouts
         self._method = "POST"
         self._get_failed = False
         self._most_points: dict[str, int] = {}
@@ -209,7 +212,15 @@ class PrometheusClient:
 
     def _exchange(self, method: str, url: str, form: dict[str, str] | None, subject: str) -> Reply:
         try:
-            return exchange(self._session, method, url, form, self._timeout, self._closing)
+            return exchange(
+                self._session,
+                method,
+                url,
+                form,
+                self._timeout,
+                self._body_seconds,
+                self._closing,
+            )
         except PrometheusError as error:
             raise self._add_server(error, subject) from None
 

@@ -68,7 +68,13 @@ class RemoteWriter:
         body = bytes(cramjam.snappy.compress_raw(encode(series)))
         try:
             reply = exchange(
-                self._session, "POST", self._url, body, self._settings.timeout, self._closing
+                self._session,
+                "POST",
+                self._url,
+                body,
+                self._settings.timeout,
+                self._settings.timeout,
+                self._closing,
             )
         except PrometheusError as error:
             raise PrometheusError(f"{self._url}: {error}", error.reason) from None

