@@ -78,6 +78,11 @@ def exchange(
         raise _build_connection_error(error, timeout) from None
     except OSError as error:  # requests says so of files named in tls_config
         raise PrometheusError(f"{error} — check prometheus.tls_config", "unauthorized") from None
+    except ValueError as error:  # the URL that was configured is valid
+        raise PrometheusError(
+            f"redirect to an invalid URL ({error}) — check prometheus_url and any proxy in between",
+            "redirect",
+        ) from None
     with response:
         body = b"".join(_read_pieces(response, body_seconds, closing))
         return Reply(response.status_code, response.reason or "", body)

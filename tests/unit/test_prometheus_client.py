@@ -287,6 +287,14 @@ def test_a_redirect_to_another_server_is_refused_before_any_secret_goes_there():
     assert other.asked == []
 
 
+@pytest.mark.parametrize("location", ["http://[", "http://[x]/", "//[::1"])
+def test_a_redirect_to_an_invalid_url_is_refused(location):
+    with stub_server([Say(307, headers={"Location": location})]) as stub:
+        error = failure(stub)
+    assert error.reason == "redirect"
+    assert "redirect to an invalid URL (" in str(error)
+
+
 def test_redirects_in_a_circle_end():
     with stub_server([Say(307, headers={"Location": "/round"})] * 3) as stub:
         assert failure(stub).reason == "redirect"
