@@ -21,7 +21,8 @@ from promad.config.settings import key_paths
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics
+from promad.http_server import CLOSE_REASONS
 from promad.models import MODELS
 from tests.support.prometheus_server import require_binary
 
@@ -165,6 +166,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     event = AnomalyEvent("d", 1.0, 1.0, None, verdict)
     snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, event=event, last_scored_at=1.0),))
     registry.register(SnapshotCollector(lambda: [snapshot], several=False))
+    WebMetrics(registry, CLOSE_REASONS)
     return {
         family.name + ("_total" if family.type == "counter" else ""): (
             family.type,

@@ -136,7 +136,7 @@ def test_a_missing_file_is_named(folder, name):
 
 def test_a_file_that_is_no_parquet_is_named(folder):
     (folder / "test.parquet").write_bytes(b"PAR?")
-    assert refused(folder).startswith("test.parquet: cannot be read as parquet (")
+    assert refused(folder).startswith("test.parquet: cannot be read as Parquet (")
 
 
 @pytest.mark.parametrize(
