@@ -34,6 +34,7 @@ def fill_history(
                 return
             history.add_earlier(sample.status.verdict)
     except PromadError as error:
-        log.warning("history not filled", detector=opened.config.name, error=str(error))
+        if not stop.is_set():
+            log.warning("history not filled", detector=opened.config.name, error=str(error))
     except Exception:
         log.exception("history not filled", detector=opened.config.name)

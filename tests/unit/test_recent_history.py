@@ -135,13 +135,15 @@ def test_a_daemon_that_stops_fills_nothing_more(sketched, monkeypatch):
     assert history.is_empty()
 
 
-def test_a_server_that_does_not_answer_leaves_the_history_empty(sketched):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_server_that_does_not_answer_leaves_the_history_empty(sketched, stopped):
+    stop = threading.Event()
+    if stopped:
+        stop.set()
     opened = open_detector(sketched.config)
     history = RecentHistory(opened.detector.scored_features, 200)
     config = opened.config.model_copy(update={"prometheus_url": "http://127.0.0.1:9"})
     with structlog.testing.capture_logs() as lines:
-        fill_history(
-            replace(opened, config=config), history, FastClock(1e9, 1.0), threading.Event()
-        )
+        fill_history(replace(opened, config=config), history, FastClock(1e9, 1.0), stop)
     assert history.is_empty()
-    assert [line["event"] for line in lines] == ["history not filled"]
+    assert [line["event"] for line in lines] == ["history not filled"] * (not stopped)
