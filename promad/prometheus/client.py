@@ -195,8 +195,9 @@ class PrometheusClient:
         limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
         form = {**form, "timeout": limit}
         url = f"{self.url}/api/v1/{path}"
-        reply = self._exchange(self._method, url, form, subject)
-        if self._method == "POST" and not self._get_failed and may_allow_get(reply):
+        method = self._method  # another thread may change it meanwhile
+        reply = self._exchange(method, url, form, subject)
+        if method == "POST" and not self._get_failed and may_allow_get(reply):
             reply = self._try_get(url, form, subject, reply)
         return self._take_body(reply, subject)
 
