@@ -530,7 +530,7 @@ def test_any_error_of_a_damaged_file_is_a_bundle_error(store, monkeypatch, error
 
     bundle = store.open_current()
     for target in (
-        "promad.bundle.Scoring.from_json",
+        "promad.scoring.scoring.Scoring.from_json",
         "tests.support.stub_model.MeanOfWindow.apply",
     ):
         with monkeypatch.context() as patch:

@@ -1,0 +1,176 @@
+"""The detector in a bundle: whether it is the one that a configuration means, and its parts.
+
+Numbers that are not finite or do not fit together are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promad.bundle.manifest import (
+    LARGEST_JSON,
+    PREPARATION_FILE,
+    SCORING_FILE,
+    THRESHOLD_FILE,
+    Bundle,
+    Manifest,
+)
+from promad.bundle.store import BundleStore
+from promad.config import Config
+from promad.data.preparation import Preparation
+from promad.errors import BundleError
+from promad.files import DAMAGED, explain_damage, read_plain
+from promad.models import load_model
+from promad.scoring.detector import Detector
+from promad.scoring.scoring import Scoring
+from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
+
+
+def check_fits(bundle: Bundle, config: Config) -> None:
+    """Refuse a bundle that was trained for something else than the configuration asks for.
+
+    Raises:
+        BundleError: naming what differs and both values.
+    """
+    manifest = bundle.manifest
+    where = f"bundle {bundle.id} does not fit the configuration"
+    trained, wanted = tuple(manifest.queries), config.features
+    if trained != wanted:
+        raise BundleError(
+            f"{where}: the bundle has the features {', '.join(trained)}; the configuration has "
+            f"{', '.join(wanted)} — train again, or roll back to a bundle that fits"
+        )
+    _insist_on_equal_promql(where, manifest.queries, config.promql)
+    step = config.real_time_anomaly_detection.data_step_duration or config.data_settings.step
+    for key, trained_as, asked_for in (
+        ("step", manifest.step_seconds, step),
+        ("number of scored features", _scored(bundle), config.scored),
+        ("sequence_length", manifest.sequence_length, config.training_settings.sequence_length),
+        ("model", manifest.model, config.training_settings.model),
+        ("preset", manifest.preset, config.training_settings.preset),
+        ("scoring", manifest.scoring, config.training_settings.scoring.method),
+    ):
+        if trained_as != asked_for:
+            raise BundleError(
+                f"{where}: {key} is {trained_as} in the bundle, {asked_for} in the configuration "
+                "— train again, or restore the configuration"
+            )
+
+
+def _scored(bundle: Bundle) -> int:
+    path = bundle.directory / PREPARATION_FILE
+    with _refuse_damaged(path):
+        return int(_json(path)["scored"])
+
+
+def _insist_on_equal_promql(
+    where: str, trained: Mapping[str, str], wanted: Mapping[str, str]
+) -> None:
+    for alias in trained:
+        if trained[alias] != wanted[alias]:
+            raise BundleError(
+                f"{where}: {alias} was trained on {trained[alias]} and is now {wanted[alias]} "
+                "— train again, or restore the query"
+            )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A configuration's current bundle, and the detector in it."""
+
+    config: Config
+    bundle: Bundle
+    detector: Detector
+
+
+def open_detector(config: Config) -> Opened:
+    """The detector that a configuration means: its current bundle, its threshold if it gives one.
+
+    Raises:
+        BundleError: if the bundle is missing, damaged or does not fit the configuration.
+    """
+    bundle = BundleStore.of(config).open_current()
+    check_fits(bundle, config)
+    given = config.real_time_anomaly_detection.anomaly_threshold_mse
+    return Opened(config, bundle, load_detector(bundle, None if given == "auto" else given))
+
+
+def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detector:
+    """The detector in a bundle, from its code-free files.
+
+    Args:
+        threshold_value: a limit to use in place of the bundle's own.
+
+    Raises:
+        BundleError: if a file in it cannot be understood.
+    """
+    directory, manifest = bundle.directory, bundle.manifest
+    with _refuse_damaged(directory):
+        preparation = Preparation.from_json(_json(directory / PREPARATION_FILE))
+        scoring = Scoring.from_json(_json(directory / SCORING_FILE))
+        threshold = Threshold.from_json(_json(directory / THRESHOLD_FILE))
+        _require_agreement(manifest, preparation, scoring)
+        if threshold.method not in THRESHOLDS:
+            raise ValueError(f"unknown threshold {threshold.method}")
+        width = len(preparation.features) + preparation.calendar(np.zeros(1)).shape[1]
+    if threshold_value is not None:
+        given = ThresholdSettings(step=preparation.step, value=threshold_value)
+        threshold = THRESHOLDS["fixed"](np.empty(0), given)
+    shape = (manifest.sequence_length, width)
+    members = None if scoring.method == "mse" else scoring.members
+    model = load_model(manifest.model, directory, shape, preparation.scored, members)
+    return Detector(preparation, model, scoring, threshold, manifest.sequence_length)
+
+
+def _require_agreement(manifest: Manifest, preparation: Preparation, scoring: Scoring) -> None:
+    """Refuse parts that are each sound but not of one detector.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    for name, found, wanted in (
+        ("features", preparation.features, tuple(manifest.queries)),
+        ("step", preparation.step, manifest.step_seconds),
+        ("scaler", preparation.scaler.kind, manifest.scaler),
+        ("scoring", scoring.method, manifest.scoring),
+        ("normalisers", len(scoring.normaliser), scoring.members * preparation.scored),
+        ("baselines", len(scoring.baseline), preparation.scored),
+    ):
+        if found != wanted:
+            raise ValueError(f"{name}: {found}, expected {wanted}")
+
+
+@contextmanager
+def _refuse_damaged(path: Path) -> Iterator[None]:
+    """Make a BundleError that names the path of any error that damaged content causes."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise BundleError(
+            f"{path}: invalid content ({explain_damage(error)}) — train again or roll back"
+        ) from error
+
+
+def _json(path: Path) -> Any:
+    """The content of a JSON file of a bounded size, in which every number is finite.
+
+    Raises:
+        OSError, ValueError, RecursionError: if it is anything else.
+    """
+    content = read_plain(path, LARGEST_JSON)
+    return json.loads(content, parse_constant=_read_finite, parse_float=_read_finite)
+
+
+def _read_finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
