@@ -15,6 +15,7 @@ from promad.mixin.panels import (
     shade_above,
     show_bars,
     show_heatmap,
+    show_highest_score,
     show_legend,
     show_lines,
     show_meaning,
@@ -24,6 +25,7 @@ from promad.mixin.panels import (
 from promad.mixin.promql import LEGEND, Selector, number_states
 
 _CHOSEN = 'feature_name=~"$feature"'
+_FEATURE_LEGEND = f"{{{{feature_name}}}} {LEGEND}"
 
 
 def build_dashboard(deployment: Deployment) -> str:
@@ -40,7 +42,7 @@ def _build_rows(select: Selector) -> Rows:
     return [
         ("Now", _show_now(select)),
         ("Score", _show_score(select)),
-        ("Features", _show_features(select)),
+        ("Features", [*_show_contributions(select), *_show_elevations(select)]),
         ("Observed and expected values", [_show_observed(select)]),
     ]
 
@@ -59,15 +61,7 @@ def _show_now(select: Selector) -> list[Any]:
             show_number("Current state", "Current state of each group.", "none", (state, LEGEND)),
             STATE_COLOURS,
         ),
-        show_number(
-            "Current score",
-            "Highest score of all groups, divided by the threshold; above 1 is anomalous.",
-            "none",
-            (f"max({select(names.SCORE)})", "score"),
-            HEALTHY_IS_LOW,
-        )
-        .decimals(2)
-        .no_value("no score"),
+        show_highest_score("Current score", select),
         show_number(
             "Events",
             "Events that began in the selected time range.",
@@ -130,20 +124,18 @@ def _show_score(select: Selector) -> list[Any]:
     ]
 
 
-def _show_features(select: Selector) -> list[Any]:
+def _show_contributions(select: Selector) -> list[Any]:
     share, elevation = select(names.FEATURE_CONTRIBUTION), select(names.FEATURE_ELEVATION)
     score = f"ignoring (feature_name) group_left () {select(names.SCORE)}"
     highest = f"topk(5, max_over_time({elevation}[$__range] @ end()))"
-    chosen = select(names.FEATURE_ELEVATION, _CHOSEN)
     lasting = f"time() - {select(names.FEATURE_DEVIATING_SINCE)} or 0 * {elevation}"
-    name = f"{{{{feature_name}}}} {LEGEND}"
     return [
         show_lines(
             "Top features over time",
             "Contribution of each feature to the score over threshold. The five features that "
             "rose highest above their baselines in the selected time range.",
             "none",
-            (f"{share} * {score} and {highest}", name),
+            (f"{share} * {score} and {highest}", _FEATURE_LEGEND),
         )
         .min(0)
         .decimals(2),
@@ -151,21 +143,27 @@ def _show_features(select: Selector) -> list[Any]:
             "Top features now",
             "The five features with the largest shares of the current deviation.",
             "percentunit",
-            (f"topk(5, {share})", name),
+            (f"topk(5, {share})", _FEATURE_LEGEND),
         ).max(1),
         show_bars(
             "Longest deviations",
             "The five features that have been above their baselines longest. The first feature to "
             "deviate is often closer to the cause than the one with the largest share.",
             "s",
-            (f"topk(5, {lasting})", name),
+            (f"topk(5, {lasting})", _FEATURE_LEGEND),
         ).height(10),
+    ]
+
+
+def _show_elevations(select: Selector) -> list[Any]:
+    chosen = (select(names.FEATURE_ELEVATION, _CHOSEN), _FEATURE_LEGEND)
+    return [
         show_heatmap(
             "Elevation of each feature",
             "Error of each selected feature divided by its baseline, the 95th percentile in "
             "training. Yellow from 1, orange from 2, red from 4.",
             "none",
-            (chosen, name),
+            chosen,
             (("green", None), ("yellow", 1.0), ("orange", 2.0), ("red", 4.0)),
         ),
         scale_logarithmically(
@@ -175,7 +173,7 @@ def _show_features(select: Selector) -> list[Any]:
                     "Error of each selected feature divided by its baseline in training; above 1 "
                     "the feature deviates.",
                     "none",
-                    (chosen, name),
+                    chosen,
                 ),
                 1.0,
             )

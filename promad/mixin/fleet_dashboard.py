@@ -15,6 +15,7 @@ from promad.mixin.panels import (
     shade_above,
     show_bars,
     show_daily_bars,
+    show_highest_score,
     show_lines,
     show_number,
     stack,
@@ -64,15 +65,7 @@ def _show_now(select: Selector) -> list[Any]:
                 ("Warming", State.WARMING, "Groups whose window is not full yet.", PLAIN),
             )
         ),
-        show_number(
-            "Highest score",
-            "Highest score of all groups, divided by the threshold; above 1 is anomalous.",
-            "none",
-            (f"max({select(names.SCORE)})", "score"),
-            HEALTHY_IS_LOW,
-        )
-        .decimals(2)
-        .no_value("no score"),
+        show_highest_score("Highest score", select),
         show_number(
             "Events",
             "Events that began in the selected time range.",

@@ -31,6 +31,8 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from promad.events.verdict import State
+from promad.exposition import names
+from promad.mixin.promql import Selector
 
 Query = tuple[str, str]
 """PromQL, and the legend of its series."""
@@ -104,6 +106,21 @@ def show_number(
         .thresholds(build_thresholds(steps))
         .graph_mode(choices.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    )
+
+
+def show_highest_score(title: str, select: Selector) -> stat.Panel:
+    """The highest score now of what is selected."""
+    return (
+        show_number(
+            title,
+            "Highest score of all groups, divided by the threshold; above 1 is anomalous.",
+            "none",
+            (f"max({select(names.SCORE)})", "score"),
+            HEALTHY_IS_LOW,
+        )
+        .decimals(2)
+        .no_value("no score")
     )
 
 

@@ -15,7 +15,7 @@ from promad.data.frame import MetricFrame
 from promad.detection.running_detector import RunningDetector
 from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
-from promad.scoring.segments import Segment, find_parts, find_segments
+from promad.scoring.segments import Part, Segment, find_parts, find_segments
 from promad.scoring.streaming import ScoringState, join_scores, score_samples
 from promad.web.lookup import find_group
 from promad.web.problems import describe_invalid, list_some
@@ -120,20 +120,13 @@ def _build_answer(
 ) -> ScoreAnswer:
     limits = detector.threshold.limit(scores)
     unscored = samples.frame.samples - len(scores)
-    found = find_segments(scores, limits)
     anomalies = int((scores > limits).sum())
-    baseline = detector.scoring.baseline
 
-    def attribute(segment: Segment) -> list[AttributedDimension]:
-        return [
-            AttributedDimension(
-                dim=int(samples.columns[part.column]),
-                label=samples.frame.features[part.column],
-                mean_elevation=part.elevation,
-                contribution=part.contribution,
-            )
-            for part in find_parts(segment, errors, baseline)
-        ]
+    def attribute(segment: Segment) -> list[AttributedDimension] | None:
+        if not request.include_attribution:
+            return None
+        parts = find_parts(segment, errors, detector.scoring.baseline)
+        return [_describe_part(part, samples) for part in parts]
 
     return ScoreAnswer(
         group=target.group,
@@ -146,21 +139,36 @@ def _build_answer(
         n_anomalies=anomalies,
         anomaly_ratio=anomalies / len(scores),
         anomaly_segments=[
-            AnomalySegment(
-                segment_start=unscored + segment.first,
-                segment_end=unscored + segment.last,
-                segment_length=segment.length,
-                peak_score=segment.peak,
-                peak_timestamp=unscored + segment.peak_at,
-                mean_score=segment.mean,
-                attributed_dimensions=attribute(segment) if request.include_attribution else None,
-            )
-            for segment in found
+            _describe_segment(segment, unscored, attribute(segment))
+            for segment in find_segments(scores, limits)
         ],
         per_timestep=_list_timesteps(unscored, scores, limits)
         if request.include_per_timestep
         else None,
         scoring_mode=detector.model.scoring_mode,
+    )
+
+
+def _describe_segment(
+    segment: Segment, unscored: int, parts: list[AttributedDimension] | None
+) -> AnomalySegment:
+    return AnomalySegment(
+        segment_start=unscored + segment.first,
+        segment_end=unscored + segment.last,
+        segment_length=segment.length,
+        peak_score=segment.peak,
+        peak_timestamp=unscored + segment.peak_at,
+        mean_score=segment.mean,
+        attributed_dimensions=parts,
+    )
+
+
+def _describe_part(part: Part, samples: Samples) -> AttributedDimension:
+    return AttributedDimension(
+        dim=int(samples.columns[part.column]),
+        label=samples.frame.features[part.column],
+        mean_elevation=part.elevation,
+        contribution=part.contribution,
     )
 
 
