@@ -18,7 +18,8 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5
 
 def _read_duration(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"a duration needs a unit — write {value}s for seconds")
+        written = f"{int(value)}s" if float(value).is_integer() else f"{value * 1000:g}ms"
+        raise ValueError(f"a duration needs a unit — write {written} for seconds")
     return parse_duration(value if isinstance(value, str) else "")
 
 
