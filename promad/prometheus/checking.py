@@ -13,7 +13,12 @@ from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
-from promad.prometheus.one_series import add_alias, build_no_series_error, take_series
+from promad.prometheus.one_series import (
+    add_alias,
+    build_no_series_error,
+    build_not_asked_error,
+    take_series,
+)
 from promad.prometheus.parsing import Answer, Series
 
 _WINDOW_SECONDS = 3600.0
@@ -55,18 +60,19 @@ def inspect_queries(
     end = align_down(at, step)
     start = end - min(align_down(_WINDOW_SECONDS, step), (MOST_POINTS - 1) * step)
     checks: list[QueryCheck] = []
-    lost: UnreachableError | None = None
+    lost: tuple[str, UnreachableError] | None = None
+    possible = points_between(start, end, step)
     for alias, expr in queries.items():
+        if lost is not None:
+            problem = str(build_not_asked_error(alias, *lost))
+            checks.append(QueryCheck(alias, expr, None, None, 0, possible, problem))
+            continue
         try:
-            if lost is not None:
-                raise lost
             checks.append(_inspect(client, alias, expr, Span(start, end), step, at))
         except PrometheusError as error:
-            lost = error if isinstance(error, UnreachableError) else None
-            possible = points_between(start, end, step)
-            checks.append(
-                QueryCheck(alias, expr, None, None, 0, possible, str(add_alias(alias, error)))
-            )
+            lost = (alias, error) if isinstance(error, UnreachableError) else None
+            problem = str(add_alias(alias, error))
+            checks.append(QueryCheck(alias, expr, None, None, 0, possible, problem))
     return checks
 
 

@@ -31,6 +31,11 @@ def add_alias(alias: str, error: PrometheusError) -> PrometheusError:
     return type(error)(f"query {alias}: {error}", error.reason)
 
 
+def build_not_asked_error(alias: str, first: str, lost: PrometheusError) -> PrometheusError:
+    """The failure of a query that was not asked once the server had failed at another."""
+    return type(lost)(f"query {alias}: not asked after query {first} failed", lost.reason)
+
+
 def take_series(
     expr: str, answer: Answer, seen: dict[Labels, None], allow_partial: bool = False
 ) -> Series | None:

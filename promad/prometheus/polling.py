@@ -15,7 +15,7 @@ from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid, requests_for
-from promad.prometheus.one_series import add_alias, take_series
+from promad.prometheus.one_series import add_alias, build_not_asked_error, take_series
 
 Samples = NDArray[np.float64]
 
@@ -113,14 +113,15 @@ class Poller:
         failures: dict[str, PrometheusError] = {}
         lost: PrometheusError | None = None
         for alias in self._sort_queries():
+            if lost is not None and self._refused is not None:
+                failures[alias] = build_not_asked_error(alias, self._refused, lost)
+                continue
             try:
-                if lost is not None:
-                    raise lost
                 self._complete_column(alias, start, values[:, self._columns[alias]])
             except PrometheusError as error:
-                if lost is None and isinstance(error, UnreachableError | BusyError):
-                    lost, self._refused = error, alias
                 failures[alias] = add_alias(alias, error)
+                if isinstance(error, UnreachableError | BusyError):
+                    lost, self._refused = error, alias
         return {alias: failures[alias] for alias in self._queries if alias in failures}
 
     def _sort_queries(self) -> list[str]:

@@ -73,7 +73,8 @@ def test_an_unreachable_server_is_asked_once():
     checks, stub = inspect([Say(hang_up=True)] * 9, {"a": "sum(a)", "b": "sum(b)"})
     assert len(stub.asked) == 1
     assert [check.series for check in checks] == [None, None]
-    assert checks[1].problem.startswith("query b: http")
+    assert checks[0].problem.startswith("query a: http")
+    assert checks[1].problem == "query b: not asked after query a failed"
 
 
 def test_a_tiny_step_looks_back_less_than_an_hour():

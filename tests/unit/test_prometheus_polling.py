@@ -169,7 +169,8 @@ def test_an_unreachable_server_is_asked_once_and_fails_every_query():
         assert len(stub.asked) == 1
         assert list(poll.failures) == ["a", "b", "c"]
         assert all(isinstance(error, UnreachableError) for error in poll.failures.values())
-        assert str(poll.failures["c"]).startswith("query c: http")
+        assert str(poll.failures["a"]).startswith("query a: http")
+        assert str(poll.failures["c"]) == "query c: not asked after query a failed"
         assert np.isnan(poll.frame.values[0, -1]).all()
         answers.say = fine
         poll = poller.poll(AT + 45.0)
@@ -185,7 +186,8 @@ def test_a_busy_server_is_asked_once_in_a_poll(status, reason):
     assert len(stub.asked) == 1
     assert list(poll.failures) == ["a", "b", "c"]
     assert {error.reason for error in poll.failures.values()} == {reason}
-    assert str(poll.failures["c"]).startswith(f"query c: {stub.url}: delta(a[1m]): HTTP {status}")
+    assert str(poll.failures["a"]).startswith(f"query a: {stub.url}: delta(a[1m]): HTTP {status}")
+    assert str(poll.failures["c"]) == "query c: not asked after query a failed"
 
 
 def test_a_query_that_alone_is_refused_as_busy_does_not_starve_the_others():
