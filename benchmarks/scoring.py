@@ -118,10 +118,8 @@ def time_steps(detector: Detector, test: MetricFrame, groups: int) -> tuple[floa
     how = ThresholdSettings(step=STEP, enter_after=2, leave_after=5)
     limits = control(detector.threshold, how, groups)
     hysteresis = Hysteresis.begin(groups, how.enter_after, how.leave_after)
-    state, calibration = (
-        begin_state(detector, limits, "benchmark", labels, hysteresis),
-        (detector.calibrate(groups)),
-    )
+    state = begin_state(detector, limits, "benchmark", labels, hysteresis)
+    calibration = detector.calibrate(labels)
     warm(detector, calibration, state, frame.slice(0, lead))
     seen = []
     for samples in frame.slice(lead, frame.samples).split(1):

@@ -27,6 +27,7 @@ from promad.config.values import (
     HeaderName,
     Instant,
     KerasFileName,
+    LabelName,
     Location,
     MetricsPrefix,
     NaturalInt,
@@ -34,6 +35,7 @@ from promad.config.values import (
     PositiveFloat,
     PositiveInt,
     PromQL,
+    Regex,
     ServerUrl,
     Share,
     Text,
@@ -142,6 +144,29 @@ class HttpHeader(_Section):
     files: tuple[Location, ...] = ()
 
 
+class RelabelConfig(_Section):
+    """One relabelling rule in Prometheus's own words, applied before a series finds its group."""
+
+    action: Literal[
+        "replace", "keep", "drop", "labeldrop", "labelkeep", "lowercase", "uppercase"
+    ] = "replace"
+    source_labels: tuple[Text, ...] = ()
+    separator: str = ";"
+    regex: Regex = "(.*)"
+    target_label: Text | None = None
+    replacement: str = "$1"
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> RelabelConfig:
+        needs_target = self.action in {"replace", "lowercase", "uppercase"}
+        if needs_target and self.target_label is None:
+            raise ValueError(f"action {self.action} needs target_label — set it")
+        needs_source = self.action in {"keep", "drop", "lowercase", "uppercase"}
+        if needs_source and not self.source_labels:
+            raise ValueError(f"action {self.action} needs source_labels — set it")
+        return self
+
+
 class PrometheusSettings(_Section):
     """The HTTP client for the Prometheus server; the keys are Prometheus's own."""
 
@@ -241,6 +266,8 @@ class TrainingSettings(_Section):
     model_output_filename: KerasFileName = "lstm_autoencoder_model.keras"
     sequence_length: Annotated[int, Field(ge=2, strict=True)]
     train_split_ratio: Share = 0.8
+    model_scope: Literal["pooled", "per_group"] = "pooled"
+    max_training_windows: PositiveInt = 50_000
     epochs: PositiveInt
     batch_size: PositiveInt
     learning_rate: PositiveFloat
@@ -310,6 +337,8 @@ class AlertBudget(_Section):
     """How many false alarms are acceptable."""
 
     false_alarms_per_week: PositiveFloat = 1.0
+    per: Literal["detector", "group"] = "detector"
+    max_group_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
 class RealTimeSettings(_Section):
@@ -328,6 +357,8 @@ class RealTimeSettings(_Section):
     exporter_port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8001
     metrics_prefix: MetricsPrefix = "anomaly_detector_"
     data_step_duration: PositiveDuration | None = None
+    forget_after: PositiveDuration = 3600.0
+    max_feature_series: NaturalInt = 10_000
     history_samples: PositiveInt = 720
     events_retention: PositiveDuration = 90 * 86400.0
 
@@ -349,6 +380,9 @@ class Config(_Section):
     prometheus: PrometheusSettings = PrometheusSettings()
     artifacts_dir: Annotated[Location, Field(validate_default=True)] = Path("artifacts")
     queries: Annotated[Mapping[Alias, Query], Field(min_length=1)]
+    group_by: tuple[LabelName, ...] = ()
+    group_relabel_configs: tuple[RelabelConfig, ...] = ()
+    max_groups: PositiveInt = 5000
     data_settings: DataSettings = DataSettings()
     preprocessing_settings: PreprocessingSettings = PreprocessingSettings()
     training_settings: TrainingSettings = TrainingSettings.model_validate({})
@@ -374,6 +408,14 @@ class Config(_Section):
         plain = scoring.model_copy(update={"method": "mse"})
         training = self.training_settings.model_copy(update={"scoring": plain})
         return self.model_copy(update={"training_settings": training})
+
+    @field_validator("group_by")
+    @classmethod
+    def _names_each_label_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"{label} is listed twice — list each label once")
+        return labels
 
     @property
     def features(self) -> tuple[str, ...]:

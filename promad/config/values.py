@@ -128,6 +128,25 @@ def _check_metrics_prefix(value: str) -> str:
     return value
 
 
+def _check_label_name(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", value):
+        raise ValueError("not a valid label name — write it like instance")
+    if value == "__name__" or value in _RESERVED_LABELS:
+        raise ValueError("reserved — group by another label, or rename it by group_relabel_configs")
+    return value
+
+
+def _check_regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a valid regular expression ({error}) — fix it") from None
+    return value
+
+
+_RESERVED_LABELS = frozenset({"detector", "feature_name", "quantile", "state", "le"})
+"""Labels of promad's own on the series of a group."""
+
 Text = Annotated[str, Field(min_length=1)]
 Duration = Annotated[float, BeforeValidator(_read_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(_read_positive_duration)]
@@ -145,6 +164,8 @@ Url = Annotated[str, AfterValidator(_check_url)]
 ServerUrl = Annotated[str, AfterValidator(_check_server_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]
+LabelName = Annotated[str, AfterValidator(_check_label_name)]
+Regex = Annotated[str, AfterValidator(_check_regex)]
 PromQL = Annotated[str, AfterValidator(check_promql)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 MetricsPrefix = Annotated[str, AfterValidator(_check_metrics_prefix)]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.gaps import count_since, find_long_gaps, find_runs
+from promad.data.rows import Move, move_rows
 
 Values = NDArray[np.float64]
 FILLING_STRATEGIES = ("ffill_then_bfill", "mean", "median")
@@ -74,6 +75,10 @@ class FillState:
         """The state before the first sample."""
         shape = (groups, features)
         return FillState(np.full(shape, np.nan), np.zeros(shape, np.int64))
+
+    def adopt(self, other: FillState, move: Move) -> None:
+        """Continue the groups that are moved here from another state."""
+        move_rows(move, (other.held, self.held), (other.gap, self.gap))
 
 
 def fill_as_it_comes(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from promad.config import Config
+from promad.data.relabeling import RelabelRule, relabel
 
 Labels = tuple[tuple[str, str], ...]
 """A group's label values, sorted by label name: `(("instance", "a:9100"), ("job", "node"))`."""
@@ -43,3 +47,47 @@ def escape_label_value(value: str) -> str:
 def sort_labels(mapping: Mapping[str, str]) -> Labels:
     """The canonical (sorted, hashable) form of a label set."""
     return tuple(sorted(mapping.items()))
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which group each series belongs to.
+
+    Attributes:
+        by: the label names whose values make one group; none make everything one group.
+        rules: what is done to the labels of a series first.
+    """
+
+    by: tuple[str, ...] = ()
+    rules: Sequence[RelabelRule] = ()
+    _known: dict[Labels, Labels | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @staticmethod
+    def of(config: Config) -> Grouping:
+        """The grouping in a configuration."""
+        rules = tuple(RelabelRule.of(rule) for rule in config.group_relabel_configs)
+        return Grouping(config.group_by, rules)
+
+    def find_group(self, series: Labels) -> Labels | None:
+        """The group of a series; None if a rule drops it.
+
+        A label that the series does not have is not in its group's labels either.
+
+        >>> Grouping(("instance",)).find_group((("instance", "a:9100"), ("job", "node")))
+        (('instance', 'a:9100'),)
+        """
+        if series not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[series] = self._find(series)
+        return self._known[series]
+
+    def _find(self, series: Labels) -> Labels | None:
+        labels = relabel(dict(series), self.rules) if self.rules else dict(series)
+        if labels is None:
+            return None
+        return sort_labels({name: labels[name] for name in self.by if labels.get(name)})
+
+
+_MOST_KNOWN = 1_000_000
+"""Series whose group is remembered: churn must not fill the memory."""

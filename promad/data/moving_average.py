@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.rows import Move, move_rows
+
 Values = NDArray[np.float64]
 
 SPANS_REMEMBERED = 5
@@ -37,6 +39,10 @@ class Averages:
     def begin(*shape: int) -> Averages:
         """The state before the first sample."""
         return Averages(np.zeros(shape), np.zeros(shape))
+
+    def adopt(self, other: Averages, move: Move) -> None:
+        """Continue the first-axis rows that are moved here from another state."""
+        move_rows(move, (other.total, self.total), (other.weight, self.weight))
 
 
 def find_decay(span: int) -> float:

@@ -53,4 +53,4 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
     )
     hysteresis = Hysteresis.begin(count, live.enter_after_samples, live.leave_after_samples)
     state = begin_state(detector, limits, config.name, groups, hysteresis)
-    return LiveDetector(detector, detector.calibrate(count), state)
+    return LiveDetector(detector, detector.calibrate(groups), state)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.groups import Labels, name_group
+from promad.data.rows import move_rows, plan_move
 from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
@@ -57,6 +58,23 @@ class State:
     def groups(self) -> int:
         """How many groups there are."""
         return len(self.labels)
+
+    def adopt(self, other: State) -> None:
+        """Continue the groups that are in another state of the same detector too.
+
+        It must not be used any more.
+        """
+        move = plan_move(other.labels, self.labels)
+        self.seen_until = other.seen_until
+        self.scoring.adopt(other.scoring, move)
+        self.limits.adopt(other.limits, move)
+        self.events.adopt(other.events, move)
+        move_rows(
+            move,
+            (other.judged_from, self.judged_from),
+            (other.scored_until, self.scored_until),
+            (other.deviating_since, self.deviating_since),
+        )
 
     def to_json(self, group: int) -> dict[str, Any]:
         """Plain values of one group, from which `resume` continues as if nothing was between."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.rows import Move, move_rows
 from promad.events.events import AnomalyEvent, event_from_json
 from promad.events.hysteresis import Hysteresis
 from promad.events.verdict import (
@@ -99,6 +100,19 @@ class EventBook:
             flagged_at,
             peak_at,
             peak,
+        )
+
+    def adopt(self, other: EventBook, move: Move) -> None:
+        """Continue the groups that are moved here from another book of the same features."""
+        self.hysteresis.adopt(other.hysteresis, move)
+        move_rows(
+            move,
+            (other.begun, self.begun),
+            (other.last_above, self.last_above),
+            (other.start, self.start),
+            (other.flagged_at, self.flagged_at),
+            (other.peak_at, self.peak_at),
+            *zip(other.peak, self.peak, strict=True),
         )
 
     def enter(self, at: float, judged: JudgedColumns) -> BookChanges:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.rows import Move, move_rows
+
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
@@ -51,6 +53,12 @@ class Hysteresis:
             np.zeros(groups, np.bool_),
             np.zeros(groups, np.int64),
             np.zeros(groups, np.int64),
+        )
+
+    def adopt(self, other: Hysteresis, move: Move) -> None:
+        """Continue the groups that are moved here from other counters."""
+        move_rows(
+            move, (other.open, self.open), (other.above, self.above), (other.below, self.below)
         )
 
     def put(self, group: int, open_: bool, above: int, below: int) -> None:

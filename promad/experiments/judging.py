@@ -153,7 +153,7 @@ def judge_frame(detector: Detector, frame: MetricFrame, options: JudgingOptions)
     limits = put_to_work(detector.threshold, settings, adapt=options.adapt)
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
     scores, held_to, errors = [], [], []
-    for judgements in run(detector, detector.calibrate(1), state, frame):
+    for judgements in run(detector, detector.calibrate(frame.groups), state, frame):
         scores.append(judgements.score[0])
         held_to.append(judgements.limit[0])
         errors.append(judgements.errors[0])

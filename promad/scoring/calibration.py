@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.groups import Labels, sort_labels
 from promad.data.preparation import Preparation
 from promad.scoring.scoring import Scoring
 
@@ -15,21 +19,24 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Row by row what is usual for a group; all float64.
+    """Row by row what is usual for a group; all float64, finite, all but the first two above 0.
 
     Attributes:
-        center, scale: of the scaler, (groups, features).
+        center: of the scaler, (groups, features).
         substitutes: what `mean` and `median` fill gaps with, (groups, features).
+        scale: of the scaler, (groups, features).
         normaliser: what errors are divided by, (groups, members * features).
         baseline: what smoothed, normalised errors stayed below for 95 % of training,
             (groups, features).
+        unit: what scores are divided by, so that one limit suits every group, (groups,).
     """
 
     center: Values
-    scale: Values
     substitutes: Values
+    scale: Values
     normaliser: Values
     baseline: Values
+    unit: Values
 
     @property
     def groups(self) -> int:
@@ -41,17 +48,97 @@ class Calibration:
         scored = scaled.shape[-1]
         return scaled * self.scale[:, np.newaxis, :scored] + self.center[:, np.newaxis, :scored]
 
+    def take(self, rows: NDArray[np.int64]) -> Calibration:
+        """These rows, in this order."""
+        return Calibration(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-def pooled_calibration(preparation: Preparation, scoring: Scoring, groups: int) -> Calibration:
-    """The calibration of groups that have none of their own: what was fitted on all of training."""
 
-    def repeat(values: Values) -> Values:
-        return np.broadcast_to(values, (groups, len(values)))
-
-    return Calibration(
-        center=repeat(preparation.scaler.center),
-        scale=repeat(preparation.scaler.scale),
-        substitutes=repeat(preparation.substitutes),
-        normaliser=repeat(scoring.normaliser),
-        baseline=repeat(scoring.baseline),
+def pool_calibration(preparation: Preparation, scoring: Scoring, unit: float = 1.0) -> Calibration:
+    """One row: what was fitted on the training part of all groups."""
+    rows = (
+        preparation.scaler.center,
+        preparation.substitutes,
+        preparation.scaler.scale,
+        scoring.normaliser,
+        scoring.baseline,
+        np.array(unit),
     )
+    return Calibration(*(np.asarray(row, np.float64)[np.newaxis] for row in rows))
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """The calibration of each group that was trained on.
+
+    Attributes:
+        groups: their labels.
+        rows: one for each of them.
+        median_unit: the unit of a group that has no row.
+    """
+
+    groups: tuple[Labels, ...]
+    rows: Calibration
+    median_unit: float
+
+    @cached_property
+    def _row_of(self) -> Mapping[Labels, int]:
+        return {labels: row for row, labels in enumerate(self.groups)}
+
+    def find(self, groups: Sequence[Labels]) -> NDArray[np.int64]:
+        """The row of each group, -1 for one that has none: int64 (groups,)."""
+        return np.array([self._row_of.get(labels, -1) for labels in groups], np.int64)
+
+    def calibrate(self, groups: Sequence[Labels], pooled: Calibration) -> Calibration:
+        """Each group's own row, or the pooled one."""
+        both = Calibration(
+            *(
+                np.concatenate([getattr(each, field.name) for each in (self.rows, pooled)])
+                for field in fields(Calibration)
+            )
+        )
+        return both.take(self.find(groups))  # -1 is the last row: the pooled one
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Plain arrays, from which `from_arrays` makes the same table to the last bit."""
+        labels = json.dumps([dict(each) for each in self.groups])
+        return {
+            "groups": np.array(labels),
+            "median_unit": np.array(self.median_unit),
+            **{field.name: getattr(self.rows, field.name) for field in fields(Calibration)},
+        }
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> CalibrationTable:
+        """The table that `to_arrays` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if `arrays` is not such a description.
+        """
+        groups = tuple(
+            sort_labels({str(name): str(value) for name, value in each.items()})
+            for each in json.loads(str(arrays["groups"]))
+        )
+        rows = Calibration(
+            *(np.asarray(arrays[field.name], np.float64) for field in fields(Calibration))
+        )
+        table = CalibrationTable(groups, rows, float(arrays["median_unit"]))
+        table.check()
+        return table
+
+    def check(self) -> None:
+        """Raise ValueError if the rows are not of the groups, or a number is out of range."""
+        rows, count = self.rows, len(self.groups)
+        wide = {"center", "substitutes", "scale"}
+        for field in fields(Calibration):
+            values = getattr(rows, field.name)
+            shape = (count,) if field.name == "unit" else (count, values.shape[-1])
+            signed = field.name in {"center", "substitutes"}
+            if (
+                values.shape != shape
+                or not np.isfinite(values).all()
+                or not (signed or (values > 0).all())
+                or (field.name in wide and values.shape != rows.center.shape)
+            ):
+                raise ValueError(f"calibration: {field.name} is out of range, or not of its groups")
+        if len(set(self.groups)) < count or not 0 < self.median_unit < np.inf:
+            raise ValueError("calibration: groups are listed twice, or median_unit is out of range")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.groups import Labels
 from promad.data.preparation import Preparation
 from promad.data.windows import Windows, batches
 from promad.models import Model, Outcome
-from promad.scoring.calibration import Calibration, pooled_calibration
+from promad.scoring.calibration import Calibration, CalibrationTable, pool_calibration
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 
@@ -19,13 +21,18 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Detector:
-    """What a bundle holds, once it is opened."""
+    """What a bundle holds, once it is opened.
+
+    Attributes:
+        table: the calibration of each group; None in a detector of one group.
+    """
 
     preparation: Preparation
     model: Model
     scoring: Scoring
     threshold: Threshold
     length: int
+    table: CalibrationTable | None = None
 
     @property
     def samples_needed(self) -> int:
@@ -37,9 +44,19 @@ class Detector:
         """The features that are scored; conditions are left out."""
         return self.preparation.features[: self.preparation.scored]
 
-    def calibrate(self, groups: int) -> Calibration:
-        """The pooled calibration for so many groups."""
-        return pooled_calibration(self.preparation, self.scoring, groups)
+    def calibrate(self, groups: Sequence[Labels]) -> Calibration:
+        """The calibration of these groups: each group's own, or the pooled one."""
+        if self.table is None:
+            pooled = pool_calibration(self.preparation, self.scoring)
+            return pooled.take(np.zeros(len(groups), np.int64))
+        pooled = pool_calibration(self.preparation, self.scoring, self.table.median_unit)
+        return self.table.calibrate(groups, pooled)
+
+    def find_pooled(self, groups: Sequence[Labels]) -> NDArray[np.bool_]:
+        """Which of these groups have no calibration of their own: bool (groups,)."""
+        if self.table is None:
+            return np.zeros(len(groups), np.bool_)
+        return self.table.find(groups) < 0
 
 
 def select_errors(outcome: Outcome, method: str) -> Values:

@@ -16,6 +16,7 @@ from promad.data.filling import FillState
 from promad.data.frame import MetricFrame
 from promad.data.gaps import count_since
 from promad.data.moving_average import Averages, average
+from promad.data.rows import Move, move_rows
 from promad.data.windows import Inputs
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector, apply_model, select_errors
@@ -58,6 +59,17 @@ class ScoringState:
             usable_for=np.zeros((groups, 1), np.int64),
             known_for=np.full((groups, preparation.scored), detector.length),
             averages=Averages.begin(groups, len(scoring.normaliser)),
+        )
+
+    def adopt(self, other: ScoringState, move: Move) -> None:
+        """Continue the groups that are moved here from another state of the same detector."""
+        self.fill.adopt(other.fill, move)
+        self.averages.adopt(other.averages, move)
+        move_rows(
+            move,
+            (other.rows, self.rows),
+            (other.usable_for, self.usable_for),
+            (other.known_for, self.known_for),
         )
 
 
@@ -128,7 +140,7 @@ def score_samples(
     expected[windows.groups, windows.samples] = outcome.expected
     return Scores(
         times=frame.times,
-        score=scoring.score(smoothed),
+        score=scoring.score(smoothed) / calibration.unit[:, np.newaxis],
         errors=scoring.by_feature(smoothed),
         window_errors=place(outcome.window_errors),
         observed=values[:, :, : preparation.scored],
@@ -139,9 +151,9 @@ def score_samples(
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:
-    """Score every sample of a frame from its first one on, with the pooled calibration."""
-    groups = len(frame.groups)
-    state, calibration = ScoringState.begin(detector, groups), detector.calibrate(groups)
+    """Score every sample of a frame from its first one on."""
+    state = ScoringState.begin(detector, len(frame.groups))
+    calibration = detector.calibrate(frame.groups)
     return join_scores(
         [score_samples(detector, calibration, state, part) for part in frame.split(SAMPLES_AT_ONCE)]
     )

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.clock import DAY_SECONDS
+from promad.data.rows import Move, move_rows
 from promad.errors import DataError
 from promad.events.hysteresis import Hysteresis
 from promad.thresholds import Fit, Threshold, ThresholdSettings, pot
 from promad.thresholds.threshold_state import (
+    Constant,
     Scores,
     ThresholdState,
     follow_each,
@@ -38,6 +40,8 @@ MOST = 10.0
 LOWERED_PER_DAY = 0.2
 
 _MOST_KEPT = 20160
+_MOST_KEPT_OF_MANY = 1008
+"""Of each group of a fleet: the highest score of every ten minutes."""
 
 
 class RecentScores:
@@ -77,6 +81,16 @@ class RecentScores:
         """The scores that are not yet `thinned` in number, the highest in place of each."""
         return [float(self._block[group])] * int(self._in_block[group])
 
+    def adopt(self, other: RecentScores, move: Move) -> None:
+        """Continue the groups that are moved here; both keep as many scores."""
+        move_rows(
+            move,
+            (other._kept, self._kept),
+            (other._added, self._added),
+            (other._block, self._block),
+            (other._in_block, self._in_block),
+        )
+
     def put(self, group: int, scores: list[float], block: list[float]) -> None:
         """Let a group continue from what `of` and `block` gave."""
         newest = scores[-self._most :]
@@ -100,13 +114,18 @@ class Controlled:
     """
 
     def __init__(
-        self, own: ThresholdState, settings: ThresholdSettings, refit: Fit, groups: int
+        self,
+        own: ThresholdState,
+        settings: ThresholdSettings,
+        refit: Fit,
+        groups: int,
+        most_kept: int = _MOST_KEPT,
     ) -> None:
         self._own, self._settings, self._refit = own, settings, refit
         self._day, self._week = (
             max(round(days * DAY_SECONDS / settings.step), 1) for days in (1, 7)
         )
-        thinned = -(-self._week // _MOST_KEPT)
+        thinned = -(-self._week // most_kept)
         self._recent = RecentScores(groups, -(-self._week // thinned), thinned)
         self._events = Hysteresis.begin(groups, settings.enter_after, settings.leave_after)
         self._samples, self._judged_at, self._adapted = (
@@ -124,6 +143,24 @@ class Controlled:
 
     def explain(self, group: int) -> str:
         return self._why[group]
+
+    def adopt(self, other: Controlled, move: Move) -> None:
+        """Continue the groups that are moved here from another state of the same threshold."""
+        self._own.adopt(other._own, move)
+        self._recent.adopt(other._recent, move)
+        self._events.adopt(other._events, move)
+        move_rows(
+            move,
+            (other._samples, self._samples),
+            (other._judged_at, self._judged_at),
+            (other._adapted, self._adapted),
+            (other._begun, self._begun),
+            (other._remembered, self._remembered),
+            (other._unjudged, self._unjudged),
+            (other._oldest, self._oldest),
+            (other._factor, self._factor),
+            (other._why, self._why),
+        )
 
     def limits(self) -> Scores:
         return self._own.limits() * self._factor
@@ -250,14 +287,93 @@ def control(
     return Controlled(threshold.begin(groups), settings, refit, groups)
 
 
+class FleetControlled:
+    """Limits of many groups that share one alert budget, which is counted in incidents.
+
+    What all groups exceed together raises all limits: at each sample only the highest score over
+    its limit counts, so that a fault on forty hosts counts once. A group that by itself uses more
+    than its share of the budget raises its own limit alone.
+    """
+
+    def __init__(self, own: Controlled, fleet: Controlled) -> None:
+        self._own, self._fleet = own, fleet
+
+    @property
+    def adaptations(self) -> NDArray[np.int64]:
+        return self._own.adaptations
+
+    @property
+    def shared(self) -> Controlled:
+        """The controller of all groups together, as that of one group."""
+        return self._fleet
+
+    def explain(self, group: int) -> str:
+        return self._own.explain(group)
+
+    def limits(self) -> Scores:
+        return self._own.limits() * self._fleet.limits()[0]
+
+    def follow(self, scores: Scores) -> Scores:
+        factor = self._fleet.limits()[0]
+        limits = self._own.follow(scores / factor)
+        self._fleet.follow(np.array([_find_highest(scores / limits)]))
+        return np.asarray(limits * factor)
+
+    def follow_series(self, scores: Scores) -> Scores:
+        return follow_each(self, scores)
+
+    def adopt(self, other: FleetControlled, move: Move) -> None:
+        """Continue the groups that are moved here, and what all groups have in common."""
+        self._own.adopt(other._own, move)
+        self._fleet = other._fleet
+
+    def to_json(self, group: int) -> dict[str, Any]:
+        return self._own.to_json(group)
+
+    def resume(self, group: int, content: Mapping[str, Any]) -> None:
+        self._own.resume(group, content)
+
+
+def _find_highest(ratios: Scores) -> float:
+    known = ratios[~np.isnan(ratios)]
+    return float(known.max()) if known.size else math.nan
+
+
+@dataclass(frozen=True)
+class FleetBudget:
+    """How groups share an alert budget.
+
+    Attributes:
+        per: `detector`, if it is one for all groups together, or `group`, if each has its own.
+        max_group_share: of a shared budget, what one group may use before its limit is raised.
+    """
+
+    per: str = "detector"
+    max_group_share: float = 0.5
+
+
 def put_to_work(
-    threshold: Threshold, settings: ThresholdSettings, *, adapt: bool, groups: int = 1
+    threshold: Threshold,
+    settings: ThresholdSettings,
+    *,
+    adapt: bool,
+    groups: int = 1,
+    fleet: FleetBudget | None = None,
 ) -> ThresholdState:
     """The threshold before the first scores, controlled unless a person gave it.
 
     Args:
         adapt: whether it may be raised to keep the alert budget.
+        fleet: how groups share the budget; None if there is but one group.
     """
+    own = threshold.begin(groups)
     if threshold.method == "fixed" or not adapt:
-        return threshold.begin(groups)
-    return control(threshold, settings, groups)
+        return own
+    if fleet is None:
+        return Controlled(own, settings, pot.fit, groups)
+    if fleet.per == "group":
+        return Controlled(own, settings, pot.fit, groups, _MOST_KEPT_OF_MANY)
+    share = settings.false_alarms_per_week * fleet.max_group_share
+    of_group = replace(settings, false_alarms_per_week=share)
+    together = Controlled(Constant(np.ones(1)), settings, pot.fit, 1)
+    return FleetControlled(Controlled(own, of_group, pot.fit, groups, _MOST_KEPT_OF_MANY), together)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from promad.data.rows import Move, move_rows
 from promad.thresholds.epsilon import (
     FACTORS,
     Errors,
@@ -75,6 +76,16 @@ class History(NeverAdapted):
         count = len(one.scores)
         self._scores[group, -count:], self._known[group, -count:] = one.scores, one.known
         self._count[group], self._epsilon[group] = count, one.epsilon
+
+    def adopt(self, other: History, move: Move) -> None:
+        """Continue the groups that are moved here from another state of the same threshold."""
+        move_rows(
+            move,
+            (other._scores, self._scores),
+            (other._known, self._known),
+            (other._count, self._count),
+            (other._epsilon, self._epsilon),
+        )
 
     def limits(self) -> Scores:
         return np.maximum(self._epsilon, LOWEST_LIMIT)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.rows import Move, move_rows
 from promad.thresholds.tail import Tail, by_likelihood
 from promad.thresholds.threshold_state import (
     LOWEST_LIMIT,
@@ -128,6 +129,23 @@ class Peaks(NeverAdapted):
         self._recent[group] = one.recent
         self._last[group] = [*[-np.inf] * (self._last.shape[1] - len(one.last)), *one.last]
         self._excesses[group], self._taken[group] = list(one.excesses), list(one.taken)
+
+    def adopt(self, other: Peaks, move: Move) -> None:
+        """Continue the groups that are moved here from another state of the same threshold."""
+        move_rows(
+            move,
+            (other._limit, self._limit),
+            (other._peak, self._peak),
+            (other._samples, self._samples),
+            (other._since, self._since),
+            (other._unfitted, self._unfitted),
+            (other._quiet, self._quiet),
+            (other._alarmed, self._alarmed),
+            (other._recent, self._recent),
+            (other._last, self._last),
+            (other._excesses, self._excesses),
+            (other._taken, self._taken),
+        )
 
     def limits(self) -> Scores:
         value = np.minimum(self._drift() + self._limit, _LARGEST_LOG)

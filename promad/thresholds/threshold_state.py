@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.rows import Move
+
 Scores = NDArray[np.float64]
 
 LOWEST_LIMIT = float(np.finfo(np.float32).tiny)
@@ -42,6 +44,10 @@ class ThresholdState(Protocol):
 
     def follow_series(self, scores: Scores) -> Scores:
         """The limits of scores that follow each other: (samples, groups) to the same shape."""
+        ...
+
+    def adopt(self, other: Any, move: Move) -> None:
+        """Continue the groups that are moved here from another state of the same threshold."""
         ...
 
     def to_json(self, group: int) -> dict[str, Any]:
@@ -87,6 +93,9 @@ class Constant(NeverAdapted):
 
     def follow_series(self, scores: Scores) -> Scores:
         return np.tile(self._values, (len(scores), 1))
+
+    def adopt(self, other: Constant, move: Move) -> None:
+        """Nothing: the limits of this threshold are what they are."""
 
     def to_json(self, group: int) -> dict[str, Any]:
         return {"value": float(self._values[group])}

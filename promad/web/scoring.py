@@ -92,7 +92,7 @@ def _set_scoring_mode(detector: Detector, mode: str | None) -> Detector:
 
 def _score_frame(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Values, Values]:
     """Scores (rows,) and errors (rows, features) of the rows that end a window, oldest first."""
-    state, calibration = ScoringState.begin(detector, 1), detector.calibrate(1)
+    state, calibration = ScoringState.begin(detector, 1), detector.calibrate(frame.groups)
     chunks: list[Scores] = []
     for chunk in frame.split(_CHUNK_ROWS):
         if time.monotonic() > deadline:

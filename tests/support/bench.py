@@ -197,7 +197,7 @@ def live_of(
     at_work = limits or detector.threshold.begin(count)
     hysteresis = Hysteresis.begin(count, enter_after, leave_after)
     state = begin_state(detector, at_work, "promad", groups, hysteresis)
-    return LiveDetector(detector, detector.calibrate(count), state)
+    return LiveDetector(detector, detector.calibrate(groups), state)
 
 
 def bench(

@@ -113,6 +113,6 @@ def judge_rows(detector, frame):
     """The verdicts of all samples that have a score; without hysteresis."""
     hysteresis = Hysteresis.begin(1, 1, 1)
     state = begin_state(detector, detector.threshold.begin(), "d", frame.groups, hysteresis)
-    judged = run(detector, detector.calibrate(1), state, frame)
+    judged = run(detector, detector.calibrate(frame.groups), state, frame)
     verdicts = [judgements.verdict(0) for judgements in judged]
     return [verdict for verdict in verdicts if verdict.score is not None]

@@ -52,7 +52,7 @@ def bytes_by_time(scores):
 def test_the_real_model_gives_the_same_scores_a_sample_at_a_time(worked):
     detector, frame = worked.detector(), frame_of(worked.values[104:190])
     batch = score_frame(detector, frame)
-    state, calibration = ScoringState.begin(detector, 1), detector.calibrate(1)
+    state, calibration = ScoringState.begin(detector, 1), detector.calibrate([()])
     alone = join_scores(
         [score_samples(detector, calibration, state, part) for part in frame.split(1)]
     )

@@ -13,7 +13,7 @@ from promad.data.filling import FillState
 from promad.data.frame import single_group
 from promad.data.preparation import REACH, Preparation, usable_parts
 from promad.data.scaling import Scaler
-from promad.scoring.calibration import pooled_calibration
+from promad.scoring.calibration import pool_calibration
 from promad.scoring.scoring import Scoring
 from tests.support import naive_scoring
 
@@ -166,7 +166,7 @@ def test_where_nothing_is_missing_it_is_what_training_sees(values):
 
 def test_only_what_is_scored_is_given_back_in_its_own_unit():
     scoring = Scoring("mse", np.ones(2), np.ones(2), None, 1, 1.0)
-    calibration = pooled_calibration(preparation_of(), scoring, 2)
+    calibration = pool_calibration(preparation_of(), scoring).take(np.zeros(2, np.int64))
     assert calibration.to_natural(np.ones((2, 1, 2))).tolist() == [[[3.0, 6.0]]] * 2
     assert calibration.to_natural(np.array([[[1.0], [2.0]]] * 2)).tolist() == [[[3.0], [5.0]]] * 2
 

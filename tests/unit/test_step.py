@@ -68,7 +68,7 @@ def live_of(detector, groups, adapt=True):
     limits = put_to_work(detector.threshold, HOW, adapt=adapt, groups=groups)
     hysteresis = Hysteresis.begin(groups, HOW.enter_after, HOW.leave_after)
     state = begin_state(detector, limits, "d", sort_labels(groups), hysteresis)
-    return LiveDetector(detector, detector.calibrate(groups), state)
+    return LiveDetector(detector, detector.calibrate(sort_labels(groups)), state)
 
 
 def run_naively(detector, values, adapt=True):
