@@ -72,6 +72,16 @@ class MetricFrame:
         for first in range(0, self.samples, samples):
             yield self.slice(first, min(first + samples, self.samples))
 
+    def of_group(self, group: int) -> MetricFrame:
+        """One group as a frame of its own; nothing is copied."""
+        return MetricFrame(
+            self.start,
+            self.step,
+            self.features,
+            (self.groups[group],),
+            self.values[group : group + 1],
+        )
+
     def with_values(self, values: NDArray[np.float64]) -> MetricFrame:
         """The same grid holding other values."""
         return MetricFrame(self.start, self.step, self.features, self.groups, values)
