@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from promad.errors import DataError
 from promad.simulation import FEATURES
 from promad.simulation.fleet import (
     DATACENTERS,
@@ -245,6 +246,19 @@ def test_the_hosts_of_a_fault_live_while_it_lasts():
         own = np.array([rows[name] for name in fault.hosts])
         times = np.arange(fault.start - HOUR / 2, fault.end, 60.0)
         assert not np.isnan(scenario.fleet.values(times, own, [0])).any()
+
+
+def test_no_hosts_have_no_values_and_hosts_that_are_gone_have_none_either():
+    times = day(step=3600.0)
+    assert FLEET.values(times, np.array([], dtype=np.int64)).shape == (0, 24, 20)
+    gone = np.flatnonzero(FLEET.hosts.gone < times[0])
+    assert np.isnan(FLEET.values(times, gone)).all()
+
+
+def test_a_fault_on_a_host_that_does_not_exist_is_an_error():
+    fleet = replace(QUIET, faults=(make_fault("latency", ["web-999:9100"], MONDAY),))
+    with pytest.raises(DataError, match="no host web-999:9100 in the simulated fleet"):
+        fleet.values(np.array([MONDAY + 60.0]))
 
 
 def test_one_moment_of_a_thousand_hosts_is_cheap():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.errors import DataError
 from promad.simulation.fleet.faults import Fault
 from promad.simulation.fleet.features import compute_feature, name_features
 from promad.simulation.fleet.hosts import Churn, Hosts, Ints, build_hosts
@@ -36,7 +37,7 @@ class Fleet:
     hosts: Hosts
     features: tuple[str, ...] = tuple(FEATURES)
     faults: tuple[Fault, ...] = ()
-    ahead: float = field(default=0.0)
+    ahead: float = 0.0
 
     def values(
         self, times: Floats, hosts: Ints | None = None, features: Sequence[int] | None = None
@@ -44,9 +45,12 @@ class Fleet:
         """Values at unix `times` (samples,) -> (hosts, samples, features).
 
         `hosts` and `features` select rows and columns. NaN means that the host is not alive.
+
+        Raises:
+            DataError: if a fault is on a host that the fleet does not have.
         """
         own = np.asarray(times, dtype=np.float64) + self.ahead
-        rows = np.arange(len(self.hosts)) if hosts is None else hosts
+        rows = np.arange(len(self.hosts)) if hosts is None else np.asarray(hosts, dtype=np.int64)
         columns = range(len(self.features)) if features is None else features
         values = np.full((len(columns), len(rows), len(own)), np.nan)
         for start in range(0, len(own), width := max(1, CHUNK // max(1, len(rows)))):
@@ -72,6 +76,8 @@ class Fleet:
     def _fill(self, part: Floats, rows: Ints, times: Floats, columns: Iterable[int]) -> None:
         """Write the values of the rows that live into `part` (features, hosts, samples)."""
         live = np.flatnonzero(self._live(rows, times))
+        if not live.size:
+            return
         hosts = self.hosts.take(rows[live])
         signals = Signals(self.seed, hosts, times, self._find_effects(rows[live], times))
         dead = (times < hosts.born[:, np.newaxis]) | (times >= hosts.gone[:, np.newaxis])
@@ -96,6 +102,11 @@ class Fleet:
     def _fault_rows(self) -> list[Ints]:
         """The rows of each fault's hosts."""
         row = {name: number for number, name in enumerate(self.hosts.instance)}
+        missing = [name for fault in self.faults for name in fault.hosts if name not in row]
+        if missing:
+            raise DataError(
+                f"no host {missing[0]} in the simulated fleet — choose one of its hosts"
+            )
         return [np.array([row[name] for name in fault.hosts]) for fault in self.faults]
 
 
