@@ -1,11 +1,16 @@
-"""A simulated host, and a simulated Prometheus that serves its past and its future.
+"""Simulated hosts, and a simulated Prometheus that serves their past and their future.
 
-noise      chance that belongs to an instant, not to a sequence of calls
-incidents  what can go wrong, how fast, and which features show it
-host       values of every feature at any times
-selection  which series a PromQL expression means
-answers    the Prometheus HTTP API's answers about a host, as text
-server     those answers on a loopback port
+noise       chance that belongs to an instant, not to a sequence of calls
+incidents   what can go wrong with a host, how fast, and which features show it
+host        values of every feature of one host at any times
+fleet       the same of many hosts, with faults on one or several of them
+targets     what is scraped: a host or a fleet
+selection   which series a PromQL expression means
+scraper     the samples of a target, by selector
+numbers     numbers as Prometheus writes them
+answers     the answers of the Prometheus HTTP API, as text
+exposition  what a real Prometheus can scrape or import
+server      the answers and the exposition on a loopback port
 """
 
 from promad.simulation.host import FEATURES, SimulatedHost

@@ -1,53 +1,45 @@
-"""What a Prometheus that scrapes the simulated host would answer, as JSON text.
+"""What a Prometheus that scrapes the simulated hosts would answer, as JSON text.
 
-The host is scraped at absolute multiples of `SCRAPE_INTERVAL`; an instant between two scrapes has
-the older one's value. A scrape that failed leaves nothing behind, as a staleness marker does, and
-an instant after `now` has no answer at all.
+Hosts are scraped at absolute multiples of the interval; an instant between two scrapes has the
+older one's value. A scrape that failed leaves nothing behind, as a staleness marker does, and an
+instant after `now` has no answer at all.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.config.durations import parse_duration
-from promad.simulation.host import FEATURES, Host
 from promad.simulation.noise import Floats
-from promad.simulation.selection import BadDataError, Selection, parse_selection
+from promad.simulation.numbers import format_numbers
+from promad.simulation.scraper import Scraper, dump_json
+from promad.simulation.selection import BadDataError
 
-TARGET = {"instance": "demo-host:9100", "job": "demo"}
-"""The labels of every series, besides its name."""
-
-SCRAPE_INTERVAL = 15.0  # seconds
 MOST_INTERVALS = 11_000  # that one range query may span, as on a real server
 
 
-def answer_range(parameters: Mapping[str, str], host: Host, now: float) -> str:
+def answer_range(parameters: Mapping[str, str], scraper: Scraper, now: float) -> str:
     """The answer to `/api/v1/query_range`.
 
     Raises:
         BadDataError: if a parameter is missing, malformed or asks for too much.
     """
     start, step, count = _parse_grid(parameters)
-    selection = parse_selection(parameters.get("query", ""))
-    times, scraped, columns = _scrape(host, start, step, count)
-    series = []
-    for labels, values in _select(selection, scraped, columns):
-        known = ~np.isnan(values) & (times <= now)
-        if known.any():
-            points = zip(_format_times(times[known]), _format_numbers(values[known]), strict=True)
-            joined = ",".join(f'[{time},"{value}"]' for time, value in points)
-            series.append(f'{{"metric":{_dump(labels)},"values":[{joined}]}}')
+    times = np.round(start + step * np.arange(count), 3)
+    times = times[times <= now]
+    series = [
+        _format_series(metrics, "values", times, values)
+        for metrics, values in _select(parameters, scraper, times)
+    ]
     return _format_success("matrix", series)
 
 
-def answer_instant(parameters: Mapping[str, str], host: Host, now: float) -> str:
+def answer_instant(parameters: Mapping[str, str], scraper: Scraper, now: float) -> str:
     """The answer to `/api/v1/query`, at `now` unless `time` is given.
 
     Raises:
@@ -56,39 +48,55 @@ def answer_instant(parameters: Mapping[str, str], host: Host, now: float) -> str
     at = (
         _parse_time(parameters, "time") if parameters.get("time") else math.floor(now * 1000) / 1000
     )
-    selection = parse_selection(parameters.get("query", ""))
-    times, scraped, columns = _scrape(host, at, 1.0, 1)
+    times = np.array([at] if at <= now else [])
     series = [
-        f'{{"metric":{_dump(labels)},"value":[{_format_times(times)[0]},"{_format_numbers(values)[0]}"]}}'
-        for labels, values in _select(selection, scraped, columns)
-        if not np.isnan(values[0]) and at <= now
+        _format_series(metrics, "value", times, values)
+        for metrics, values in _select(parameters, scraper, times)
     ]
     return _format_success("vector", series)
 
 
 def error_answer(error: BadDataError) -> str:
     """The body that goes with status 400."""
-    return _dump({"status": "error", "errorType": "bad_data", "error": str(error)})
-
-
-@lru_cache(maxsize=8)
-def _scrape(host: Host, start: float, step: float, count: int) -> tuple[Floats, ...]:
-    """Times asked for (count,), times scraped (count,), and values then (count, features)."""
-    times = np.round(start + step * np.arange(count), 3)
-    scraped = np.floor(times / SCRAPE_INTERVAL) * SCRAPE_INTERVAL
-    return times, scraped, host.values(scraped)
+    return dump_json({"status": "error", "errorType": "bad_data", "error": str(error)})
 
 
 def _select(
-    selection: Selection, scraped: Floats, columns: Floats
-) -> Iterator[tuple[dict[str, str], Floats]]:
-    """Labels and values (samples,) of each series that is meant; NaN where it was not scraped."""
-    for name, values in zip(FEATURES, columns.T, strict=True):
-        if selection.matches({"__name__": name, **TARGET}):
-            if selection.wants_times:
-                yield TARGET, np.where(np.isnan(values), np.nan, scraped)
-            else:
-                yield {"__name__": name, **TARGET}, values
+    parameters: Mapping[str, str], scraper: Scraper, times: Floats
+) -> Iterator[tuple[NDArray[np.object_], Floats]]:
+    """Labels (series,) as templates and values (series, samples), feature by feature."""
+    wants_times, choices = scraper.select(parameters.get("query", ""))
+    scraped = scraper.find_scrapes(times)
+    for choice in choices if times.size else ():
+        metrics, values = scraper.read(choice, scraped)
+        yield metrics, np.where(np.isnan(values), np.nan, scraped) if wants_times else values
+
+
+def _format_series(metrics: NDArray[np.object_], key: str, times: Floats, values: Floats) -> str:
+    """The JSON of all series (series, samples) that have a value, with commas between them.
+
+    All numbers are formatted in one go, series without gaps all alike.
+    """
+    written = _format_times(times)
+    known = ~np.isnan(values)
+    complete = known.all(axis=1)
+    parts = []
+    if complete.any():
+        tail = f",{_join_points(key, written)}}}"
+        template = f'{tail},{{"metric":'.join(metrics[complete])
+        numbers = format_numbers(values[complete])
+        parts.append(f'{{"metric":{template}{tail}' % tuple(numbers))
+    for row in np.flatnonzero(~complete & known.any(axis=1)).tolist():
+        points = _join_points(key, _format_times(times[known[row]]))
+        template = f'{{"metric":{metrics[row]},{points}}}'
+        parts.append(template % tuple(format_numbers(values[row, known[row]])))
+    return ",".join(parts)
+
+
+def _join_points(key: str, times: list[str]) -> str:
+    """JSON of the points at these times, with a `%s` for each value."""
+    points = ",".join([f'[{time},"%s"]' for time in times])
+    return f'"{key}":[{points}]' if key == "values" else f'"{key}":{points}'
 
 
 def _parse_grid(parameters: Mapping[str, str]) -> tuple[float, float, int]:
@@ -149,21 +157,6 @@ def _format_times(times: Floats) -> list[str]:
     return [f"{time:.3f}".removesuffix(".000") for time in times.tolist()]
 
 
-def _format_numbers(numbers: NDArray[np.float64]) -> list[str]:
-    """Numbers as Prometheus writes them: shortest exact form, no exponent, no trailing `.0`."""
-    return [_format_plain(repr(number)) for number in numbers.tolist()]
-
-
-def _format_plain(text: str) -> str:
-    if "e" in text:
-        return np.format_float_positional(float(text), trim="-")
-    return text.removesuffix(".0")
-
-
 def _format_success(result_type: str, series: list[str]) -> str:
-    data = f'{{"resultType":"{result_type}","result":[{",".join(series)}]}}'
+    data = f'{{"resultType":"{result_type}","result":[{",".join(filter(None, series))}]}}'
     return f'{{"status":"success","data":{data}}}'
-
-
-def _dump(value: Mapping[str, str]) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -27,7 +27,7 @@ class Noise:
     def uniform(self, stream: str, keys: NDArray[np.int64]) -> Floats:
         """Numbers in [0, 1), one for each whole-number key, in the shape of `keys`."""
         start = zlib.crc32(f"{self.seed}/{stream}".encode()) * 0x9E3779B1
-        mixed = _scramble(_scramble(keys.astype(np.uint64)) + np.uint64(start))
+        mixed = scramble(scramble(keys.astype(np.uint64)) + np.uint64(start))
         return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
 
     def gaussian(self, stream: str, keys: NDArray[np.int64]) -> Floats:
@@ -58,7 +58,7 @@ class Noise:
         return np.asarray(blend / np.hypot(1.0 - right, right))
 
 
-def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """One round of the splitmix64 finaliser: neighbouring words come out unrelated."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -24,10 +24,13 @@ class Selection:
     selector: VectorSelector
     wants_times: bool
 
+    def may_match(self, name: str) -> bool:
+        """Whether a series of that name can be meant, with any other labels."""
+        return self.selector.name is None or self.selector.name == name
+
     def matches(self, labels: dict[str, str]) -> bool:
         """Whether the series of these labels, `__name__` among them, is meant."""
-        name = self.selector.name
-        if name is not None and name != labels["__name__"]:
+        if not self.may_match(labels["__name__"]):
             return False
         matchers = self.selector.matchers
         return any(_all_hold(row, labels) for row in matchers.or_matchers or [matchers.matchers])

@@ -16,11 +16,15 @@ from starlette.routing import Route
 
 from promad.http_server import WebServer, listen
 from promad.simulation.answers import answer_instant, answer_range, error_answer
+from promad.simulation.exposition import format_exposition
+from promad.simulation.fleet import Fleet
 from promad.simulation.host import Host
+from promad.simulation.scraper import SCRAPE_INTERVAL, Scraper
 from promad.simulation.selection import BadDataError
+from promad.simulation.targets import HostTarget
 
 Clock = Callable[[], float]
-Answer = Callable[[Mapping[str, str], Host, float], str]
+Answer = Callable[[Mapping[str, str], Scraper, float], str]
 
 QUERIES: dict[str, Answer] = {
     "/api/v1/query": answer_instant,
@@ -37,23 +41,42 @@ BUILD = {
 }
 
 
-def simulation_app(host: Host, clock: Clock) -> Starlette:
-    """An ASGI application that answers for `host`; `clock` gives its now in unix seconds."""
+def simulation_app(
+    hosts: Host | Fleet, clock: Clock, scrape_interval: float = SCRAPE_INTERVAL
+) -> Starlette:
+    """An ASGI application that answers for a host or a fleet at `clock`'s now in unix seconds."""
+    target = hosts if isinstance(hosts, Fleet) else HostTarget(hosts)
+    scraper = Scraper(target, scrape_interval)
     queries = [
-        Route(path, _query_endpoint(answer, host, clock), methods=["GET", "POST"])
+        Route(path, _query_endpoint(answer, scraper, clock), methods=["GET", "POST"])
         for path, answer in QUERIES.items()
     ]
     return Starlette(
-        routes=[*queries, Route("/api/v1/status/buildinfo", _buildinfo), Route("/-/ready", _ready)]
+        routes=[
+            *queries,
+            Route("/metrics", _metrics_endpoint(scraper, clock)),
+            Route("/api/v1/status/buildinfo", _buildinfo),
+            Route("/-/ready", _ready),
+        ]
     )
 
 
-def _query_endpoint(answer: Answer, host: Host, clock: Clock) -> Callable[..., object]:
+def _metrics_endpoint(scraper: Scraper, clock: Clock) -> Callable[..., object]:
+    """What the hosts expose now, all on one page."""
+
+    async def endpoint(_: Request) -> Response:
+        body = await run_in_threadpool(format_exposition, scraper.target, clock())
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return endpoint
+
+
+def _query_endpoint(answer: Answer, scraper: Scraper, clock: Clock) -> Callable[..., object]:
     async def endpoint(request: Request) -> Response:
         parameters = dict(request.query_params)
         parameters.update(parse_qsl((await request.body()).decode(errors="replace")))
         try:
-            body = await run_in_threadpool(answer, parameters, host, clock())
+            body = await run_in_threadpool(answer, parameters, scraper, clock())
         except BadDataError as error:
             return Response(error_answer(error), 400, media_type="application/json")
         return Response(body, media_type="application/json")
@@ -71,19 +94,29 @@ async def _ready(_: Request) -> Response:
 
 
 class SimulationServer:
-    """Serves a host in a background thread: `with SimulationServer(host, clock) as url: ...`.
+    """Serves hosts in a background thread: `with SimulationServer(fleet, clock) as url: ...`.
+
+    Its `/metrics` has the hosts' values of now, for a real Prometheus to scrape.
 
     Args:
-        host: what is scraped.
+        hosts: what is scraped: a host, or a fleet.
         clock: the server's now in unix seconds; it may run faster than real time.
         port: on 127.0.0.1; 0 takes any free one.
+        scrape_interval: seconds between two samples.
 
     Raises:
         PromadError: if the port is taken.
     """
 
-    def __init__(self, host: Host, clock: Clock = time.time, port: int = 0) -> None:
-        self._server = WebServer(simulation_app(host, clock), listen("127.0.0.1", port))
+    def __init__(
+        self,
+        hosts: Host | Fleet,
+        clock: Clock = time.time,
+        port: int = 0,
+        scrape_interval: float = SCRAPE_INTERVAL,
+    ) -> None:
+        app = simulation_app(hosts, clock, scrape_interval)
+        self._server = WebServer(app, listen("127.0.0.1", port))
 
     def start(self) -> str:
         """Begin to answer; returns the server's URL."""
