@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from promad.bundle.manifest import (
+    CALIBRATION_FILE,
+    GROUPS_FILE,
     LARGEST_JSON,
     PREPARATION_FILE,
     SCORING_FILE,
@@ -29,6 +32,8 @@ from promad.data.preparation import Preparation
 from promad.errors import BundleError
 from promad.files import DAMAGED, explain_damage, read_plain
 from promad.models import load_model
+from promad.models.loading import LARGEST_FILE, read_arrays
+from promad.scoring.calibration import CalibrationTable
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
@@ -50,7 +55,9 @@ def check_fits(bundle: Bundle, config: Config) -> None:
         )
     _insist_on_equal_promql(where, manifest.queries, config.promql)
     step = config.real_time_anomaly_detection.data_step_duration or config.data_settings.step
+    trained_by, wanted_by = manifest.group_by, list(config.group_by)
     for key, trained_as, asked_for in (
+        ("group_by", ", ".join(trained_by) or "nothing", ", ".join(wanted_by) or "nothing"),
         ("step", manifest.step_seconds, step),
         ("number of scored features", _scored(bundle), config.scored),
         ("sequence_length", manifest.sequence_length, config.training_settings.sequence_length),
@@ -127,7 +134,27 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
     shape = (manifest.sequence_length, width)
     members = None if scoring.method == "mse" else scoring.members
     model = load_model(manifest.model, directory, shape, preparation.scored, members)
-    return Detector(preparation, model, scoring, threshold, manifest.sequence_length)
+    table = _load_table(bundle, preparation, scoring) if manifest.group_by else None
+    return Detector(preparation, model, scoring, threshold, manifest.sequence_length, table)
+
+
+def _load_table(bundle: Bundle, preparation: Preparation, scoring: Scoring) -> CalibrationTable:
+    """The calibration of each group.
+
+    Raises:
+        BundleError: if its files cannot be understood.
+    """
+    path = bundle.directory / CALIBRATION_FILE
+    with _refuse_damaged(path):
+        content = BytesIO(read_plain(path, LARGEST_FILE))
+        arrays = read_arrays(content, CalibrationTable.NUMBERS)
+        table = CalibrationTable.from_parts(_json(bundle.directory / GROUPS_FILE), arrays)
+        widths = (len(preparation.features), len(scoring.normaliser), len(scoring.baseline))
+        rows = table.rows
+        found = tuple(each.shape[1] for each in (rows.center, rows.normaliser, rows.baseline))
+        if found != widths or len(table.groups) != bundle.manifest.groups:
+            raise ValueError("calibration is not of these features or groups")
+        return table
 
 
 def _require_agreement(manifest: Manifest, preparation: Preparation, scoring: Scoring) -> None:

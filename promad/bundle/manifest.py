@@ -24,11 +24,14 @@ MANIFEST_FILE = "manifest.json"
 PREPARATION_FILE = "preparation.json"
 SCORING_FILE = "scoring.json"
 THRESHOLD_FILE = "threshold.json"
+GROUPS_FILE = "groups.json"
+CALIBRATION_FILE = "calibration.npz"
 HISTORY_PLOT = "training_history_loss.png"
 HISTOGRAM_PLOT = "reconstruction_error_histogram.png"
 
 FORMAT = 2
 _JSON_FILES = frozenset({PREPARATION_FILE, SCORING_FILE, THRESHOLD_FILE})
+_GROUP_FILES = frozenset({GROUPS_FILE, CALIBRATION_FILE})
 _PLOTS = frozenset({HISTORY_PLOT, HISTOGRAM_PLOT})
 _NATIVE_SUFFIX = ".keras"
 LARGEST_JSON = 1 << 23
@@ -83,6 +86,8 @@ class Manifest(_Strict):
     figures: dict[str, Any]
     excluded: list[str] = []
     gate: dict[str, Any] = {}
+    group_by: list[str] = []
+    groups: Annotated[int, Field(ge=0)] = 0
     files: dict[str, FileEntry] = {}
 
 
@@ -142,11 +147,12 @@ def _require_known_files(path: Path, manifest: Manifest) -> None:
     """
     names = set(manifest.files)
     model_files = list_model_files(manifest.model, names)
-    if missing := sorted((_JSON_FILES | model_files) - names):
+    own_files = _JSON_FILES | (_GROUP_FILES if manifest.group_by else frozenset())
+    if missing := sorted((own_files | model_files) - names):
         raise BundleError(f"{path}: does not list {', '.join(missing)} — train again or roll back")
     if not model_files:
         raise BundleError(f"{path}: does not list a model — train again or roll back")
-    unknown = sorted(names - _JSON_FILES - model_files - _PLOTS)
+    unknown = sorted(names - own_files - model_files - _PLOTS)
     for folder in {PurePosixPath(name).parent for name in model_files}:
         native = (name for name in unknown if _is_in(name, folder) and _is_native(name))
         if (found := next(native, None)) is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,12 @@ class CalibrationTable:
     rows: Calibration
     median_unit: float
 
+    NUMBERS: ClassVar[tuple[str, ...]] = (
+        "median_unit",
+        *(field.name for field in fields(Calibration)),
+    )
+    """The arrays of `to_arrays`."""
+
     @cached_property
     def _row_of(self) -> Mapping[Labels, int]:
         return {labels: row for row, labels in enumerate(self.groups)}
@@ -98,30 +104,27 @@ class CalibrationTable:
         )
         return both.take(self.find(groups))  # -1 is the last row: the pooled one
 
-    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Plain arrays, from which `from_arrays` makes the same table to the last bit."""
-        labels = json.dumps([dict(each) for each in self.groups])
-        return {
-            "groups": np.array(labels),
-            "median_unit": np.array(self.median_unit),
-            **{field.name: getattr(self.rows, field.name) for field in fields(Calibration)},
-        }
+    def to_arrays(self) -> dict[str, Values]:
+        """The numbers, from which `from_parts` makes the same table to the last bit."""
+        rows = {field.name: getattr(self.rows, field.name) for field in fields(Calibration)}
+        return {"median_unit": np.array(self.median_unit), **rows}
+
+    def list_groups(self) -> list[dict[str, str]]:
+        """The groups as plain values."""
+        return [dict(labels) for labels in self.groups]
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> CalibrationTable:
-        """The table that `to_arrays` described.
+    def from_parts(groups: Any, arrays: Mapping[str, Values]) -> CalibrationTable:
+        """The table that `list_groups` and `to_arrays` described.
 
         Raises:
-            KeyError, TypeError, ValueError: if `arrays` is not such a description.
+            AttributeError, KeyError, TypeError, ValueError: if they are no such descriptions.
         """
-        groups = tuple(
-            sort_labels({str(name): str(value) for name, value in each.items()})
-            for each in json.loads(str(arrays["groups"]))
+        labels = tuple(
+            sort_labels({str(name): str(value) for name, value in each.items()}) for each in groups
         )
-        rows = Calibration(
-            *(np.asarray(arrays[field.name], np.float64) for field in fields(Calibration))
-        )
-        table = CalibrationTable(groups, rows, float(arrays["median_unit"]))
+        rows = Calibration(*(arrays[field.name] for field in fields(Calibration)))
+        table = CalibrationTable(labels, rows, float(arrays["median_unit"]))
         table.check()
         return table
 

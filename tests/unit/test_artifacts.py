@@ -34,11 +34,13 @@ STEPS = (0.001, 0.5, 15.0, 30.0, 3600.0)
 
 @st.composite
 def label_sets(draw):
-    """One group without labels, or one to four with the same label names and any values."""
+    """One to four groups with any labels; a label with an empty value is none."""
     names = draw(st.lists(st.from_regex(r"[a-zA-Z_]\w*", fullmatch=True), max_size=3, unique=True))
     values = st.tuples(*(st.text() for _ in names))
     groups = draw(st.lists(values, min_size=1, max_size=4 if names else 1, unique=True))
-    return [dict(zip(names, group, strict=True)) for group in groups]
+    return [
+        {name: value for name, value in zip(names, group, strict=True) if value} for group in groups
+    ]
 
 
 values = st.floats(allow_nan=True, allow_infinity=True, width=64)

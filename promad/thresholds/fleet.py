@@ -1,0 +1,100 @@
+"""One limit for a fleet: each group's scores in units of its own, and one tail for all of them.
+
+Within a group, incidents move the 98 % quantile of its calibration scores little, so that is what
+its scores are compared by; how far its own tail reaches beyond is shrunk half-way, geometrically,
+towards the fleet's median. In such units the groups' scores are alike: the highest of all groups at
+each sample is one series, whose events are the fleet's incidents, and its tail gives the one limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.errors import DataError
+from promad.thresholds.base import Threshold, ThresholdSettings
+from promad.thresholds.peaks import lowest_in_a_row
+from promad.thresholds.pot import fit as fit_pot
+
+Values = NDArray[np.float64]
+
+_USUAL = 0.98
+_SMALLEST = 1e-9
+_FEWEST_SCORES = 100
+"""A group with fewer takes the fleet's median for its unit."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the groups' scores are divided by.
+
+    Attributes:
+        units: of each group, float64 (groups,).
+        median: that of a group which is not among them.
+    """
+
+    units: Values
+    median: float
+
+
+def choose_units(scores: Sequence[Values], settings: ThresholdSettings) -> Units:
+    """The units of the groups' calibration scores, each float64 (samples,), NaN = unknown.
+
+    Raises:
+        DataError: if no group has enough scores.
+    """
+    usual, reach = np.full((2, len(scores)), np.nan)
+    for group, own in enumerate(scores):
+        known = own[~np.isnan(own)]
+        if len(known) >= _FEWEST_SCORES:
+            usual[group] = max(float(np.quantile(known, _USUAL)), _SMALLEST)
+            reach[group] = fit_pot(own, settings).value / usual[group]
+    if np.isnan(usual).all():
+        raise DataError(
+            f"no group has {_FEWEST_SCORES} scores to choose a threshold by "
+            "— collect a longer period"
+        )
+    units = usual * np.sqrt(reach / np.nanmedian(reach))
+    median = float(np.nanmedian(units))
+    return Units(np.where(np.isnan(units), median, units), median)
+
+
+def follow_highest(scores: Values, enter_after: int) -> Values:
+    """The highest score of all groups at each sample: (groups, samples) to (samples,).
+
+    Of each group the lowest of the last `enter_after` scores counts, as an event needs them all;
+    NaN where no group has one.
+    """
+    lowest = np.full(scores.shape, np.nan)
+    for group, own in enumerate(scores):
+        lowest[group, enter_after - 1 :] = lowest_in_a_row(own, enter_after)
+    known = ~np.isnan(lowest)
+    highest = np.where(known, lowest, -np.inf).max(axis=0)
+    return np.where(known.any(axis=0), highest, np.nan)
+
+
+def share_settings(settings: ThresholdSettings, groups: int, per: str) -> ThresholdSettings:
+    """The settings for the scores of all groups one after the other, each group's own budget.
+
+    Args:
+        per: `detector`, if the budget is one for all groups, or `group`.
+    """
+    if per == "group":
+        return settings
+    return replace(settings, false_alarms_per_week=settings.false_alarms_per_week / groups)
+
+
+def describe(threshold: Threshold, groups: int, per: str) -> Threshold:
+    """The threshold of a fleet, whose budget counts incidents of all groups together."""
+    rate = threshold.expected_false_alarms_per_week
+    whole = groups if per == "detector" else 1
+    return replace(
+        threshold,
+        expected_false_alarms_per_week=None if rate is None else rate * whole,
+        interval=None
+        if threshold.interval is None
+        else (threshold.interval[0] * whole, threshold.interval[1] * whole),
+    )
