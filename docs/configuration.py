@@ -58,6 +58,7 @@ NAMES = (
     (values.PositiveDuration, "duration > 0"),
     (values.Instant, "time"),
     (values.ThresholdValue, "`auto` or number > 0"),
+    (values.ValidRange, "list of two numbers or `null`"),
     (values.Alias, "alias"),
     (values.FileName, "file name"),
     (values.KerasFileName, "file name ending in `.keras`"),

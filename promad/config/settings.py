@@ -40,6 +40,7 @@ from promad.config.values import (
     ThresholdValue,
     TimeZone,
     Url,
+    ValidRange,
 )
 
 
@@ -74,6 +75,7 @@ class Query(_Section):
 
     expr: PromQL
     condition: bool = False
+    valid_range: ValidRange | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -389,6 +391,12 @@ class Config(_Section):
     def promql(self) -> dict[str, str]:
         """The expression behind each feature."""
         return {alias: self.queries[alias].expr for alias in self.features}
+
+    @property
+    def valid_ranges(self) -> tuple[tuple[float | None, float | None], ...]:
+        """The limits of each feature's valid values; empty if no query has any."""
+        ranges = tuple(self.queries[alias].valid_range or (None, None) for alias in self.features)
+        return ranges if any(limits != (None, None) for limits in ranges) else ()
 
 
 KeyPath = tuple[str, ...]

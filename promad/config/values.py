@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -40,6 +41,22 @@ def _check_threshold(value: Any) -> float | str:
     if value == "auto" or (number and 0 < value < float("inf")):
         return value  # type: ignore[no-any-return]
     raise ValueError("must be auto or a number above 0 — auto chooses it by alert_budget")
+
+
+def _read_valid_range(value: Any) -> tuple[float | None, float | None]:
+    """Two limits in order, either of which may be null."""
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    if not is_pair or not all(map(_is_limit, value)) or set(value) == {None}:
+        raise ValueError("must be two numbers, of which one may be null — write it like [0, 100]")
+    low, high = (None if limit is None else float(limit) for limit in value)
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"the range ends before it starts ([{low:g}, {high:g}]) — swap the two")
+    return low, high
+
+
+def _is_limit(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (is_number and isfinite(value))
 
 
 def _check_alias(value: str) -> str:
@@ -137,6 +154,7 @@ NaturalInt = Annotated[int, Field(ge=0, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 ThresholdValue = Annotated[float | Literal["auto"], BeforeValidator(_check_threshold)]
+ValidRange = Annotated[tuple[float | None, float | None], BeforeValidator(_read_valid_range)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]

@@ -104,7 +104,8 @@ def score_samples(
             calibration and state.
         state: is moved to the frame's last sample.
     """
-    preparation, scoring, values = detector.preparation, detector.scoring, frame.values
+    preparation, scoring = detector.preparation, detector.scoring
+    values = preparation.drop_outside(frame.values)
     scaled, missing = preparation.scale_as_it_comes(
         values, calibration.center, calibration.scale, calibration.substitutes, state.fill
     )

@@ -99,6 +99,19 @@ def test_one_of_two_features_that_is_missing_makes_the_group_blind_at_once() -> 
     assert it.tick_at(20).state is State.OK
 
 
+def test_a_value_outside_of_its_valid_range_is_missing_and_logged_once() -> None:
+    it = bench(features=MANY, valid_ranges=[(None, None), (-1.0, 100.0), *[(None, None)] * 2])
+    column = MANY[1]
+    it.tick_at(0)
+    it.rise(column, [10, 20, 40], 9.2e18)
+    with structlog.testing.capture_logs() as logs:
+        known = [it.tick_at(seconds).known_share for seconds in (10, 20, 30, 40)]
+    assert known == [0.75] * 4
+    found = [line for line in logs if line["event"] == "value outside valid_range"]
+    assert [line["query"] for line in found] == [column, column]
+    assert (found[0]["valid_range"], found[0]["value"]) == ("[-1, 100]", 9.2e18)
+
+
 # Some features missing
 
 
