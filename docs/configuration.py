@@ -58,6 +58,8 @@ NAMES = (
     (values.PositiveDuration, "duration > 0"),
     (values.Instant, "time"),
     (values.ThresholdValue, "`auto` or number > 0"),
+    (values.ParameterName, "parameter name"),
+    (values.ParameterValues, "value or list of values"),
     (values.ValidRange, "list of two numbers or `null`"),
     (values.Alias, "alias"),
     (values.FileName, "file name"),

@@ -30,6 +30,8 @@ from promad.config.values import (
     Location,
     MetricsPrefix,
     NaturalInt,
+    ParameterName,
+    ParameterValues,
     PositiveDuration,
     PositiveFloat,
     PositiveInt,
@@ -154,6 +156,8 @@ class PrometheusSettings(_Section):
     tls_config: TlsConfig = TlsConfig()
     http_headers: Mapping[HeaderName, HttpHeader] = {}
     proxy_url: Url | None = None
+    http_method: Literal["POST", "GET"] = "POST"
+    params: Mapping[ParameterName, ParameterValues] = {}
 
 
 class DataSettings(_Section):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import structlog
 from requests.adapters import BaseAdapter
@@ -57,7 +58,8 @@ class PrometheusClient:
         self.url = url.rstrip("/")
         self._timeout = settings.timeout
         self._body_seconds = settings.timeout * body_timeouts
-        self._method = "POST"
+        self._method: str = settings.http_method
+        self._parameters = urlencode(settings.params, doseq=True)
         self._get_failed = False
         self._most_points: dict[str, int] = {}
         self._infos_logged: set[tuple[str, str]] = set()
@@ -148,7 +150,7 @@ class PrometheusClient:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
         """
         path = "status/buildinfo"
-        reply = self._exchange("GET", f"{self.url}/api/v1/{path}", None, path)
+        reply = self._exchange("GET", self._build_url(path), None, path)
         body = self._take_body(reply, path)
         try:
             data: Any = json.loads(body)["data"]
@@ -191,10 +193,14 @@ class PrometheusClient:
             log.warning("request too large; asking for less", err=str(error))
         self._most_points[expr] = min(most, self._most_points.get(expr, most))
 
+    def _build_url(self, path: str) -> str:
+        url = f"{self.url}/api/v1/{path}"
+        return f"{url}?{self._parameters}" if self._parameters else url
+
     def _ask(self, path: str, form: dict[str, str], subject: str) -> bytes:
         limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
         form = {**form, "timeout": limit}
-        url = f"{self.url}/api/v1/{path}"
+        url = self._build_url(path)
         method = self._method  # another thread may change it meanwhile
         reply = self._exchange(method, url, form, subject)
         if method == "POST" and not self._get_failed and may_allow_get(reply):
