@@ -158,6 +158,7 @@ class PrometheusSettings(_Section):
     proxy_url: Url | None = None
     http_method: Literal["POST", "GET"] = "POST"
     params: Mapping[ParameterName, ParameterValues] = {}
+    max_points_per_request: PositiveInt = 10_000
 
 
 class DataSettings(_Section):

@@ -39,6 +39,7 @@ log = structlog.get_logger()
 class PrometheusClient:
     """Asks a Prometheus-compatible server; may be used from several threads at once.
 
+    `max_points` is how many samples of a series one request may ask for at most.
     `retries` is how often a request is repeated when the connection is lost or the server is
     busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
     The body of an answer may take `body_timeouts` times `prometheus.timeout`. `adapter` takes the
@@ -56,6 +57,7 @@ class PrometheusClient:
         adapter: BaseAdapter | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self.max_points = settings.max_points_per_request
         self._timeout = settings.timeout
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
@@ -73,9 +75,9 @@ class PrometheusClient:
     ) -> list[bytes]:
         """The unread answers to a range query; times in unix seconds, `step` in seconds.
 
-        It is one answer, unless the server refuses the request by its size: then the time is
-        halved until it is accepted, and what was accepted is the limit of later requests for the
-        same expression. `subject` is what errors name in place of `expr`.
+        It is one answer for each `max_points` samples, unless the server refuses the request by
+        its size: then the time is halved until it is accepted, and what was accepted is the limit
+        of later requests for the same expression. `subject` is what errors name in place of `expr`.
 
         Raises:
             UnreachableError: if the server does not answer at all.
@@ -185,8 +187,7 @@ class PrometheusClient:
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known."""
-        most = self._most_points.get(expr)
-        return [span] if most is None else list(requests_for([span], step, most))
+        return list(requests_for([span], step, self._most_points.get(expr, self.max_points)))
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
         if expr not in self._most_points:

@@ -186,7 +186,7 @@ def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
     """Every time that an alert fired, without promad's own."""
     found: list[Alert] = []
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
-        for part in requests_for([span], step):
+        for part in requests_for([span], step, client.max_points):
             answer = client.query_range(ALERTS_FIRING, part.start, part.end, step)
             for series in answer.series:
                 found += _split_firing(series, step)

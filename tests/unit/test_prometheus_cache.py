@@ -175,7 +175,13 @@ def test_each_set_of_parameters_has_its_own_chunks():
 
 
 @pytest.mark.parametrize(
-    "same", [{"timeout": "5s"}, {"compression": "gzip"}, {"http_method": "GET"}]
+    "same",
+    [
+        {"timeout": "5s"},
+        {"compression": "gzip"},
+        {"http_method": "GET"},
+        {"max_points_per_request": 9},
+    ],
 )
 def test_what_selects_nothing_is_not_in_the_key(same):
     assert hash_selection(PrometheusSettings(**same)) == hash_selection(PrometheusSettings())
