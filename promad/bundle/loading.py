@@ -29,6 +29,7 @@ from promad.bundle.manifest import (
 from promad.bundle.store import BundleStore
 from promad.config import Config
 from promad.data.preparation import Preparation
+from promad.data.valid_range import format_ranges, read_ranges
 from promad.errors import BundleError
 from promad.files import DAMAGED, explain_damage, read_plain
 from promad.models import load_model
@@ -56,10 +57,16 @@ def check_fits(bundle: Bundle, config: Config) -> None:
     _insist_on_equal_promql(where, manifest.queries, config.promql)
     step = config.real_time_anomaly_detection.data_step_duration or config.data_settings.step
     trained_by, wanted_by = manifest.group_by, list(config.group_by)
+    path = bundle.directory / PREPARATION_FILE
+    with _refuse_damaged(path):
+        prepared = _json(path)
+        scored = int(prepared["scored"])
+        ranges = read_ranges(prepared.get("valid_ranges", ()), len(trained))
     for key, trained_as, asked_for in (
         ("group_by", ", ".join(trained_by) or "nothing", ", ".join(wanted_by) or "nothing"),
         ("step", manifest.step_seconds, step),
-        ("number of scored features", _scored(bundle), config.scored),
+        ("number of scored features", scored, config.scored),
+        ("valid_range", *map(format_ranges, (ranges, config.valid_ranges))),
         ("sequence_length", manifest.sequence_length, config.training_settings.sequence_length),
         ("model", manifest.model, config.training_settings.model),
         ("preset", manifest.preset, config.training_settings.preset),
@@ -70,12 +77,6 @@ def check_fits(bundle: Bundle, config: Config) -> None:
                 f"{where}: {key} is {trained_as} in the bundle, {asked_for} in the configuration "
                 "— train again, or restore the configuration"
             )
-
-
-def _scored(bundle: Bundle) -> int:
-    path = bundle.directory / PREPARATION_FILE
-    with _refuse_damaged(path):
-        return int(_json(path)["scored"])
 
 
 def _insist_on_equal_promql(

@@ -55,6 +55,17 @@ def group_names(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield text, ", ".join(name for name, own in texts.items() if own == text)
 
 
+def format_outside(outside: Mapping[str, int]) -> Iterator[str]:
+    """How many samples of each feature were outside of its valid range.
+
+    >>> list(format_outside({"b": 4, "c": 1, "d": 0}))
+    ['  valid_range: 4 samples outside in b', '  valid_range: 1 sample outside in c']
+    """
+    for name, count in outside.items():
+        if count:
+            yield f"  valid_range: {format_count(count, 'sample')} outside in {name}"
+
+
 def join_first(texts: Sequence[str], most: int) -> str:
     """The first texts, and how many more there are.
 

@@ -31,6 +31,8 @@ from promad.config.values import (
     Location,
     MetricsPrefix,
     NaturalInt,
+    ParameterName,
+    ParameterValues,
     PositiveDuration,
     PositiveFloat,
     PositiveInt,
@@ -42,6 +44,7 @@ from promad.config.values import (
     ThresholdValue,
     TimeZone,
     Url,
+    ValidRange,
 )
 
 
@@ -76,6 +79,7 @@ class Query(_Section):
 
     expr: PromQL
     condition: bool = False
+    valid_range: ValidRange | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -177,6 +181,9 @@ class PrometheusSettings(_Section):
     tls_config: TlsConfig = TlsConfig()
     http_headers: Mapping[HeaderName, HttpHeader] = {}
     proxy_url: Url | None = None
+    http_method: Literal["POST", "GET"] = "POST"
+    params: Mapping[ParameterName, ParameterValues] = {}
+    max_points_per_request: PositiveInt = 10_000
 
 
 class DataSettings(_Section):
@@ -431,6 +438,12 @@ class Config(_Section):
     def promql(self) -> dict[str, str]:
         """The expression behind each feature."""
         return {alias: self.queries[alias].expr for alias in self.features}
+
+    @property
+    def valid_ranges(self) -> tuple[tuple[float | None, float | None], ...]:
+        """The limits of each feature's valid values; empty if no query has any."""
+        ranges = tuple(self.queries[alias].valid_range or (None, None) for alias in self.features)
+        return ranges if any(limits != (None, None) for limits in ranges) else ()
 
 
 KeyPath = tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from promad.config.durations import parse_duration, parse_instant
 from promad.config.promql import check_promql
 
+_OWN_PARAMETERS = frozenset({"query", "start", "end", "step", "time", "timeout"})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
@@ -40,6 +42,38 @@ def _check_threshold(value: Any) -> float | str:
     if value == "auto" or (number and 0 < value < float("inf")):
         return value  # type: ignore[no-any-return]
     raise ValueError("must be auto or a number above 0 — auto chooses it by alert_budget")
+
+
+def _read_parameter(value: Any) -> tuple[str, ...]:
+    """The values of a query parameter as text, as in `true`; a single one needs no list."""
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(isinstance(each, str | int | float) for each in values):
+        raise ValueError("not a value or a list of values — write it like [true]")
+    return tuple(str(each).lower() if isinstance(each, bool) else str(each) for each in values)
+
+
+def _check_parameter_name(value: str) -> str:
+    if value in _OWN_PARAMETERS:
+        raise ValueError("promad sets this parameter itself — remove it")
+    if not value or not value.isprintable():
+        raise ValueError("not a valid parameter name — write it like partial_response")
+    return value
+
+
+def _read_valid_range(value: Any) -> tuple[float | None, float | None]:
+    """Two limits in order, either of which may be null."""
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    if not is_pair or not all(map(_is_limit, value)) or set(value) == {None}:
+        raise ValueError("must be two numbers, of which one may be null — write it like [0, 100]")
+    low, high = (None if limit is None else float(limit) for limit in value)
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"the range ends before it starts ([{low:g}, {high:g}]) — swap the two")
+    return low, high
+
+
+def _is_limit(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (is_number and isfinite(value))
 
 
 def _check_alias(value: str) -> str:
@@ -156,6 +190,9 @@ NaturalInt = Annotated[int, Field(ge=0, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 ThresholdValue = Annotated[float | Literal["auto"], BeforeValidator(_check_threshold)]
+ParameterName = Annotated[str, AfterValidator(_check_parameter_name)]
+ParameterValues = Annotated[tuple[str, ...], BeforeValidator(_read_parameter)]
+ValidRange = Annotated[tuple[float | None, float | None], BeforeValidator(_read_valid_range)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]

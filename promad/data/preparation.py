@@ -17,6 +17,7 @@ from promad.data.filling import Filled, FillState, fill, fill_as_it_comes
 from promad.data.frame import MetricFrame
 from promad.data.gaps import find_runs
 from promad.data.scaling import Scaler
+from promad.data.valid_range import Range, drop_outside, read_ranges
 from promad.data.windows import SampleWindows, build_windows
 
 Values = NDArray[np.float64]
@@ -42,6 +43,7 @@ class Preparation:
         scaler: fitted on the training part.
         time_features: calendar columns beside the features.
         time_zone: the zone of their clock.
+        valid_ranges: the limits of each feature's valid values; empty if there are none.
     """
 
     features: tuple[str, ...]
@@ -53,11 +55,16 @@ class Preparation:
     scaler: Scaler
     time_features: tuple[str, ...]
     time_zone: str
+    valid_ranges: tuple[Range, ...] = ()
 
     @property
     def context(self) -> int:
         """Samples before a window that can decide how its gaps are filled."""
         return self.max_fill_steps
+
+    def drop_outside(self, values: Values) -> Values:
+        """Measured values, (..., features), with those outside of their valid range missing."""
+        return drop_outside(values, self.valid_ranges)
 
     def fill(self, frame: MetricFrame, group: int = 0) -> Filled:
         """One group's values with short gaps filled, in natural units."""
@@ -90,7 +97,8 @@ class Preparation:
             values, self.fill_strategy, self.max_fill_steps, substitutes, state
         )
         missing = np.isnan(filled)
-        scaled = (filled - center[:, np.newaxis]) / scale[:, np.newaxis]
+        with np.errstate(over="ignore"):  # what is too large is clipped
+            scaled = (filled - center[:, np.newaxis]) / scale[:, np.newaxis]
         return np.where(missing, 0.0, np.clip(scaled, -REACH, REACH)), missing
 
     def find_usable(self, missing: NDArray[np.bool_], required_share: float) -> NDArray[np.bool_]:
@@ -119,6 +127,7 @@ class Preparation:
             "scaler": self.scaler.to_json(),
             "time_features": list(self.time_features),
             "time_zone": self.time_zone,
+            **({"valid_ranges": self.valid_ranges} if self.valid_ranges else {}),
         }
 
     @staticmethod
@@ -138,6 +147,7 @@ class Preparation:
             scaler=Scaler.from_json(content["scaler"]),
             time_features=tuple(content["time_features"]),
             time_zone=str(content["time_zone"]),
+            valid_ranges=read_ranges(content.get("valid_ranges", ()), len(content["features"])),
         )
         of_features = (len(found.features),)
         if not (

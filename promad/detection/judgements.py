@@ -47,6 +47,7 @@ class Judgements:
         features: per scored feature what `FEATURE_COLUMNS` names, float64 (groups, features, 6);
             NaN for a feature that is not known.
         missing: which features, conditions included, were not measured: bool (groups, features).
+        measured: whether enough scored features were measured for a score, bool (groups,).
         in_window: usable samples in a row, at most `length`: int64 (groups,).
         fresh: whether the sample was judged now; a score that was judged before counts no more.
         began: the groups whose event began with this sample, bool (groups,).
@@ -64,6 +65,7 @@ class Judgements:
     errors: Values
     features: Values
     missing: Flags
+    measured: Flags
     in_window: NDArray[np.int64]
     fresh: Flags
     began: Flags
@@ -89,7 +91,7 @@ class Judgements:
 
     def _unscored(self, group: int) -> Verdict:
         in_window, missing = int(self.in_window[group]), ()
-        if in_window == 0:
+        if in_window == 0 or not self.measured[group]:
             missing = tuple(np.asarray(self.names)[self.missing[group]].tolist())
             why = f"no sample of {list_names(missing)}"
         elif in_window < self.length:

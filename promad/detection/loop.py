@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config.durations import format_duration, format_instant
-from promad.data.frame import align_down
+from promad.data.frame import MetricFrame, align_down
+from promad.data.valid_range import find_outside, format_ranges
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.persistence import Persistence
@@ -106,6 +107,7 @@ class DetectionLoop:
         self._newest: Judgements | None = None
         self._states: tuple[State, ...] = ()
         self._failing: frozenset[str] = frozenset()
+        self._outside: frozenset[str] = frozenset()
         self._published_at = clock.elapsed()
         waiting = self._withhold(clock.now(), State.WARMING, "not polled yet")
         self._published = self._snapshot(waiting)
@@ -206,6 +208,23 @@ class DetectionLoop:
         for alias in self._failing - poll.failures.keys():
             self._log.info("query answered again", query=alias)
         self._failing = frozenset(poll.failures)
+        self._report_outside(poll.frame)
+
+    def _report_outside(self, frame: MetricFrame) -> None:
+        """Log which queries begin to yield values outside of their valid range."""
+        newest = frame.values[:, -1]
+        ranges = self._live.detector.preparation.valid_ranges
+        outside = find_outside(newest, ranges)
+        columns = np.flatnonzero(outside.any(axis=0)).tolist()
+        for column in columns:
+            if frame.features[column] not in self._outside:
+                self._log.warning(
+                    "value outside valid_range",
+                    query=frame.features[column],
+                    valid_range=format_ranges([ranges[column]]),
+                    value=float(newest[outside[:, column], column][0]),
+                )
+        self._outside = frozenset(frame.features[column] for column in columns)
 
     def _lacks_answers(self, failures: Mapping[str, PrometheusError]) -> bool:
         """Whether the queries that were answered are fewer than a score needs.

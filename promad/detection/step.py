@@ -133,7 +133,8 @@ def _judge(
     began, ended = state.events.enter(at, JudgedColumns(fresh, score, limit, mse, features))
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
-    warming = (in_window > 0) & (in_window < detector.length)
+    measured = scores.measured[:, sample]
+    warming = measured & (in_window > 0) & (in_window < detector.length)
     with_score = np.where(state.events.hysteresis.open, ANOMALOUS, OK)
     without = np.where(warming, WARMING, BLIND)
     return Judgements(
@@ -148,6 +149,7 @@ def _judge(
         errors=scores.errors[:, sample],
         features=features,
         missing=scores.missing[:, sample],
+        measured=measured,
         in_window=in_window,
         fresh=fresh,
         began=began,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ class FeatureView:
         error: its mean squared error over the window, in scaled units squared.
         contribution: its share of what lies above all features' baselines, 0 to 1; the shares sum
             to 1.
-        observed: the newest value, in the feature's own units.
+        observed: the newest value, in the feature's own units; NaN if it was not measured, and
+            the score has a filled value in its place.
         expected: the value the model would have had there, same units.
         elevation: its smoothed error over its baseline, which it stayed below for 95 % of training:
             above 1 it deviates.
@@ -97,10 +99,14 @@ class Verdict:
 
     @property
     def known_share(self) -> float | None:
-        """The share of the scored features that the score rests on; None without a score."""
+        """The share of the scored features that were measured and are part of the score.
+
+        A value that was filled is not measured. None without a score.
+        """
         if self.score is None or not self.features:
             return None
-        return len(self.features) / (len(self.features) + len(self.missing))
+        measured = sum(not isnan(view.observed) for view in self.features)
+        return measured / (len(self.features) + len(self.missing))
 
     @property
     def ranked_features(self) -> tuple[FeatureView, ...]:

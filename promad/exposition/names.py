@@ -93,7 +93,8 @@ THRESHOLD_MSE = MetricSpec(
 )
 KNOWN_FEATURES = MetricSpec(
     "known_features_ratio",
-    "Share of the features that the newest score is computed from, 0 to 1.",
+    "Share of the features that the newest score is computed from, 0 to 1. Filled values count as "
+    "missing.",
     _WITHOUT_SCORE,
 )
 ANOMALOUS_SINCE = MetricSpec(

@@ -20,7 +20,7 @@ from promad.config import PrometheusSettings
 from promad.errors import PrometheusError
 
 _NOT_SELECTING = {
-    *("timeout", "compression"),
+    *("timeout", "compression", "http_method", "max_points_per_request"),
     *("basic_auth", "authorization", "http_headers", "tls_config"),
 }
 """Settings that select no data, or that `hash_selection` looks at in another form."""

@@ -12,7 +12,7 @@ from promad.data.frame import align_down, points_between
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
-from promad.prometheus.grid import MOST_POINTS, Span, on_grid
+from promad.prometheus.grid import Span, on_grid
 from promad.prometheus.one_series import (
     add_alias,
     build_no_series_error,
@@ -21,6 +21,7 @@ from promad.prometheus.one_series import (
 )
 from promad.prometheus.parsing import Answer, Series
 
+_MOST_POINTS = 10_000
 _WINDOW_SECONDS = 3600.0
 _OLD_SECONDS = 300.0
 """Prometheus returns a series for this long after its last scrape."""
@@ -58,7 +59,7 @@ def inspect_queries(
     asked about the remaining queries.
     """
     end = align_down(at, step)
-    start = end - min(align_down(_WINDOW_SECONDS, step), (MOST_POINTS - 1) * step)
+    start = end - min(align_down(_WINDOW_SECONDS, step), (_MOST_POINTS - 1) * step)
     checks: list[QueryCheck] = []
     lost: tuple[str, UnreachableError] | None = None
     possible = points_between(start, end, step)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import structlog
 from requests.adapters import BaseAdapter
@@ -38,6 +39,7 @@ log = structlog.get_logger()
 class PrometheusClient:
     """Asks a Prometheus-compatible server; may be used from several threads at once.
 
+    `max_points` is how many samples of a series one request may ask for at most.
     `retries` is how often a request is repeated when the connection is lost or the server is
     busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
     The body of an answer may take `body_timeouts` times `prometheus.timeout`. `adapter` takes the
@@ -55,9 +57,11 @@ class PrometheusClient:
         adapter: BaseAdapter | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self.max_points = settings.max_points_per_request
         self._timeout = settings.timeout
         self._body_seconds = settings.timeout * body_timeouts
-        self._method = "POST"
+        self._method: str = settings.http_method
+        self._parameters = urlencode(settings.params, doseq=True)
         self._get_failed = False
         self._most_points: dict[str, int] = {}
         self._infos_logged: set[tuple[str, str]] = set()
@@ -71,9 +75,9 @@ class PrometheusClient:
     ) -> list[bytes]:
         """The unread answers to a range query; times in unix seconds, `step` in seconds.
 
-        It is one answer, unless the server refuses the request by its size: then the time is
-        halved until it is accepted, and what was accepted is the limit of later requests for the
-        same expression. `subject` is what errors name in place of `expr`.
+        It is one answer for each `max_points` samples, unless the server refuses the request by
+        its size: then the time is halved until it is accepted, and what was accepted is the limit
+        of later requests for the same expression. `subject` is what errors name in place of `expr`.
 
         Raises:
             UnreachableError: if the server does not answer at all.
@@ -148,7 +152,7 @@ class PrometheusClient:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
         """
         path = "status/buildinfo"
-        reply = self._exchange("GET", f"{self.url}/api/v1/{path}", None, path)
+        reply = self._exchange("GET", self._build_url(path), None, path)
         body = self._take_body(reply, path)
         try:
             data: Any = json.loads(body)["data"]
@@ -183,18 +187,21 @@ class PrometheusClient:
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known."""
-        most = self._most_points.get(expr)
-        return [span] if most is None else list(requests_for([span], step, most))
+        return list(requests_for([span], step, self._most_points.get(expr, self.max_points)))
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
         if expr not in self._most_points:
             log.warning("request too large; asking for less", err=str(error))
         self._most_points[expr] = min(most, self._most_points.get(expr, most))
 
+    def _build_url(self, path: str) -> str:
+        url = f"{self.url}/api/v1/{path}"
+        return f"{url}?{self._parameters}" if self._parameters else url
+
     def _ask(self, path: str, form: dict[str, str], subject: str) -> bytes:
         limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
         form = {**form, "timeout": limit}
-        url = f"{self.url}/api/v1/{path}"
+        url = self._build_url(path)
         method = self._method  # another thread may change it meanwhile
         reply = self._exchange(method, url, form, subject)
         if method == "POST" and not self._get_failed and may_allow_get(reply):

@@ -12,9 +12,6 @@ from promad.data.frame import align_down, align_up, points_between
 from promad.prometheus.joining import check_repeats
 from promad.prometheus.parsing import Series
 
-MOST_POINTS = 10_000
-"""Points of one request. Prometheus itself refuses more than 11,000 for a series."""
-
 _OFF_GRID_STEPS = 0.01
 _OFF_GRID_SECONDS = 0.0011  # servers round times to the millisecond
 
@@ -47,13 +44,11 @@ def align_periods(periods: Iterable[tuple[float, float]], step: float) -> tuple[
     return tuple(spans)
 
 
-def requests_for(
-    spans: Iterable[Span], step: float, most_points: int = MOST_POINTS
-) -> Iterator[Span]:
+def requests_for(spans: Iterable[Span], step: float, most_points: int) -> Iterator[Span]:
     """The spans, cut so that none has more than `most_points` samples.
 
-    >>> [points_between(s.start, s.end, 1.0) for s in requests_for([Span(0.0, 24_999.0)], 1.0)]
-    [10000, 10000, 5000]
+    >>> [points_between(s.start, s.end, 1.0) for s in requests_for([Span(0.0, 24.0)], 1.0, 10)]
+    [10, 10, 5]
     """
     for span in spans:
         samples = points_between(span.start, span.end, step)

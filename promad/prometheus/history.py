@@ -102,7 +102,7 @@ def fetch_history(
     frames = [_make_frame(span, step, queries) for span in spans]
     columns = list(_make_columns(queries, spans, frames))
     cached = sum(_fill_from_cache(column, cache) for column in columns) if cache else 0
-    work = [(column, part) for column in columns for part in _plan_requests(column, cache)]
+    work = [(column, part) for column in columns for part in _plan_requests(column, cache, client)]
     requests = points = 0
     with closing(_download_ahead(client, work)) as downloads:
         for done, (column, part, download) in enumerate(downloads, 1):
@@ -160,11 +160,13 @@ def _fill_from_cache(column: _Column, cache: ChunkCache) -> int:
     return found
 
 
-def _plan_requests(column: _Column, cache: ChunkCache | None) -> list[Span]:
+def _plan_requests(
+    column: _Column, cache: ChunkCache | None, client: PrometheusClient
+) -> list[Span]:
     """The requests that the column still needs."""
     parts = column.parts_to_keep if cache else [column.span]
     joined = align_periods([(part.start, part.end) for part in parts], column.step)
-    requests = list(requests_for(joined, column.step))
+    requests = list(requests_for(joined, column.step, client.max_points))
     column.requests_left = len(requests)
     return requests
 

@@ -65,7 +65,7 @@ def fetch_marks(
         filters = _filters(expr)
         for span in spans:
             parts = []
-            for part in requests_for([span], step):
+            for part in requests_for([span], step, client.max_points):
                 answer = _fetch(client, expr, part, step, allow_partial)
                 requests += 1
                 points += sum(len(series.values) for series in answer.series)

@@ -14,7 +14,7 @@ from promad.data.frame import MetricFrame, points_between, single_group
 from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
-from promad.prometheus.grid import MOST_POINTS, Span, on_grid, requests_for
+from promad.prometheus.grid import Span, on_grid, requests_for
 from promad.prometheus.one_series import add_alias, build_not_asked_error, take_series
 
 Samples = NDArray[np.float64]
@@ -142,7 +142,7 @@ class Poller:
     def _fetch(self, alias: str, span: Span) -> Samples:
         """The query's values over the span, without those that are merely repeated."""
         expr = self._queries[alias]
-        values = self._ask(expr, expr, span, MOST_POINTS)
+        values = self._ask(expr, expr, span, self._client.max_points)
         evaluated_at = span.start + self._step * np.arange(len(values))
         for source in tuple(self._sources[alias]):
             if np.isnan(values).all():
@@ -160,7 +160,7 @@ class Poller:
         accepted, a refusal is a failure like any other.
         """
         shown = f"age of the samples of {self._queries[alias]}"
-        most = max(1, round(_PIECE_SECONDS / self._step))
+        most = min(max(1, round(_PIECE_SECONDS / self._step)), self._client.max_points)
         try:
             times = self._ask(source.query, shown, span, most)
         except PrometheusError as error:

@@ -63,15 +63,16 @@ def exchange(
 ) -> Reply:
     """Send the request, follow redirects on the same server, and read the whole body.
 
-    `form` may be bytes, sent as they are; a GET has it in its URL. `timeout` is in
-    seconds, for the connection, and for the status and the headers; `body_seconds` is for the body.
+    `form` may be bytes, sent as they are; a GET has it in its URL, which may have parameters.
+    `timeout` is in seconds, for the connection, and for the status and the headers; `body_seconds`
+    is for the body.
 
     Raises:
         UnreachableError: if the server cannot be connected to or does not answer in time.
         PrometheusError: if it redirects elsewhere, or its body breaks off or is too large.
     """
     if method == "GET" and isinstance(form, Mapping):
-        url, form = f"{url}?{urlencode(form)}", None
+        url, form = f"{url}{'&' if '?' in url else '?'}{urlencode(form)}", None
     try:
         response = _send(session, method, url, form, timeout)
     except requests.RequestException as error:

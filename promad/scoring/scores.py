@@ -27,6 +27,7 @@ class Scores:
         expected: the reconstruction or prediction, same units and shape.
         missing: which features, conditions included, were not measured: bool (groups, samples,
             features).
+        measured: whether enough scored features were measured for a score, bool (groups, samples).
         in_window: usable samples in a row up to each, at most a window's length, int64
             (groups, samples).
     """
@@ -38,4 +39,5 @@ class Scores:
     observed: Values
     expected: Values
     missing: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
     in_window: NDArray[np.int64]

@@ -7,7 +7,7 @@ calls changes nothing but rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,21 +107,30 @@ def score_samples(
     """Score samples that follow on those which the state has seen.
 
     A feature that is missing beyond what is filled is left out of the scores of all windows that
-    reach into its gap, as long as `scoring.required_share` of the features are known.
+    reach into its gap. There is a score as long as `scoring.required_share` of the features are
+    known: measured in the sample itself, not filled, and missing nowhere in its window. Windows
+    that end with a sample of which too little was measured are no part of the moving average.
 
     Args:
         frame: measured values in natural units, NaN where missing; its groups are the rows of
             calibration and state.
         state: is moved to the frame's last sample.
     """
-    preparation, scoring, values = detector.preparation, detector.scoring, frame.values
+    preparation, scoring = detector.preparation, detector.scoring
+    values = preparation.drop_outside(frame.values)
     scaled, missing = preparation.scale_as_it_comes(
         values, calibration.center, calibration.scale, calibration.substitutes, state.fill
     )
     usable = preparation.find_usable(missing, scoring.required_share)
     in_window = _count_usable(usable, state, detector.length)
     lacking = _find_lacking(missing[:, :, : preparation.scored], state, detector.length)
-    windows = _cut_windows(scaled, frame.times, in_window, detector, state)
+    not_measured = np.isnan(values)
+    measured = preparation.find_usable(not_measured, scoring.required_share)
+    known = preparation.find_usable(
+        lacking | not_measured[:, :, : preparation.scored], scoring.required_share
+    )
+    ends = (in_window == detector.length) & measured
+    windows = _cut_windows(scaled, frame.times, ends, detector, state)
     outcome = apply_model(detector.model, windows)
 
     def place(rows: Values) -> Values:
@@ -140,12 +149,13 @@ def score_samples(
     expected[windows.groups, windows.samples] = outcome.expected
     return Scores(
         times=frame.times,
-        score=scoring.score(smoothed) / calibration.unit[:, np.newaxis],
+        score=np.where(known, scoring.score(smoothed) / calibration.unit[:, np.newaxis], np.nan),
         errors=scoring.by_feature(smoothed),
         window_errors=place(outcome.window_errors),
         observed=values[:, :, : preparation.scored],
         expected=calibration.to_natural(expected),
-        missing=np.isnan(values),
+        missing=not_measured,
+        measured=measured,
         in_window=in_window,
     )
 
@@ -161,11 +171,13 @@ def score_frame(detector: Detector, frame: MetricFrame) -> Scores:
 
 def join_scores(parts: list[Scores]) -> Scores:
     """Scores of samples that follow each other as one."""
-    names = ("score", "errors", "window_errors", "observed", "expected", "missing", "in_window")
     joined = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names
+        field.name: np.concatenate(
+            [getattr(part, field.name) for part in parts], axis=int(field.name != "times")
+        )
+        for field in fields(Scores)
     }
-    return Scores(times=np.concatenate([part.times for part in parts]), **joined)
+    return Scores(**joined)
 
 
 def _count_usable(usable: Flags, state: ScoringState, length: int) -> Counts:
@@ -183,14 +195,14 @@ def _find_lacking(missing: Flags, state: ScoringState, length: int) -> Flags:
 
 
 def _cut_windows(
-    scaled: Values, times: Values, in_window: Counts, detector: Detector, state: ScoringState
+    scaled: Values, times: Values, ends: Flags, detector: Detector, state: ScoringState
 ) -> _Blocks:
-    """The whole windows that end at these samples; the state keeps what later ones begin with."""
+    """The windows that end where `ends` is set; the state keeps what later ones begin with."""
     length, groups = detector.length, len(scaled)
     calendar = detector.preparation.calendar(times)
     columns = np.broadcast_to(calendar, (groups, *calendar.shape))
     prepared = np.concatenate([scaled, columns], axis=2, dtype=np.float32)
     rows = np.concatenate([state.rows, prepared], axis=1)
     state.rows = rows[:, rows.shape[1] - (length - 1) :].copy()
-    group, sample = np.nonzero(in_window == length)
+    group, sample = np.nonzero(ends)
     return _Blocks(rows, group, sample, times[sample], length)

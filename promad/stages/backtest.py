@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from promad.bundle import open_detector
 from promad.clock import WEEK_SECONDS
 from promad.config import Config
 from promad.config.known_incidents import Incident
+from promad.data.frame import MetricFrame
 from promad.data.groups import sort_labels
+from promad.data.preparation import Preparation
+from promad.data.valid_range import count_outside
 from promad.data.windows import sample_numbers
 from promad.detection.live import begin_live
 from promad.detection.replay import fetch_samples, replay
@@ -57,6 +60,7 @@ class Backtest:
         events: those that began, oldest first; the last may be open.
         alerts: alerts of Prometheus that fired meanwhile, oldest first.
         incidents: known incidents to compare with.
+        outside: by feature, how many samples were outside of its valid range.
         figures: events against incidents, with no point adjustment; None without incidents.
     """
 
@@ -69,6 +73,7 @@ class Backtest:
     alerts: tuple[Alert, ...]
     incidents: tuple[Incident, ...]
     figures: EpisodeFigures | None
+    outside: Mapping[str, int] = field(default_factory=dict)
 
     def share(self, state: State) -> float:
         """The share of samples in a state."""
@@ -141,7 +146,13 @@ def backtest(
         figures=_compare_with_incidents(events, incidents, at, _count_scored(known), step)
         if incidents
         else None,
+        outside=_count_outside(opened.detector.preparation, frame),
     )
+
+
+def _count_outside(preparation: Preparation, frame: MetricFrame) -> dict[str, int]:
+    counts = count_outside(frame.values, preparation.valid_ranges).tolist()
+    return dict(zip(frame.features, counts, strict=True))
 
 
 def _count_scored(states: NDArray[np.uint8]) -> int:
@@ -175,7 +186,7 @@ def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
     """Every time that an alert fired, without promad's own."""
     found: list[Alert] = []
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
-        for part in requests_for([span], step):
+        for part in requests_for([span], step, client.max_points):
             answer = client.query_range(ALERTS_FIRING, part.start, part.end, step)
             for series in answer.series:
                 found += _split_firing(series, step)

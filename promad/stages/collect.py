@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from promad.config.durations import format_instant
 from promad.config.settings import DataSettings
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame
+from promad.data.valid_range import count_outside, drop_outside
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
@@ -40,6 +41,8 @@ class Collected:
         points: how many samples they brought.
         chunks_from_cache: how many chunks needed no request.
         seconds: wall time from the first request to the finished file.
+        outside: by feature, how many samples were outside of its valid range; features without any
+            are left out.
         marks: what the expressions of `data_settings.exclude` mark.
     """
 
@@ -53,6 +56,7 @@ class Collected:
     chunks_from_cache: int
     seconds: float
     marks: Marks
+    outside: Mapping[str, int] = field(default_factory=dict)
 
 
 def collect(
@@ -95,6 +99,11 @@ def collect(
             data.step,
             allow_partial=data.allow_partial,
         )
+    ranges = config.valid_ranges
+    outside = sum(count_outside(frame.values, ranges) for frame in history.frames)
+    frames = tuple(
+        frame.with_values(drop_outside(frame.values, ranges)) for frame in history.frames
+    )
     path = config.artifacts_dir / data.output_filename
     metadata = {
         "server": url,
@@ -102,10 +111,13 @@ def collect(
         "step_seconds": repr(data.step),
         "periods": json.dumps(_spans(history.frames)),
         "marks": json.dumps(marked.marks),
+        "valid_ranges": json.dumps(ranges),
         "collected_at": format_instant(now),
     }
-    write_frames(path, history.frames, metadata)
-    return _report(path, history, marked, time.perf_counter() - began)
+    write_frames(path, frames, metadata)
+    report = _report(path, replace(history, frames=frames), marked, time.perf_counter() - began)
+    counts = zip(queries, np.asarray(outside).tolist(), strict=True)
+    return replace(report, outside={name: count for name, count in counts if count})
 
 
 def choose_periods(

@@ -15,7 +15,12 @@ from promad.data.artifacts import read_frames, write_frames
 from promad.errors import DataError
 from promad.files import write_whole
 from promad.training.exclusion import Excluded, cut_excluded, find_excluded
-from promad.training.processed_file import build_metadata, read_json_object, require_origin
+from promad.training.processed_file import (
+    build_metadata,
+    read_json_object,
+    require_origin,
+    require_wider_ranges,
+)
 from promad.training.processing import FeatureReport, ProcessingOptions, process
 
 __all__ = ["FeatureReport", "Preprocessed", "preprocess"]
@@ -58,6 +63,7 @@ def preprocess(config: Config) -> Preprocessed:
     source = folder / (settings.input_filename or config.data_settings.output_filename)
     collected, metadata = read_frames(source, "collect")
     require_origin(metadata, collected[0].features, options, source)
+    require_wider_ranges(metadata, options, source)
     marks = read_json_object(metadata, "marks", source)
     with _naming(source):
         excluded = find_excluded(options.exclude, marks, collected)
@@ -108,5 +114,11 @@ def _counts(report: Preprocessed) -> dict[str, Any]:
         "dropped": report.dropped,
         "left_out": report.rows_excluded,
         "parts": report.parts,
-        "features": {name: asdict(feature) for name, feature in report.features.items()},
+        "features": {name: _describe(feature) for name, feature in report.features.items()},
     }
+
+
+def _describe(feature: FeatureReport) -> dict[str, Any]:
+    """The numbers of one feature; of what is rare only what there is."""
+    rare = {"outside", "sentinels", "blind"}
+    return {key: value for key, value in asdict(feature).items() if value or key not in rare}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from promad.bundle import Bundle, BundleStore
 from promad.config import Config
 from promad.data.windows import Windows
+from promad.errors import DataError
 from promad.models import Progress, TrainingHistory
 from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
@@ -30,6 +31,7 @@ class TrainingReport:
 
     Attributes:
         share_above: the share of the training and validation windows above the threshold, 0 to 1.
+        blind: the features whose scale is that of sentinel values; the detector ignores them.
     """
 
     bundle: Bundle
@@ -39,6 +41,7 @@ class TrainingReport:
     validation_windows: int
     gate: Gate
     share_above: float = 0.0
+    blind: tuple[str, ...] = ()
 
 
 def train(
@@ -47,13 +50,16 @@ def train(
     """Train on the processed data, or on the normal windows of `filter`, and promote the bundle.
 
     Args:
-        force: promote a network even if it fails the gate.
+        force: promote a network even if it fails the gate, or a feature is blind.
 
     Raises:
-        DataError: if the data is missing or too little, or if the network fails the gate.
+        DataError: if the data is missing or too little, if the network fails the gate, or if
+            sentinel values make a feature blind.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
+    if source.blind and not force:
+        raise DataError(describe_blind(source.blind))
     files = _read_native_files(config, source)
     material = _read_material(config, source)
     fitted = fit_detector(material, _choose_options(config, force), progress)
@@ -67,6 +73,20 @@ def train(
         len(material.split.validation),
         fitted.gate,
         float((fitted.scores > fitted.detector.threshold.value).mean()),
+        source.blind,
+    )
+
+
+def describe_blind(features: Sequence[str]) -> str:
+    """Which features sentinel values make blind, and what to do.
+
+    >>> describe_blind(["b"])
+    'sentinel values hide all others of b — set valid_range in queries.b, or exclude the samples'
+    """
+    keys = " and ".join(f"queries.{name}" for name in features)
+    return (
+        f"sentinel values hide all others of {', '.join(features)} — set valid_range in {keys}, "
+        "or exclude the samples"
     )
 
 

@@ -171,9 +171,7 @@ def _pass_gate(
         detector = Detector(
             fleet.preparation, model, scorings[group], options.placeholder, material.length
         )
-        gates.append(
-            run_gate(settings.model, detector, fleet.read(group), fleet.training_ends_at)
-        )
+        gates.append(run_gate(settings.model, detector, fleet.read(group), fleet.training_ends_at))
     gate = average_gates(gates)
     if gate.passed or settings.model == BASELINE:
         return gate

@@ -13,6 +13,7 @@ from promad.config import Config
 from promad.data.artifacts import read_frames
 from promad.data.frame import MetricFrame
 from promad.data.preparation import Preparation
+from promad.data.valid_range import contains_range, format_ranges, read_ranges
 from promad.data.windows import SampleWindows
 from promad.errors import DataError
 from promad.training.exclusion import Excluded, serialize_exclusions
@@ -30,6 +31,7 @@ class ProcessedFile:
         server: the URL of the server that the values come from.
         excluded: a line for each range of samples that was excluded.
         scaler_sha256: the digest of the scikit-learn scaler's file.
+        blind: the features whose scale is that of sentinel values.
     """
 
     frames: Sequence[MetricFrame]
@@ -38,6 +40,7 @@ class ProcessedFile:
     server: str
     excluded: tuple[str, ...]
     scaler_sha256: str
+    blind: tuple[str, ...] = ()
 
     def build_windows(self, length: int) -> SampleWindows:
         """All windows of the frames."""
@@ -58,6 +61,7 @@ def build_metadata(
         "exclude": serialize_exclusions(options.exclude),
         "left_out": json.dumps([each.line for each in excluded]),
         "scaler_sha256": scaler_sha256,
+        "blind": json.dumps([name for name, each in processed.features.items() if each.blind]),
     }
 
 
@@ -84,6 +88,7 @@ def read_processed(path: Path, options: ProcessingOptions) -> ProcessedFile:
             metadata.get("server", ""),
             tuple(json.loads(metadata.get("left_out", "[]"))),
             metadata.get("scaler_sha256", ""),
+            tuple(map(str, json.loads(metadata.get("blind", "[]")))),
         )
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(
@@ -132,6 +137,33 @@ def require_origin(
         )
 
 
+def require_wider_ranges(
+    metadata: Mapping[str, str], options: ProcessingOptions, path: Path
+) -> None:
+    """Refuse data from which values were dropped that the configuration calls valid.
+
+    Args:
+        metadata: that of the collected file.
+
+    Raises:
+        DataError: naming the feature.
+    """
+    features = options.features
+    try:
+        collected = read_ranges(json.loads(metadata.get("valid_ranges", "[]")), len(features))
+    except (RecursionError, TypeError, ValueError):
+        raise DataError(
+            f"{path}: its metadata valid_ranges is damaged — run promad collect again"
+        ) from None
+    wanted = options.valid_ranges or ((None, None),) * len(features)
+    for name, own, new in zip(features, collected, wanted, strict=False):
+        if not contains_range(own, new):
+            raise DataError(
+                f"{path}: {name} was collected with valid_range {format_ranges([own])}; the "
+                f"configuration has {format_ranges([new])} — run promad collect again"
+            )
+
+
 def read_json_object(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, Any]:
     """An object in the metadata of a file; empty if there is none.
 
@@ -159,6 +191,7 @@ def _require_settings(
         ("number of scored features", preparation.scored, options.scored),
         ("time_features", preparation.time_features, wanted.time_features),
         ("time_zone", preparation.time_zone, wanted.time_zone),
+        ("valid_range", *map(format_ranges, (preparation.valid_ranges, options.valid_ranges))),
         ("train_split_ratio", split_ratio, options.train_split_ratio),
     ):
         if made_with != asked_for:

@@ -17,6 +17,8 @@ from promad.data.frame import MetricFrame
 from promad.data.gaps import find_long_gaps
 from promad.data.preparation import Preparation, usable_parts
 from promad.data.scaling import fit_scaler
+from promad.data.sentinels import Sentinels, count_too_large, find_sentinels
+from promad.data.valid_range import Range, count_outside, drop_outside
 from promad.errors import DataError
 
 Values = NDArray[np.float64]
@@ -34,6 +36,7 @@ class ProcessingOptions:
         exclude: which samples training must not see.
         train_split_ratio: the share of the complete rows that is the training part.
         length: samples per window.
+        valid_ranges: the limits of each feature's valid values; empty if there are none.
     """
 
     queries: Mapping[str, str]
@@ -43,6 +46,7 @@ class ProcessingOptions:
     exclude: tuple[Exclusion, ...]
     train_split_ratio: float
     length: int
+    valid_ranges: tuple[Range, ...] = ()
 
     @staticmethod
     def of(config: Config) -> ProcessingOptions:
@@ -55,6 +59,7 @@ class ProcessingOptions:
             exclude=config.data_settings.exclude,
             train_split_ratio=config.training_settings.train_split_ratio,
             length=config.training_settings.sequence_length,
+            valid_ranges=config.valid_ranges,
         )
 
     @property
@@ -65,12 +70,21 @@ class ProcessingOptions:
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """What became of one feature's missing values, in samples."""
+    """What became of one feature's missing values, in samples.
+
+    Attributes:
+        outside: how many were outside of the valid range; they are among the missing.
+        sentinels: what looks like a sentinel and is not missing, in training and validation part.
+        blind: whether such values are in the training part, so that the scale hides all others.
+    """
 
     missing: int
     filled: int
     in_long_gaps: int
     constant: bool
+    outside: int = 0
+    sentinels: Sentinels | None = None
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,19 +114,22 @@ class Processed:
         return sum(int((part.times <= ends + part.step / 2).sum()) for part in self.parts)
 
 
-def process(frames: Sequence[MetricFrame], options: ProcessingOptions) -> Processed:
+def process(collected: Sequence[MetricFrame], options: ProcessingOptions) -> Processed:
     """Fill and scale collected frames, from which excluded samples have been cut.
 
     Raises:
-        DataError: if there is too little data, or a feature has no value.
+        DataError: if there is too little data, or a feature has no value or too large ones.
     """
+    ranges = options.valid_ranges
+    frames = [frame.with_values(drop_outside(frame.values, ranges)) for frame in collected]
     _require_values(frames)
+    _require_computable(frames)
     training_ends_at = _find_end_of_training(frames, options)
     preparation, estimator = _fit_preparation(frames, training_ends_at, options)
     scaled = tuple(preparation.scale(frame) for frame in frames)
     parts = tuple(part for frame in scaled for part in usable_parts(frame))
     _require_two_windows(parts, options.length)
-    features = _report_features(frames, preparation)
+    features = _report_features(frames, collected, preparation, training_ends_at)
     return Processed(scaled, parts, preparation, estimator, training_ends_at, features)
 
 
@@ -123,7 +140,20 @@ def _require_values(frames: Sequence[MetricFrame]) -> None:
         )
     for column, feature in enumerate(frames[0].features):
         if all(np.isnan(frame.values[0, :, column]).all() for frame in frames):
-            raise DataError(f"{feature} has no value at all — check its query, or remove it")
+            raise DataError(
+                f"{feature} has no value at all — check its query and valid_range, or remove it"
+            )
+
+
+def _require_computable(frames: Sequence[MetricFrame]) -> None:
+    for column, feature in enumerate(frames[0].features):
+        values = np.concatenate([frame.values[0, :, column] for frame in frames])
+        if found := count_too_large(values):
+            raise DataError(
+                f"{feature} has values that are too large to compute with ({found} of "
+                f"{len(values)} samples, up to {np.nanmax(np.abs(values)):.3g}) — set valid_range "
+                f"in queries.{feature}"
+            )
 
 
 def _find_end_of_training(frames: Sequence[MetricFrame], options: ProcessingOptions) -> float:
@@ -170,6 +200,7 @@ def _fit_preparation(
         scaler=scaler,
         time_features=settings.time_features,
         time_zone=settings.time_zone,
+        valid_ranges=options.valid_ranges,
     )
     return preparation, estimator
 
@@ -205,8 +236,12 @@ def _require_two_windows(parts: Sequence[MetricFrame], length: int) -> None:
 
 
 def _report_features(
-    frames: Sequence[MetricFrame], preparation: Preparation
+    frames: Sequence[MetricFrame],
+    collected: Sequence[MetricFrame],
+    preparation: Preparation,
+    training_ends_at: float,
 ) -> dict[str, FeatureReport]:
+    """What became of each feature's values; `collected` are the frames as they were."""
     missing = [np.isnan(frame.values[0]) for frame in frames]
     counts = np.sum([mask.sum(axis=0) for mask in missing], axis=0)
     filled = np.sum([preparation.fill(frame).filled for frame in frames], axis=0)
@@ -214,12 +249,20 @@ def _report_features(
     in_long = np.sum(long, axis=0)
     everything = np.concatenate([frame.values[0] for frame in frames])
     constant = np.nanmin(everything, axis=0) == np.nanmax(everything, axis=0)
+    outside = np.sum(
+        [count_outside(frame.values, preparation.valid_ranges) for frame in collected], axis=0
+    )
+    times = np.concatenate([frame.times for frame in frames])
+    training = everything[times <= training_ends_at + preparation.step / 2]
     return {
         feature: FeatureReport(
             missing=int(counts[column]),
             filled=int(filled[column]),
             in_long_gaps=int(in_long[column]),
             constant=bool(constant[column]),
+            outside=int(outside[column]),
+            sentinels=find_sentinels(everything[:, column]),
+            blind=find_sentinels(training[:, column]) is not None,
         )
         for column, feature in enumerate(preparation.features)
     }

@@ -55,7 +55,7 @@ anomaly_detector_threshold 3.0
 Absent unless `scoring` is `mse`, and while warming or blind.
 # TYPE anomaly_detector_threshold_mse gauge
 # HELP anomaly_detector_known_features_ratio Share of the features that the newest score is \
-computed from, 0 to 1. Absent while warming or blind.
+computed from, 0 to 1. Filled values count as missing. Absent while warming or blind.
 # TYPE anomaly_detector_known_features_ratio gauge
 anomaly_detector_known_features_ratio 0.5
 # HELP anomaly_detector_anomalous_since_timestamp_seconds Start of the open event, in unix \

@@ -8,7 +8,7 @@ import structlog
 
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError
-from promad.prometheus import PrometheusClient, fetch_history, parse_answer
+from promad.prometheus import Poller, PrometheusClient, fetch_history, parse_answer
 from tests.support.prometheus_stub import Say, curves, matrix, stub_server
 
 NOW = 1_000_000.0
@@ -259,3 +259,20 @@ def test_an_error_with_status_200_is_a_refusal(kind, reason, remedy):
 )
 def test_the_words_of_a_refusal_are_shown_in_one_line(status, body, shown):
     assert shown in str(failure(lambda _: Say(status, body)))
+
+
+# The most points per request
+
+
+@pytest.mark.parametrize("most", [7, 41, 1000])
+def test_no_request_asks_for_more_points_than_configured(most):
+    settings = PrometheusSettings(max_points_per_request=most)
+    with (
+        stub_server(ONE) as stub,
+        PrometheusClient(stub.url, settings, retries=0) as client,
+    ):
+        fetched = fetch_history(client, {"x": "up"}, PERIOD, STEP, now=NOW)
+        poll = Poller(client, {"x": "up"}, STEP, 41, 120.0).poll(600.0)
+    np.testing.assert_allclose(fetched.frames[0].values[0, :, 0], np.arange(41) * STEP / 7)
+    assert poll.frame.samples == 41
+    assert max(asked.points for asked in stub.asked) == min(most, 41)

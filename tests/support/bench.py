@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.data.preparation import Preparation
 from promad.data.scaling import Scaler
+from promad.data.valid_range import Range
 from promad.detection.live import LiveDetector
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs
 from promad.detection.persistence import Persistence
@@ -177,12 +178,14 @@ def detector_of(
     features: tuple[str, ...] = FEATURES,
     span: int = 1,
     method: str = "mse",
+    valid_ranges: Sequence[Range] = (),
 ) -> Detector:
     """A detector by the plain error, or the newest sample's error if `method` is `normalised`."""
     ones = np.ones(len(features))
     scoring = Scoring(method, ones, ones, None, span, required_share=0.7)
     threshold = Threshold("fixed", 1.0, None, "given")
-    return Detector(preparation(strategy, features), ExpectsNothing(), scoring, threshold, LENGTH)
+    prepared = replace(preparation(strategy, features), valid_ranges=tuple(valid_ranges))
+    return Detector(prepared, ExpectsNothing(), scoring, threshold, LENGTH)
 
 
 def live_of(
@@ -210,6 +213,7 @@ def bench(
     log: EventLog | None = None,
     bundle: str = "b1",
     groups: Sequence[Labels] = (THE_ONLY_GROUP,),
+    valid_ranges: Sequence[Range] = (),
     **hysteresis: int,
 ) -> Bench:
     """A loop over a made-up detector, on a made-up server.
@@ -219,7 +223,10 @@ def bench(
         hysteresis: `enter_after` and `leave_after`.
     """
     live = live_of(
-        detector_of(strategy, features, span, method), limits, groups=groups, **hysteresis
+        detector_of(strategy, features, span, method, valid_ranges),
+        limits,
+        groups=groups,
+        **hysteresis,
     )
     server = Server(live.detector.samples_needed + 10, features, groups)
     clock, registry = Hands(), CollectorRegistry()

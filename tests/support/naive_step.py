@@ -101,7 +101,7 @@ class NaiveDetection:
         return replace(judged, state=state), ended
 
     def _unscored(self, at, limit, in_window):
-        if in_window == 0:
+        if in_window == 0 or not self._is_measured():
             names = self.detector.preparation.features
             gone = tuple(
                 name for name, value in zip(names, self.rows[-1], strict=True) if math.isnan(value)
@@ -112,6 +112,16 @@ class NaiveDetection:
             why = f"{in_window} of {self.detector.length} samples of a window"
             return Verdict(at, State.WARMING, limit, why=why)
         return Verdict(at, State.BLIND, limit, why="too few features are known for a score")
+
+    def _is_measured(self):
+        """Whether enough scored features have a value of their own in the newest sample."""
+        known = [value for value in self.rows[-1][: self.detector.preparation.scored]
+                 if not math.isnan(value)]  # fmt: skip
+        return self._are_enough(len(known))
+
+    def _are_enough(self, known):
+        share = known / self.detector.preparation.scored
+        return known > 0 and share >= self.detector.scoring.required_share - 1e-9
 
     def _views(self, at, errors, window_errors, expected):
         baseline = self.detector.scoring.baseline
@@ -167,22 +177,26 @@ class NaiveDetection:
             in_window += 1
         members = len(scoring.normaliser) // scored
         none = np.full(scored, math.nan)
-        if in_window < length:
+        if in_window < length or not self._is_measured():
             return math.nan, none, none, none, in_window
         at, errors, last = [], [], None
         for end in range(length, len(rows) + 1):
-            if usable[end - length : end].all():
+            measured = (~np.isnan(values[end - 1, :scored])).sum()
+            if usable[end - length : end].all() and self._are_enough(measured):
                 outcome = detector.model.apply(rows[np.newaxis, end - length : end])
                 lacking = missing[end - length : end, :scored].any(axis=0)
                 own = outcome.window_errors if scoring.method == "mse" else outcome.errors
                 errors.append(np.where(np.tile(lacking, members), math.nan, own[0]))
                 at.append(end)
                 last = np.where(lacking, math.nan, outcome.window_errors[0]), outcome.expected[0]
+        known = (~lacking & ~np.isnan(values[-1, :scored])).sum()
         normalised = np.array(errors) / scoring.normaliser
         smoothed = naive_scoring.recursive_average(normalised, at, scoring.span)
         score = naive_scoring.score(
             list(smoothed), scoring.members, scoring.top_k, scoring.required_share
         )
+        if not self._are_enough(known):
+            score = math.nan
         by_feature = _by_feature(smoothed, scoring)
         expected = last[1] * preparation.scaler.scale[:scored] + preparation.scaler.center[:scored]
         return score, by_feature, last[0], expected, in_window

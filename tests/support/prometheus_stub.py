@@ -19,12 +19,16 @@ Curve = Callable[[float], float | None]
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived; `form` is the decoded body, or the query of the URL."""
+    """One request as it arrived.
+
+    `form` is the decoded body, or the query of the URL; `in_url` is the query of the URL.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     form: Mapping[str, str]
+    in_url: tuple[tuple[str, str], ...] = ()
 
     @property
     def points(self) -> int:
@@ -79,7 +83,8 @@ def stub_server(
             body = self.rfile.read(length).decode(errors="replace")
             path, _, in_url = self.path.partition("?")
             form = dict(parse_qsl(body or in_url, keep_blank_values=True))
-            asked = Asked(self.command, path, dict(self.headers), form)
+            pairs = tuple(parse_qsl(in_url, keep_blank_values=True))
+            asked = Asked(self.command, path, dict(self.headers), form, pairs)
             with lock:
                 stub.asked.append(asked)
                 stub.at_once += 1

@@ -80,15 +80,36 @@ def test_a_short_window_is_warming_and_its_true_count_is_shown() -> None:
     assert it.tick_at(20).state is State.OK
 
 
-def test_a_short_gap_is_filled_as_in_training_and_a_long_one_is_blind() -> None:
-    it = bench()
+def test_a_short_gap_is_filled_as_in_training_and_a_long_one_is_left_out() -> None:
+    it = bench(features=MANY)
     it.tick_at(0)
     it.rise("cpu", [10, 20], np.nan)
     filled = it.tick_at(10)
-    assert filled.state is State.OK
+    assert (filled.state, filled.why, filled.known_share) == (State.OK, "", 0.75)
     assert np.isnan(filled.features[0].observed)
-    blind = it.tick_at(20)
+    assert it.tick_at(20).why == "scored without cpu"
+
+
+def test_one_of_two_features_that_is_missing_makes_the_group_blind_at_once() -> None:
+    it = bench()
+    it.tick_at(0)
+    it.rise("cpu", [10], np.nan)
+    blind = it.tick_at(10)
     assert (blind.state, blind.why) == (State.BLIND, "no sample of cpu")
+    assert it.tick_at(20).state is State.OK
+
+
+def test_a_value_outside_of_its_valid_range_is_missing_and_logged_once() -> None:
+    it = bench(features=MANY, valid_ranges=[(None, None), (-1.0, 100.0), *[(None, None)] * 2])
+    column = MANY[1]
+    it.tick_at(0)
+    it.rise(column, [10, 20, 40], 9.2e18)
+    with structlog.testing.capture_logs() as logs:
+        known = [it.tick_at(seconds).known_share for seconds in (10, 20, 30, 40)]
+    assert known == [0.75] * 4
+    found = [line for line in logs if line["event"] == "value outside valid_range"]
+    assert [line["query"] for line in found] == [column, column]
+    assert (found[0]["valid_range"], found[0]["value"]) == ("[-1, 100]", 9.2e18)
 
 
 # Some features missing
@@ -110,8 +131,7 @@ def test_with_too_few_features_the_group_is_blind_at_once_and_says_what_is_missi
     it.tick_at(0)
     for name in ("disk", "cpu"):
         it.rise(name, [10, 20], np.nan)
-    assert it.tick_at(10).state is State.OK  # a short gap is filled
-    verdict = it.tick_at(20)
+    verdict = it.tick_at(10)
     assert (verdict.state, verdict.score) == (State.BLIND, None)
     assert verdict.why == "no sample of cpu, disk"
 
@@ -122,7 +142,7 @@ def test_windows_that_lack_too_many_features_in_different_samples_are_blind() ->
     it.rise("cpu", [10, 20], np.nan)
     it.rise("disk", [30, 40], np.nan)
     states = [it.tick_at(seconds).state for seconds in (0, 10, 20, 30, 40)]
-    assert states == [State.OK] * 4 + [State.BLIND]
+    assert states == [State.OK] * 3 + [State.BLIND] * 2  # at 30 s cpu lacks and disk is filled
     assert it.verdict.why == "too few features are known for a score"
     assert it.verdict.at == START + 40
     assert it.tick_at(45).state is State.BLIND

@@ -103,11 +103,15 @@ def test_a_window_is_scored_by_the_features_that_it_has_whole_if_they_are_enough
     scores = score_rows(detector, frame_of(values))
     assert scores.times.tolist() == [frame_of(values).times[end - 1] for end in ends]
     for row, end in enumerate(ends):
-        lacking = missing[end - LENGTH : end].any(axis=0)
+        not_measured = np.isnan(values[end - 1])
+        lacking = missing[end - LENGTH : end].any(axis=0) | is_too_few(~not_measured, share)
         np.testing.assert_array_equal(np.isnan(scores.errors[row]), lacking)
         np.testing.assert_array_equal(np.isnan(scores.window_errors[row]), lacking)
-        known = len(NAMES) - lacking.sum()
-        assert np.isnan(scores.score[row]) == (known < share * len(NAMES) or known == 0)
+        assert np.isnan(scores.score[row]) == is_too_few(~lacking & ~not_measured, share)
+
+
+def is_too_few(known, share):
+    return known.sum() < share * len(NAMES) or not known.any()
 
 
 @pytest.mark.parametrize("how", list(SCORINGS))
@@ -139,7 +143,7 @@ def test_where_too_few_features_are_known_there_is_no_verdict():
     detector = detector_of(share=0.7)
     verdicts = judge_rows(detector, frame_of(values))
     assert verdicts
-    assert verdicts[-1].at == frame_of(values).times[-7]  # the first three samples are filled
+    assert verdicts[-1].at == frame_of(values).times[-10]  # a filled value is not a known one
 
 
 def count_in_window(values):

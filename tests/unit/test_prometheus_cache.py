@@ -168,7 +168,21 @@ def test_everything_that_selects_the_data_is_in_the_key(tmp_path):
     assert not any("s3cret" in each for each in hashes)
 
 
-@pytest.mark.parametrize("same", [{"timeout": "5s"}, {"compression": "gzip"}])
+def test_each_set_of_parameters_has_its_own_chunks():
+    params = [{}, {"dedup": True}, {"dedup": False}, {"dedup": [True, False]}, {"other": True}]
+    hashes = {hash_selection(PrometheusSettings(params=each)) for each in params}
+    assert len(hashes) == len(params)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"timeout": "5s"},
+        {"compression": "gzip"},
+        {"http_method": "GET"},
+        {"max_points_per_request": 9},
+    ],
+)
 def test_what_selects_nothing_is_not_in_the_key(same):
     assert hash_selection(PrometheusSettings(**same)) == hash_selection(PrometheusSettings())
 

@@ -44,6 +44,38 @@ def test_a_query_is_a_form_that_is_posted():
     }
 
 
+PARAMS = {"dedup": [True], "extra_label": ["a=1", "b=2&c"], "max_source_resolution": "5m"}
+IN_URL = [
+    ("dedup", "true"),
+    ("extra_label", "a=1"),
+    ("extra_label", "b=2&c"),
+    ("max_source_resolution", "5m"),
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_parameters_are_in_the_url_of_every_request(method):
+    version = Say(body='{"status":"success","data":{"version":"1"}}')
+    with (
+        stub_server([Say(), Say(), version]) as stub,
+        asking(stub, params=PARAMS, http_method=method) as client,
+    ):
+        client.query_range("up", *GRID)
+        client.query("up", 60.0)
+        client.build_info()
+    assert [list(asked.in_url)[: len(IN_URL)] for asked in stub.asked] == [IN_URL] * 3
+    assert [asked.method for asked in stub.asked] == [method, method, "GET"]
+    assert [asked.form["query"] for asked in stub.asked[:2]] == ["up", "up"]
+
+
+def test_parameters_are_kept_when_get_takes_the_place_of_post():
+    with stub_server([Say(405), Say(), Say()]) as stub, asking(stub, params=PARAMS) as client:
+        for _ in range(2):
+            client.query_range("up", *GRID)
+    assert [asked.method for asked in stub.asked] == ["POST", "GET", "GET"]
+    assert [list(asked.in_url)[: len(IN_URL)] for asked in stub.asked] == [IN_URL] * 3
+
+
 def test_the_server_is_told_to_give_up_a_little_before_the_client_does():
     with stub_server([Say()]) as stub, asking(stub, timeout="2s") as client:
         client.query_range("up", *GRID)

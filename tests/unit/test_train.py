@@ -218,6 +218,14 @@ def test_filter_blames_no_condition(conditioned):
         assert {name for name, _ in window.top_features} == set(NAMES[:2])
 
 
+def test_a_bundle_with_another_valid_range_does_not_fit(worked):
+    name = worked.config.features[0]
+    query = worked.config.queries[name].model_copy(update={"valid_range": (0.0, None)})
+    config = worked.config.model_copy(update={"queries": {**worked.config.queries, name: query}})
+    with pytest.raises(BundleError, match=r"valid_range is none in the bundle, \[0, null\], "):
+        check_fits(worked.bundle, config)
+
+
 def test_a_bundle_whose_conditions_became_features_does_not_fit(conditioned):
     config, report = conditioned
     check_fits(report.bundle, config)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promad.cli.options import FromOption, ToOption, load_one_config, parse_period
-from promad.cli.output import format_count, print_lines
+from promad.cli.output import format_count, format_outside, print_lines
 from promad.cli.progress import show_replay_progress
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
@@ -127,6 +127,7 @@ def format_backtest(found: Backtest) -> Iterator[str]:
             f"peak {event.peak_ratio:.2f}  {', '.join(view.name for view in event.top_features)}"
         )
         yield f"    {paragraph(event.peak, event.start)}"
+    yield from format_outside(found.outside)
     yield from _format_incidents(found)
     yield from _format_alerts(found)
     budget = "false alarm" if found.budget == 1 else "false alarms"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promad.cli.options import load_one_config
-from promad.cli.output import format_count, group_names, print_lines
+from promad.cli.output import format_count, format_outside, group_names, print_lines
 from promad.cli.progress import show_progress
 from promad.config import Config
 
@@ -65,6 +65,7 @@ def format_collected(collected: Collected) -> Iterator[str]:
     shares = {name: f"{share:.2%}" for name, share in collected.missing_share.items() if share}
     for share, names in group_names(shares):
         yield f"  {share} of samples missing: {names}"
+    yield from format_outside(collected.outside)
     for expr, marks in collected.marks.items():
         yield f"  marked for exclusion: {format_count(len(marks), 'period')} by {expr}"
     yield (

@@ -9,11 +9,12 @@ import typer
 
 from promad.cli.extras import require_scaling
 from promad.cli.options import load_one_config
-from promad.cli.output import format_count, group_names, join_first, print_lines
+from promad.cli.output import format_count, format_outside, group_names, join_first, print_lines
 from promad.config import Config
 from promad.config.durations import format_instant
 
 if TYPE_CHECKING:
+    from promad.data.sentinels import Sentinels
     from promad.stages.preprocess import Preprocessed
 
 _MOST_PERIODS = 5
@@ -48,7 +49,10 @@ def format_preprocessed(done: Preprocessed) -> Iterator[str]:
     }
     for gap, names in group_names(gaps):
         yield f"  {gap}: {names}"
+    yield from format_outside({name: each.outside for name, each in done.features.items()})
     for name, feature in done.features.items():
+        if feature.sentinels is not None:
+            yield _format_sentinels(name, feature.sentinels)
         if feature.constant:
             yield f"  {name}: constant so far; any change raises the score"
     yield from _format_excluded(done)
@@ -56,6 +60,15 @@ def format_preprocessed(done: Preprocessed) -> Iterator[str]:
         f"preprocess: {format_count(done.rows, 'sample')}, {done.dropped} dropped, "
         f"{format_count(done.parts, 'segment')} without gaps → {done.path} "
         f"(scaler fitted on the first {format_count(done.training_rows, 'sample')})"
+    )
+
+
+def _format_sentinels(name: str, found: Sentinels) -> str:
+    """What looks like a sentinel, what the other values are, and what to do."""
+    noun = "sample looks" if found.count == 1 else "samples look"
+    return (
+        f"  {name}: {found.count} {noun} like a sentinel value ({found.example:.3g}; all others "
+        f"are {found.low:.3g} to {found.high:.3g}) — set valid_range in queries.{name}"
     )
 
 

@@ -55,6 +55,10 @@ def run_train(config: Config, force: bool = False) -> None:
 
 def format_training(report: TrainingReport) -> Iterator[str]:
     """The result of the gate, the threshold with its uncertainty, then the bundle."""
+    from promad.stages.train import describe_blind
+
+    if report.blind:
+        yield f"  {describe_blind(report.blind)}"
     yield from _format_gate(report.gate)
     yield f"  {format_threshold(report.threshold)}"
     yield f"    {report.threshold.method}: {report.threshold.why}"
