@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from promad.prometheus.refusals import (
     may_allow_get,
 )
 from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
+from promad.prometheus.server_clock import measure_offset
 from promad.prometheus.transport import Reply, exchange, open_session
 
 _UNDERSTOOD = frozenset({200, 400, 422})
@@ -41,7 +43,10 @@ class PrometheusClient:
     `retries` is how often a request is repeated when the connection is lost or the server is
     busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
     The body of an answer may take `body_timeouts` times `prometheus.timeout`. `adapter` takes the
-    place of the network.
+    place of the network, `now` that of this machine's clock.
+
+    `clock_offset` is about how many seconds the server's clock is ahead of it (negative: behind),
+    by the newest reply; None as long as no reply has a date.
     """
 
     def __init__(
@@ -53,8 +58,11 @@ class PrometheusClient:
         longest_wait: float = LONGEST_WAIT_SECONDS,
         body_timeouts: int = 4,
         adapter: BaseAdapter | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.url = url.rstrip("/")
+        self.clock_offset: float | None = None
+        self._now = now
         self._timeout = settings.timeout
         self._body_seconds = settings.timeout * body_timeouts
         self._method = "POST"
@@ -212,8 +220,9 @@ class PrometheusClient:
         return reply
 
     def _exchange(self, method: str, url: str, form: dict[str, str] | None, subject: str) -> Reply:
+        sent = self._now()
         try:
-            return exchange(
+            reply = exchange(
                 self._session,
                 method,
                 url,
@@ -224,6 +233,9 @@ class PrometheusClient:
             )
         except PrometheusError as error:
             raise self._add_server(error, subject) from None
+        if reply.date is not None:
+            self.clock_offset = measure_offset(reply.date, sent, self._now())
+        return reply
 
     def _take_body(self, reply: Reply, subject: str) -> bytes:
         if is_refusal(reply):

@@ -72,7 +72,8 @@ def build_no_series_error(expr: str) -> PrometheusError:
     """The error of an expression that yields nothing."""
     return PrometheusError(
         f"{flatten_text(expr)}: no series in the requested period — "
-        "check the metric's name and labels, and that it is scraped",
+        "check the metric's name and labels, and that it is scraped; "
+        "append `or vector(0)` to the expression if no series means 0",
         "no_series",
     )
 

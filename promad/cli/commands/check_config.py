@@ -18,6 +18,7 @@ from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
     from promad.prometheus.checking import QueryCheck
+    from promad.prometheus.sample_gaps import CheckLimits
 
 PROBLEMS_FOUND = 3
 """The exit code if a query has a problem."""
@@ -33,7 +34,8 @@ def check_config(
     """Check the configuration and report every mistake with its line.
 
     PromQL that is unknown here may be valid on the server: it is a warning. --online asks the
-    server instead.
+    server instead, and compares the samples of the last hour and the server's clock with the
+    configuration.
     """
     problems = 0
     for path, config in zip(context.obj, load_configs(context), strict=True):
@@ -64,18 +66,34 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 def run_check(config: Config) -> int:
     """Run every query on the server and print how it fares; how many have a problem."""
-    from promad.prometheus.checking import inspect_queries
+    from promad.prometheus.checking import find_clock_problem, inspect_queries
     from promad.prometheus.client import PrometheusClient
 
-    step = config.data_settings.step
-    at = time.time() - config.real_time_anomaly_detection.latency_offset
+    step, limits = config.data_settings.step, choose_limits(config)
+    at = time.time() - limits.latency_offset
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
-        checks = inspect_queries(client, config.promql, step, at)
+        checks = inspect_queries(client, config.promql, step, at, limits)
+        clock = find_clock_problem(client, limits.latency_offset)
     print_lines(format_checks(checks, step))
     problems = sum(check.problem is not None for check in checks)
+    if clock is not None:
+        print_lines([clock])
     if problems:
         print_lines([f"{config.prometheus_url}: problems with {problems} of {len(checks)} queries"])
-    return problems
+    return problems + (clock is not None)
+
+
+def choose_limits(config: Config) -> CheckLimits:
+    """What `detect` and `preprocess` require of the samples of a query."""
+    from promad.prometheus.sample_gaps import CheckLimits
+
+    live = config.real_time_anomaly_detection
+    return CheckLimits(
+        stale_after=live.stale_after,
+        max_fill_steps=config.preprocessing_settings.max_fill_steps,
+        length=config.training_settings.sequence_length,
+        latency_offset=live.latency_offset,
+    )
 
 
 def format_checks(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:
