@@ -21,6 +21,7 @@ from promad.prometheus.one_series import (
     build_no_series_error,
     build_not_asked_error,
     flatten_text,
+    suggest_zero,
     take_series,
 )
 from promad.prometheus.sample_gaps import CheckLimits, find_gap_problem
@@ -223,7 +224,10 @@ def _find_problem(
     since = newest - (hour.at - hour.span.end)
     if since <= accepted:
         return None
-    return f"the newest sample is {format_duration(round(newest))} old — {_choose_remedy(expr)}"
+    return (
+        f"the newest sample is {format_duration(round(newest))} old — "
+        f"check that its target is still scraped{suggest_zero(expr)}"
+    )
 
 
 def _find_lookahead_problem(expr: str, latency_offset: float) -> str | None:
@@ -235,11 +239,3 @@ def _find_lookahead_problem(expr: str, latency_offset: float) -> str | None:
         "yet — remove it, or set latency_offset to at least "
         f"{format_duration(lookahead)}"
     )
-
-
-def _choose_remedy(expr: str) -> str:
-    """What to do about old samples; a counter's rate may end because nothing is counted."""
-    remedy = "check that its target is still scraped"
-    if not find_sources(expr).known:
-        return f"{remedy}, or append `or vector(0)` to the expression if no sample means 0"
-    return remedy

@@ -16,6 +16,7 @@ from promad.config.durations import format_instant
 from promad.config.settings import DataSettings
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame
+from promad.data.losses import Loss, find_large_losses
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
@@ -41,6 +42,7 @@ class Collected:
         chunks_from_cache: how many chunks needed no request.
         seconds: wall time from the first request to the finished file.
         marks: what the expressions of `data_settings.exclude` mark.
+        losses: the features that will cost more than a tenth of the rows.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Collected:
     chunks_from_cache: int
     seconds: float
     marks: Marks
+    losses: tuple[Loss, ...] = ()
 
 
 def collect(
@@ -105,7 +108,9 @@ def collect(
         "collected_at": format_instant(now),
     }
     write_frames(path, history.frames, metadata)
-    return _report(path, history, marked, time.perf_counter() - began)
+    settings = config.preprocessing_settings
+    losses = find_large_losses(history.frames, settings.nan_fill_strategy, settings.max_fill_steps)
+    return _report(path, history, marked, losses, time.perf_counter() - began)
 
 
 def choose_periods(
@@ -128,7 +133,9 @@ def _spans(frames: Sequence[MetricFrame]) -> list[dict[str, str]]:
     ]
 
 
-def _report(path: Path, history: History, marked: Marked, seconds: float) -> Collected:
+def _report(
+    path: Path, history: History, marked: Marked, losses: tuple[Loss, ...], seconds: float
+) -> Collected:
     frames = history.frames
     missing = sum(np.isnan(frame.values[0]).sum(axis=0) for frame in frames)
     samples = sum(frame.samples for frame in frames)
@@ -143,4 +150,5 @@ def _report(path: Path, history: History, marked: Marked, seconds: float) -> Col
         chunks_from_cache=history.chunks_from_cache,
         seconds=seconds,
         marks=marked.marks,
+        losses=losses,
     )

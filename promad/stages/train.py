@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from promad.bundle import Bundle, BundleStore
 from promad.config import Config
 from promad.data.windows import Windows
+from promad.errors import DataError
 from promad.models import Progress, TrainingHistory
 from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
@@ -22,6 +23,9 @@ from promad.training.processed_file import (
 )
 from promad.training.processing import ProcessingOptions
 from promad.training.threshold_choice import make_threshold_settings
+
+FEWEST_ROWS_SHARE = 0.1
+"""The share of the rows with data that must be complete to train on."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,17 @@ def train(
     """Train on the processed data, or on the normal windows of `filter`, and promote the bundle.
 
     Args:
-        force: promote a network even if it fails the gate.
+        force: train on a small remainder of the data, and promote a network even if it fails the
+            gate.
 
     Raises:
-        DataError: if the data is missing or too little, or if the network fails the gate.
+        DataError: if the data is missing or too little, or if the network fails the gate; also if
+            less than a tenth of the rows is left because features are missing.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
+    if not force:
+        _require_enough_rows(source)
     files = _read_native_files(config, source)
     material = _read_material(config, source)
     fitted = fit_detector(material, _choose_options(config, force), progress)
@@ -67,6 +75,18 @@ def train(
         len(material.split.validation),
         fitted.gate,
         float((fitted.scores > fitted.detector.threshold.value).mean()),
+    )
+
+
+def _require_enough_rows(source: ProcessedFile) -> None:
+    """Refuse what features that are mostly missing have left of the data."""
+    if not source.losses or source.rows >= FEWEST_ROWS_SHARE * source.rows_with_data:
+        return
+    missing = ", ".join(f"{name} in {share:.0%}" for name, share in source.losses.items())
+    raise DataError(
+        f"only {source.rows} of {source.rows_with_data} rows have a value for every query; "
+        f"missing: {missing} of the rows — append `or vector(0)` to a query if no sample means 0, "
+        "or remove it, and run promad collect and preprocess again; --force trains on the rest"
     )
 
 
