@@ -46,6 +46,7 @@ class QueryCheck:
         points: how many samples the fullest series has.
         points_possible: how many it would have if none were missing.
         problem: what is wrong and what to do, in one line; None if the query is usable.
+        failure: the error if the query failed; None if it was answered.
     """
 
     alias: str
@@ -55,6 +56,7 @@ class QueryCheck:
     points: int
     points_possible: int
     problem: str | None
+    failure: PrometheusError | None = None
 
 
 def inspect_queries(
@@ -140,7 +142,7 @@ class _Hour:
 
 
 def _report_failure(alias: str, expr: str, hour: _Hour, error: PrometheusError) -> QueryCheck:
-    return QueryCheck(alias, expr, None, None, 0, hour.points, str(error))
+    return QueryCheck(alias, expr, None, None, 0, hour.points, str(error), error)
 
 
 def _inspect(client: PrometheusClient, alias: str, expr: str, hour: _Hour) -> QueryCheck:

@@ -69,6 +69,7 @@ class PrometheusClient:
         self._get_failed = False
         self._most_points: dict[str, int] = {}
         self._infos_logged: set[tuple[str, str]] = set()
+        self._limits_logged: set[str] = set()
         self._closing = threading.Event()
         self._session = open_session(
             settings, build_retry_policy(retries, longest_wait, self._closing), adapter
@@ -195,7 +196,8 @@ class PrometheusClient:
         return [span] if most is None else list(requests_for([span], step, most))
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
-        if expr not in self._most_points:
+        if error.fault not in self._limits_logged:
+            self._limits_logged.add(error.fault)
             log.warning("request too large; asking for less", err=str(error))
         self._most_points[expr] = min(most, self._most_points.get(expr, most))
 
@@ -243,7 +245,8 @@ class PrometheusClient:
         return reply.body
 
     def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
-        return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason)
+        fault = f"{self.url}: {error.fault}"
+        return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason, fault)
 
 
 def _format_number(seconds: float) -> str:

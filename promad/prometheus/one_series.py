@@ -29,12 +29,13 @@ def flatten_text(text: str) -> str:
 
 def add_alias(alias: str, error: PrometheusError) -> PrometheusError:
     """The same error, with the alias of its query."""
-    return type(error)(f"query {alias}: {error}", error.reason)
+    return type(error)(f"query {alias}: {error}", error.reason, error.fault)
 
 
 def build_not_asked_error(alias: str, first: str, lost: PrometheusError) -> PrometheusError:
     """The failure of a query that was not asked once the server had failed at another."""
-    return type(lost)(f"query {alias}: not asked after query {first} failed", lost.reason)
+    message = f"query {alias}: not asked after query {first} failed"
+    return type(lost)(message, lost.reason, lost.fault)
 
 
 def take_series(

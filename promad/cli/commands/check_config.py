@@ -97,8 +97,16 @@ def choose_limits(config: Config) -> CheckLimits:
 
 
 def format_checks(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:
-    """A line for each query."""
+    """A line for a fault of the server, then one for each query that it does not hit."""
+    from promad.prometheus.server_faults import find_server_fault
+
+    failures = {check.alias: check.failure for check in checks if check.failure is not None}
+    fault, hit = find_server_fault(failures, len(checks))
+    if fault is not None:
+        yield f"  {fault.fault} ({format_count(len(hit), 'query', 'queries')})"
     for check in checks:
+        if check.alias in hit:
+            continue
         if check.problem is not None:
             yield f"  {check.alias}: {check.problem}"
             continue
