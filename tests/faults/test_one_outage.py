@@ -135,7 +135,7 @@ def test_a_command_names_no_query_if_the_server_is_at_fault(tmp_path, monkeypatc
     with stub_server(lambda _: Say(401, "who are you")) as stub:
         path = tmp_path / "config.yaml"
         path.write_text(
-            f"prometheus_url: {stub.url}\nqueries: {{a: rate(a[1m]), b: rate(b[1m])}}\n"
+            f"prometheus_url: {stub.url}\nqueries:\n  a: rate(a[1m])\n  b: rate(b[1m])\n"
         )
         monkeypatch.setattr("sys.argv", ["promad", "-c", str(path), "collect"])
         with pytest.raises(SystemExit) as ended:
