@@ -24,6 +24,11 @@ class PromadError(Exception):
 
     exit_code = 1
 
+    @property
+    def summary(self) -> str:
+        """The message that a command shows."""
+        return str(self)
+
 
 class ConfigError(PromadError):
     """The configuration cannot be used; `problems` holds one line for each mistake."""

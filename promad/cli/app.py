@@ -27,7 +27,7 @@ from promad.cli.commands.run import run
 from promad.cli.commands.train import train
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.cli.options import DEFAULT_CONFIG, ConfigOption
-from promad.errors import ConfigError, PromadError, PrometheusError
+from promad.errors import ConfigError, PromadError
 
 Commands = Mapping[str, Callable[..., None]]
 """The function of each command, by its name on the command line."""
@@ -63,8 +63,7 @@ def main() -> NoReturn:
         build_app()()
     except PromadError as error:
         prefix = "" if isinstance(error, ConfigError) else "promad: "
-        text = error.summary if isinstance(error, PrometheusError) else error
-        print(f"{prefix}{text}", file=sys.stderr)
+        print(f"{prefix}{error.summary}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -31,7 +31,7 @@ def answering(curves, ahead=0.0, say_date=True):
 
     def handle(asked):
         expr, start, step = (asked.form[key] for key in ("query", "start", "step"))
-        name = next(name for name in curves if name in expr)
+        name = next(name for name in curves if re.search(rf"\b{name}\b", expr))
         now = time.time() + ahead
         times = [float(start) + i * float(step) for i in range(asked.points)]
         samples = [(t, curves[name](expr, min(t, now))) for t in times]
@@ -143,7 +143,7 @@ def test_a_negative_offset_is_a_problem(capsys, expr):
 
 
 def test_samples_that_come_and_go_are_a_problem(capsys):
-    handle = answering({"errors": scraped(15)})
+    handle = answering({"errors_total": scraped(15)})
 
     def sparse(asked):
         if float(asked.form["start"]) > 0 and "timestamp" not in asked.form["query"]:
@@ -190,3 +190,16 @@ def test_a_target_that_is_gone_is_named_by_its_age(capsys):
     problems, lines = check(capsys, handle, {"a": "a"})
     assert problems == 1
     assert "check that its target is still scraped" in lines[0]
+
+
+def test_queries_with_the_same_problem_share_a_line(capsys):
+    handle = answering({"one": scraped(290), "two": scraped(290), "third": scraped(15)})
+    problems, lines = check(capsys, handle, {"a": "sum(one)", "b": "sum(two)", "c": "sum(third)"})
+    assert problems == 2
+    assert [line.partition(":")[0] for line in lines[:2]] == ["  a, b", "  c"]
+    assert len(lines) == 3
+
+
+def test_a_problem_of_one_query_names_its_expression(capsys):
+    _, lines = check(capsys, answering({"a": scraped(290)}), {"a": "sum(a)"})
+    assert lines[0].startswith("  a: sum(a): ")

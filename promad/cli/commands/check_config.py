@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promad.cli.options import load_configs
-from promad.cli.output import format_count, print_lines
+from promad.cli.output import format_count, group_names, print_lines
 from promad.config import Config
 from promad.config.durations import format_duration
 from promad.config.promql import find_promql_warnings
@@ -104,14 +104,34 @@ def format_checks(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:
     fault, hit = find_server_fault(failures, len(checks))
     if fault is not None:
         yield f"  {fault.fault} ({format_count(len(hit), 'query', 'queries')})"
+    lines = _format_problems([check for check in checks if check.alias not in hit])
     for check in checks:
-        if check.alias in hit:
-            continue
         if check.problem is not None:
-            yield f"  {check.alias}: {check.problem}"
+            yield from lines.get(check.alias, ())
             continue
         age = format_duration(round(check.newest_age_seconds or 0))
         yield (
             f"  {check.alias}: {check.series} series, newest sample {age} old, "
             f"{check.points} of {check.points_possible} samples at step {format_duration(step)}"
         )
+
+
+def _format_problems(checks: Sequence[QueryCheck]) -> dict[str, list[str]]:
+    """A line for each problem, by the first query that has it; it names all that have it."""
+    problems = {check.alias: check for check in checks if check.problem is not None}
+    lines = {}
+    for text, names in group_names({alias: _cut_query(each) for alias, each in problems.items()}):
+        alias = names.split(", ")[0]
+        alone = (problems[alias].problem or "").removeprefix(f"query {alias}: ")
+        lines[alias] = [f"  {names}: {text if names != alias else alone}"]
+    return lines
+
+
+def _cut_query(check: QueryCheck) -> str:
+    """The problem without the query that has it."""
+    from promad.prometheus.one_series import flatten_text
+
+    if check.failure is not None:
+        return check.failure.fault
+    prefix = f"query {check.alias}: {flatten_text(check.expr)}: "
+    return (check.problem or "").removeprefix(prefix)
