@@ -166,10 +166,12 @@ def rounds(
     """
     training = config.training_settings.model_copy(update={"train_on_filtered_sequences": True})
     again = config.model_copy(update={"training_settings": training})
+    before: tuple[float, ...] = ()
     for _ in range(config.data_filtering_settings.trim_rounds):
-        report = filter_windows(config, trimming=True)
-        if report.anomalous == 0 or report.trimmed is None:
+        report = filter_windows(config, trimming=True, dropped_before=before)
+        if len(report.dropped) == len(before) or report.trimmed is None:
             return
+        before = report.dropped
         ends = read_array(end_times_path(report.anomalous_path), "filter")
         dropped = at_rows(ends.astype("datetime64[ms]").astype(np.float64) / 1000, rows)
         recurring = [

@@ -24,6 +24,11 @@ class PromadError(Exception):
 
     exit_code = 1
 
+    @property
+    def summary(self) -> str:
+        """The message that a command shows."""
+        return str(self)
+
 
 class ConfigError(PromadError):
     """The configuration cannot be used; `problems` holds one line for each mistake."""
@@ -60,23 +65,33 @@ FAILURE_REASONS = (
 )
 """Every way in which a poll's query can fail."""
 
+_REASONS_OF_SERVERS = frozenset({"unreachable", "unauthorized", "redirect", "too_many_requests"})
+"""Reasons for which one query fails as any other would."""
+
 
 class PrometheusError(PromadError):
     """A query failed; `reason` is a short word for counters and labels.
 
-    The message may quote a server, so it is one line of printable text.
+    The message may quote a server, so it is one line of printable text. `fault` is the message
+    without the query: it is the same for all queries that fail alike.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, fault: str = "") -> None:
         super().__init__(escape_control_characters(message))
         self.reason = reason
+        self.fault = escape_control_characters(fault or message)
+
+    @property
+    def summary(self) -> str:
+        """The message; without the query if any other would have failed too."""
+        return self.fault if self.reason in _REASONS_OF_SERVERS else str(self)
 
 
 class UnreachableError(PrometheusError):
     """The server did not answer in time, so asking it the next query now is pointless."""
 
-    def __init__(self, message: str, reason: str = "unreachable") -> None:
-        super().__init__(message, reason)
+    def __init__(self, message: str, reason: str = "unreachable", fault: str = "") -> None:
+        super().__init__(message, reason, fault)
 
 
 class BusyError(PrometheusError):

@@ -10,13 +10,13 @@ them points at the one that `filter` and `detect` use.
 
 from promad.bundle.loading import Opened, check_fits, load_detector, open_detector
 from promad.bundle.manifest import (
+    CALIBRATION_FILE,
     FORMAT,
+    GROUPS_FILE,
     HISTOGRAM_PLOT,
     HISTORY_PLOT,
     MANIFEST_FILE,
     PREPARATION_FILE,
-    GROUPS_FILE,
-    CALIBRATION_FILE,
     SCORING_FILE,
     THRESHOLD_FILE,
     Bundle,
@@ -27,13 +27,13 @@ from promad.bundle.manifest import (
 from promad.bundle.store import BundleStore
 
 __all__ = [
+    "CALIBRATION_FILE",
     "FORMAT",
+    "GROUPS_FILE",
     "HISTOGRAM_PLOT",
     "HISTORY_PLOT",
     "MANIFEST_FILE",
     "PREPARATION_FILE",
-    "GROUPS_FILE",
-    "CALIBRATION_FILE",
     "SCORING_FILE",
     "THRESHOLD_FILE",
     "Bundle",

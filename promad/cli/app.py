@@ -63,7 +63,7 @@ def main() -> NoReturn:
         build_app()()
     except PromadError as error:
         prefix = "" if isinstance(error, ConfigError) else "promad: "
-        print(f"{prefix}{error}", file=sys.stderr)
+        print(f"{prefix}{error.summary}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -37,7 +37,11 @@ ListenOption = Annotated[
 ]
 ForceOption = Annotated[
     bool,
-    typer.Option("--force", metavar="", help="Promote the model even if the gate rejects it."),
+    typer.Option(
+        "--force",
+        metavar="",
+        help="Train even on few complete rows; promote the model even if the gate rejects it.",
+    ),
 ]
 FromOption = Annotated[str, typer.Option("--from", metavar="TIME", help=f"Start: {TIME_HELP}")]
 ToOption = Annotated[str, typer.Option("--to", metavar="TIME", help=f"End: {TIME_HELP}")]

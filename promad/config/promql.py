@@ -138,3 +138,39 @@ def _check_type(tree: Any) -> None:
         raise ValueError(
             "invalid PromQL: a string is not numeric — write an expression that returns numbers"
         )
+
+
+def find_lookahead(expr: str) -> float:
+    """How many seconds an expression looks ahead of its time, by a negative offset.
+
+    >>> find_lookahead("up / up offset -5m"), find_lookahead("rate(up[5m] offset 5m)")
+    (300.0, 0.0)
+    """
+    try:
+        return _find_lookahead(parse_promql(expr))
+    except ValueError:
+        return 0.0
+
+
+def _find_lookahead(node: Any) -> float:
+    """The same for a part of a syntax tree; offsets within one another add up."""
+    match type(node).__name__:
+        case "VectorSelector":
+            return 0.0 if node.at is not None else _read_lookahead(node)
+        case "MatrixSelector":
+            return _find_lookahead(node.vector_selector)
+        case "SubqueryExpr":
+            return 0.0 if node.at is not None else _read_lookahead(node, _find_lookahead(node.expr))
+        case "Call":
+            return max(map(_find_lookahead, node.args), default=0.0)
+        case "BinaryExpr":
+            return max(_find_lookahead(node.lhs), _find_lookahead(node.rhs))
+        case "ParenExpr" | "UnaryExpr" | "AggregateExpr":
+            return _find_lookahead(node.expr)
+        case _:
+            return 0.0
+
+
+def _read_lookahead(node: Any, inside: float = 0.0) -> float:
+    offset = 0.0 if node.offset is None else node.offset.total_seconds()
+    return max(0.0, inside - offset)

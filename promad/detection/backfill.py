@@ -35,6 +35,6 @@ def fill_history(
             history.add_earlier(sample.status.verdict)
     except PromadError as error:
         if not stop.is_set():
-            log.warning("history not filled", detector=opened.config.name, error=str(error))
+            log.warning("history not filled", detector=opened.config.name, error=error.summary)
     except Exception:
         log.exception("history not filled", detector=opened.config.name)

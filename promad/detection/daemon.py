@@ -211,6 +211,7 @@ class Daemon:
             settings.query_interval_seconds,
             settings.latency_offset,
             detector.scoring.required_share,
+            config.prometheus_url,
         )
         poller = Poller(
             client,

@@ -24,6 +24,7 @@ from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
+from promad.detection.server_log import ServerLog
 from promad.detection.state import State as DetectorState
 from promad.detection.threshold_file import ThresholdFile
 from promad.errors import PrometheusError
@@ -54,6 +55,7 @@ class LoopOptions:
         interval: seconds between ticks.
         latency_offset: how many seconds behind the clock the newest sample asked for is.
         required_share: of the scored queries that must be answered for a score.
+        server: the URL of the server that is polled.
     """
 
     name: str
@@ -61,6 +63,7 @@ class LoopOptions:
     interval: float
     latency_offset: float
     required_share: float
+    server: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,11 @@ class DetectionLoop:
         self._clock = clock
         self._outputs = outputs
         self._log = log.bind(detector=options.name)
+        self._server_log = ServerLog(self._log, options.server, options.latency_offset)
         self._at_work = threading.Lock()
         self._retired = False
         self._newest: Judgements | None = None
         self._states: tuple[State, ...] = ()
-        self._failing: frozenset[str] = frozenset()
         self._outside: frozenset[str] = frozenset()
         self._published_at = clock.elapsed()
         waiting = self._withhold(clock.now(), State.WARMING, "not polled yet")
@@ -200,14 +203,8 @@ class DetectionLoop:
         self.answered = self.answered or len(poll.failures) < len(features)
         newest = [poll.frame.start if at is None else at for at in poll.newest.values()]
         metrics.show_sample_age(self._clock.now() - min(newest))
-        for alias in poll.failures.keys() - self._failing:
-            failure = poll.failures[alias]
-            self._log.warning(
-                "query failed", query=alias, reason=failure.reason, error=str(failure)
-            )
-        for alias in self._failing - poll.failures.keys():
-            self._log.info("query answered again", query=alias)
-        self._failing = frozenset(poll.failures)
+        self._server_log.report_failures(poll.failures, len(features), self._clock.now())
+        self._server_log.report_clock(poll.clock_offset)
         self._report_outside(poll.frame)
 
     def _report_outside(self, frame: MetricFrame) -> None:

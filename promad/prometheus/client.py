@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -28,6 +29,7 @@ from promad.prometheus.refusals import (
     may_allow_get,
 )
 from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
+from promad.prometheus.server_clock import measure_offset
 from promad.prometheus.transport import Reply, exchange, open_session
 
 _UNDERSTOOD = frozenset({200, 400, 422})
@@ -43,7 +45,10 @@ class PrometheusClient:
     `retries` is how often a request is repeated when the connection is lost or the server is
     busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
     The body of an answer may take `body_timeouts` times `prometheus.timeout`. `adapter` takes the
-    place of the network.
+    place of the network, `now` that of this machine's clock.
+
+    `clock_offset` is about how many seconds the server's clock is ahead of it (negative: behind),
+    by the newest reply; None as long as no reply has a date.
     """
 
     def __init__(
@@ -55,9 +60,12 @@ class PrometheusClient:
         longest_wait: float = LONGEST_WAIT_SECONDS,
         body_timeouts: int = 4,
         adapter: BaseAdapter | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.url = url.rstrip("/")
         self.max_points = settings.max_points_per_request
+        self.clock_offset: float | None = None
+        self._now = now
         self._timeout = settings.timeout
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
@@ -65,6 +73,7 @@ class PrometheusClient:
         self._get_failed = False
         self._most_points: dict[str, int] = {}
         self._infos_logged: set[tuple[str, str]] = set()
+        self._limits_logged: set[str] = set()
         self._closing = threading.Event()
         self._session = open_session(
             settings, build_retry_policy(retries, longest_wait, self._closing), adapter
@@ -190,7 +199,8 @@ class PrometheusClient:
         return list(requests_for([span], step, self._most_points.get(expr, self.max_points)))
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
-        if expr not in self._most_points:
+        if error.fault not in self._limits_logged:
+            self._limits_logged.add(error.fault)
             log.warning("request too large; asking for less", err=str(error))
         self._most_points[expr] = min(most, self._most_points.get(expr, most))
 
@@ -219,8 +229,9 @@ class PrometheusClient:
         return reply
 
     def _exchange(self, method: str, url: str, form: dict[str, str] | None, subject: str) -> Reply:
+        sent = self._now()
         try:
-            return exchange(
+            reply = exchange(
                 self._session,
                 method,
                 url,
@@ -231,6 +242,9 @@ class PrometheusClient:
             )
         except PrometheusError as error:
             raise self._add_server(error, subject) from None
+        if reply.date is not None:
+            self.clock_offset = measure_offset(reply.date, sent, self._now())
+        return reply
 
     def _take_body(self, reply: Reply, subject: str) -> bytes:
         if is_refusal(reply):
@@ -238,7 +252,8 @@ class PrometheusClient:
         return reply.body
 
     def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
-        return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason)
+        fault = f"{self.url}: {error.fault}"
+        return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason, fault)
 
 
 def _format_number(seconds: float) -> str:

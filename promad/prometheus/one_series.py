@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from promad.data.groups import Labels, list_matchers
 from promad.errors import PrometheusError
+from promad.prometheus.freshness import find_sources
 from promad.prometheus.parsing import Answer, Series
 
 _MOST_LABEL_SETS = 5
@@ -28,12 +29,13 @@ def flatten_text(text: str) -> str:
 
 def add_alias(alias: str, error: PrometheusError) -> PrometheusError:
     """The same error, with the alias of its query."""
-    return type(error)(f"query {alias}: {error}", error.reason)
+    return type(error)(f"query {alias}: {error}", error.reason, error.fault)
 
 
 def build_not_asked_error(alias: str, first: str, lost: PrometheusError) -> PrometheusError:
     """The failure of a query that was not asked once the server had failed at another."""
-    return type(lost)(f"query {alias}: not asked after query {first} failed", lost.reason)
+    message = f"query {alias}: not asked after query {first} failed"
+    return type(lost)(message, lost.reason, lost.fault)
 
 
 def take_series(
@@ -72,9 +74,22 @@ def build_no_series_error(expr: str) -> PrometheusError:
     """The error of an expression that yields nothing."""
     return PrometheusError(
         f"{flatten_text(expr)}: no series in the requested period — "
-        "check the metric's name and labels, and that it is scraped",
+        f"check the metric's name and labels, and that it is scraped{suggest_zero(expr)}",
         "no_series",
     )
+
+
+def suggest_zero(expr: str) -> str:
+    """What else to do about an expression without samples, if that may mean that nothing happened.
+
+    It may where the value comes from a range, as in a rate.
+
+    >>> suggest_zero("sum(rate(errors_total[2m]))"), suggest_zero("up")
+    (', or append `or vector(0)` to the expression if no sample means 0', '')
+    """
+    if find_sources(expr).known:
+        return ""
+    return ", or append `or vector(0)` to the expression if no sample means 0"
 
 
 def check_warnings(expr: str, answer: Answer, allow_partial: bool) -> None:

@@ -36,12 +36,14 @@ class Poll:
         newest: unix time of the newest value, by alias; None where there is no value at all.
         corrected_from: unix time of the earliest sample that was missing in the poll before and is
             known now; None if only new samples came.
+        clock_offset: seconds that the server's clock is ahead of ours; None if unknown.
     """
 
     frame: MetricFrame
     failures: Mapping[str, PrometheusError]
     newest: Mapping[str, float | None]
     corrected_from: float | None = None
+    clock_offset: float | None = None
 
 
 class Poller:
@@ -91,7 +93,8 @@ class Poller:
             late = np.isnan(known) & ~np.isnan(values)
             rows = np.flatnonzero(late[:asked_before].any(axis=1))
             corrected_from = float(frame.times[rows[0]]) if rows.size else None
-            self._last = Poll(frame, failures, _find_newest(frame), corrected_from)
+            newest, clock_offset = _find_newest(frame), self._client.clock_offset
+            self._last = Poll(frame, failures, newest, corrected_from, clock_offset)
         elif self._last.corrected_from is not None:
             self._last = replace(self._last, corrected_from=None)
         return self._last

@@ -21,6 +21,7 @@ from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import authenticate
 from promad.prometheus.deadline import LimitedAdapter, end_after
 from promad.prometheus.retrying import build_closed_error
+from promad.prometheus.server_clock import read_date
 
 LARGEST_BODY_BYTES = 128 * 2**20
 _PIECE_BYTES = 2**18
@@ -31,11 +32,15 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 
 @dataclass(frozen=True)
 class Reply:
-    """Status and whole body of an exchange; the body is as sent before compression."""
+    """Status and whole body of an exchange; the body is as sent before compression.
+
+    `date` is when it was made by the server's clock, in unix seconds; None if it does not say.
+    """
 
     status: int
     reason: str
     body: bytes
+    date: float | None = None
 
 
 def open_session(
@@ -86,7 +91,8 @@ def exchange(
         ) from None
     with response:
         body = b"".join(_read_pieces(response, body_seconds, closing))
-        return Reply(response.status_code, response.reason or "", body)
+        date = read_date(response.headers)
+        return Reply(response.status_code, response.reason or "", body, date)
 
 
 def _send(

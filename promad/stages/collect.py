@@ -16,6 +16,7 @@ from promad.config.durations import format_instant
 from promad.config.settings import DataSettings
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame
+from promad.data.losses import Loss, find_large_losses
 from promad.data.valid_range import count_outside, drop_outside
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
@@ -44,6 +45,7 @@ class Collected:
         outside: by feature, how many samples were outside of its valid range; features without any
             are left out.
         marks: what the expressions of `data_settings.exclude` mark.
+        losses: the features that will cost more than a tenth of the rows.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Collected:
     seconds: float
     marks: Marks
     outside: Mapping[str, int] = field(default_factory=dict)
+    losses: tuple[Loss, ...] = ()
 
 
 def collect(
@@ -115,7 +118,10 @@ def collect(
         "collected_at": format_instant(now),
     }
     write_frames(path, frames, metadata)
-    report = _report(path, replace(history, frames=frames), marked, time.perf_counter() - began)
+    settings = config.preprocessing_settings
+    losses = find_large_losses(frames, settings.nan_fill_strategy, settings.max_fill_steps)
+    kept, seconds = replace(history, frames=frames), time.perf_counter() - began
+    report = _report(path, kept, marked, losses, seconds)
     counts = zip(queries, np.asarray(outside).tolist(), strict=True)
     return replace(report, outside={name: count for name, count in counts if count})
 
@@ -140,7 +146,9 @@ def _spans(frames: Sequence[MetricFrame]) -> list[dict[str, str]]:
     ]
 
 
-def _report(path: Path, history: History, marked: Marked, seconds: float) -> Collected:
+def _report(
+    path: Path, history: History, marked: Marked, losses: tuple[Loss, ...], seconds: float
+) -> Collected:
     frames = history.frames
     missing = sum(np.isnan(frame.values[0]).sum(axis=0) for frame in frames)
     samples = sum(frame.samples for frame in frames)
@@ -155,4 +163,5 @@ def _report(path: Path, history: History, marked: Marked, seconds: float) -> Col
         chunks_from_cache=history.chunks_from_cache,
         seconds=seconds,
         marks=marked.marks,
+        losses=losses,
     )

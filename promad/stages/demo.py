@@ -20,6 +20,7 @@ from promad.events.events import AnomalyEvent
 from promad.events.verdict import State, Verdict
 from promad.prometheus import PrometheusClient
 from promad.prometheus.checking import inspect_queries
+from promad.prometheus.server_faults import find_server_fault
 from promad.simulation.host import FEATURES, MovedHost, SimulatedHost
 from promad.simulation.incidents import Incident
 from promad.simulation.server import SimulationServer
@@ -108,6 +109,10 @@ def build_real_config(url: str, artifacts: Path, now: float, model: str) -> Conf
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         client.build_info()
         checks = inspect_queries(client, config.promql, config.data_settings.step, now)
+    failures = {check.alias: check.failure for check in checks if check.failure is not None}
+    fault, _ = find_server_fault(failures, len(checks))
+    if fault is not None:
+        raise fault
     found = {check.alias: check.expr for check in checks if check.problem is None}
     if len(found) < _FEWEST_QUERIES:
         raise DataError(

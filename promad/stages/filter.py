@@ -6,6 +6,7 @@ those that it drops.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,10 @@ class FilterReport:
 
     With `trimmed`, the anomalous windows are those that were dropped. `method` is that of the
     threshold.
+
+    Attributes:
+        dropped: unix seconds of the last sample of each window that trimming dropped.
+        not_trimmed: the model, if it is one that is not trimmed.
     """
 
     normal: int
@@ -50,15 +55,20 @@ class FilterReport:
     worst: tuple[WorstWindow, ...]
     trimmed: TrimReport | None = None
     method: str = ""
+    dropped: tuple[float, ...] = ()
+    not_trimmed: str = ""
 
 
-def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
+def filter_windows(
+    config: Config, *, trimming: bool = False, dropped_before: Sequence[float] = ()
+) -> FilterReport:
     """Score every window with the current bundle and write both sides, with their end times.
 
     Args:
         trimming: drop the worst windows of the training part (at most `trim_share` of it) in place
             of everything above the threshold. A linear model gains nothing by it, so none are
             dropped.
+        dropped_before: what an earlier round of trimming dropped; it stays dropped.
 
     Raises:
         DataError: if the processed data is missing or was not prepared as the bundle's was.
@@ -75,10 +85,13 @@ def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
         )
     scored = score_windows(detector, source.build_windows(detector.length))
     windows, anomalous, trimmed = scored.windows, scored.anomalous, None
+    model = config.training_settings.model
     if trimming:
         trimmed = NOTHING_TRIMMED
-        if config.training_settings.model not in NOT_TRIMMED:
-            trimmed = trim_training_part(scored, source.training_ends_at, names.trim_share)
+        if model not in NOT_TRIMMED:
+            before = np.array(dropped_before, np.float64)
+            ends = source.training_ends_at
+            trimmed = trim_training_part(scored, ends, names.trim_share, before)
         anomalous = np.isin(np.arange(len(windows)), trimmed.rows)
     normal_path = folder / names.normal_sequences_output_filename
     anomalous_path = folder / names.anomalous_sequences_output_filename
@@ -99,6 +112,8 @@ def filter_windows(config: Config, *, trimming: bool = False) -> FilterReport:
         errors_path=errors_path,
         worst=tuple(list_worst(scored)),
         trimmed=None if trimmed is None else report_trimmed(scored, trimmed),
+        dropped=() if trimmed is None else tuple(windows.times[trimmed.rows].tolist()),
+        not_trimmed=model if trimming and model in NOT_TRIMMED else "",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from promad.config import Config
 from promad.data.artifacts import read_frames, write_frames
+from promad.data.losses import Loss, count_rows_with_data, find_large_losses
 from promad.errors import DataError
 from promad.files import write_whole
 from promad.training.exclusion import Excluded, cut_excluded, find_excluded
@@ -39,6 +40,8 @@ class Preprocessed:
         features: by name, in order.
         excluded: the samples that `data_settings.exclude` excludes, entry by entry.
         rows_excluded: how many rows these are; they are not among those dropped.
+        rows_with_data: in how many of the remaining rows any feature has a value.
+        losses: the features that cost more than a tenth of these rows.
     """
 
     path: Path
@@ -50,6 +53,8 @@ class Preprocessed:
     features: Mapping[str, FeatureReport]
     excluded: tuple[Excluded, ...]
     rows_excluded: int
+    rows_with_data: int
+    losses: tuple[Loss, ...]
 
 
 def preprocess(config: Config) -> Preprocessed:
@@ -80,6 +85,8 @@ def preprocess(config: Config) -> Preprocessed:
         features=processed.features,
         excluded=excluded,
         rows_excluded=rows - remaining,
+        rows_with_data=count_rows_with_data(frames),
+        losses=find_large_losses(frames, settings.nan_fill_strategy, settings.max_fill_steps),
     )
     digest = _write_scaler(report.scaler_path, processed.estimator)
     kept = processed.scaled if settings.nan_fill_strategy == "none" else processed.parts
@@ -113,6 +120,8 @@ def _counts(report: Preprocessed) -> dict[str, Any]:
         "rows": report.rows,
         "dropped": report.dropped,
         "left_out": report.rows_excluded,
+        "with_data": report.rows_with_data,
+        "losses": {loss.feature: loss.share for loss in report.losses},
         "parts": report.parts,
         "features": {name: _describe(feature) for name, feature in report.features.items()},
     }

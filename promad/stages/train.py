@@ -24,6 +24,9 @@ from promad.training.processed_file import (
 from promad.training.processing import ProcessingOptions
 from promad.training.threshold_choice import make_threshold_settings
 
+FEWEST_ROWS_SHARE = 0.1
+"""The share of the rows with data that must be complete to train on."""
+
 
 @dataclass(frozen=True)
 class TrainingReport:
@@ -50,16 +53,20 @@ def train(
     """Train on the processed data, or on the normal windows of `filter`, and promote the bundle.
 
     Args:
-        force: promote a network even if it fails the gate, or a feature is blind.
+        force: promote a network even if it fails the gate, or a feature is blind; train on a small
+            remainder of the data.
 
     Raises:
         DataError: if the data is missing or too little, if the network fails the gate, or if
-            sentinel values make a feature blind.
+            sentinel values make a feature blind; also if less than a tenth of the rows is left
+            because features are missing.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
-    if source.blind and not force:
-        raise DataError(describe_blind(source.blind))
+    if not force:
+        _require_enough_rows(source)
+        if source.blind:
+            raise DataError(describe_blind(source.blind))
     files = _read_native_files(config, source)
     material = _read_material(config, source)
     fitted = fit_detector(material, _choose_options(config, force), progress)
@@ -87,6 +94,18 @@ def describe_blind(features: Sequence[str]) -> str:
     return (
         f"sentinel values hide all others of {', '.join(features)} — set valid_range in {keys}, "
         "or exclude the samples"
+    )
+
+
+def _require_enough_rows(source: ProcessedFile) -> None:
+    """Refuse what features that are mostly missing have left of the data."""
+    if not source.losses or source.rows >= FEWEST_ROWS_SHARE * source.rows_with_data:
+        return
+    missing = ", ".join(f"{name} in {share:.0%}" for name, share in source.losses.items())
+    raise DataError(
+        f"only {source.rows} of {source.rows_with_data} rows have a value for every query; "
+        f"missing: {missing} of the rows — append `or vector(0)` to a query if no sample means 0, "
+        "or remove it, and run promad collect and preprocess again; --force trains on the rest"
     )
 
 

@@ -12,7 +12,7 @@ from promad.data.windows import SampleWindows, sample_numbers
 from promad.scoring.attribution import share_excess, shares
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.thresholds import Threshold
-from promad.training.trimming import Trimmed, trim
+from promad.training.trimming import TrimLimits, Trimmed, trim
 
 Values = NDArray[np.float64]
 Share = tuple[str, float]
@@ -100,10 +100,13 @@ def score_windows(detector: Detector, windows: SampleWindows) -> ScoredWindows:
     )
 
 
-def trim_training_part(scored: ScoredWindows, training_ends_at: float, share: float) -> Trimmed:
+def trim_training_part(
+    scored: ScoredWindows, training_ends_at: float, share: float, dropped_before: Values
+) -> Trimmed:
     """What trimming drops and keeps of the windows up to `training_ends_at`, unix seconds.
 
-    `share` is how much of them it may drop, 0 to 1.
+    `share` is how much of them it may drop, 0 to 1; `dropped_before` are the times of the last
+    samples of the windows that an earlier round has dropped.
     """
     windows, step = scored.windows, scored.step
     count = int((windows.times <= training_ends_at + step / 2).sum())
@@ -111,9 +114,8 @@ def trim_training_part(scored: ScoredWindows, training_ends_at: float, share: fl
         scored.scores[:count],
         scored.contributions[:count],
         windows.times[:count],
-        scored.threshold.value,
-        share,
-        windows.length * step,
+        TrimLimits(scored.threshold.value, share, windows.length * step),
+        np.flatnonzero(np.isin(windows.times[:count], dropped_before)),
     )
 
 

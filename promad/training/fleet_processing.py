@@ -24,7 +24,6 @@ from promad.training.processing import (
     FeatureReport,
     Processed,
     ProcessingOptions,
-    find_end_of_training,
     find_usable_times,
     process,
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from promad.config import Config
 from promad.data.artifacts import read_frames
@@ -32,6 +34,8 @@ class ProcessedFile:
         excluded: a line for each range of samples that was excluded.
         scaler_sha256: the digest of the scikit-learn scaler's file.
         blind: the features whose scale is that of sentinel values.
+        rows_with_data: in how many rows, of those not excluded, any feature had a value.
+        losses: by feature, the share of these rows that were dropped for it, if it is large.
     """
 
     frames: Sequence[MetricFrame]
@@ -41,6 +45,13 @@ class ProcessedFile:
     excluded: tuple[str, ...]
     scaler_sha256: str
     blind: tuple[str, ...] = ()
+    rows_with_data: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are complete."""
+        return sum(int((~np.isnan(frame.values[0])).all(axis=1).sum()) for frame in self.frames)
 
     def build_windows(self, length: int) -> SampleWindows:
         """All windows of the frames."""
@@ -78,6 +89,7 @@ def read_processed(path: Path, options: ProcessingOptions) -> ProcessedFile:
         DataError: if the file is missing or damaged, or was made with other options.
     """
     frames, metadata = read_frames(path, "preprocess")
+    counts = read_json_object(metadata, "filled_dropped_split", path)
     try:
         preparation = Preparation.from_json(json.loads(metadata["preparation"]))
         split_ratio = float(metadata["train_split_ratio"])
@@ -89,6 +101,8 @@ def read_processed(path: Path, options: ProcessingOptions) -> ProcessedFile:
             tuple(json.loads(metadata.get("left_out", "[]"))),
             metadata.get("scaler_sha256", ""),
             tuple(map(str, json.loads(metadata.get("blind", "[]")))),
+            int(counts.get("with_data", 0)),
+            {str(name): float(share) for name, share in counts.get("losses", {}).items()},
         )
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(

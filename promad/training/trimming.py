@@ -35,7 +35,8 @@ class Trimmed:
     """What trimming has chosen: rows of windows, each array of them one stretch of time.
 
     Attributes:
-        dropped: stretches to leave out of the next training, in order of time.
+        dropped: stretches to leave out of the next training, in order of time, with those that an
+            earlier round has dropped.
         recurring: stretches that stand out as much but recur on another day, and stay.
     """
 
@@ -51,32 +52,53 @@ class Trimmed:
 NOTHING_TRIMMED = Trimmed((), ())
 
 
+@dataclass(frozen=True)
+class TrimLimits:
+    """How much is trimmed.
+
+    Attributes:
+        score: the detector's threshold; a window above it stands out.
+        share: of the windows that may be dropped, at most, over all rounds.
+        near: windows that stand out and are no further apart than this make one stretch, seconds.
+    """
+
+    score: float
+    share: float
+    near: float
+
+
 def trim(
-    scores: Values, contributions: Values, times: Values, limit: float, share: float, near: float
+    scores: Values, contributions: Values, times: Values, limits: TrimLimits, before: Rows
 ) -> Trimmed:
     """Choose what to drop: the worst windows that stand out and do not recur.
 
-    A window stands out if its score is above the limit, or far above all the others'.
+    A window stands out if its score is above the limit, or far above all the others'. What was
+    dropped before stays dropped, and is not merged with what is near it: a model that no longer
+    learned from an incident may find a job near it that recurs, and both would come back. If it
+    recurs itself, its repetitions stay, and teach the model the same.
 
     Args:
         scores: float64 (windows,), without NaN.
         contributions: each feature's share of what is unusual, float64 (windows, features).
         times: unix seconds of each window's last sample, rising.
-        limit: the detector's threshold.
-        share: of the windows that may be dropped, at most.
-        near: windows that stand out and are no further apart than this make one stretch, seconds.
+        before: rows that an earlier round has dropped.
     """
     if len(scores) == 0:
         return NOTHING_TRIMMED
-    standing_out = np.flatnonzero(scores > min(limit, find_outlier_limit(scores)))
-    stretches = _split_stretches(standing_out, times, near)
+    standing_out = np.flatnonzero(scores > min(limits.score, find_outlier_limit(scores)))
+    gone = _split_stretches(before, times, limits.near)
+    new = _split_stretches(np.setdiff1d(standing_out, before), times, limits.near)
+    stretches = [*gone, *new]
     begins = np.array([times[rows[0]] for rows in stretches])
     recurs = _find_recurring([contributions[rows].mean(axis=0) for rows in stretches], begins)
-    once = [rows for rows, again in zip(stretches, recurs, strict=True) if not again]
-    again = tuple(rows for rows, again in zip(stretches, recurs, strict=True) if again)
+    recurs = recurs[len(gone) :]
+    once = [rows for rows, again in zip(new, recurs, strict=True) if not again]
+    again = tuple(rows for rows, again in zip(new, recurs, strict=True) if again)
     candidates = np.concatenate([np.empty(0, np.int64), *once])
-    worst = candidates[np.argsort(-scores[candidates], kind="stable")][: int(share * len(scores))]
-    return Trimmed(tuple(_split_stretches(np.sort(worst), times, near)), again)
+    left = max(int(limits.share * len(scores)) - len(before), 0)
+    worst = candidates[np.argsort(-scores[candidates], kind="stable")][:left]
+    dropped = np.union1d(before, worst)
+    return Trimmed(tuple(_split_stretches(dropped, times, limits.near)), again)
 
 
 def find_outlier_limit(scores: Values) -> float:

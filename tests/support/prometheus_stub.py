@@ -102,7 +102,10 @@ def stub_server(
             if say.hang_up:
                 return
             body = say.body.encode() if isinstance(say.body, str) else say.body
-            self.send_response(say.status)
+            if "Date" in say.headers:
+                self.send_response_only(say.status)
+            else:
+                self.send_response(say.status)
             self.send_header("Content-Length", str(len(body)))
             for name, value in say.headers.items():
                 self.send_header(name, value)

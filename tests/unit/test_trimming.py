@@ -12,7 +12,7 @@ from promad.scoring.attribution import shares
 from promad.stages.filter import filter_windows
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training.trimming import OTHER_DAY_SECONDS, find_outlier_limit, trim
+from promad.training.trimming import OTHER_DAY_SECONDS, TrimLimits, find_outlier_limit, trim
 from tests.support.simulated import (
     NOW,
     STEP,
@@ -46,9 +46,12 @@ def with_bursts(*bursts, days=4.0):
     return scores, errors, times
 
 
-def trimmed(material, limit=10.0, share=0.05):
+NONE = np.empty(0, np.int64)
+
+
+def trimmed(material, limit=10.0, share=0.05, before=NONE):
     scores, errors, times = material
-    return trim(scores, shares(errors), times, limit, share, near=1200.0)
+    return trim(scores, shares(errors), times, TrimLimits(limit, share, near=1200.0), before)
 
 
 def test_where_nothing_stands_out_nothing_is_dropped():
@@ -82,6 +85,32 @@ def test_two_bursts_of_one_night_are_no_recurrence_whatever_the_calendar_says():
     assert len(found.recurring) == 2
 
 
+def test_what_was_dropped_stays_dropped_next_to_what_recurs():
+    incident = (1.5 + 32 / 1440, 0, 100.0)
+    before = trimmed(with_bursts(incident)).rows
+    daily = [(day + part / 1440, 1, 400.0) for day in (0.5, 1.5, 2.5) for part in (0, 10, 20)]
+    again = with_bursts(*daily, incident)
+    assert not np.isin(before, trimmed(again).rows).any()  # in one stretch with the daily job
+    found = trimmed(again, before=before)
+    assert found.rows.tolist() == before.tolist()
+    assert [rows[0] for rows in found.recurring] == [720, 2160, 3600]
+
+
+def test_what_was_dropped_shows_that_its_repetitions_recur():
+    twice = with_bursts((0.5, 0, 100.0), (1.5, 0, 100.0))
+    before = np.arange(720, 730)
+    found = trimmed(twice, before=before)
+    assert found.rows.tolist() == before.tolist()
+    assert [rows[0] for rows in found.recurring] == [2160]
+
+
+def test_all_rounds_together_keep_to_the_share():
+    bursts = with_bursts((1.0, 0, 100.0), (2.0, 1, 300.0))
+    before = np.arange(1440, 1450)
+    assert len(trimmed(bursts, share=15 / len(bursts[0]), before=before).rows) == 15
+    assert trimmed(bursts, share=5 / len(bursts[0]), before=before).rows.tolist() == before.tolist()
+
+
 def test_bursts_that_are_near_each_other_are_one_stretch():
     found = trimmed(with_bursts((1.0, 0, 100.0), (1.0 + 20 / 1440, 0, 100.0)))
     assert [len(rows) for rows in found.dropped] == [20]
@@ -102,7 +131,7 @@ def test_whatever_the_scores_the_share_holds_and_only_what_stands_out_goes(seed)
     samples, share = int(chance.integers(1, 3000)), float(chance.uniform(0.001, 0.2))
     errors = chance.lognormal(sigma=2.0, size=(samples, FEATURES))
     scores, limit = errors.mean(axis=1), float(chance.uniform(0.5, 50.0))
-    found = trim(scores, shares(errors), 60.0 * np.arange(samples), limit, share, 1200.0)
+    found = trimmed((scores, errors, 60.0 * np.arange(samples)), limit, share)
     assert len(found.rows) <= share * samples
     assert (scores[found.rows] > min(limit, find_outlier_limit(scores))).all()
     assert len(np.unique(found.rows)) == len(found.rows)
@@ -112,11 +141,11 @@ def test_whatever_the_scores_the_share_holds_and_only_what_stands_out_goes(seed)
 
 def test_of_nothing_nothing_is_dropped():
     nothing = np.empty(0)
-    assert trim(nothing, np.empty((0, 2)), nothing, 1.0, 0.05, 60.0).rows.tolist() == []
+    assert trimmed((nothing, np.empty((0, 2)), nothing)).rows.tolist() == []
 
 
 def test_constant_scores_have_nothing_that_stands_out():
-    found = trim(np.ones(500), np.ones((500, 2)), 60.0 * np.arange(500), 2.0, 0.05, 60.0)
+    found = trimmed((np.ones(500), np.ones((500, 2)), 60.0 * np.arange(500)), limit=2.0)
     assert found.dropped == ()
 
 
@@ -156,16 +185,39 @@ def test_what_was_dropped_is_printed_with_its_features(incident):
     assert last.startswith(f"filter: {report.anomalous} of ")
 
 
-def test_the_rounds_end_where_nothing_is_dropped(incident, monkeypatch, capsys):
+def test_the_rounds_end_where_nothing_more_is_dropped(incident, monkeypatch, capsys):
     trained = []
     monkeypatch.setattr(run, "run_train", lambda config, force: trained.append(force))
     tuning = incident.data_filtering_settings
     run.trim_and_train(incident, force=True)
-    assert trained == [True] * tuning.trim_rounds
+    assert trained == [True]  # the model is the same, and so it finds nothing more
     none = tuning.model_copy(update={"trim_share": 0.0001})
     run.trim_and_train(incident.model_copy(update={"data_filtering_settings": none}))
-    assert len(trained) == tuning.trim_rounds
+    assert trained == [True]
     assert "filter: 0 of " in capsys.readouterr().out
+
+
+def test_each_round_keeps_what_the_one_before_dropped(incident, monkeypatch):
+    rounds, trained = [], []
+
+    def trimming(_, before):
+        rounds.append(before)
+        return (*before, float(len(rounds)))
+
+    monkeypatch.setattr(run, "run_trimming", trimming)
+    monkeypatch.setattr(run, "run_train", lambda config, force: trained.append(force))
+    run.trim_and_train(incident)
+    assert rounds == [(), (1.0,)]
+    assert len(trained) == incident.data_filtering_settings.trim_rounds
+
+
+def test_a_later_round_drops_what_the_first_has_dropped(incident):
+    first = filter_windows(incident, trimming=True)
+    names = incident.data_filtering_settings.model_copy(update={"trim_share": 0.0001})
+    config = incident.model_copy(update={"data_filtering_settings": names})
+    again = filter_windows(config, trimming=True, dropped_before=first.dropped)
+    assert again.dropped == first.dropped
+    assert again.anomalous == first.anomalous == len(first.dropped)
 
 
 def test_training_goes_on_with_what_trimming_left(incident):
@@ -194,3 +246,7 @@ def test_a_linear_model_is_not_trimmed(tmp_path):
     report = filter_windows(config, trimming=True)
     assert (report.anomalous, report.trimmed.dropped) == (0, ())
     assert replace(report, trimmed=None).normal > 900
+    assert next(format_filtering(report)) == (
+        "  model linear is not trimmed, because trimming does not improve it — "
+        "to leave an incident out of training, use data_settings.exclude"
+    )

@@ -134,8 +134,8 @@ def format_backtest(found: Backtest) -> Iterator[str]:
     yield (
         f"backtest: {format_count(len(found.times), 'sample')} of {found.group} from "
         f"{format_instant(found.times[0])} to {format_instant(found.times[-1])}: "
-        f"{format_count(len(found.events), 'event')}, {found.events_per_week:.3g} per week of "
-        f"scored time (budget: {found.budget:g} {budget} per week); "
+        f"{format_count(len(found.events), 'event')}, {_format_frequency(found.events_per_week)} "
+        f"(budget: {found.budget:g} {budget} per week); "
         f"{found.share(State.ANOMALOUS):.2%} of the time anomalous, "
         f"{found.share(State.BLIND):.2%} blind, {found.share(State.WARMING):.2%} warming"
     )
@@ -178,6 +178,19 @@ def _format_lead(found: Backtest, alert: Alert) -> str:
     if lead is None:
         return "no event while it fired"
     return f"event {_format_seconds(abs(lead))} {'earlier' if lead >= 0 else 'later'}"
+
+
+def _format_frequency(per_week: float) -> str:
+    """Events per week, or why that is unknown.
+
+    >>> _format_frequency(2.0), _format_frequency(float("nan"))
+    ('2 per week of scored time', 'no sample was scored')
+    """
+    return (
+        "no sample was scored"
+        if math.isnan(per_week)
+        else f"{per_week:.3g} per week of scored time"
+    )
 
 
 def _format_rate(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promad.cli.options import load_configs
-from promad.cli.output import format_count, print_lines
+from promad.cli.output import format_count, group_names, print_lines
 from promad.config import Config
 from promad.config.durations import format_duration
 from promad.config.promql import find_promql_warnings
@@ -18,6 +18,7 @@ from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
     from promad.prometheus.checking import QueryCheck
+    from promad.prometheus.sample_gaps import CheckLimits
 
 PROBLEMS_FOUND = 3
 """The exit code if a query has a problem."""
@@ -33,7 +34,8 @@ def check_config(
     """Check the configuration and report every mistake with its line.
 
     PromQL that is unknown here may be valid on the server: it is a warning. --online asks the
-    server instead.
+    server instead, and compares the samples of the last hour and the server's clock with the
+    configuration.
     """
     problems = 0
     for path, config in zip(context.obj, load_configs(context), strict=True):
@@ -64,28 +66,72 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 def run_check(config: Config) -> int:
     """Run every query on the server and print how it fares; how many have a problem."""
-    from promad.prometheus.checking import inspect_queries
+    from promad.prometheus.checking import find_clock_problem, inspect_queries
     from promad.prometheus.client import PrometheusClient
 
-    step = config.data_settings.step
-    at = time.time() - config.real_time_anomaly_detection.latency_offset
+    step, limits = config.data_settings.step, choose_limits(config)
+    at = time.time() - limits.latency_offset
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
-        checks = inspect_queries(client, config.promql, step, at)
+        checks = inspect_queries(client, config.promql, step, at, limits)
+        clock = find_clock_problem(client, limits.latency_offset)
     print_lines(format_checks(checks, step))
     problems = sum(check.problem is not None for check in checks)
+    if clock is not None:
+        print_lines([clock])
     if problems:
         print_lines([f"{config.prometheus_url}: problems with {problems} of {len(checks)} queries"])
-    return problems
+    return problems + (clock is not None)
+
+
+def choose_limits(config: Config) -> CheckLimits:
+    """What `detect` and `preprocess` require of the samples of a query."""
+    from promad.prometheus.sample_gaps import CheckLimits
+
+    live = config.real_time_anomaly_detection
+    return CheckLimits(
+        stale_after=live.stale_after,
+        max_fill_steps=config.preprocessing_settings.max_fill_steps,
+        length=config.training_settings.sequence_length,
+        latency_offset=live.latency_offset,
+    )
 
 
 def format_checks(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:
-    """A line for each query."""
+    """A line for a fault of the server, then one for each query that it does not hit."""
+    from promad.prometheus.server_faults import find_server_fault
+
+    failures = {check.alias: check.failure for check in checks if check.failure is not None}
+    fault, hit = find_server_fault(failures, len(checks))
+    if fault is not None:
+        yield f"  {fault.fault} ({format_count(len(hit), 'query', 'queries')})"
+    lines = _format_problems([check for check in checks if check.alias not in hit])
     for check in checks:
         if check.problem is not None:
-            yield f"  {check.alias}: {check.problem}"
+            yield from lines.get(check.alias, ())
             continue
         age = format_duration(round(check.newest_age_seconds or 0))
         yield (
             f"  {check.alias}: {check.series} series, newest sample {age} old, "
             f"{check.points} of {check.points_possible} samples at step {format_duration(step)}"
         )
+
+
+def _format_problems(checks: Sequence[QueryCheck]) -> dict[str, list[str]]:
+    """A line for each problem, by the first query that has it; it names all that have it."""
+    problems = {check.alias: check for check in checks if check.problem is not None}
+    lines = {}
+    for text, names in group_names({alias: _cut_query(each) for alias, each in problems.items()}):
+        alias = names.split(", ")[0]
+        alone = (problems[alias].problem or "").removeprefix(f"query {alias}: ")
+        lines[alias] = [f"  {names}: {text if names != alias else alone}"]
+    return lines
+
+
+def _cut_query(check: QueryCheck) -> str:
+    """The problem without the query that has it."""
+    from promad.prometheus.one_series import flatten_text
+
+    if check.failure is not None:
+        return check.failure.fault
+    prefix = f"query {check.alias}: {flatten_text(check.expr)}: "
+    return (check.problem or "").removeprefix(prefix)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promad.cli.losses import format_losses
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_outside, group_names, print_lines
 from promad.cli.progress import show_progress
@@ -68,6 +69,7 @@ def format_collected(collected: Collected) -> Iterator[str]:
     yield from format_outside(collected.outside)
     for expr, marks in collected.marks.items():
         yield f"  marked for exclusion: {format_count(len(marks), 'period')} by {expr}"
+    yield from format_losses(collected.losses)
     yield (
         f"collect: {format_count(collected.samples, 'sample')} of "
         f"{format_count(len(collected.features), 'feature')} → {collected.path} "

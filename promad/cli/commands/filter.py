@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,13 +35,20 @@ def filter_(
     run_filter(load_one_config(context), trim)
 
 
-def run_filter(config: Config, trimming: bool = False) -> int:
-    """Filter and print the result; how many windows are anomalous or dropped."""
+def run_filter(config: Config, trimming: bool = False) -> None:
+    """Filter and print the result."""
     from promad.stages.filter import filter_windows
 
-    report = filter_windows(config, trimming=trimming)
+    print_lines(format_filtering(filter_windows(config, trimming=trimming)))
+
+
+def run_trimming(config: Config, dropped_before: Sequence[float] = ()) -> tuple[float, ...]:
+    """Trim and print the result; the times of all dropped windows, with those dropped before."""
+    from promad.stages.filter import filter_windows
+
+    report = filter_windows(config, trimming=True, dropped_before=dropped_before)
     print_lines(format_filtering(report))
-    return report.anomalous
+    return report.dropped
 
 
 def format_filtering(report: FilterReport) -> Iterator[str]:
@@ -63,6 +70,11 @@ def format_filtering(report: FilterReport) -> Iterator[str]:
 
 
 def _format_trimming(report: FilterReport, trimmed: TrimReport) -> Iterator[str]:
+    if report.not_trimmed:
+        yield (
+            f"  model {report.not_trimmed} is not trimmed, because trimming does not improve it — "
+            "to leave an incident out of training, use data_settings.exclude"
+        )
     for word, stretches in (("dropped", trimmed.dropped), ("kept, recurs", trimmed.recurring)):
         for stretch in stretches:
             yield (

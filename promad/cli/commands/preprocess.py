@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from promad.cli.extras import require_scaling
+from promad.cli.losses import format_losses
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_outside, group_names, join_first, print_lines
 from promad.config import Config
@@ -56,6 +57,7 @@ def format_preprocessed(done: Preprocessed) -> Iterator[str]:
         if feature.constant:
             yield f"  {name}: constant so far; any change raises the score"
     yield from _format_excluded(done)
+    yield from format_losses(done.losses)
     yield (
         f"preprocess: {format_count(done.rows, 'sample')}, {done.dropped} dropped, "
         f"{format_count(done.parts, 'segment')} without gaps → {done.path} "

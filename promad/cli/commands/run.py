@@ -10,7 +10,7 @@ import typer
 
 from promad.cli.commands.collect import run_collect
 from promad.cli.commands.detect import run_detect
-from promad.cli.commands.filter import run_filter
+from promad.cli.commands.filter import run_filter, run_trimming
 from promad.cli.commands.preprocess import run_preprocess
 from promad.cli.commands.train import run_train
 from promad.cli.extras import require_training
@@ -60,8 +60,10 @@ def trim_and_train(config: Config, force: bool = False) -> None:
 
     `config` trains on what filter left.
     """
+    dropped: tuple[float, ...] = ()
     for _ in range(config.data_filtering_settings.trim_rounds):
-        if run_filter(config, trimming=True) == 0:
+        before, dropped = dropped, run_trimming(config, dropped)
+        if len(dropped) == len(before):
             return
         run_train(config, force)
 
