@@ -58,6 +58,8 @@ NAMES = (
     (values.PositiveDuration, "duration > 0"),
     (values.Instant, "time"),
     (values.ThresholdValue, "`auto` or number > 0"),
+    (values.JoinWithin, "`auto` or duration"),
+    (values.LabelName, "label name"),
     (values.Alias, "alias"),
     (values.FileName, "file name"),
     (values.KerasFileName, "file name ending in `.keras`"),

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from promad.config.durations import parse_duration, parse_instant
 from promad.config.promql import check_promql
 
+_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
@@ -35,6 +36,15 @@ def _read_instant(value: Any) -> float:
     return value if isinstance(value, float) else parse_instant(str(value))
 
 
+def _read_join_within(value: Any) -> float | str:
+    if value == "auto":
+        return "auto"
+    try:
+        return _read_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
 def _check_threshold(value: Any) -> float | str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value == "auto" or (number and 0 < value < float("inf")):
@@ -48,6 +58,12 @@ def _check_alias(value: str) -> str:
         raise ValueError(
             "not a valid alias — choose another name (timestamp and group:… are reserved)"
         )
+    return value
+
+
+def _check_label_name(value: str) -> str:
+    if not _LABEL_NAME.fullmatch(value):
+        raise ValueError("not a label name — write it like datacenter")
     return value
 
 
@@ -137,6 +153,8 @@ NaturalInt = Annotated[int, Field(ge=0, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 ThresholdValue = Annotated[float | Literal["auto"], BeforeValidator(_check_threshold)]
+JoinWithin = Annotated[float | Literal["auto"], BeforeValidator(_read_join_within)]
+LabelName = Annotated[str, AfterValidator(_check_label_name)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]
