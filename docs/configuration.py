@@ -63,6 +63,8 @@ NAMES = (
     (values.ParameterName, "parameter name"),
     (values.ParameterValues, "value or list of values"),
     (values.ValidRange, "list of two numbers or `null`"),
+    (values.JoinWithin, "`auto` or duration"),
+    (values.LabelName, "label name"),
     (values.Alias, "alias"),
     (values.FileName, "file name"),
     (values.KerasFileName, "file name ending in `.keras`"),

@@ -26,6 +26,7 @@ from promad.config.values import (
     FileName,
     HeaderName,
     Instant,
+    JoinWithin,
     KerasFileName,
     LabelName,
     Location,
@@ -46,6 +47,9 @@ from promad.config.values import (
     Url,
     ValidRange,
 )
+
+_SHORTEST_JOIN = 120.0
+"""Seconds: `incidents.join_within: auto` is at least this."""
 
 
 class _Section(BaseModel):
@@ -370,6 +374,25 @@ class RealTimeSettings(_Section):
     events_retention: PositiveDuration = 90 * 86400.0
 
 
+class IncidentSettings(_Section):
+    """Which events of several groups are one incident."""
+
+    join_within: JoinWithin = "auto"
+    reenter_within: Duration = 120.0
+    scope: tuple[LabelName, ...] = ()
+
+    @field_validator("scope")
+    @classmethod
+    def _has_each_label_once(cls, scope: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(scope)) < len(scope):
+            raise ValueError("lists a label twice — list each once")
+        return scope
+
+    def join_seconds(self, step: float) -> float:
+        """Seconds after the newest onset within which an onset joins; `step` in seconds."""
+        return max(_SHORTEST_JOIN, 2 * step) if self.join_within == "auto" else self.join_within
+
+
 class WebSettings(_Section):
     """External addresses, used in links only."""
 
@@ -395,6 +418,7 @@ class Config(_Section):
     training_settings: TrainingSettings = TrainingSettings.model_validate({})
     data_filtering_settings: DataFilteringSettings = DataFilteringSettings()
     real_time_anomaly_detection: RealTimeSettings = RealTimeSettings()
+    incidents: IncidentSettings = IncidentSettings()
     web: WebSettings = WebSettings()
 
     @field_validator("queries")

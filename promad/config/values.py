@@ -15,6 +15,7 @@ from promad.config.durations import parse_duration, parse_instant
 from promad.config.promql import check_promql
 
 _OWN_PARAMETERS = frozenset({"query", "start", "end", "step", "time", "timeout"})
+_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
@@ -35,6 +36,15 @@ def _read_positive_duration(value: Any) -> float:
 def _read_instant(value: Any) -> float:
     """Text is ISO 8601 (`20261122` too, which looks like a number); code may give unix seconds."""
     return value if isinstance(value, float) else parse_instant(str(value))
+
+
+def _read_join_within(value: Any) -> float | str:
+    if value == "auto":
+        return "auto"
+    try:
+        return _read_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
 
 
 def _check_threshold(value: Any) -> float | str:
@@ -82,6 +92,14 @@ def _check_alias(value: str) -> str:
         raise ValueError(
             "not a valid alias — choose another name (timestamp and group:… are reserved)"
         )
+    return value
+
+
+def _check_label_name(value: str) -> str:
+    if not _LABEL_NAME.fullmatch(value):
+        raise ValueError("not a label name — write it like instance")
+    if value in _RESERVED_LABELS:
+        raise ValueError("reserved — use another label, or rename it by group_relabel_configs")
     return value
 
 
@@ -162,14 +180,6 @@ def _check_metrics_prefix(value: str) -> str:
     return value
 
 
-def _check_label_name(value: str) -> str:
-    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", value):
-        raise ValueError("not a valid label name — write it like instance")
-    if value == "__name__" or value in _RESERVED_LABELS:
-        raise ValueError("reserved — group by another label, or rename it by group_relabel_configs")
-    return value
-
-
 def _check_regex(value: str) -> str:
     try:
         re.compile(value)
@@ -193,6 +203,8 @@ ThresholdValue = Annotated[float | Literal["auto"], BeforeValidator(_check_thres
 ParameterName = Annotated[str, AfterValidator(_check_parameter_name)]
 ParameterValues = Annotated[tuple[str, ...], BeforeValidator(_read_parameter)]
 ValidRange = Annotated[tuple[float | None, float | None], BeforeValidator(_read_valid_range)]
+JoinWithin = Annotated[float | Literal["auto"], BeforeValidator(_read_join_within)]
+LabelName = Annotated[str, AfterValidator(_check_label_name)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]
@@ -201,7 +213,6 @@ Url = Annotated[str, AfterValidator(_check_url)]
 ServerUrl = Annotated[str, AfterValidator(_check_server_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]
-LabelName = Annotated[str, AfterValidator(_check_label_name)]
 Regex = Annotated[str, AfterValidator(_check_regex)]
 PromQL = Annotated[str, AfterValidator(check_promql)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]

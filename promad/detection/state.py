@@ -121,7 +121,9 @@ def begin_state(
         scoring=ScoringState.begin(detector, count),
         seen_until=None,
         limits=limits,
-        events=EventBook.begin(names, features, hysteresis, detector.scoring.method == "mse"),
+        events=EventBook.begin(
+            names, features, hysteresis, detector.scoring.method == "mse", groups
+        ),
         judged_from=np.full(count, -np.inf),
         scored_until=np.full(count, np.nan),
         deviating_since=np.full((count, len(features)), np.nan),

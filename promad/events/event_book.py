@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.groups import Labels
 from promad.data.rows import Move, move_rows
 from promad.events.events import AnomalyEvent, event_from_json
 from promad.events.hysteresis import Hysteresis
@@ -66,6 +67,7 @@ class EventBook:
             open or about to begin, and of the one that made it an event.
         peak_at: unix seconds of the sample with the largest score over threshold since `start`.
         peak: that sample; `scored` is not used.
+        labels: of the groups.
     """
 
     groups: tuple[str, ...]
@@ -78,12 +80,17 @@ class EventBook:
     flagged_at: Values
     peak_at: Values
     peak: JudgedColumns
+    labels: tuple[Labels, ...]
 
     @staticmethod
     def begin(
-        groups: Sequence[str], features: Sequence[str], hysteresis: Hysteresis, plain: bool
+        groups: Sequence[str],
+        features: Sequence[str],
+        hysteresis: Hysteresis,
+        plain: bool,
+        labels: Sequence[Labels] | None = None,
     ) -> EventBook:
-        """The book before the first sample."""
+        """The book before the first sample; groups have no labels by default."""
         count = len(groups)
         last_above, start, flagged_at, peak_at, score, limit, mse = np.full((7, count), np.nan)
         numbers = np.full((count, len(features), len(FEATURE_COLUMNS)), np.nan)
@@ -100,6 +107,7 @@ class EventBook:
             flagged_at,
             peak_at,
             peak,
+            tuple(labels or [()] * count),
         )
 
     def adopt(self, other: EventBook, move: Move) -> None:
@@ -162,7 +170,8 @@ class EventBook:
             why=describe_missing(missing),
         )
         start, flagged_at = float(self.start[group]), float(self.flagged_at[group])
-        return AnomalyEvent(self.groups[group], start, flagged_at, end, verdict)
+        name, labels = self.groups[group], self.labels[group]
+        return AnomalyEvent(name, start, flagged_at, end, verdict, labels)
 
     def to_json(self, group: int) -> dict[str, Any]:
         """Plain values of one group, from which `resume` continues as if nothing was between."""

@@ -1,28 +1,39 @@
-"""The event log: events and what detection resumes from, in a SQLite file.
+"""The event log: events, incidents, and what detection resumes from, in a SQLite file.
 
-Each detector has one file of its own. Events are found again by their id, which says what they are:
-an event that is written twice is there once.
+Each detector has one file of its own. Events and incidents are found again by their ids, which say
+what they are: one that is written twice is there once.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from promad.errors import DataError
+from promad.events.event_rows import (
+    UPSERTS,
+    EventRow,
+    LoggedEvent,
+    LoggedIncident,
+    make_event_row,
+    make_incident_row,
+    make_member_row,
+    read_event,
+    read_incident,
+)
 from promad.events.events import AnomalyEvent
-from promad.events.verdict import verdict_from_json
+from promad.events.incidents import Incident, Member
+
+__all__ = ["FILE_NAME", "EventLog", "EventRow", "LoggedEvent", "LoggedIncident", "open_event_log"]
 
 log = structlog.get_logger()
 
@@ -53,6 +64,34 @@ MIGRATIONS: Sequence[str] = (
         content TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE events ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+    CREATE TABLE incidents (
+        id TEXT PRIMARY KEY,
+        start REAL NOT NULL,
+        flagged_at REAL NOT NULL,
+        ended REAL,
+        peak_ratio REAL NOT NULL,
+        bundle TEXT NOT NULL,
+        content TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX incidents_by_start ON incidents (start, id);
+    CREATE TABLE incident_members (
+        incident TEXT NOT NULL,
+        group_name TEXT NOT NULL,
+        ended REAL,
+        peak_at REAL NOT NULL,
+        event TEXT NOT NULL,
+        content TEXT NOT NULL,
+        PRIMARY KEY (incident, group_name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX incident_members_by_group ON incident_members (group_name);
+    CREATE TABLE incident_events (
+        event TEXT PRIMARY KEY,
+        incident TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX incident_events_by_incident ON incident_events (incident);
+    """,
 )
 """What brings the file from one version to the next; the version is how many have been done."""
 
@@ -60,25 +99,23 @@ _CLOSE = "UPDATE events SET ended = last_above, end_reason = ? WHERE ended IS NU
 _BUSY_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class LoggedEvent:
-    """An event as it stands in the log.
-
-    Attributes:
-        bundle: the bundle that found it.
-        end_reason: why it is over: `quiet` (the score fell), `bundle` (another bundle took over)
-            or `unwatched` (nobody looked for too long); None while it is open.
-        acknowledged_at: unix seconds; None if nobody has.
-        feedback: what a person made of it, `true` or `false`; None if nobody said.
-        comment: in that person's words.
-    """
-
-    event: AnomalyEvent
-    bundle: str
-    end_reason: str | None = None
-    acknowledged_at: float | None = None
-    feedback: str | None = None
-    comment: str | None = None
+_MEMBERS = """
+    SELECT incident, ended, content FROM incident_members
+    WHERE incident IN (SELECT value FROM json_each(?))
+"""
+_CLOSE_MEMBERS = """
+    UPDATE incident_members SET ended = coalesce(
+        (SELECT last_above FROM events WHERE events.id = incident_members.event),
+        peak_at
+    )
+    WHERE ended IS NULL AND incident NOT IN (SELECT value FROM json_each(?))
+"""
+_CLOSE_INCIDENTS = """
+    UPDATE incidents SET ended = (
+        SELECT max(ended) FROM incident_members WHERE incident_members.incident = incidents.id
+    )
+    WHERE ended IS NULL AND id NOT IN (SELECT value FROM json_each(?))
+"""
 
 
 class EventLog:
@@ -91,10 +128,12 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._written: dict[str, Mapping[str, Member]] = {}  # of open incidents, by id and group
         with self._errors_named():
             self._connect()
 
     def _connect(self) -> None:
+        self._written.clear()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -151,35 +190,51 @@ class EventLog:
 
     def record(self, event: AnomalyEvent, bundle: str, last_above: float) -> None:
         """Write an event that began, grew or ended; `last_above` is its newest anomalous sample."""
-        row = {
-            "id": event.id,
-            "group_name": event.group,
-            "start": event.start,
-            "flagged_at": event.flagged_at,
-            "last_above": last_above,
-            "ended": event.end,
-            "end_reason": None if event.end is None else "quiet",
-            "peak_ratio": event.peak_ratio,
-            "peak": json.dumps(dataclasses.asdict(event.peak)),
-            "bundle": bundle,
-        }
-        names, places = ", ".join(row), ", ".join(f":{name}" for name in row)
-        changes = ", ".join(f"{name} = :{name}" for name in row if name != "id")
-        with self._transaction() as connection:
-            connection.execute(
-                f"INSERT INTO events ({names}) VALUES ({places}) "  # noqa: S608 - names are ours
-                f"ON CONFLICT (id) DO UPDATE SET {changes}",
-                row,
-            )
+        self.record_many(bundle, events=[EventRow(event, last_above)])
 
     def remember(self, group: str, bundle: str, content: Mapping[str, Any]) -> None:
         """Keep what detection of a group resumes from: plain JSON values."""
+        self.record_many(bundle, memories={group: content})
+
+    def record_incident(self, incident: Incident, bundle: str) -> None:
+        """Write an incident that began, changed or ended."""
+        self.record_many(bundle, incidents=[incident])
+
+    def record_many(
+        self,
+        bundle: str,
+        events: Iterable[EventRow] = (),
+        memories: Mapping[str, Mapping[str, Any]] | None = None,
+        incidents: Iterable[Incident] = (),
+    ) -> None:
+        """Write all that a tick changed, or nothing of it: one transaction.
+
+        Args:
+            memories: what detection resumes from, plain JSON values by group.
+        """
+        incidents = list(incidents)
+        rows: dict[str, list[tuple[Any, ...]]] = {
+            "events": [make_event_row(each, bundle) for each in events],
+            "memories": [
+                (group, bundle, json.dumps(content)) for group, content in (memories or {}).items()
+            ],
+            "incidents": [make_incident_row(each, bundle) for each in incidents],
+        }
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO memories VALUES (?, ?, ?) ON CONFLICT (group_name) "
-                "DO UPDATE SET bundle = excluded.bundle, content = excluded.content",
-                (group, bundle, json.dumps(content)),
-            )
+            changed = [(each.id, member) for each in incidents for member in self._find_new(each)]
+            rows["incident_members"] = [make_member_row(*each) for each in changed]
+            rows["incident_events"] = [(member.event, id_) for id_, member in changed]
+            for table, values in rows.items():
+                connection.executemany(UPSERTS[table], values)
+        for incident in incidents:
+            self._written[incident.id] = {each.group: each for each in incident.members}
+            if incident.end is not None:
+                del self._written[incident.id]
+
+    def _find_new(self, incident: Incident) -> Iterator[Member]:
+        """The members that are not in the file as they are."""
+        written = self._written.get(incident.id, {})
+        return (each for each in incident.members if written.get(each.group) is not each)
 
     def memory(self, group: str) -> tuple[str, str] | None:
         """The bundle and the JSON text last kept of a group; None if there is nothing."""
@@ -196,15 +251,39 @@ class EventLog:
             sql = f"{_CLOSE} AND group_name = ? AND id IS NOT ?"
             return connection.execute(sql, (reason, group, but)).rowcount
 
+    def close_open_incidents(self, but: Iterable[str] = ()) -> int:
+        """End open incidents, but those with these ids, at their newest anomalous sample.
+
+        Returns:
+            How many were open.
+        """
+        kept = json.dumps(list(but))
+        with self._transaction() as connection:
+            self._written.clear()
+            connection.execute(_CLOSE_MEMBERS, (kept,))
+            return connection.execute(_CLOSE_INCIDENTS, (kept,)).rowcount
+
     def groups_with_open_events(self) -> list[str]:
         """The names of all groups that have an open event."""
         rows = self._rows("SELECT DISTINCT group_name FROM events WHERE ended IS NULL", ())
         return [row["group_name"] for row in rows]
 
     def prune(self, before: float) -> int:
-        """Forget events that ended before a time, in unix seconds; how many."""
+        """Forget events and incidents that ended before a time, in unix seconds; how many events.
+
+        Events of an incident that stays are kept with it.
+        """
         with self._transaction() as connection:
-            return connection.execute("DELETE FROM events WHERE ended < ?", (before,)).rowcount
+            connection.execute("DELETE FROM incidents WHERE ended < ?", (before,))
+            for table in ("incident_members", "incident_events"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE incident NOT IN (SELECT id FROM incidents)"  # noqa: S608
+                )
+            return connection.execute(
+                "DELETE FROM events WHERE ended < ? "
+                "AND id NOT IN (SELECT event FROM incident_events)",
+                (before,),
+            ).rowcount
 
     def find(
         self,
@@ -222,27 +301,55 @@ class EventLog:
             is_open: only those that are open, or that are not.
             below: only those after the one with this start and id, in that order.
         """
-        wanted: list[tuple[str, Sequence[Any]]] = [
-            ("start <= ? AND (ended IS NULL OR ended >= ?)", (end, start))
-        ]
-        if group is not None:
-            wanted.append(("group_name = ?", (group,)))
-        if is_open is not None:
-            wanted.append((f"ended IS {'' if is_open else 'NOT '}NULL", ()))
-        if below is not None:
-            wanted.append(("(start, id) < (?, ?)", below))
-        where = " AND ".join(condition for condition, _ in wanted)
-        values = [value for _, some in wanted for value in some]
-        rows = self._rows(
-            f"SELECT * FROM events WHERE {where} ORDER BY start DESC, id DESC LIMIT ?",  # noqa: S608
-            (*values, limit),
-        )
-        return [_logged(row) for row in rows]
+        in_group = ("group_name = ?", group)
+        query = _make_query("events", in_group, start, end, is_open, below, limit)
+        return [read_event(row) for row in self._rows(*query)]
+
+    def find_incidents(
+        self,
+        *,
+        group: str | None = None,
+        start: float = -math.inf,
+        end: float = math.inf,
+        is_open: bool | None = None,
+        below: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[LoggedIncident]:
+        """The incidents that any of `start` to `end` (unix seconds) falls into, newest first.
+
+        Args:
+            group: only those that it is a member of.
+            is_open, below: see `find`.
+        """
+        with_group = ("id IN (SELECT incident FROM incident_members WHERE group_name = ?)", group)
+        query = _make_query("incidents", with_group, start, end, is_open, below, limit)
+        return self._read_incidents(*query)
+
+    def incident(self, id_: str) -> LoggedIncident | None:
+        """The incident with this id; None if there is none."""
+        found = self._read_incidents("SELECT * FROM incidents WHERE id = ?", (id_,))
+        return found[0] if found else None
+
+    def incident_of(self, event: str) -> str | None:
+        """The id of the incident that the event with this id is part of; None if there is none."""
+        rows = self._rows("SELECT incident FROM incident_events WHERE event = ?", (event,))
+        return rows[0]["incident"] if rows else None
+
+    def _read_incidents(self, sql: str, values: Sequence[Any]) -> list[LoggedIncident]:
+        """The incidents that a query for their rows finds."""
+        with self._errors_named(), self._lock:
+            self._find_again()
+            rows = self._connection.execute(sql, values).fetchall()
+            ids = json.dumps([row["id"] for row in rows])
+            members: dict[str, list[sqlite3.Row]] = {}
+            for row in self._connection.execute(_MEMBERS, (ids,)):
+                members.setdefault(row["incident"], []).append(row)
+        return [read_incident(row, members[row["id"]]) for row in rows]
 
     def event(self, id_: str) -> LoggedEvent | None:
         """The event with this id; None if there is none."""
         rows = self._rows("SELECT * FROM events WHERE id = ?", (id_,))
-        return _logged(rows[0]) if rows else None
+        return read_event(rows[0]) if rows else None
 
 
 def open_event_log(path: Path) -> tuple[EventLog, Path | None]:
@@ -265,8 +372,30 @@ def open_event_log(path: Path) -> tuple[EventLog, Path | None]:
     return EventLog(path), aside
 
 
-def _logged(row: sqlite3.Row) -> LoggedEvent:
-    peak = verdict_from_json(json.loads(row["peak"]))
-    event = AnomalyEvent(row["group_name"], row["start"], row["flagged_at"], row["ended"], peak)
-    others = {field.name: row[field.name] for field in dataclasses.fields(LoggedEvent)[1:]}
-    return LoggedEvent(event, **others)
+def _make_query(
+    table: str,
+    in_group: tuple[str, str | None],
+    start: float,
+    end: float,
+    is_open: bool | None,
+    below: tuple[float, str] | None,
+    limit: int,
+) -> tuple[str, Sequence[Any]]:
+    """SQL and values for a page of events or incidents, see `EventLog.find`.
+
+    Args:
+        in_group: a condition, and the group's name if one is asked for.
+    """
+    wanted: list[tuple[str, Sequence[Any]]] = [
+        ("start <= ? AND (ended IS NULL OR ended >= ?)", (end, start))
+    ]
+    if in_group[1] is not None:
+        wanted.append((in_group[0], in_group[1:]))
+    if is_open is not None:
+        wanted.append((f"ended IS {'' if is_open else 'NOT '}NULL", ()))
+    if below is not None:
+        wanted.append(("(start, id) < (?, ?)", below))
+    where = " AND ".join(condition for condition, _ in wanted)
+    values = [value for _, some in wanted for value in some]
+    sql = f"SELECT * FROM {table} WHERE {where} ORDER BY start DESC, id DESC LIMIT ?"  # noqa: S608
+    return sql, (*values, limit)

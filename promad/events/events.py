@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from promad.data.groups import Labels, sort_labels
 from promad.events.verdict import FeatureView, Verdict, verdict_from_json
 
 
@@ -20,6 +21,7 @@ class AnomalyEvent:
         flagged_at: unix seconds of the sample that made it an event.
         end: unix seconds of the last sample above the threshold, once the event is over.
         peak: the verdict with the largest score over threshold so far, attribution and all.
+        labels: the group's label values.
     """
 
     group: str
@@ -27,6 +29,7 @@ class AnomalyEvent:
     flagged_at: float
     end: float | None
     peak: Verdict
+    labels: Labels = ()
 
     @property
     def id(self) -> str:
@@ -55,4 +58,11 @@ def event_from_json(content: Mapping[str, Any]) -> AnomalyEvent:
     Raises:
         KeyError, TypeError, ValueError: if `content` is no event.
     """
-    return AnomalyEvent(**{**content, "peak": verdict_from_json(content["peak"])})
+    peak = verdict_from_json(content["peak"])
+    labels = tuple((str(name), str(value)) for name, value in content.get("labels", ()))
+    return AnomalyEvent(**{**content, "peak": peak, "labels": labels})
+
+
+def read_labels(content: Mapping[str, Any]) -> Labels:
+    """Labels from a JSON object."""
+    return sort_labels({str(name): str(value) for name, value in content.items()})

@@ -1,4 +1,4 @@
-"""Explanations: why a sample is anomalous, as one line of text.
+"""Explanations: why a sample or an incident is anomalous, as one line of text.
 
 The same line is in the log, on the page, in reports, and in the descriptions of alerts, which
 Prometheus renders from promad's metrics (`promad.mixin.alert_templates`).
@@ -7,9 +7,12 @@ Prometheus renders from promad's metrics (`promad.mixin.alert_templates`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from promad.config.durations import format_instant
+from promad.data.groups import Labels, list_matchers
+from promad.events.incidents import Incident, LeadingFeature, Member
 from promad.events.verdict import FeatureView, Verdict
 
 _NAMED = 3
@@ -54,15 +57,80 @@ def paragraph(verdict: Verdict, since: float | None = None) -> str:
     """
     if verdict.score_ratio is None:
         return f"{verdict.state.value.capitalize()}: {verdict.why}."
+    return _describe_score(verdict.score_ratio, since, verdict.ranked_features, verdict.known_share)
+
+
+def _describe_score(
+    score_ratio: float, since: float | None, features: Iterable[FeatureView], known: float | None
+) -> str:
+    """A score and the features behind it, largest contribution first."""
     begun = "" if since is None else f"; anomalous since {format_instant(since)}"
-    sentences = [f"Score: {format_factor(verdict.score_ratio)} the threshold{begun}."]
-    deviating = [view for view in verdict.ranked_features if view.elevation > 1]
+    sentences = [f"Score: {format_factor(score_ratio)} the threshold{begun}."]
+    deviating = [view for view in features if view.contribution > 0 and view.elevation > 1]
     sentences += map(feature_sentence, deviating[:_NAMED])
     sentences += [] if deviating else ["No feature is above its baseline."]
-    known = verdict.known_share
     if known is not None and known < 1:
         sentences.append(f"Only {100 * known:.3g}% of the features have current samples.")
     return " ".join(sentences)
+
+
+def incident_paragraph(incident: Incident) -> str:
+    """An incident as text, on one line; that of its event if there is one group.
+
+    40 of 200 groups deviate since 2026-11-02T10:02:00Z (first: web-17). Leading features:
+    latency_p99 (38 groups), errors (31). In common: datacenter="b".
+    """
+    first = incident.first
+    if incident.groups == 1:
+        return _describe_score(first.peak_ratio, first.onset, first.features, first.known_share)
+    sentences = [f"{_count_groups(incident)} {_describe_time(incident)} ({_name_first(first)})."]
+    leading = [feature for feature in incident.leading_features if feature.groups]
+    sentences += [f"Leading features: {_list_features(leading)}."] if leading else []
+    common = list_matchers(incident.common_labels)
+    sentences += [f"In common: {common}."] if common else []
+    return " ".join(sentences)
+
+
+def _count_groups(incident: Incident) -> str:
+    """How many groups of how many."""
+    scope = f" in {list_matchers(incident.scope)}" if incident.scope else ""
+    return f"{incident.groups} of {incident.groups_watched} groups{scope}"
+
+
+def _describe_time(incident: Incident) -> str:
+    """Since when, or from when to when; and how many groups do so now, if fewer than all."""
+    since = format_instant(incident.first.onset)
+    if incident.end is not None:
+        return f"deviated from {since} to {format_instant(incident.end)}"
+    if incident.open_groups == incident.groups:
+        return f"deviate since {since}"
+    verb = "does" if incident.open_groups == 1 else "do"
+    return f"have deviated since {since}, {incident.open_groups} still {verb}"
+
+
+def _name_first(member: Member) -> str:
+    return f"first: {shorten_group(member.group, member.labels)}"
+
+
+def shorten_group(name: str, labels: Labels) -> str:
+    """A group without its detector: its only label value, or its labels.
+
+    >>> shorten_group('web{instance="a"}', (("instance", "a"),))
+    'a'
+    >>> shorten_group('web{instance="a", job="b"}', (("instance", "a"), ("job", "b")))
+    'instance="a", job="b"'
+    """
+    if not labels:
+        return name
+    return labels[0][1] if len(labels) == 1 else list_matchers(labels)
+
+
+def _list_features(leading: Sequence[LeadingFeature]) -> str:
+    """The first few features, with the number of groups that they deviate in."""
+    first, *others = leading[:_NAMED]
+    noun = "group" if first.groups == 1 else "groups"
+    names = [f"{first.name} ({first.groups} {noun})"]
+    return ", ".join(names + [f"{each.name} ({each.groups})" for each in others])
 
 
 def feature_sentence(view: FeatureView) -> str:

@@ -120,6 +120,11 @@ class Verdict:
         return self.ranked_features[:3]
 
 
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """The same as `dataclasses.asdict`, at a fraction of its cost."""
+    return {**vars(verdict), "features": [vars(view) for view in verdict.features]}
+
+
 def verdict_from_json(content: Mapping[str, Any]) -> Verdict:
     """The verdict that `dataclasses.asdict` took apart.
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.detection.recent_history import Recent
-from promad.events.event_log import LoggedEvent
-from promad.events.explanation import explain, paragraph
+from promad.events.event_log import LoggedEvent, LoggedIncident
+from promad.events.explanation import explain, incident_paragraph, paragraph
+from promad.events.incidents import Member
 from promad.events.verdict import STATES, FeatureView, Verdict
 from promad.web.lookup import MonitoredGroup
 from promad.web.schemas import (
@@ -23,6 +24,10 @@ from promad.web.schemas import (
     GroupAnswer,
     GroupDetail,
     HistoryAnswer,
+    IncidentAnswer,
+    IncidentDetail,
+    LeadingFeatureAnswer,
+    MemberAnswer,
 )
 
 
@@ -83,6 +88,58 @@ def build_event(logged: LoggedEvent) -> EventAnswer:
         acknowledged_at=logged.acknowledged_at,
         feedback=logged.feedback,
         comment=logged.comment,
+    )
+
+
+def build_incident(logged: LoggedIncident) -> IncidentAnswer:
+    """One incident of the event log, without its groups."""
+    incident = logged.incident
+    peak = incident.peak
+    return IncidentAnswer(
+        id=incident.id,
+        detector=incident.detector,
+        scope=dict(incident.scope),
+        start=incident.start,
+        flagged_at=incident.flagged_at,
+        end=incident.end,
+        open=incident.end is None,
+        groups=incident.groups,
+        open_groups=incident.open_groups,
+        groups_watched=incident.groups_watched,
+        spread=incident.spread,
+        feature_share=incident.feature_share,
+        first_group=incident.first.group,
+        peak_group=peak.group,
+        peak_at=peak.peak_at,
+        peak_score=peak.peak_ratio,
+        common_labels=dict(incident.common_labels),
+        leading_features=[
+            LeadingFeatureAnswer(**feature._asdict()) for feature in incident.leading_features
+        ],
+        bundle=logged.bundle,
+        paragraph=incident_paragraph(incident),
+    )
+
+
+def build_incident_detail(logged: LoggedIncident) -> IncidentDetail:
+    """One incident with its groups."""
+    members = [_build_member(member) for member in logged.incident.members]
+    return IncidentDetail(incident=build_incident(logged), members=members)
+
+
+def _build_member(member: Member) -> MemberAnswer:
+    return MemberAnswer(
+        group=member.group,
+        labels=dict(member.labels),
+        onset=member.onset,
+        flagged_at=member.flagged_at,
+        end=member.end,
+        open=member.end is None,
+        peak_at=member.peak_at,
+        peak_score=member.peak_ratio,
+        event=member.event,
+        events=member.events,
+        features=[build_feature_state(view) for view in member.features],
     )
 
 

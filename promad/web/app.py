@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 import promad
 from promad.detection.running_detector import Detectors
-from promad.web import events_api, groups_api, scoring_api, state_api
+from promad.web import events_api, groups_api, incidents_api, scoring_api, state_api
 from promad.web.docs import create_docs_routes
 from promad.web.headers import HeadersMiddleware
 from promad.web.limits import RequestQueue
@@ -70,7 +70,7 @@ def build_app(
     app.state.served, app.state.now = served, now
     app.state.score = score
     app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
-    for api in (state_api, scoring_api, groups_api, events_api):
+    for api in (state_api, scoring_api, groups_api, events_api, incidents_api):
         app.include_router(api.router)
     return app
 

@@ -215,6 +215,75 @@ class EventPage(_Answer):
     next: str | None
 
 
+class LeadingFeatureAnswer(_Answer):
+    """One feature of an incident."""
+
+    name: str
+    contribution: float = Field(
+        description="Share of the deviation of all groups at their peaks, 0 to 1."
+    )
+    groups: int = Field(description="Groups in which it deviates.")
+
+
+class IncidentAnswer(_Answer):
+    """One incident: events of several groups that began together, or of one group."""
+
+    id: str
+    detector: str
+    scope: dict[str, str] = Field(description="Values of the labels in `incidents.scope`.")
+    start: float
+    flagged_at: float
+    end: float | None
+    open: bool
+    groups: int = Field(description="Groups that are part of it.")
+    open_groups: int = Field(description="Those that deviate now.")
+    groups_watched: int = Field(description="Groups of the scope when the newest one joined.")
+    spread: float = Field(description="Share of the groups that are part of it, 0 to 1.")
+    feature_share: float = Field(
+        description="Share of the features that deviate in any group, 0 to 1."
+    )
+    first_group: str = Field(description="The group with the earliest onset.")
+    peak_group: str
+    peak_at: float
+    peak_score: float
+    common_labels: dict[str, str] = Field(
+        description="Labels that its groups have in common, but not all groups of the scope."
+    )
+    leading_features: list[LeadingFeatureAnswer] = Field(description="Largest contribution first.")
+    bundle: str
+    paragraph: str = Field(description="The incident in plain words.")
+
+
+class MemberAnswer(_Answer):
+    """One group of an incident."""
+
+    group: str
+    labels: dict[str, str]
+    onset: float
+    flagged_at: float
+    end: float | None
+    open: bool
+    peak_at: float
+    peak_score: float
+    event: str = Field(description="Id of its newest event.")
+    events: int = Field(description="Its events that are part of the incident.")
+    features: list[FeatureState] = Field(description="At the peak, largest contribution first.")
+
+
+class IncidentDetail(_Answer):
+    """One incident with its groups, earliest onset first."""
+
+    incident: IncidentAnswer
+    members: list[MemberAnswer]
+
+
+class IncidentPage(_Answer):
+    """Incidents, newest start first; `next` is the cursor of the next page, null on the last."""
+
+    incidents: list[IncidentAnswer]
+    next: str | None
+
+
 class FeatureQuery(_Answer):
     """The query of one feature."""
 

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from promad.data.frame import single_group
 from promad.detection.running_detector import RunningDetector
+from promad.events.incident_book import IncidentBook, Watched
 from promad.events.verdict import State
 from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
@@ -30,6 +31,7 @@ from promad.scoring.detector import Detector
 from promad.web import groups_api, limits, scoring
 from promad.web.app import SCORED_AT_ONCE, WAITING, build_app
 from tests.support.detectors import score_rows
+from tests.support.incidents import RULES, enter, make_event, report
 from tests.support.served import (
     FEATURES,
     LENGTH,
@@ -834,6 +836,86 @@ def test_a_log_that_cannot_be_read_is_a_sentence_too(bench: Bench) -> None:
     answer = bench.client.get("/api/v1/events")
     assert answer.status_code == 503
     assert "events.db: cannot be used" in answer.json()["detail"]
+
+
+# incidents
+
+
+@pytest.fixture
+def incidents(bench: Bench) -> Bench:
+    """With an incident of two groups that is over, and one of a single group that is open."""
+    book, log = IncidentBook(RULES), bench.running[0].events
+    events = [
+        make_event(0, 600, 3.0, {"cpu": 0.5, "load": 0.5}, instance="a", rack="x"),
+        make_event(60, 1200, instance="b", rack="x"),
+        make_event(7200, None, instance="c", rack="y"),
+    ]
+    for changes in enter(book, report(events), {(): Watched(40)}):
+        log.record_many("b1", incidents=changes.incidents)
+    return bench
+
+
+def test_an_incident_has_its_spread_its_first_group_and_a_paragraph(incidents: Bench) -> None:
+    newest, oldest = incidents.get("/api/v1/incidents")["incidents"]
+    assert (newest["open"], newest["groups"], newest["start"]) == (True, 1, 7200.0)
+    assert newest["paragraph"].startswith("Score: 4× the threshold; anomalous since")
+    assert oldest == {
+        "id": oldest["id"],
+        "detector": "d",
+        "scope": {},
+        "start": 0.0,
+        "flagged_at": 30.0,
+        "end": 1200.0,
+        "open": False,
+        "groups": 2,
+        "open_groups": 0,
+        "groups_watched": 40,
+        "spread": 0.05,
+        "feature_share": 0.5,
+        "first_group": 'd{instance="a", rack="x"}',
+        "peak_group": 'd{instance="a", rack="x"}',
+        "peak_at": 60.0,
+        "peak_score": 6.0,
+        "common_labels": {"rack": "x"},
+        "leading_features": [
+            {"name": "cpu", "contribution": 0.7, "groups": 2},
+            {"name": "load", "contribution": 0.3, "groups": 1},
+        ],
+        "bundle": "b1",
+        "paragraph": "2 of 40 groups deviated from 1970-01-01T00:00:00Z to 1970-01-01T00:20:00Z "
+        '(first: instance="a", rack="x"). Leading features: cpu (2 groups), load (1). '
+        'In common: rack="x".',
+    }
+
+
+def test_one_incident_comes_with_its_groups_earliest_onset_first(incidents: Bench) -> None:
+    oldest = incidents.get("/api/v1/incidents", open="false")["incidents"][0]
+    detail = incidents.get(f"/api/v1/incidents/{oldest['id']}")
+    assert detail["incident"] == oldest
+    first, second = detail["members"]
+    assert (first["labels"], first["onset"], first["end"]) == (
+        {"instance": "a", "rack": "x"},
+        0.0,
+        600.0,
+    )
+    assert (second["open"], second["events"], second["peak_score"]) == (False, 1, 4.0)
+    assert [feature["name"] for feature in first["features"]] == ["cpu", "load"]
+    assert incidents.refused("/api/v1/incidents/nonesuch") == (
+        404,
+        "no incident has the id nonesuch — GET /api/v1/incidents lists all incidents",
+    )
+
+
+def test_incidents_can_be_chosen_and_come_a_page_at_a_time(incidents: Bench) -> None:
+    def starts(**params: Any) -> list[float]:
+        return [each["start"] for each in incidents.get("/api/v1/incidents", **params)["incidents"]]
+
+    assert starts(open="true") == [7200.0]
+    assert starts(group='d{instance="b", rack="x"}') == [0.0]
+    assert starts(end=7199) == [0.0]
+    page = incidents.get("/api/v1/incidents", limit=1)
+    assert starts(limit=1, cursor=page["next"]) == [0.0]
+    assert incidents.refused("/api/v1/incidents", limit=0)[0] == 400
 
 
 # all of it

@@ -476,3 +476,15 @@ def test_code_may_give_times_in_unix_seconds():
     settings = {"start_time_iso": 0.0, "end_time_iso": 86400.0}
     config = Config.model_validate({"queries": {"a": "up"}, "data_settings": settings})
     assert config.data_settings.end_time_iso == 86400.0
+
+
+# Incidents
+
+
+@pytest.mark.parametrize(
+    ("written", "step", "seconds"),
+    [("auto", 30.0, 120.0), ("auto", 300.0, 600.0), ("45s", 30.0, 45.0), ("0s", 30.0, 0.0)],
+)
+def test_onsets_join_within_two_minutes_or_two_steps_unless_set(written, step, seconds):
+    config = read_config(f"{QUERIES}incidents: {{join_within: {written}}}\n")
+    assert config.incidents.join_seconds(step) == seconds

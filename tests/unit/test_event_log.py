@@ -11,7 +11,9 @@ import structlog
 
 from promad.errors import DataError
 from promad.events import event_log as eventlog
-from promad.events.event_log import EventLog, open_event_log
+from promad.events.event_log import EventLog, EventRow, open_event_log
+from promad.events.incident_book import IncidentBook
+from tests.support.incidents import OVER_AFTER, RULES, enter, make_event, report
 from tests.support.statuses import ANOMALOUS, JUDGED
 
 EVENT = ANOMALOUS.event
@@ -153,7 +155,7 @@ def test_migrations_are_done_once_each_and_in_order(log, monkeypatch):
         EventLog(log.path).close()
     with sqlite3.connect(log.path) as raw:
         assert raw.execute("SELECT silenced FROM events").fetchall() == [(7,)]
-        assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (len(eventlog.MIGRATIONS),)
     raw.close()
 
 
@@ -164,7 +166,7 @@ def test_a_migration_that_fails_changes_nothing(log, monkeypatch):
     with pytest.raises(DataError, match="already exists"):
         EventLog(log.path)
     with sqlite3.connect(log.path) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (len(eventlog.MIGRATIONS) - 1,)
         assert not raw.execute("SELECT * FROM sqlite_schema WHERE name = 'more'").fetchall()
     raw.close()
 
@@ -174,7 +176,7 @@ def test_a_file_of_a_newer_promad_is_left_alone(log):
     with sqlite3.connect(log.path) as raw:
         raw.execute("PRAGMA user_version = 9")
     raw.close()
-    with pytest.raises(DataError, match="is of version 9, this promad knows 1 — use the newer"):
+    with pytest.raises(DataError, match="is of version 9, this promad knows 2 — use the newer"):
         open_event_log(log.path)
 
 
@@ -234,6 +236,144 @@ def test_a_file_of_the_first_version_is_read_and_continued(tmp_path):
         database.commit()
     with closing(EventLog(path)) as log:
         assert log.find(group="web")[0].event.start == 10.0
+        assert log.find(group="web")[0].event.labels == ()
+        assert log.find_incidents() == []
         assert log.memory("web")[0] == "b1"
         assert log.close_open("bundle", "web") == 1
         record(log, event(20.0))
+
+
+# Incidents and their members
+
+
+def record_incidents(log, *events):
+    """Enter whole events into a book, and write every change; the book."""
+    book = IncidentBook(RULES)
+    for sample, changes in zip(report(events), enter(book, report(events)), strict=True):
+        rows = [
+            EventRow(each, each.end or each.peak_at)
+            for each in (*sample.began, *sample.grew, *sample.ended)
+        ]
+        log.record_many("b1", rows, incidents=changes.incidents)
+    return book
+
+
+PAIR = [
+    make_event(0, 600, 3.0, {"cpu": 0.5, "load": 0.5}, instance="a", rack="x"),
+    make_event(60, 1200, instance="b", rack="x"),
+]
+LATER = make_event(7200, None, instance="c", rack="y")
+
+
+def test_an_incident_comes_back_as_it_was_after_every_change(log):
+    book = IncidentBook(RULES)
+    for changes in enter(book, report([*PAIR, LATER])):
+        for incident in changes.incidents:
+            log.record_incident(incident, "b1")
+            assert log.incident(incident.id).incident == incident
+    assert [each.incident.start for each in log.find_incidents()] == [7200.0, 0.0]
+    assert log.incident("nothing") is None
+
+
+def test_the_labels_of_an_event_come_back(log):
+    record_incidents(log, *PAIR)
+    assert log.find(limit=1)[0].event.labels == (("instance", "b"), ("rack", "x"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "starts"),
+    [
+        ({}, [7200, 0]),
+        ({"group": PAIR[1].group}, [0]),
+        ({"group": "nobody"}, []),
+        ({"is_open": True}, [7200]),
+        ({"is_open": False}, [0]),
+        ({"start": 1201.0}, [7200]),
+        ({"end": 7199.0}, [0]),
+        ({"limit": 1}, [7200]),
+    ],
+)
+def test_incidents_are_chosen_by_group_time_and_whether_they_are_open(log, wanted, starts):
+    record_incidents(log, *PAIR, LATER)
+    assert [found.incident.start for found in log.find_incidents(**wanted)] == starts
+
+
+def test_pages_of_incidents_follow_one_another(log):
+    record_incidents(
+        log, *(make_event(7200.0 * n, 7200.0 * n + 60, instance="a") for n in range(5))
+    )
+    seen, below = [], None
+    while page := log.find_incidents(below=below, limit=2):
+        seen += [found.incident.start for found in page]
+        below = (page[-1].incident.start, page[-1].incident.id)
+    assert seen == [28800, 21600, 14400, 7200, 0]
+
+
+def test_the_incident_of_each_event_is_known(log):
+    again = make_event(600 + OVER_AFTER + 30, 1200, instance="a", rack="x")
+    book = record_incidents(log, *PAIR, again)
+    (found,) = log.find_incidents()
+    assert {log.incident_of(each.id) for each in (*PAIR, again)} == {found.incident.id}
+    assert log.incident_of("nothing") is None
+    assert book.open_incidents == ()
+
+
+def test_incidents_that_nobody_continued_are_closed_at_their_newest_anomalous_sample(log):
+    book = IncidentBook(RULES)
+    (first,) = book.update(30, began=[make_event(0, instance="a")]).began
+    (second,) = book.update(7230, began=[make_event(7200, instance="b")]).began
+    log.record_many("b1", [EventRow(make_event(0, instance="a"), 900.0)], incidents=[first, second])
+    assert log.close_open_incidents(but=[second.id]) == 1
+    assert log.incident(first.id).incident.end == 900.0
+    assert log.incident(second.id).incident.end is None
+    assert log.close_open_incidents() == 1
+    assert log.incident(second.id).incident.end == second.peak.peak_at
+    assert log.find_incidents(is_open=True) == []
+
+
+def test_an_incident_is_forgotten_as_a_whole(log):
+    record_incidents(log, *PAIR, LATER)
+    assert log.prune(900.0) == 0
+    assert log.prune(1201.0) == 2
+    assert [found.incident.start for found in log.find_incidents()] == [7200.0]
+    with sqlite3.connect(log.path) as raw:
+        for table in ("incident_members", "incident_events"):
+            assert raw.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+    raw.close()
+
+
+def test_a_tick_is_one_transaction_and_writes_only_members_that_changed(log):
+    book = IncidentBook(RULES)
+    events = [make_event(0, instance=f"h{n}") for n in range(1000)]
+    changes = book.update(30, began=events)
+    statements = []
+    log._connection.set_trace_callback(statements.append)
+    rows = [EventRow(each, 30.0) for each in events]
+    log.record_many("b1", rows, {each.group: {} for each in events}, changes.incidents)
+    assert sum(each.startswith("BEGIN") for each in statements) == 1
+    assert sum(each.startswith("INSERT INTO incident_members") for each in statements) == 1000
+    statements.clear()
+    changes = book.update(60, grew=[make_event(0, ratio=9.0, instance="h7")])
+    log.record_many("b1", incidents=changes.incidents)
+    assert sum(each.startswith("INSERT INTO incident_members") for each in statements) == 1
+    (found,) = log.find_incidents()
+    assert (found.incident.groups, found.incident.peak.peak_ratio) == (1000, 9.0)
+
+
+def test_an_incident_is_whole_in_a_log_that_begins_anew(log):
+    book = IncidentBook(RULES)
+    log.record_many("b1", incidents=book.update(30, began=[make_event(0, instance="a")]).began)
+    log.path.unlink()
+    changes = book.update(60, began=[make_event(30, instance="b")])
+    log.record_many("b1", incidents=changes.incidents)
+    assert log.find_incidents()[0].incident == changes.incidents[0]
+
+
+def test_nothing_of_a_tick_is_written_if_something_cannot_be(log):
+    (incident,) = IncidentBook(RULES).update(30, began=[make_event(0, instance="a")]).began
+    broken = replace(make_event(0, instance="a"), flagged_at=None)
+    with pytest.raises(DataError, match="cannot be used"):
+        log.record_many("b1", [EventRow(broken, 0.0)], incidents=[incident])
+    assert log.find_incidents() == []
+    log.record_many("b1", incidents=[incident])
+    assert log.find_incidents()[0].incident == incident

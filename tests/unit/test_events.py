@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from promad.events.event_book import EventBook, JudgedColumns
 from promad.events.event_levels import event_levels
+from promad.events.events import event_from_json
 from promad.events.hysteresis import Hysteresis, find_events
 from tests.support import naive
 
@@ -196,3 +197,23 @@ def test_real_valued_scores_are_counted_as_the_book_counts_them():
     for threshold in np.quantile(scores, [0.1, 0.5, 0.9, 0.99]):
         events = find_events(scores > threshold, 2, 5)
         assert levels.above(float(threshold)) == len(events)
+
+
+def test_an_event_has_the_labels_of_its_group_and_keeps_them_over_a_restart():
+    labels = [(("instance", "a"),), (("instance", "b"), ("zone", "x"))]
+    names = ["d", "e"]
+    book = EventBook.begin(names, ["f"], Hysteresis.begin(2, 1, 1), False, labels)
+    book.enter(0.0, judged_of([0.0, 2.0]))
+    event = book.open_event(1)
+    assert event.labels == labels[1]
+    assert event_from_json(json.loads(json.dumps(book.to_json(1)["current"]))) == event
+    assert event.id == replace(event, labels=()).id
+
+
+def test_a_state_that_was_saved_before_events_had_labels_is_resumed():
+    book = enter_all([2.0])[0]
+    saved = book.to_json(0)
+    del saved["current"]["labels"]
+    again = book_of()
+    again.resume(0, saved)
+    assert again.open_event(0) == book.open_event(0)

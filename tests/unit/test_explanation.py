@@ -9,9 +9,12 @@ from promad.events.explanation import (
     feature_sentence,
     format_factor,
     format_value,
+    incident_paragraph,
     paragraph,
 )
+from promad.events.incident_book import IncidentBook, survey_groups
 from promad.events.verdict import FeatureView, State, Verdict
+from tests.support.incidents import RULES, make_event
 from tests.support.statuses import ANOMALOUS, CPU, JUDGED, LOAD
 
 
@@ -97,3 +100,70 @@ def test_a_factor_is_plain_at_every_size(factor, text):
 )
 def test_a_value_is_plain_up_to_a_hundred_thousand_and_has_an_si_prefix_above(value, text):
     assert format_value(value) == text
+
+
+# Incidents
+
+BOTH = {"latency_p99": 0.7, "errors": 0.3}
+
+
+def book_of_web(count, of=200, **rules):
+    """A book of an incident in which `count` of `of` groups deviate, from 22:13:20 on."""
+    rules = replace(RULES, **rules)
+    watched = survey_groups(
+        [(("datacenter", "ab"[n < 100]), ("instance", f"web-{n}")) for n in range(of)], rules
+    )
+    book = IncidentBook(rules)
+    events = [
+        make_event(
+            1.7e9 + n,
+            features=BOTH if n < 31 else {"latency_p99": 1.0},
+            instance=f"web-{n}",
+            datacenter="b",
+        )
+        for n in range(count)
+    ]
+    book.update(1.7e9 + 60, began=events, watched=watched)
+    return book
+
+
+def say(book):
+    (incident,) = book.open_incidents
+    return incident_paragraph(incident)
+
+
+def test_an_incident_says_how_many_groups_since_when_the_first_what_leads_and_what_they_share():
+    assert say(book_of_web(40)) == (
+        "40 of 200 groups deviate since 2023-11-14T22:13:20Z "
+        '(first: datacenter="b", instance="web-0"). '
+        "Leading features: latency_p99 (40 groups), errors (31). "
+        'In common: datacenter="b".'
+    )
+
+
+def test_an_incident_names_its_scope_and_not_what_all_groups_share():
+    assert say(book_of_web(2, of=100, scope=("datacenter",))).startswith(
+        '2 of 100 groups in datacenter="b" deviate since'
+    )
+    assert "In common" not in say(book_of_web(2, of=100))
+
+
+def test_an_incident_says_how_many_groups_still_deviate_and_when_it_was_over():
+    book = book_of_web(3)
+    first, second, third = book.open_incidents[0].members
+    book.drop(1.7e9 + 90, first.group)
+    assert "groups have deviated since 2023-11-14T22:13:20Z, 2 still do (first" in say(book)
+    book.drop(1.7e9 + 90, second.group)
+    assert ", 1 still does (first" in say(book)
+    (ended,) = book.drop(1.7e9 + 90, third.group).ended
+    assert "deviated from 2023-11-14T22:13:20Z to 2023-11-14T22:13:52Z (" in (
+        incident_paragraph(ended)
+    )
+
+
+def test_an_incident_of_one_group_reads_as_its_event():
+    for peak in (JUDGED, replace(JUDGED, missing=()), replace(JUDGED, features=(LOAD,))):
+        event = replace(ANOMALOUS.event, peak=peak)
+        book = IncidentBook(RULES)
+        book.update(event.flagged_at, began=[event])
+        assert say(book) == paragraph(peak, event.start)

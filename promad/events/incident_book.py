@@ -1,0 +1,372 @@
+"""`IncidentBook`: which events of many groups are one incident, sample by sample.
+
+An event joins the open incident of its scope whose newest group began at most `join_within` before;
+of several, the one with the nearest onset. Otherwise it begins an incident of its own. An incident
+is over with its last event. An event that begins at most `reenter_within` after that was found
+continues it: the same incident is open again. An event of a group that left an incident which
+others keep open continues that one in the same way.
+
+Work is done for events that change, never for all groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from promad.data.groups import Labels
+from promad.events.events import AnomalyEvent
+from promad.events.incidents import (
+    Incident,
+    Member,
+    incident_from_json,
+    incident_to_json,
+    member_from_json,
+    member_to_json,
+    sort_members,
+)
+
+_LATE_SECONDS = 3600.0
+"""How long after its first sample an event may be found, if the group was blind in between."""
+
+
+@dataclass(frozen=True)
+class IncidentRules:
+    """What makes events one incident; see `promad.config.IncidentSettings`.
+
+    Attributes:
+        detector: its name.
+        features: how many features are scored.
+        join_within, reenter_within: seconds.
+        scope: label names.
+    """
+
+    detector: str
+    features: int
+    join_within: float = 120.0
+    reenter_within: float = 120.0
+    scope: tuple[str, ...] = ()
+
+    def find_scope(self, labels: Labels) -> Labels:
+        """The scope of a group with these labels."""
+        return tuple(label for label in labels if label[0] in self.scope) if self.scope else ()
+
+    def may_continue(self, closed_at: float, onset: float) -> bool:
+        """Whether an event with this onset continues what was found to be over at `closed_at`."""
+        return self.reenter_within > 0 and onset <= closed_at + self.reenter_within
+
+
+class Watched(NamedTuple):
+    """The groups of one scope that are watched: how many, and the labels that all of them have."""
+
+    groups: int
+    shared: frozenset[tuple[str, str]] = frozenset()
+
+
+def survey_groups(groups: Iterable[Labels], rules: IncidentRules) -> dict[Labels, Watched]:
+    """What is watched, by scope. It changes only when groups come or go."""
+    found: dict[Labels, Watched] = {}
+    for labels in groups:
+        scope, own = rules.find_scope(labels), frozenset(labels)
+        others = found.get(scope, Watched(0, own))
+        found[scope] = Watched(others.groups + 1, others.shared & own)
+    return found
+
+
+class IncidentChanges(NamedTuple):
+    """What happened to incidents at one sample, oldest first.
+
+    Attributes:
+        began: new ones; one that is over at once is in `ended` too.
+        changed: others that grew, lost a group, or are continued.
+        ended: those that are over.
+    """
+
+    began: tuple[Incident, ...] = ()
+    changed: tuple[Incident, ...] = ()
+    ended: tuple[Incident, ...] = ()
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """Each of them once."""
+        return tuple({each.id: each for part in self for each in part}.values())
+
+
+@dataclass(eq=False)
+class _Entry:
+    """An incident that is open, or that may be continued; for its attributes see `Incident`.
+
+    Attributes:
+        open: the groups whose events are open.
+        closed_at: unix seconds of the sample at which it was found to be over; None while open.
+        seen: the incident as it was last looked at; None if it has changed since.
+    """
+
+    scope: Labels
+    start: float
+    newest_onset: float
+    members: dict[str, Member] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
+    closed_at: float | None = None
+    groups_watched: int = 0
+    common_labels: Labels = ()
+    seen: Incident | None = None
+
+    @property
+    def place(self) -> tuple[float, Labels]:
+        """Where it is in a list of all."""
+        return self.start, self.scope
+
+    def admits(self, onset: float, join_within: float) -> bool:
+        """Whether an event with this onset began together with it."""
+        return self.start - join_within <= onset <= self.newest_onset + join_within
+
+    def survey(self, watched: Watched) -> None:
+        """Compare the members with all groups of the scope."""
+        self.groups_watched = max(watched.groups, len(self.members))
+        if len(self.members) > 1:
+            labels = (frozenset(member.labels) for member in self.members.values())
+            self.common_labels = tuple(sorted(frozenset.intersection(*labels) - watched.shared))
+
+    def view(self, rules: IncidentRules) -> Incident:
+        """The incident as it is now."""
+        if self.seen is None:
+            members = sort_members(self.members.values())
+            self.seen = Incident(
+                detector=rules.detector,
+                scope=self.scope,
+                start=self.start,
+                end=None if self.open else max(each.end or each.onset for each in members),
+                members=members,
+                newest_onset=self.newest_onset,
+                groups_watched=self.groups_watched,
+                features_watched=rules.features,
+                common_labels=self.common_labels,
+            )
+        return self.seen
+
+
+@dataclass
+class _Update:
+    """What one update did: entries it changed, by whether they were open, and those it began."""
+
+    at: float
+    was_open: dict[_Entry, bool] = field(default_factory=dict)
+    began: set[_Entry] = field(default_factory=set)
+    joined: set[_Entry] = field(default_factory=set)
+
+    def touch(self, entry: _Entry) -> None:
+        """Note that an entry is about to change."""
+        self.was_open.setdefault(entry, bool(entry.open))
+        entry.seen = None
+
+    def summarise(self, rules: IncidentRules) -> IncidentChanges:
+        """What happened to each entry."""
+        entries = sorted(self.was_open, key=lambda entry: entry.place)
+        ended = [
+            entry
+            for entry in entries
+            if not entry.open and (self.was_open[entry] or entry in self.began)
+        ]
+        began = [entry for entry in entries if entry in self.began]
+        rest = [entry for entry in entries if entry not in self.began and entry not in ended]
+        return IncidentChanges(
+            *(tuple(entry.view(rules) for entry in part) for part in (began, rest, ended))
+        )
+
+
+class IncidentBook:
+    """The incidents of one detector; `update`, `drop` and `resume` alone change it."""
+
+    def __init__(self, rules: IncidentRules) -> None:
+        self.rules = rules
+        self._entries: dict[Labels, list[_Entry]] = {}
+        self._newest: dict[str, _Entry] = {}  # by group, the incident of its newest event
+
+    @property
+    def open_incidents(self) -> tuple[Incident, ...]:
+        """Those that are open, oldest first."""
+        return tuple(entry.view(self.rules) for entry in self._list_entries() if entry.open)
+
+    @property
+    def open_groups(self) -> frozenset[str]:
+        """The groups whose events are open here."""
+        return frozenset(group for entry in self._list_entries() for group in entry.open)
+
+    def _list_entries(self) -> list[_Entry]:
+        entries = (entry for scope in self._entries.values() for entry in scope)
+        return sorted(entries, key=lambda entry: entry.place)
+
+    def update(
+        self,
+        at: float,
+        began: Sequence[AnomalyEvent] = (),
+        grew: Sequence[AnomalyEvent] = (),
+        ended: Sequence[AnomalyEvent] = (),
+        watched: Mapping[Labels, Watched] | None = None,
+    ) -> IncidentChanges:
+        """Enter the events that began, reached a higher peak, or ended with one sample.
+
+        Their order makes no difference. An event that is not in the book begins, and one with an
+        end ends, wherever it is listed.
+
+        Args:
+            at: unix seconds of the sample.
+            watched: as `survey_groups` returns it.
+        """
+        self._forget(at)
+        update = _Update(at)
+        events = {event.id: event for event in (*began, *grew, *ended)}
+        new = [event for event in events.values() if not self._follow(event, update)]
+        for event in sorted(new, key=lambda each: (each.start, -each.peak_ratio, each.group)):
+            self._place(event, update)
+        for entry in update.joined:
+            entry.survey((watched or {}).get(entry.scope, Watched(0)))
+        return update.summarise(self.rules)
+
+    def drop(self, at: float, group: str) -> IncidentChanges:
+        """End the event of a group that vanished, if it is open, at its peak: no later is known."""
+        update = _Update(at)
+        self._leave(group, update)
+        return update.summarise(self.rules)
+
+    def _forget(self, at: float) -> None:
+        """Remove incidents that nothing can continue any more."""
+        latest = at - self.rules.reenter_within - _LATE_SECONDS
+        gone = [
+            entry
+            for entries in self._entries.values()
+            for entry in entries
+            if entry.closed_at is not None and entry.closed_at < latest
+        ]
+        for entry in gone:
+            self._entries[entry.scope].remove(entry)
+            if not self._entries[entry.scope]:
+                del self._entries[entry.scope]
+            for group in entry.members:
+                if self._newest.get(group) is entry:
+                    del self._newest[group]
+
+    def _follow(self, event: AnomalyEvent, update: _Update) -> bool:
+        """Enter what became of an event that is in the book; False if it is not."""
+        entry = self._newest.get(event.group)
+        if entry is None or entry.members[event.group].event != event.id:
+            return False
+        update.touch(entry)
+        entry.members[event.group] = entry.members[event.group].follow(event)
+        self._close(entry, event.group, event.end, update)
+        return True
+
+    def _place(self, event: AnomalyEvent, update: _Update) -> None:
+        """Let an event continue, join or begin an incident."""
+        group = event.group
+        self._leave(group, update)
+        entry = self._find_entry(event) or self._begin_entry(event, update)
+        update.touch(entry)
+        member = entry.members.get(group)
+        if member is None or not entry.open:
+            entry.newest_onset = max(entry.newest_onset, event.start)
+            update.joined.add(entry)
+        entry.members[group] = Member.begin(event) if member is None else member.follow(event)
+        entry.open.add(group)
+        entry.closed_at = None
+        self._newest[group] = entry
+        self._close(entry, group, event.end, update)
+
+    def _begin_entry(self, event: AnomalyEvent, update: _Update) -> _Entry:
+        """A new incident."""
+        entry = _Entry(self.rules.find_scope(event.labels), event.start, event.start)
+        self._entries.setdefault(entry.scope, []).append(entry)
+        update.began.add(entry)
+        return entry
+
+    def _find_entry(self, event: AnomalyEvent) -> _Entry | None:
+        """The incident that a new event belongs to; None if it begins one."""
+        onset, rules = event.start, self.rules
+        own = self._newest.get(event.group)
+        if own is not None:
+            left_at = own.members[event.group].closed_at
+            if left_at is not None and rules.may_continue(left_at, onset):
+                return own
+        together, over = [], []
+        for entry in self._entries.get(rules.find_scope(event.labels), []):
+            admitted = entry.admits(onset, rules.join_within)
+            if entry.closed_at is None and admitted:
+                together.append(entry)
+            elif entry.closed_at is not None and (
+                admitted or rules.may_continue(entry.closed_at, onset)
+            ):
+                over.append(entry)
+        return min(
+            together or over,
+            key=lambda entry: (abs(onset - entry.newest_onset), entry.start),
+            default=None,
+        )
+
+    def _leave(self, group: str, update: _Update) -> None:
+        """End a group's event where it was last seen, if it is open."""
+        entry = self._newest.get(group)
+        if entry is not None:
+            self._close(entry, group, entry.members[group].peak_at, update)
+
+    def _close(self, entry: _Entry, group: str, end: float | None, update: _Update) -> None:
+        """End a group's event, if it is open and has an end."""
+        if end is None or group not in entry.open:
+            return
+        update.touch(entry)
+        entry.members[group] = replace(entry.members[group], end=end, closed_at=update.at)
+        entry.open.remove(group)
+        if not entry.open:
+            entry.closed_at = update.at
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which `resume` continues as if nothing was between."""
+        incidents = [entry.view(self.rules) for entry in self._list_entries()]
+        return {
+            "incidents": [
+                {
+                    **incident_to_json(incident),
+                    "members": [member_to_json(member) for member in incident.members],
+                }
+                for incident in incidents
+            ]
+        }
+
+    def resume(self, content: Mapping[str, Any]) -> None:
+        """Continue from what `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: if `content` is no such description; nothing has
+                changed then.
+        """
+        entries = [_read_entry(each) for each in content["incidents"]]
+        self._entries, self._newest = {}, {}
+        for entry in entries:
+            self._entries.setdefault(entry.scope, []).append(entry)
+            for group, member in entry.members.items():
+                other = self._newest.get(group)
+                if other is None or _sort_key(member) > _sort_key(other.members[group]):
+                    self._newest[group] = entry
+
+
+def _read_entry(content: Mapping[str, Any]) -> _Entry:
+    members = [member_from_json(each) for each in content["members"]]
+    rest = {key: value for key, value in content.items() if key != "members"}
+    incident = incident_from_json(rest, members)
+    closed = [member.closed_at for member in members if member.closed_at is not None]
+    return _Entry(
+        scope=incident.scope,
+        start=incident.start,
+        newest_onset=incident.newest_onset,
+        members={member.group: member for member in incident.members},
+        open={member.group for member in members if member.end is None},
+        closed_at=None if incident.end is None else max(closed),
+        groups_watched=incident.groups_watched,
+        common_labels=incident.common_labels,
+    )
+
+
+def _sort_key(member: Member) -> tuple[bool, float, float]:
+    """Which of a group's memberships is the newest."""
+    return member.end is None, member.closed_at or 0.0, member.onset
