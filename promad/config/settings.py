@@ -22,11 +22,11 @@ from promad.config.values import (
     Alias,
     AuthorizationType,
     CalendarFeature,
-    Duration,
     FileName,
     HeaderName,
     Instant,
     KerasFileName,
+    LatencyOffset,
     Location,
     MetricsPrefix,
     NaturalInt,
@@ -323,13 +323,18 @@ class RealTimeSettings(_Section):
     adapt_threshold: bool = True
     enter_after_samples: PositiveInt = 2
     leave_after_samples: PositiveInt = 5
-    latency_offset: Duration = 10.0
+    latency_offset: LatencyOffset = "auto"
     stale_after: PositiveDuration = 120.0
     exporter_port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8001
     metrics_prefix: MetricsPrefix = "anomaly_detector_"
     data_step_duration: PositiveDuration | None = None
     history_samples: PositiveInt = 720
     events_retention: PositiveDuration = 90 * 86400.0
+
+    @property
+    def longest_latency_offset(self) -> float:
+        """Seconds: the offset, or if it is `auto`, the longest of servers with default settings."""
+        return 40.0 if self.latency_offset == "auto" else self.latency_offset
 
 
 class WebSettings(_Section):

@@ -30,6 +30,10 @@ def _read_positive_duration(value: Any) -> float:
     return seconds
 
 
+def _read_latency_offset(value: Any) -> float | str:
+    return "auto" if value == "auto" else _read_duration(value)
+
+
 def _read_instant(value: Any) -> float:
     """Text is ISO 8601 (`20261122` too, which looks like a number); code may give unix seconds."""
     return value if isinstance(value, float) else parse_instant(str(value))
@@ -137,6 +141,7 @@ NaturalInt = Annotated[int, Field(ge=0, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 ThresholdValue = Annotated[float | Literal["auto"], BeforeValidator(_check_threshold)]
+LatencyOffset = Annotated[float | Literal["auto"], BeforeValidator(_read_latency_offset)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]

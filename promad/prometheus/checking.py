@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
+from promad.prometheus.latency import SHORTEST_SECONDS, choose_offset, measure_repetition
 from promad.prometheus.one_series import (
     add_alias,
     build_no_series_error,
@@ -47,6 +49,36 @@ class QueryCheck:
     points: int
     points_possible: int
     problem: str | None
+
+
+@dataclass(frozen=True)
+class LatencyCheck:
+    """How far behind the clock samples are read, and what the server requires.
+
+    Attributes:
+        offset: seconds behind the clock.
+        repeated: for how many of its newest seconds the server repeats values; None if it did not
+            answer.
+    """
+
+    offset: float
+    repeated: float | None
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether the newest samples are repetitions."""
+        return self.repeated is not None and self.offset < self.repeated
+
+
+def inspect_latency(
+    client: PrometheusClient, setting: float | Literal["auto"], now: float
+) -> LatencyCheck:
+    """The offset of the configuration, or the one the server requires if it is `auto`."""
+    try:
+        repeated = measure_repetition(client, now)
+    except PrometheusError:
+        return LatencyCheck(SHORTEST_SECONDS if setting == "auto" else setting, None)
+    return LatencyCheck(choose_offset(repeated) if setting == "auto" else setting, repeated)
 
 
 def inspect_queries(

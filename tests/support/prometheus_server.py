@@ -15,6 +15,7 @@ from typing import Any, Self
 import pytest
 import requests
 
+_INSTALL = "apt-get install prometheus victoria-metrics openssl"
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
@@ -27,7 +28,9 @@ def require_binary(name: str) -> str:
     path = shutil.which(name)
     if path:
         return path
-    message = f"{name} is not installed (on Debian: apt-get install prometheus openssl)"
+    message = (
+        f"{name} is not installed (on Debian: apt-get install prometheus victoria-metrics openssl)"
+    )
     if os.environ.get("PROMAD_REQUIRE_REAL") == "1":
         pytest.fail(message)
     pytest.skip(message)

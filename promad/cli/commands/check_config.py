@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,7 +17,7 @@ from promad.config.promql import find_promql_warnings
 from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
-    from promad.prometheus.checking import QueryCheck
+    from promad.prometheus.checking import LatencyCheck, QueryCheck
 
 PROBLEMS_FOUND = 3
 """The exit code if a query has a problem."""
@@ -64,18 +64,31 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 def run_check(config: Config) -> int:
     """Run every query on the server and print how it fares; how many have a problem."""
-    from promad.prometheus.checking import inspect_queries
+    from promad.prometheus.checking import inspect_latency, inspect_queries
     from promad.prometheus.client import PrometheusClient
 
-    step = config.data_settings.step
-    at = time.time() - config.real_time_anomaly_detection.latency_offset
+    step, now = config.data_settings.step, time.time()
+    setting = config.real_time_anomaly_detection.latency_offset
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
-        checks = inspect_queries(client, config.promql, step, at)
+        latency = inspect_latency(client, setting, now)
+        checks = inspect_queries(client, config.promql, step, now - latency.offset)
+    if latency.repeated is not None:
+        print_lines([format_latency(latency, setting)])
     print_lines(format_checks(checks, step))
     problems = sum(check.problem is not None for check in checks)
     if problems:
         print_lines([f"{config.prometheus_url}: problems with {problems} of {len(checks)} queries"])
     return problems
+
+
+def format_latency(latency: LatencyCheck, setting: float | Literal["auto"]) -> str:
+    """A line on the offset, with a warning if the newest samples are not final at it."""
+    repeats = f"the server repeats values for its newest {format_duration(latency.repeated or 0)}"
+    offset = format_duration(latency.offset)
+    if latency.is_too_short:
+        return f"  latency_offset: warning: is {offset}, but {repeats} — set latency_offset: auto"
+    chosen = " (auto)" if setting == "auto" else ""
+    return f"  latency_offset: {offset}{chosen}{'; ' + repeats if latency.repeated else ''}"
 
 
 def format_checks(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:
