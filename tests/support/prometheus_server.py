@@ -36,6 +36,14 @@ def require_binary(name: str) -> str:
     pytest.skip(message)
 
 
+def find_prometheus_3() -> str:
+    """The path of a Prometheus 3.x, which PROMAD_PROMETHEUS_3 names; else the test is skipped."""
+    path = os.environ.get("PROMAD_PROMETHEUS_3")
+    if not path:
+        pytest.skip("PROMAD_PROMETHEUS_3 does not name a Prometheus 3.x")
+    return path
+
+
 def free_port() -> int:
     """A loopback port that nothing listens on at the moment."""
     with socket.socket() as probe:
@@ -67,9 +75,13 @@ class PrometheusServer:
     """
 
     def __init__(
-        self, directory: Path, scrape_configs: str = "[]", flags: Sequence[str] = ()
+        self,
+        directory: Path,
+        scrape_configs: str = "[]",
+        flags: Sequence[str] = (),
+        binary: str | None = None,
     ) -> None:
-        self.binary = require_binary("prometheus")
+        self.binary = binary or require_binary("prometheus")
         self.directory = directory
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
