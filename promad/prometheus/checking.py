@@ -16,9 +16,11 @@ from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import MOST_POINTS, Span, on_grid
 from promad.prometheus.latency import SHORTEST_SECONDS, choose_offset, measure_repetition
 from promad.prometheus.one_series import (
+    OneSeries,
     add_alias,
     build_no_series_error,
     build_not_asked_error,
+    require_one,
     take_series,
 )
 from promad.prometheus.parsing import Answer, Series
@@ -114,6 +116,7 @@ def _inspect(
     answer = client.query_range(expr, span.start, span.end, step)
     try:
         columns = [on_grid(series, span, step) for series in answer.series]
+        taken = take_series(expr, answer, span, step)
     except ValueError as error:
         raise client.bad_answer(expr, str(error)) from None
     known = [int((~np.isnan(values)).sum()) for values in columns]
@@ -125,7 +128,7 @@ def _inspect(
         newest_age_seconds=age,
         points=max(known, default=0),
         points_possible=points_between(span.start, span.end, step),
-        problem=_find_problem(alias, expr, answer, age),
+        problem=_find_problem(alias, expr, answer, taken, age),
     )
 
 
@@ -160,12 +163,16 @@ def _query_times(client: PrometheusClient, source: Source, at: float) -> Sequenc
         return ()
 
 
-def _find_problem(alias: str, expr: str, answer: Answer, age: float | None) -> str | None:
-    try:
-        series = take_series(expr, answer, {})
-    except PrometheusError as error:
-        return str(add_alias(alias, error))
-    if series is None:
+def _find_problem(
+    alias: str, expr: str, answer: Answer, taken: OneSeries, age: float | None
+) -> str | None:
+    at_once = np.flatnonzero(~np.isnan(taken.values) | taken.overlaps)
+    if taken.exceeds_overlap() or taken.overlaps[at_once[-1:]].any():
+        try:
+            require_one(expr, [series.labels for series in answer.series])
+        except PrometheusError as error:
+            return str(add_alias(alias, error))
+    if not answer.series:
         return str(add_alias(alias, build_no_series_error(expr)))
     if age is None:
         return (

@@ -10,12 +10,18 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from promad.data.frame import MetricFrame, points_between, single_group
+from promad.data.frame import MetricFrame, single_group
 from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
-from promad.prometheus.grid import MOST_POINTS, Span, on_grid, requests_for
-from promad.prometheus.one_series import add_alias, build_not_asked_error, take_series
+from promad.prometheus.grid import MOST_POINTS, Span, requests_for
+from promad.prometheus.one_series import (
+    OneSeries,
+    add_alias,
+    build_not_asked_error,
+    require_one,
+    take_series,
+)
 
 Samples = NDArray[np.float64]
 
@@ -180,16 +186,20 @@ class Poller:
         return times
 
     def _ask(self, expr: str, shown: str, span: Span, most: int) -> Samples:
-        parts = requests_for([span], self._step, most)
-        return np.concatenate([self._ask_once(expr, shown, part) for part in parts])
+        """The samples of the span; where several series overlap earlier than now, they are missing.
 
-    def _ask_once(self, expr: str, shown: str, span: Span) -> Samples:
+        Raises:
+            PrometheusError: if several series have a value at the end of the span, among others.
+        """
+        parts = requests_for([span], self._step, most)
+        taken = [self._ask_once(expr, shown, part) for part in parts]
+        require_one(shown, taken[-1].newest)
+        return np.concatenate([part.values for part in taken])
+
+    def _ask_once(self, expr: str, shown: str, span: Span) -> OneSeries:
         answer = self._client.query_range(expr, span.start, span.end, self._step, subject=shown)
-        series = take_series(shown, answer, {}, self._allow_partial)
-        if series is None:
-            return np.full(points_between(span.start, span.end, self._step), np.nan)
         try:
-            return on_grid(series, span, self._step)
+            return take_series(shown, answer, span, self._step, self._allow_partial)
         except ValueError as error:
             raise self._client.bad_answer(shown, str(error)) from None
 

@@ -193,6 +193,30 @@ def test_several_series_are_a_failure_that_names_the_alias():
     assert np.isnan(poll.frame.values).all()
 
 
+def test_an_overlap_of_series_is_a_gap_and_blinds_only_as_long_as_it_lasts():
+    new, old = AT, AT + 4 * STEP
+    answers = curves(
+        {
+            "rate(x[1m])": [
+                ({"pod": "a"}, lambda t: 1.0 if t <= old else None),
+                ({"pod": "b"}, lambda t: 2.0 if t >= new else None),
+            ]
+        }
+    )
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"net": "rate(x[1m])"}, samples=20)
+        for at in np.arange(AT - 2 * STEP, AT + 8 * STEP, STEP).tolist():
+            poll = poller.poll(at)
+            overlaps = new <= at <= old
+            assert list(poll.failures) == (["net"] if overlaps else [])
+            assert np.isnan(poll.frame.values[0, -1, 0]) == overlaps
+        anew = poller_of(stub, {"net": "rate(x[1m])"}, samples=20).poll(at)
+    times = poll.frame.times
+    expected = np.where(times < new, 1.0, np.where(times > old, 2.0, np.nan))
+    for frame in (poll.frame, anew.frame):
+        np.testing.assert_array_equal(frame.values[0, :, 0], expected)
+
+
 def test_a_failed_query_leaves_its_new_steps_missing_and_the_others_alone():
     answers = Changing({"delta(up[1m])": always(), "rate(up[1m])": always()})
     with stub_server(answers) as stub:
