@@ -22,13 +22,13 @@ from promad.config.values import (
     Alias,
     AuthorizationType,
     CalendarFeature,
-    Duration,
     FileName,
     HeaderName,
     Instant,
     JoinWithin,
     KerasFileName,
     LabelName,
+    LatencyOffset,
     Location,
     MetricsPrefix,
     NaturalInt,
@@ -363,7 +363,7 @@ class RealTimeSettings(_Section):
     adapt_threshold: bool = True
     enter_after_samples: PositiveInt = 2
     leave_after_samples: PositiveInt = 5
-    latency_offset: Duration = 10.0
+    latency_offset: LatencyOffset = "auto"
     stale_after: PositiveDuration = 120.0
     exporter_port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8001
     metrics_prefix: MetricsPrefix = "anomaly_detector_"
@@ -372,6 +372,11 @@ class RealTimeSettings(_Section):
     max_feature_series: NaturalInt = 10_000
     history_samples: PositiveInt = 720
     events_retention: PositiveDuration = 90 * 86400.0
+
+    @property
+    def longest_latency_offset(self) -> float:
+        """Seconds: the offset, or if it is `auto`, the longest of servers with default settings."""
+        return 40.0 if self.latency_offset == "auto" else self.latency_offset
 
 
 class IncidentSettings(_Section):

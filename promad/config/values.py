@@ -33,6 +33,10 @@ def _read_positive_duration(value: Any) -> float:
     return seconds
 
 
+def _read_latency_offset(value: Any) -> float | str:
+    return "auto" if value == "auto" else _read_duration(value)
+
+
 def _read_instant(value: Any) -> float:
     """Text is ISO 8601 (`20261122` too, which looks like a number); code may give unix seconds."""
     return value if isinstance(value, float) else parse_instant(str(value))
@@ -205,6 +209,7 @@ ParameterValues = Annotated[tuple[str, ...], BeforeValidator(_read_parameter)]
 ValidRange = Annotated[tuple[float | None, float | None], BeforeValidator(_read_valid_range)]
 JoinWithin = Annotated[float | Literal["auto"], BeforeValidator(_read_join_within)]
 LabelName = Annotated[str, AfterValidator(_check_label_name)]
+LatencyOffset = Annotated[float | Literal["auto"], BeforeValidator(_read_latency_offset)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]

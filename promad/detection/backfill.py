@@ -12,6 +12,7 @@ from promad.detection.live import begin_live
 from promad.detection.recent_history import RecentHistory
 from promad.detection.replay import fetch_samples, replay
 from promad.errors import PromadError
+from promad.prometheus.latency import ask_latency_offset
 
 log = structlog.get_logger()
 
@@ -24,8 +25,11 @@ def fill_history(
     The threshold is the bundle's own: how far a daemon had raised it then is not known. A server
     that does not answer leaves the history as it is, and a line in the log.
     """
-    live = opened.config.real_time_anomaly_detection
-    end = clock.now() - live.latency_offset
+    config, now = opened.config, clock.now()
+    live = config.real_time_anomaly_detection
+    end = now - ask_latency_offset(
+        config.prometheus_url, config.prometheus, live.latency_offset, now
+    )
     start = end - live.history_samples * opened.detector.preparation.step
     try:
         frame = fetch_samples(opened, start, end)

@@ -36,6 +36,7 @@ from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
 from promad.prometheus.client import PrometheusClient
+from promad.prometheus.latency import make_find_offset
 from promad.prometheus.polling import Poller
 
 log = structlog.get_logger()
@@ -209,7 +210,7 @@ class Daemon:
             config.name,
             settings.metrics_prefix,
             settings.query_interval_seconds,
-            settings.latency_offset,
+            make_find_offset(client, settings.latency_offset, config.name),
             detector.scoring.required_share,
             config.prometheus_url,
         )

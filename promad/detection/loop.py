@@ -33,6 +33,7 @@ from promad.events.explanation import paragraph
 from promad.events.status import GroupStatus
 from promad.events.verdict import State, Verdict
 from promad.exposition import DetectorMetrics, Snapshot
+from promad.prometheus.latency import FindOffset
 from promad.prometheus.polling import Poll, Poller
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class LoopOptions:
         name: of the detector.
         metrics_prefix: what the names of its groups' metrics begin with.
         interval: seconds between ticks.
-        latency_offset: how many seconds behind the clock the newest sample asked for is.
+        find_offset: how many seconds behind the clock the newest sample asked for is.
         required_share: of the scored queries that must be answered for a score.
         server: the URL of the server that is polled.
     """
@@ -61,7 +62,7 @@ class LoopOptions:
     name: str
     metrics_prefix: str
     interval: float
-    latency_offset: float
+    find_offset: FindOffset
     required_share: float
     server: str = ""
 
@@ -168,7 +169,8 @@ class DetectionLoop:
     def tick(self) -> None:
         """Poll, judge and publish once."""
         started = time.perf_counter()
-        at = self._clock.now() - self._options.latency_offset
+        now = self._clock.now()
+        at = now - self._options.find_offset(now)
         try:
             poll = self._poller.poll(at)
             with self._at_work:
@@ -251,6 +253,8 @@ class DetectionLoop:
 
     def _tell(self, judgements: Judgements) -> None:
         """Keep the verdicts of judged samples, and log which events began and ended with them."""
+        for group in (~judgements.fresh).nonzero()[0].tolist():
+            self._history(group).correct(judgements.verdict(group))
         for group in judgements.fresh.nonzero()[0].tolist():
             verdict, ended = judgements.verdict(group), judgements.ended.get(group)
             self._history(group).add(verdict)

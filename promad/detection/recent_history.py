@@ -125,6 +125,22 @@ class RecentHistory:
                 place -= 1
             self._kept.insert(place, kept)
 
+    def correct(self, verdict: Verdict) -> None:
+        """Replace the numbers of the verdict with a score at that time, if there is one.
+
+        Its state remains: what was published then was published.
+        """
+        if verdict.score is None:
+            return
+        with self._lock:
+            for place in range(len(self._kept) - 1, -1, -1):
+                kept = self._kept[place]
+                if kept.at < verdict.at - _SAME_SECONDS:
+                    return
+                if kept.at <= verdict.at + _SAME_SECONDS and not np.isnan(kept.score):
+                    corrected = _kept(verdict, self.features)
+                    self._kept[place] = corrected._replace(state=kept.state)
+
     def add_earlier(self, verdict: Verdict) -> None:
         """Keep a verdict of a time of which there is none yet."""
         with self._lock:

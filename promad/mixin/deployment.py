@@ -82,7 +82,7 @@ def _find_window(config: Config) -> float:
 
 def _find_oldest_sample(live: RealTimeSettings, step: float) -> float:
     """Seconds: samples are read this late, and the next one is a step away."""
-    return live.stale_after + live.latency_offset + step
+    return live.stale_after + live.longest_latency_offset + step
 
 
 def _find_common_prefix(configs: Sequence[Config]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,18 @@ from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import Span, on_grid
+from promad.prometheus.latency import SHORTEST_SECONDS, choose_offset, measure_repetition
 from promad.prometheus.one_series import (
+    OneSeries,
     add_alias,
     build_no_series_error,
     build_not_asked_error,
     flatten_text,
+    require_one,
     suggest_zero,
     take_series,
 )
+from promad.prometheus.parsing import Answer
 from promad.prometheus.sample_gaps import CheckLimits, find_gap_problem
 from promad.prometheus.server_clock import find_clock_difference
 
@@ -58,6 +63,36 @@ class QueryCheck:
     points_possible: int
     problem: str | None
     failure: PrometheusError | None = None
+
+
+@dataclass(frozen=True)
+class LatencyCheck:
+    """How far behind the clock samples are read, and what the server requires.
+
+    Attributes:
+        offset: seconds behind the clock.
+        repeated: for how many of its newest seconds the server repeats values; None if it did not
+            answer.
+    """
+
+    offset: float
+    repeated: float | None
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether the newest samples are repetitions."""
+        return self.repeated is not None and self.offset < self.repeated
+
+
+def inspect_latency(
+    client: PrometheusClient, setting: float | Literal["auto"], now: float
+) -> LatencyCheck:
+    """The offset of the configuration, or the one the server requires if it is `auto`."""
+    try:
+        repeated = measure_repetition(client, now)
+    except PrometheusError:
+        return LatencyCheck(SHORTEST_SECONDS if setting == "auto" else setting, None)
+    return LatencyCheck(choose_offset(repeated) if setting == "auto" else setting, repeated)
 
 
 def inspect_queries(
@@ -150,16 +185,15 @@ def _inspect(client: PrometheusClient, alias: str, expr: str, hour: _Hour) -> Qu
     answer = client.query_range(expr, hour.span.start, hour.span.end, hour.step)
     try:
         columns = [on_grid(series, hour.span, hour.step) for series in answer.series]
+        taken = take_series(expr, answer, hour.span, hour.step)
     except ValueError as error:
         raise client.bad_answer(expr, str(error)) from None
     known = [int((~np.isnan(values)).sum()) for values in columns]
     ages = _measure_ages(client, expr, hour) if any(known) else np.full(hour.points, np.nan)
     newest = _find_newest_age(columns, ages, hour)
     try:
-        found = take_series(expr, answer, {})
-        if found is None:
-            raise build_no_series_error(expr)
-        problem = _find_problem(expr, columns[0], ages, newest, hour)
+        _require_one_at_once(expr, answer, taken)
+        problem = _find_problem(expr, taken.values, ages, newest, hour)
         problem = problem and f"query {alias}: {flatten_text(expr)}: {problem}"
     except PrometheusError as error:
         problem = str(add_alias(alias, error))
@@ -172,6 +206,15 @@ def _inspect(client: PrometheusClient, alias: str, expr: str, hour: _Hour) -> Qu
         points_possible=hour.points,
         problem=problem,
     )
+
+
+def _require_one_at_once(expr: str, answer: Answer, taken: OneSeries) -> None:
+    """Raise PrometheusError if there is no series, or several overlap now or for too long."""
+    at_once = np.flatnonzero(~np.isnan(taken.values) | taken.overlaps)
+    if taken.exceeds_overlap() or taken.overlaps[at_once[-1:]].any():
+        require_one(expr, [series.labels for series in answer.series])
+    if not answer.series:
+        raise build_no_series_error(expr)
 
 
 def _measure_ages(client: PrometheusClient, expr: str, hour: _Hour) -> Values:

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame, points_between, single_group
@@ -20,8 +21,16 @@ from promad.data.groups import Labels
 from promad.errors import DataError, PrometheusError
 from promad.prometheus.cache import Chunk, ChunkCache
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.grid import Span, align_periods, on_grid, requests_for
-from promad.prometheus.one_series import add_alias, build_no_series_error, require_one, take_series
+from promad.prometheus.grid import Span, align_periods, requests_for
+from promad.prometheus.one_series import (
+    MOST_OVERLAP,
+    add_alias,
+    build_no_series_error,
+    require_one,
+    take_series,
+)
+
+log = structlog.get_logger()
 
 _IN_FLIGHT = 2
 _AHEAD = 4
@@ -50,10 +59,24 @@ class History:
 
 
 @dataclass
+class _Tally:
+    """Of one query in all periods: its label sets, and at how many times several had a value."""
+
+    samples: int = 0
+    overlaps: int = 0
+    labels: dict[Labels, None] = field(default_factory=dict)
+
+    def check(self, expr: str, known: int) -> None:
+        """Raise PrometheusError if series overlap at too many of the known samples."""
+        if self.overlaps > MOST_OVERLAP * known:
+            require_one(expr, self.labels)
+
+
+@dataclass
 class _Column:
     """One query over one period while it is being filled.
 
-    `values` float64 (samples,) is a view into the frame; `seen` is shared with the query's
+    `values` float64 (samples,) is a view into the frame; `tally` is shared with the query's
     columns in other periods. `parts_with_warnings` may be incomplete in ways that do not show.
     """
 
@@ -62,7 +85,7 @@ class _Column:
     span: Span
     step: float
     values: NDArray[np.float64]
-    seen: dict[Labels, None]
+    tally: _Tally
     parts_to_keep: list[Span] = field(default_factory=list)
     parts_with_warnings: list[Span] = field(default_factory=list)
     requests_left: int = 0
@@ -90,7 +113,8 @@ def fetch_history(
 
     Raises:
         PrometheusError: naming the alias, if a query fails, yields no series in all the periods,
-            or more than one; also if the server warns and `allow_partial` is not set.
+            or several that overlap at more than a tenth of its samples; also if the server warns
+            and `allow_partial` is not set.
         DataError: if the periods hold no sample at all.
     """
     spans = align_periods(periods, step)
@@ -114,9 +138,8 @@ def fetch_history(
                 _keep(column, cache, now)
             if progress:
                 progress(done, len(work), column.alias)
-    for column in columns:
-        if not column.seen:
-            raise add_alias(column.alias, build_no_series_error(column.expr))
+    for alias in queries:
+        _finish([column for column in columns if column.alias == alias])
     return History(tuple(frames), requests, points, cached)
 
 
@@ -139,9 +162,23 @@ def _make_columns(
     queries: Mapping[str, str], spans: Sequence[Span], frames: Sequence[MetricFrame]
 ) -> Iterator[_Column]:
     for feature, (alias, expr) in enumerate(queries.items()):
-        seen: dict[Labels, None] = {}
+        tally = _Tally(samples=sum(frame.samples for frame in frames))
         for span, frame in zip(spans, frames, strict=True):
-            yield _Column(alias, expr, span, frame.step, frame.values[0, :, feature], seen)
+            yield _Column(alias, expr, span, frame.step, frame.values[0, :, feature], tally)
+
+
+def _finish(columns: Sequence[_Column]) -> None:
+    """Check what is known of one query once all is fetched, and log what is unusual."""
+    alias, expr, tally = columns[0].alias, columns[0].expr, columns[0].tally
+    known = sum(int((~np.isnan(column.values)).sum()) for column in columns)
+    with _name_failures(alias):
+        if not tally.labels:
+            raise build_no_series_error(expr)
+        tally.check(expr, known + tally.overlaps)
+    if tally.overlaps:
+        log.warning("series overlap; samples missing", query=alias, samples=tally.overlaps)
+    if len(tally.labels) > 1:
+        log.info("series joined", query=alias, series=len(tally.labels))
 
 
 def _fill_from_cache(column: _Column, cache: ChunkCache) -> int:
@@ -153,10 +190,8 @@ def _fill_from_cache(column: _Column, cache: ChunkCache) -> int:
             column.parts_to_keep.append(part)
         else:
             column.at(part)[:] = chunk.values
-            column.seen[chunk.labels] = None
+            column.tally.labels[chunk.labels] = None
             found += 1
-    with _name_failures(column.alias):
-        require_one(column.expr, column.seen)
     return found
 
 
@@ -202,16 +237,18 @@ def _take(
     """Put an answer where it belongs in the column; how many samples it had."""
     column.requests_left -= 1
     answer = client.read(bodies, column.expr)
-    series = take_series(column.expr, answer, column.seen, partial)
-    if answer.warnings:
-        column.parts_with_warnings.append(part)
-    if series is None:
-        return 0
     try:
-        column.at(part)[:] = on_grid(series, part, column.step)
+        taken = take_series(column.expr, answer, part, column.step, partial)
     except ValueError as error:
         raise client.bad_answer(column.expr, str(error)) from None
-    return len(series.values)
+    if answer.warnings:
+        column.parts_with_warnings.append(part)
+    column.at(part)[:] = taken.values
+    tally = column.tally
+    tally.labels.update(dict.fromkeys(series.labels for series in answer.series))
+    tally.overlaps += int(taken.overlaps.sum())
+    tally.check(column.expr, tally.samples)
+    return sum(len(series.values) for series in answer.series)
 
 
 def _keep(column: _Column, cache: ChunkCache, now: float) -> None:
@@ -220,5 +257,5 @@ def _keep(column: _Column, cache: ChunkCache, now: float) -> None:
             part.start <= bad.end and bad.start <= part.end for bad in column.parts_with_warnings
         ):
             continue
-        (labels,) = column.seen or ((),)
+        labels = next(iter(column.tally.labels), ())
         cache.write(column.expr, Chunk(part, labels, column.at(part)), now)

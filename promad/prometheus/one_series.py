@@ -1,4 +1,4 @@
-"""What promad requires of a query: exactly one series. And the messages that say so.
+"""What promad requires of a query: one series at each time. And the messages that say so.
 
 Each line reads `PROMQL: what is wrong — what to do`; `add_alias` prepends the query's alias.
 """
@@ -6,12 +6,22 @@ Each line reads `PROMQL: what is wrong — what to do`; `add_alias` prepends the
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.data.frame import points_between
 from promad.data.groups import Labels, list_matchers
 from promad.errors import PrometheusError
 from promad.prometheus.freshness import find_sources
-from promad.prometheus.parsing import Answer, Series
+from promad.prometheus.grid import Span, on_grid
+from promad.prometheus.parsing import Answer
 
+MOST_OVERLAP = 0.1
+"""Share of samples at which series may overlap: a restart in an hour costs five minutes of it."""
+
+_MOST_SERIES = 100
 _MOST_LABEL_SETS = 5
 _MOST_CHARACTERS = 300
 
@@ -38,21 +48,53 @@ def build_not_asked_error(alias: str, first: str, lost: PrometheusError) -> Prom
     return type(lost)(message, lost.reason, lost.fault)
 
 
-def take_series(
-    expr: str, answer: Answer, seen: dict[Labels, None], allow_partial: bool = False
-) -> Series | None:
-    """The one series of the answer, or None if there is none.
+@dataclass(frozen=True, eq=False)
+class OneSeries:
+    """The series of an answer as one, whose labels may change from time to time.
 
-    `seen` collects the label sets of this query over several answers.
+    Attributes:
+        values: float64 (samples,); NaN where no series has a value, and where several have one.
+        overlaps: bool (samples,), where several have one.
+        newest: the label sets with a value at the last time.
+    """
+
+    values: NDArray[np.float64]
+    overlaps: NDArray[np.bool_]
+    newest: tuple[Labels, ...]
+
+    def exceeds_overlap(self) -> bool:
+        """Whether series overlap at too many of the times with a value."""
+        overlaps = int(self.overlaps.sum())
+        return overlaps > MOST_OVERLAP * (overlaps + int((~np.isnan(self.values)).sum()))
+
+
+def take_series(
+    expr: str, answer: Answer, span: Span, step: float, allow_partial: bool = False
+) -> OneSeries:
+    """What the answer has at each time of the span.
+
+    Series that follow one another are one, as when a restart changes a label.
 
     Raises:
-        PrometheusError: if there are several, now or with what was seen before, or if the server
-            warned and `allow_partial` is not set.
+        PrometheusError: if there are too many series for that, or if the server warned and
+            `allow_partial` is not set.
+        ValueError: if a series has times that are not in the span, or different values at one.
     """
     check_warnings(expr, answer, allow_partial)
-    seen.update(dict.fromkeys(series.labels for series in answer.series))
-    require_one(expr, seen)
-    return answer.series[0] if answer.series else None
+    if len(answer.series) > _MOST_SERIES:
+        require_one(expr, [series.labels for series in answer.series])
+    values = np.full(points_between(span.start, span.end, step), np.nan)
+    count = np.zeros(len(values), np.int64)
+    newest = []
+    for series in answer.series:
+        column = on_grid(series, span, step)
+        known = ~np.isnan(column)
+        values[known] = column[known]
+        count += known
+        if known[-1]:
+            newest.append(series.labels)
+    values[count > 1] = np.nan
+    return OneSeries(values, count > 1, tuple(newest))
 
 
 def require_one(expr: str, seen: Collection[Labels]) -> None:

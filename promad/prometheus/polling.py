@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from promad.data.frame import MetricFrame, points_between, single_group
+from promad.data.frame import MetricFrame, single_group
 from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import Source, find_sources
-from promad.prometheus.grid import Span, on_grid, requests_for
-from promad.prometheus.one_series import add_alias, build_not_asked_error, take_series
+from promad.prometheus.grid import Span, requests_for
+from promad.prometheus.one_series import (
+    OneSeries,
+    add_alias,
+    build_not_asked_error,
+    require_one,
+    take_series,
+)
 
 Samples = NDArray[np.float64]
 
 _PIECE_SECONDS = 7200.0
 """Time of one request for the times of samples: its cost in Prometheus grows with the square."""
 _REFUSALS = frozenset({"bad_data", "execution", "several_series"})
+
+_SETTLING_SECONDS = 60.0
+"""For how long a sample may still change: VictoriaMetrics repeats values for its newest 30 s."""
+_SAME = 1e-9
+"""Relative difference of two answers that only add up in another order."""
 
 log = structlog.get_logger()
 
@@ -34,8 +45,8 @@ class Poll:
         frame: the newest samples on the absolute grid; NaN = missing. Later polls leave it be.
         failures: why a query got no answer, by alias; its new samples are missing.
         newest: unix time of the newest value, by alias; None where there is no value at all.
-        corrected_from: unix time of the earliest sample that was missing in the poll before and is
-            known now; None if only new samples came.
+        corrected_from: unix time of the earliest sample that is not what it was in the poll before:
+            another value, late, or gone; None if only new samples came.
         clock_offset: seconds that the server's clock is ahead of ours; None if unknown.
     """
 
@@ -49,9 +60,10 @@ class Poll:
 class Poller:
     """Keeps the newest `samples` samples of each query (alias → PromQL), `step` seconds apart.
 
-    Only what is not known yet is asked for, back to the newest value of each query, so an outage
-    is caught up with by itself. `stale_after`, in seconds, is the age from which samples that the
-    server merely repeats count as missing, and with them what was computed from them.
+    Only what is not final yet is asked for: from a minute before the newest value of each query,
+    so an outage is caught up with by itself, and values that were provisional are corrected.
+    `stale_after`, in seconds, is the age from which samples that the server merely repeats count
+    as missing, and with them what was computed from them.
     """
 
     def __init__(
@@ -90,8 +102,8 @@ class Poller:
             failures = self._complete(start, values)
             values.flags.writeable = False
             frame = single_group(start, self._step, tuple(self._queries), values)
-            late = np.isnan(known) & ~np.isnan(values)
-            rows = np.flatnonzero(late[:asked_before].any(axis=1))
+            changed = (values != known) & ~(np.isnan(values) & np.isnan(known))
+            rows = np.flatnonzero(changed[:asked_before].any(axis=1))
             corrected_from = float(frame.times[rows[0]]) if rows.size else None
             newest, clock_offset = _find_newest(frame), self._client.clock_offset
             self._last = Poll(frame, failures, newest, corrected_from, clock_offset)
@@ -112,7 +124,7 @@ class Poller:
         return values, self._samples - moved
 
     def _complete(self, start: float, values: Samples) -> dict[str, PrometheusError]:
-        """Ask for what is missing at the end of each column; why some of it is still missing."""
+        """Ask for what is not final at the end of each column; why some of it is still missing."""
         failures: dict[str, PrometheusError] = {}
         lost: PrometheusError | None = None
         for alias in self._sort_queries():
@@ -136,11 +148,12 @@ class Poller:
 
     def _complete_column(self, alias: str, start: float, values: Samples) -> None:
         known = np.flatnonzero(~np.isnan(values))
-        first = int(known[-1]) + 1 if known.size else 0
-        if first == len(values):
+        missing = int(known[-1]) + 1 if known.size else 0
+        if missing == len(values):
             return
-        missing = Span(start + first * self._step, start + (len(values) - 1) * self._step)
-        values[first:] = self._fetch(alias, missing)
+        first = max(0, missing - ceil(_SETTLING_SECONDS / self._step))
+        span = Span(start + first * self._step, start + (len(values) - 1) * self._step)
+        values[first:] = _correct(values[first:], self._fetch(alias, span))
 
     def _fetch(self, alias: str, span: Span) -> Samples:
         """The query's values over the span, without those that are merely repeated."""
@@ -176,16 +189,20 @@ class Poller:
         return times
 
     def _ask(self, expr: str, shown: str, span: Span, most: int) -> Samples:
-        parts = requests_for([span], self._step, most)
-        return np.concatenate([self._ask_once(expr, shown, part) for part in parts])
+        """The samples of the span; where several series overlap earlier than now, they are missing.
 
-    def _ask_once(self, expr: str, shown: str, span: Span) -> Samples:
+        Raises:
+            PrometheusError: if several series have a value at the end of the span, among others.
+        """
+        parts = requests_for([span], self._step, most)
+        taken = [self._ask_once(expr, shown, part) for part in parts]
+        require_one(shown, taken[-1].newest)
+        return np.concatenate([part.values for part in taken])
+
+    def _ask_once(self, expr: str, shown: str, span: Span) -> OneSeries:
         answer = self._client.query_range(expr, span.start, span.end, self._step, subject=shown)
-        series = take_series(shown, answer, {}, self._allow_partial)
-        if series is None:
-            return np.full(points_between(span.start, span.end, self._step), np.nan)
         try:
-            return on_grid(series, span, self._step)
+            return take_series(shown, answer, span, self._step, self._allow_partial)
         except ValueError as error:
             raise self._client.bad_answer(shown, str(error)) from None
 
@@ -196,6 +213,11 @@ def _find_known(alias: str, expr: str) -> tuple[Source, ...]:
     if sources.unknown:
         log.info("age of samples not checked", query=alias, reason=sources.unknown)
     return sources.known
+
+
+def _correct(before: Samples, now: Samples) -> Samples:
+    """The values of now, but those of before where only rounding makes a difference."""
+    return np.where(np.isclose(now, before, rtol=_SAME, atol=0.0), before, now)
 
 
 def _find_newest(frame: MetricFrame) -> dict[str, float | None]:

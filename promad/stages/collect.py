@@ -22,6 +22,7 @@ from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_histo
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
 from promad.prometheus.history import Progress
+from promad.prometheus.latency import ask_latency_offset
 from promad.prometheus.marks import Marked, Marks, fetch_marks
 from promad.training.exclusion import list_expressions
 
@@ -75,7 +76,6 @@ def collect(
     """
     began = time.perf_counter()
     data, url, queries = config.data_settings, config.prometheus_url, config.promql
-    latency = config.real_time_anomaly_detection.latency_offset
     cache = ChunkCache(
         directory=config.artifacts_dir / CACHE_DIRECTORY,
         server=url,
@@ -84,6 +84,8 @@ def collect(
         selection=hash_selection(config.prometheus),
         refresh=refresh,
     )
+    setting = config.real_time_anomaly_detection.latency_offset
+    latency = ask_latency_offset(url, config.prometheus, setting, now)
     with closing(PrometheusClient(url, config.prometheus)) as client:
         history = fetch_history(
             client,

@@ -195,7 +195,7 @@ def test_samples_that_are_late_for_ten_minutes_are_stale(rules):
 
 
 def test_samples_as_old_as_they_may_be_are_not_stale(rules):
-    rules.fire(Story().then(scrape(OK, changed={names.SAMPLE_AGE: 160.0}), 30), {29: NOTHING})
+    rules.fire(Story().then(scrape(OK, changed={names.SAMPLE_AGE: 190.0}), 30), {29: NOTHING})
 
 
 def test_gap_upon_gap_so_that_no_window_ever_fills_is_stale_too(rules):

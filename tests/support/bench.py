@@ -242,6 +242,6 @@ def bench(
         name: RecentHistory(live.detector.scored_features, 720) for name in live.state.names
     }
     outputs = LoopOutputs(metrics, histories, persistence, observe=observe)
-    options = LoopOptions("promad", "anomaly_detector_", STEP, latency_offset, 0.7)
+    options = LoopOptions("promad", "anomaly_detector_", STEP, lambda _: latency_offset, 0.7)
     loop = DetectionLoop(options, live, server, clock, outputs)  # type: ignore[arg-type]
     return Bench(loop, live, server, clock, registry, outputs, ended)

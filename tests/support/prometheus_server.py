@@ -15,6 +15,7 @@ from typing import Any, Self
 import pytest
 import requests
 
+_INSTALL = "apt-get install prometheus victoria-metrics openssl"
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
@@ -27,10 +28,20 @@ def require_binary(name: str) -> str:
     path = shutil.which(name)
     if path:
         return path
-    message = f"{name} is not installed (on Debian: apt-get install prometheus openssl)"
+    message = (
+        f"{name} is not installed (on Debian: apt-get install prometheus victoria-metrics openssl)"
+    )
     if os.environ.get("PROMAD_REQUIRE_REAL") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def find_prometheus_3() -> str:
+    """The path of a Prometheus 3.x, which PROMAD_PROMETHEUS_3 names; else the test is skipped."""
+    path = os.environ.get("PROMAD_PROMETHEUS_3")
+    if not path:
+        pytest.skip("PROMAD_PROMETHEUS_3 does not name a Prometheus 3.x")
+    return path
 
 
 def free_port() -> int:
@@ -64,9 +75,13 @@ class PrometheusServer:
     """
 
     def __init__(
-        self, directory: Path, scrape_configs: str = "[]", flags: Sequence[str] = ()
+        self,
+        directory: Path,
+        scrape_configs: str = "[]",
+        flags: Sequence[str] = (),
+        binary: str | None = None,
     ) -> None:
-        self.binary = require_binary("prometheus")
+        self.binary = binary or require_binary("prometheus")
         self.directory = directory
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

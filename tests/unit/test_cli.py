@@ -146,8 +146,9 @@ def test_3_is_findings(run, tmp_path, server):
     path = write(tmp_path / "c.yaml", server, load="host_load1", gone="host_nothing")
     code, out, err = run("-c", path, "check-config", "--online")
     assert (code, err) == (3, "")
-    first, load, gone, last = out.splitlines()
+    first, latency, load, gone, last = out.splitlines()
     assert first == f"{path}: 2 queries, no mistakes"
+    assert latency == "  latency_offset: 10s (auto)"
     assert load.startswith("  load: 1 series, newest sample ")
     assert "host_nothing: no series in the requested period" in gone
     assert last == f"{server}: problems with 1 of 2 queries"

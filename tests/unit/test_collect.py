@@ -35,8 +35,7 @@ def between(start, end):
 
 
 def periods_of(config):
-    latency = config.real_time_anomaly_detection.latency_offset
-    return choose_periods(config.data_settings, NOW, latency)
+    return choose_periods(config.data_settings, NOW, latency_offset=10.0)
 
 
 def test_the_default_period_ends_when_the_newest_sample_is_complete():

@@ -95,7 +95,7 @@ def test_times_are_those_of_the_slowest_detector():
     }
     both = deployment({}, slow)
     assert (both.interval, both.step, both.window) == (60.0, 300.0, 3600.0)
-    assert both.oldest_sample == 900.0 + 10.0 + 300.0
+    assert both.oldest_sample == 900.0 + 40.0 + 300.0
     assert both.false_alarms_per_week == 2.0
 
 

@@ -89,3 +89,17 @@ def test_an_age_that_the_server_cannot_report_is_no_problem():
     )
     assert check.problem is None
     assert check.newest_age_seconds == 7.0
+
+
+def test_a_series_replaced_by_another_is_no_problem_once_the_overlap_is_over():
+    def replaced_at(at):
+        pods = {
+            "a": lambda t: 1.0 if t < at + 300 else None,
+            "b": lambda t: 2.0 if t >= at else None,
+        }
+        return [({"pod": pod}, curve) for pod, curve in pods.items()]
+
+    known = {"rate(x[1m])": replaced_at(AT - 1800), "rate(y[1m])": replaced_at(AT - 120)}
+    (done, going_on), _ = inspect(curves(known), {"x": "rate(x[1m])", "y": "rate(y[1m])"})
+    assert (done.series, done.problem) == (2, None)
+    assert "2 series, expected one" in (going_on.problem or "")

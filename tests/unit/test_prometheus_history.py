@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import structlog
 
 from promad.config import PrometheusSettings
 from promad.errors import DataError, PrometheusError, UnreachableError
@@ -142,15 +143,44 @@ def test_several_series_are_an_error_that_shows_five_of_them_and_a_way_out():
     )
 
 
-@pytest.mark.parametrize("periods", [[(0.0, 19_999.0)], [(0.0, 4999.0), (15_000.0, 19_999.0)]])
-def test_label_sets_that_follow_one_another_are_several_too(periods):
-    def other(asked):
-        start = float(asked.form["start"])
-        return Say(body=matrix({(("pod", "a" if start < 9000 else "b"),): [(start, 1.0)]}))
+def restarted(overlap, at=9000.0):
+    """A series whose pod is replaced, while the old one is repeated for `overlap` seconds."""
+    return curves(
+        {
+            "up": [
+                ({"pod": "a"}, lambda t: 1.0 if t < at + overlap else None),
+                ({"pod": "b"}, lambda t: 2.0 if t >= at else None),
+            ]
+        }
+    )
 
-    error = failure(other, periods=periods, step=1.0)
+
+@pytest.mark.parametrize("periods", [[(0.0, 19_999.0)], [(0.0, 4999.0), (15_000.0, 19_999.0)]])
+def test_series_that_follow_one_another_are_one(periods):
+    with structlog.testing.capture_logs() as logs, stub_server(restarted(0)) as stub:
+        frames = fetch(stub, UP, periods, step=1.0).frames
+    for frame in frames:
+        expected = np.where(frame.times < 9000, 1.0, 2.0)
+        np.testing.assert_array_equal(frame.values[0, :, 0], expected)
+    assert [(line["event"], line["query"], line["series"]) for line in logs] == [
+        ("series joined", "up", 2)
+    ]
+
+
+def test_samples_are_missing_while_series_overlap():
+    with structlog.testing.capture_logs() as logs, stub_server(restarted(300)) as stub:
+        (frame,) = fetch(stub, UP, [(0.0, 19_999.0)], step=1.0).frames
+    missing = (frame.times >= 9000) & (frame.times < 9300)
+    np.testing.assert_array_equal(np.isnan(frame.values[0, :, 0]), missing)
+    assert (logs[0]["event"], logs[0]["samples"]) == ("series overlap; samples missing", 300)
+
+
+def test_series_that_overlap_at_more_than_a_tenth_of_the_samples_are_refused():
+    error = failure(restarted(2100), periods=[(0.0, 19_999.0)], step=1.0)
     assert error.reason == "several_series"
-    assert '2 series, expected one: {pod="a"}, {pod="b"}' in str(error)
+    assert '2 series, expected one: {pod="a"}, {pod="b"} — aggregate' in str(error)
+    late = curves({"up": [({"n": n}, lambda t: 1.0 if t >= 18_000 else None) for n in "ab"]})
+    assert failure(late, periods=[(0.0, 19_999.0)], step=1.0).reason == "several_series"
 
 
 def test_warnings_fail_unless_partial_answers_are_allowed():

@@ -48,13 +48,67 @@ def test_a_frame_ends_at_the_last_multiple_of_the_step():
     assert (poll.failures, poll.newest) == ({}, {"x": AT})
 
 
-def test_later_polls_ask_only_for_new_steps():
+def test_later_polls_ask_for_new_steps_and_those_of_the_minute_before():
     with stub_server(curves({"delta(up[1m])": always()})) as stub:
-        poller = poller_of(stub, {"x": "delta(up[1m])"})
+        poller = poller_of(stub, {"x": "delta(up[1m])"}, samples=20)
         for late in (0.0, 15.0, 45.0):
             poll = poller.poll(AT + late)
             np.testing.assert_array_equal(poll.frame.values[0, :, 0], poll.frame.times / 7)
-    assert asked_points(stub) == [4, 1, 2]
+            assert poll.corrected_from is None
+    assert asked_points(stub) == [20, 4 + 1, 4 + 2]
+
+
+def repeating(answered_at):
+    """A server that repeats the last value for its newest 30 s, as VictoriaMetrics does."""
+    return [({}, lambda t: min(t, answered_at - 30.0) / 7)]
+
+
+def test_provisional_values_are_corrected_until_they_are_final():
+    answers = Changing({"delta(up[1m])": repeating(AT)})
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"}, samples=20)
+        for tick in range(10):
+            now = AT + tick * STEP
+            answers.say = curves({"delta(up[1m])": repeating(now)})
+            poll = poller.poll(now)
+            final = poll.frame.times <= now - 30
+            values = poll.frame.values[0, :, 0]
+            np.testing.assert_array_equal(values[final], poll.frame.times[final] / 7)
+            assert (~final).sum() == 2
+            assert poll.corrected_from == (now - 30 if tick else None)
+    assert asked_points(stub) == [20] + [5] * 9
+
+
+def test_a_value_that_is_gone_again_is_missing():
+    answers = Changing({"delta(up[1m])": always()})
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"}, samples=20)
+        poller.poll(AT)
+        answers.say = curves({"delta(up[1m])": [({}, lambda t: ramp(t) if t < AT else None)]})
+        poll = poller.poll(AT + STEP)
+    assert (poll.newest, poll.corrected_from) == ({"x": AT - STEP}, AT)
+
+
+def test_rounding_is_no_correction():
+    answers = Changing({"delta(up[1m])": always()})
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"}, samples=20)
+        before = poller.poll(AT).frame.values[0, 1:, 0]
+        answers.say = curves({"delta(up[1m])": [({}, lambda t: ramp(t) * (1 + 1e-14))]})
+        poll = poller.poll(AT + STEP)
+    assert poll.corrected_from is None
+    np.testing.assert_array_equal(poll.frame.values[0, :-1, 0], before)
+
+
+def test_a_failure_leaves_what_was_known_before():
+    answers = Changing({"delta(up[1m])": always()})
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"x": "delta(up[1m])"}, samples=20)
+        poller.poll(AT)
+        answers.say = lambda _: Say(422)
+        poll = poller.poll(AT + STEP)
+    assert np.isnan(poll.frame.values[0, :, 0]).tolist() == [False] * 19 + [True]
+    assert poll.corrected_from is None
 
 
 def test_nothing_is_asked_twice_while_time_stands_still():
@@ -119,7 +173,7 @@ def test_a_sample_that_comes_late_is_asked_for_again():
         answers.say = curves({"delta(up[1m])": [({}, lambda t: t)]})
         poll = poller.poll(AT + 15.0)
     assert poll.frame.values[0, :, 0].tolist() == [AT - 30, AT - 15, AT, AT + 15]
-    assert asked_points(stub) == [4, 2]
+    assert poll.corrected_from == AT
 
 
 def test_a_query_without_series_is_missing_but_no_failure():
@@ -137,6 +191,30 @@ def test_several_series_are_a_failure_that_names_the_alias():
     assert poll.failures["net"].reason == "several_series"
     assert str(poll.failures["net"]).startswith("query net: rate(x[1m]): 2 series, expected one")
     assert np.isnan(poll.frame.values).all()
+
+
+def test_an_overlap_of_series_is_a_gap_and_blinds_only_as_long_as_it_lasts():
+    new, old = AT, AT + 4 * STEP
+    answers = curves(
+        {
+            "rate(x[1m])": [
+                ({"pod": "a"}, lambda t: 1.0 if t <= old else None),
+                ({"pod": "b"}, lambda t: 2.0 if t >= new else None),
+            ]
+        }
+    )
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, {"net": "rate(x[1m])"}, samples=20)
+        for at in np.arange(AT - 2 * STEP, AT + 8 * STEP, STEP).tolist():
+            poll = poller.poll(at)
+            overlaps = new <= at <= old
+            assert list(poll.failures) == (["net"] if overlaps else [])
+            assert np.isnan(poll.frame.values[0, -1, 0]) == overlaps
+        anew = poller_of(stub, {"net": "rate(x[1m])"}, samples=20).poll(at)
+    times = poll.frame.times
+    expected = np.where(times < new, 1.0, np.where(times > old, 2.0, np.nan))
+    for frame in (poll.frame, anew.frame):
+        np.testing.assert_array_equal(frame.values[0, :, 0], expected)
 
 
 def test_a_failed_query_leaves_its_new_steps_missing_and_the_others_alone():
@@ -286,12 +364,12 @@ def test_a_failed_timestamp_fails_the_query():
 def test_steps_below_a_second_stay_on_the_grid():
     with stub_server(curves({"delta(up[1m])": always()})) as stub:
         client = PrometheusClient(stub.url, PrometheusSettings(), retries=0)
-        poller = Poller(client, {"x": "delta(up[1m])"}, 0.1, 5, 1.0)
+        poller = Poller(client, {"x": "delta(up[1m])"}, 0.1, 700, 1.0)
         for tick in range(20):
             poll = poller.poll(1000.0 + tick * 0.1)
             assert poll.failures == {}
             np.testing.assert_allclose(poll.frame.values[0, :, 0], poll.frame.times / 7)
-    assert asked_points(stub) == [5] + [1] * 19
+    assert asked_points(stub) == [700] + [601] * 19
 
 
 def test_times_of_samples_are_asked_for_in_pieces_of_two_hours():

@@ -147,3 +147,13 @@ def test_a_server_that_does_not_answer_leaves_the_history_empty(sketched, stoppe
         fill_history(replace(opened, config=config), history, FastClock(1e9, 1.0), stop)
     assert history.is_empty()
     assert [line["event"] for line in lines] == ["history not filled"] * (not stopped)
+
+
+def test_a_correction_replaces_the_numbers_but_not_the_state():
+    ring = ring_of(scored(1), blind(2), scored(3))
+    for at in (1, 2, 2.5):
+        ring.correct(replace(scored(at, score=1.5), state=State.OK))
+    recent = ring.between()
+    assert recent.times.tolist() == [1, 2, 3]
+    assert [recent.verdict(row).score for row in range(3)] == [1.5, None, 6.0]
+    assert recent.verdict(0).state is State.ANOMALOUS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,7 +17,7 @@ from promad.config.promql import find_promql_warnings
 from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
-    from promad.prometheus.checking import QueryCheck
+    from promad.prometheus.checking import LatencyCheck, QueryCheck
     from promad.prometheus.sample_gaps import CheckLimits
 
 PROBLEMS_FOUND = 3
@@ -66,14 +66,19 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 def run_check(config: Config) -> int:
     """Run every query on the server and print how it fares; how many have a problem."""
-    from promad.prometheus.checking import find_clock_problem, inspect_queries
+    from promad.prometheus.checking import find_clock_problem, inspect_latency, inspect_queries
     from promad.prometheus.client import PrometheusClient
 
-    step, limits = config.data_settings.step, choose_limits(config)
-    at = time.time() - limits.latency_offset
+    step, now = config.data_settings.step, time.time()
+    setting = config.real_time_anomaly_detection.latency_offset
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        latency = inspect_latency(client, setting, now)
+        limits = choose_limits(config, latency.offset)
+        at = now - latency.offset
         checks = inspect_queries(client, config.promql, step, at, limits)
-        clock = find_clock_problem(client, limits.latency_offset)
+        clock = find_clock_problem(client, latency.offset)
+    if latency.repeated is not None:
+        print_lines([format_latency(latency, setting)])
     print_lines(format_checks(checks, step))
     problems = sum(check.problem is not None for check in checks)
     if clock is not None:
@@ -83,7 +88,7 @@ def run_check(config: Config) -> int:
     return problems + (clock is not None)
 
 
-def choose_limits(config: Config) -> CheckLimits:
+def choose_limits(config: Config, latency_offset: float) -> CheckLimits:
     """What `detect` and `preprocess` require of the samples of a query."""
     from promad.prometheus.sample_gaps import CheckLimits
 
@@ -92,8 +97,18 @@ def choose_limits(config: Config) -> CheckLimits:
         stale_after=live.stale_after,
         max_fill_steps=config.preprocessing_settings.max_fill_steps,
         length=config.training_settings.sequence_length,
-        latency_offset=live.latency_offset,
+        latency_offset=latency_offset,
     )
+
+
+def format_latency(latency: LatencyCheck, setting: float | Literal["auto"]) -> str:
+    """A line on the offset, with a warning if the newest samples are not final at it."""
+    repeats = f"the server repeats values for its newest {format_duration(latency.repeated or 0)}"
+    offset = format_duration(latency.offset)
+    if latency.is_too_short:
+        return f"  latency_offset: warning: is {offset}, but {repeats} — set latency_offset: auto"
+    chosen = " (auto)" if setting == "auto" else ""
+    return f"  latency_offset: {offset}{chosen}{'; ' + repeats if latency.repeated else ''}"
 
 
 def format_checks(checks: Sequence[QueryCheck], step: float) -> Iterator[str]:

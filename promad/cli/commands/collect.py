@@ -50,8 +50,8 @@ def _format_shortfall(collected: Collected, config: Config, now: float) -> Itera
     """How much of the requested time has samples, if that is less than nine tenths."""
     from promad.stages.collect import choose_periods
 
-    data, latency = config.data_settings, config.real_time_anomaly_detection.latency_offset
-    requested = sum(end - start for start, end in choose_periods(data, now, latency))
+    data = config.data_settings
+    requested = sum(end - start for start, end in choose_periods(data, now, latency_offset=0.0))
     known = 1.0 - min(collected.missing_share.values(), default=0.0)
     found = collected.samples * known * data.step
     if found < 0.9 * requested:

@@ -1,0 +1,91 @@
+"""The newest samples on a real VictoriaMetrics, which repeats the last value for 30 s."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from promad.cli.commands.check_config import format_latency
+from promad.config import PrometheusSettings
+from promad.prometheus import Poller, PrometheusClient, inspect_queries
+from promad.prometheus.checking import inspect_latency
+from promad.prometheus.latency import make_find_offset
+from tests.support.victoria_metrics import victoria_metrics
+
+SAMPLES = 60
+STEPS = (5.0, 15.0, 30.0)
+QUERIES = {"plain": "plain", "sum": "sum(plain)", "rate": "rate(steady_total[1m])"}
+HOUR = 3600
+
+
+def value(at):
+    return 10 + math.sin(at / 7)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """The samples of the next hour are there too: the server hides them until their time."""
+    times = [float(at) for at in range(int(time.time()) - HOUR, int(time.time()) + HOUR)]
+    series = {
+        'plain{host="a"}': [(at, value(at)) for at in times],
+        'steady_total{host="a"}': [(at, 2.0 * (at - times[0])) for at in times],
+    }
+    with victoria_metrics(tmp_path_factory.mktemp("vm"), series) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url):
+    with PrometheusClient(url, PrometheusSettings(timeout="5s"), retries=0) as client:
+        yield client
+
+
+def poller_of(client, step):
+    return Poller(client, QUERIES, step, SAMPLES, 120.0)
+
+
+def count_wrong(poll, until=math.inf):
+    """How many samples up to `until` are missing or not what they will be for ever."""
+    times, values = poll.frame.times, poll.frame.values[0]
+    truth = np.array([[value(at), value(at), 2.0] for at in times])
+    wrong = ~np.isclose(values, truth, rtol=1e-9)
+    return int(wrong[times <= until].sum())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_sample_is_provisional_with_the_offset_that_suits_the_server(client, step):
+    find, poller = make_find_offset(client, "auto", "web"), poller_of(client, step)
+    offset = find(time.time())
+    assert 33 <= offset <= 37
+    poll = poller.poll(time.time() - offset)
+    assert (poll.failures, poll.frame.samples, count_wrong(poll)) == ({}, SAMPLES, 0)
+
+
+def test_the_check_shows_the_offset(client):
+    now = time.time()
+    check = inspect_latency(client, "auto", now)
+    assert format_latency(check, "auto").startswith("  latency_offset: 3")
+    assert inspect_latency(client, 10.0, now).is_too_short
+    assert not any(one.problem for one in inspect_queries(client, QUERIES, 5.0, now - check.offset))
+
+
+@pytest.mark.slow
+def test_provisional_samples_are_corrected_before_they_are_final(client):
+    pollers = {step: poller_of(client, step) for step in STEPS}
+    began = time.time()
+    polls = {step: poller.poll(began - 10) for step, poller in pollers.items()}
+    assert count_wrong(polls[5.0]) > 0
+    corrections = set()
+    while (now := time.time()) < began + 32:
+        for step, poller in pollers.items():
+            poll = poller.poll(now - 10)
+            assert poll.failures == {}
+            assert count_wrong(poll, until=now - 10 - 60) == 0
+            if poll.corrected_from is not None:
+                corrections.add(step)
+            polls[step] = poll
+        time.sleep(2.5)
+    for step, poll in polls.items():
+        assert count_wrong(poll, until=began - 10) == 0, step
+    assert 5.0 in corrections
