@@ -35,12 +35,12 @@ SECTIONS = (
     (
         "Groups",
         "These names begin with `metrics_prefix`; the table shows its default. `feature_name` is\n"
-        "the alias of a query, and `detector` the `name` of the configuration: every series has it.",
+        "the alias of a query, and `detector` the `name` in the configuration.",
         GROUP_METRICS,
     ),
     (
         "Detectors",
-        "`detector` is the `name` of the configuration, and `query` the alias of a query.",
+        "`detector` is the `name` in the configuration, and `query` the alias of a query.",
         DETECTOR_METRICS,
     ),
     ("Daemon", "The daemon exposes each of these once.", PROCESS_METRICS),

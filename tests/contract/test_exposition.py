@@ -98,7 +98,8 @@ anomaly_detector_feature_elevation_ratio{detector="d0",feature_name="load"} 0.5
 deviation of the feature, in unix seconds. Absent while the feature does not deviate, and while \
 warming or blind.
 # TYPE anomaly_detector_feature_deviating_since_timestamp_seconds gauge
-anomaly_detector_feature_deviating_since_timestamp_seconds{detector="d0",feature_name="cpu"} 1.69999994e+09
+anomaly_detector_feature_deviating_since_timestamp_seconds{detector="d0",\
+feature_name="cpu"} 1.69999994e+09
 # HELP anomaly_detector_feature_observed_value Newest value of the feature, in its own unit. \
 Absent while the feature has no current sample, and while warming or blind.
 # TYPE anomaly_detector_feature_observed_value gauge
