@@ -345,6 +345,7 @@ class Config(_Section):
     """One detector: which queries, on which server, and what each stage does with them."""
 
     name: Text = "promad"
+    preset: Literal["auto", "standard", "original"] = "auto"
     prometheus_url: ServerUrl = "http://localhost:9090"
     prometheus: PrometheusSettings = PrometheusSettings()
     artifacts_dir: Annotated[Location, Field(validate_default=True)] = Path("artifacts")
