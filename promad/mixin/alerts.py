@@ -65,8 +65,12 @@ class Alert:
     link: str = ""
 
     def to_rule(self, runbook_url: str) -> Rule:
-        """The alert as a rule, with a link to its runbook."""
+        """The alert as a rule that names its runbook.
+
+        Only a URL becomes `runbook_url`: Alertmanager and Grafana make that annotation a link.
+        """
         times = {"for": self.after, "keep_firing_for": self.keep}
+        is_url = runbook_url.startswith(("http://", "https://"))
         content: dict[str, Any] = {
             "alert": self.name,
             "expr": self.expr,
@@ -75,7 +79,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"{runbook_url}#{self.name.lower()}",
+                "runbook_url" if is_url else "runbook": f"{runbook_url}#{self.name.lower()}",
                 **({"link": self.link} if self.link else {}),
             },
         }

@@ -109,8 +109,8 @@ def test_every_metric_in_the_rules_is_exposed():
 def test_every_alert_has_a_severity_a_summary_a_description_and_a_runbook():
     for name, rule in BY_NAME.items():
         assert rule["labels"]["severity"] in {"warning", "critical"}
-        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+        assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+        assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{name.lower()}"
         assert not rule["annotations"]["summary"].endswith(".")
 
 
@@ -297,17 +297,18 @@ def assert_text(
     alert: str,
     description: str,
     labels: Mapping[str, str] = MappingProxyType({"detector": "d0"}),
-    notes: Mapping[str, str] = MappingProxyType({}),
+    notes: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """Assert that the alert has this description; `labels` and `notes` are additional ones.
 
-    Its summary names the detector in `labels`.
+    Its summary names the detector in `labels`. A note that is None is no annotation of it.
     """
     rule = BY_NAME[alert]
     detector = labels.get("detector", "")
     summary = rule["annotations"]["summary"].replace("{{ $labels.detector }}", detector)
     usual = {**rule["annotations"], "summary": summary, "description": description}
-    rules.say(story, at, alert, {**TARGET, **rule["labels"], **labels}, {**usual, **notes})
+    annotations = {name: text for name, text in {**usual, **notes}.items() if text is not None}
+    rules.say(story, at, alert, {**TARGET, **rule["labels"], **labels}, annotations)
 
 
 def verdicts() -> Sequence[object]:
@@ -431,6 +432,7 @@ def test_with_an_address_of_its_own_an_anomaly_links_to_the_page_about_it(tmp_pa
     links = {
         "link": "https://promad.example/x/?group=d1",
         "runbook_url": "https://wiki.example/book#promadanomaly",
+        "runbook": None,
     }
     assert_text(two, story, 4, "PromadAnomaly", text, {"detector": "d1"}, links)
 
