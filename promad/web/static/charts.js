@@ -324,7 +324,8 @@ function shortenNames(names, length) {
 function shortenApart(name, others, length) {
   const parting = Math.max(...others.map((other) => countCommonLetters(name, other)));
   const start = Math.min(parting, Math.max(name.length - length + 4, 0));
-  return start < 4 ? `${name.slice(0, length - 1)}…` : `${name.slice(0, 3)}…${name.slice(start, start + length - 4)}`;
+  if (start < 4) return `${name.slice(0, length - 1)}…`;
+  return `${name.slice(0, 3)}…${name.slice(start, start + length - 4)}`;
 }
 
 /**
