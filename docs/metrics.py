@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from promad.config import RealTimeSettings
-from promad.exposition.names import DETECTOR_METRICS, GROUP_METRICS, PROCESS_METRICS, MetricSpec
+from promad.exposition.names import (
+    DETECTOR_METRICS,
+    GROUP_METRICS,
+    PROCESS_METRICS,
+    MetricSpec,
+    Subject,
+)
 
 FILE = Path(__file__).with_suffix(".md")
 PREFIX: str = RealTimeSettings.model_fields["metrics_prefix"].default
@@ -29,13 +35,12 @@ SECTIONS = (
     (
         "Groups",
         "These names begin with `metrics_prefix`; the table shows its default. `feature_name` is\n"
-        "the alias of a query. With several detectors, every series has the label `detector`.",
+        "the alias of a query, and `detector` the `name` in the configuration.",
         GROUP_METRICS,
     ),
     (
         "Detectors",
-        "`query` is the alias of a query. With several detectors, every series has the label "
-        "`detector`.",
+        "`detector` is the `name` in the configuration, and `query` the alias of a query.",
         DETECTOR_METRICS,
     ),
     ("Daemon", "The daemon exposes each of these once.", PROCESS_METRICS),
@@ -57,7 +62,8 @@ def render_section(title: str, text: str, metrics: Iterable[MetricSpec]) -> str:
 def render_rows(metrics: Iterable[MetricSpec]) -> Iterator[str]:
     """A row for each metric."""
     for metric in metrics:
-        labels = " ".join(f"`{label}`" for label in metric.labels)
+        own = () if metric.subject is Subject.PROCESS else ("detector",)
+        labels = " ".join(f"`{label}`" for label in (*own, *metric.labels))
         cells = (f"`{metric.full_name(PREFIX)}`", metric.type, labels, metric.meaning)
         yield f"| {' | '.join(cells)} | {metric.absent or 'never'} |".replace("|  |", "| |")
 

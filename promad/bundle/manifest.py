@@ -1,7 +1,8 @@
 """What a bundle contains, and whether it does.
 
-A known set of plain files of a bounded size. What is missing, unknown, changed, or not a regular
-file is refused before anything is read.
+A known set of plain files of a bounded size. What is missing, changed, or not a regular file is
+refused before anything is read. Regular files that the manifest does not list, such as those of a
+file manager or an editor, are named and never read.
 """
 
 from __future__ import annotations
@@ -93,10 +94,15 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are what its manifest says."""
+    """A bundle whose files are what its manifest says.
+
+    Attributes:
+        unlisted: other files in the directory, by their relative names; nothing reads them.
+    """
 
     directory: Path
     manifest: Manifest
+    unlisted: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -133,10 +139,10 @@ def open_bundle(directory: Path) -> Bundle:
             f"{directory.name} expects another) — promad models rollback, or train again"
         )
     _require_known_files(path, manifest)
-    _require_nothing_else(directory, manifest)
+    unlisted = _find_unlisted_files(directory, manifest)
     for name, entry in manifest.files.items():
         _check_file(directory / name, entry)
-    return Bundle(directory, manifest)
+    return Bundle(directory, manifest, unlisted)
 
 
 def _require_known_files(path: Path, manifest: Manifest) -> None:
@@ -176,8 +182,13 @@ def _is_native(name: str) -> bool:
     return name.endswith(_NATIVE_SUFFIX)
 
 
-def _require_nothing_else(directory: Path, manifest: Manifest) -> None:
-    """Refuse a directory that contains more than the manifest lists."""
+def _find_unlisted_files(directory: Path, manifest: Manifest) -> tuple[str, ...]:
+    """The relative names of regular files that the manifest does not list.
+
+    Raises:
+        BundleError: if there is anything else, such as a directory, a link or a FIFO.
+    """
+    unlisted = []
     parents = {PurePosixPath(name).parent.as_posix() for name in manifest.files}
     folders = parents - {"."}
     known = {MANIFEST_FILE, *manifest.files, *folders}
@@ -186,10 +197,15 @@ def _require_nothing_else(directory: Path, manifest: Manifest) -> None:
         if folder and not stat.S_ISDIR(_find_mode(place)):
             raise BundleError(f"{place}: is missing or not a directory — promad models rollback")
         for path in sorted(place.iterdir()):
-            if path.relative_to(directory).as_posix() not in known:
+            name = path.relative_to(directory).as_posix()
+            if name in known:
+                continue
+            if not stat.S_ISREG(_find_mode(path)):
                 raise BundleError(
                     f"{path}: is not listed in {MANIFEST_FILE} — remove it, or train again"
                 )
+            unlisted.append(name)
+    return tuple(unlisted)
 
 
 def _find_mode(path: Path) -> int:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
 from promad.bundle.manifest import (
     MANIFEST_FILE,
     Bundle,
@@ -27,6 +29,8 @@ from promad.bundle.manifest import (
 from promad.config import Config
 from promad.errors import BundleError
 from promad.files import is_running, remove_abandoned
+
+log = structlog.get_logger()
 
 _CURRENT = "current"
 _ASIDE = ".partial-"
@@ -57,7 +61,7 @@ class BundleStore:
             return None
 
     def open(self, bundle_id: str) -> Bundle:
-        """The bundle of that name, every file of it checked.
+        """The bundle of that name, every file of it checked; logs the names of unlisted files.
 
         Raises:
             BundleError: if there is none, or it is damaged.
@@ -65,7 +69,14 @@ class BundleStore:
         if bundle_id not in self.ids():
             known = ", ".join(self.ids()) or "none"
             raise BundleError(f"{bundle_id}: no such bundle in {self.root} (there: {known})")
-        return open_bundle(self.root / bundle_id)
+        bundle = open_bundle(self.root / bundle_id)
+        if bundle.unlisted:
+            log.warning(
+                "ignored files that the manifest does not list",
+                bundle=str(bundle.directory),
+                files=", ".join(bundle.unlisted),
+            )
+        return bundle
 
     def open_current(self) -> Bundle:
         """The bundle in use.

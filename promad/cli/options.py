@@ -10,6 +10,7 @@ import typer
 
 from promad.cli.output import print_warnings
 from promad.config import Config, load_config, parse_duration, parse_instant, read_config
+from promad.config.original import find_implied_preset
 from promad.config.warnings import find_lost_text
 from promad.errors import ConfigError
 
@@ -93,6 +94,7 @@ def load_one_config(context: typer.Context, overrides: Sequence[str] = ()) -> Co
         )
     config = load_config(first, overrides)
     print_warnings(find_lost_text(first))
+    print_warnings(find_implied_preset(first, config))
     return config
 
 

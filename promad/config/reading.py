@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from promad.config.contradictions import find_contradictions
 from promad.config.document import Document, NotYamlError, Place, Problem, parse_document
+from promad.config.original import fill_preset, is_original
 from promad.config.overrides import apply_overrides
 from promad.config.settings import Config, key_paths
 from promad.errors import ConfigError
@@ -65,7 +67,9 @@ def read_config(
         document = parse_document(text)
     except NotYamlError as error:
         raise ConfigError([_flatten(f"{name}:{error.line}: {error}")]) from None
+    implied = is_original(document.values)
     document = apply_overrides(document, overrides)
+    document = replace(document, values=fill_preset(document.values, implied))
     config, problems = _validate(document, {"directory": directory})
     problems = [*document.problems, *problems]
     if config is None or problems:

@@ -22,6 +22,7 @@ from promad.config.values import (
     Alias,
     AuthorizationType,
     CalendarFeature,
+    Duration,
     FileName,
     HeaderName,
     Instant,
@@ -411,6 +412,7 @@ class Config(_Section):
     """One detector: which queries, on which server, and what each stage does with them."""
 
     name: Text = "promad"
+    preset: Literal["auto", "standard", "original"] = "auto"
     prometheus_url: ServerUrl = "http://localhost:9090"
     prometheus: PrometheusSettings = PrometheusSettings()
     artifacts_dir: Annotated[Location, Field(validate_default=True)] = Path("artifacts")

@@ -78,9 +78,8 @@ class Daemon:
         self._locks: dict[Path, DirectoryLock] = {}
         self._configured_port = configs[0].real_time_anomaly_detection.exporter_port
         self.registry = _make_registry()
-        several = len(configs) > 1
-        self.registry.register(SnapshotCollector(self._snapshots, several))
-        self._metrics = DaemonMetrics(self.registry, several)
+        self.registry.register(SnapshotCollector(self._snapshots))
+        self._metrics = DaemonMetrics(self.registry)
         self.port = 0
 
     def served(self) -> list[RunningDetector]:

@@ -106,12 +106,13 @@ class DetectionLoop:
         self._clock = clock
         self._outputs = outputs
         self._log = log.bind(detector=options.name)
-        self._server_log = ServerLog(self._log, options.server, options.latency_offset)
+        self._server_log = ServerLog(self._log, options.server)
         self._at_work = threading.Lock()
         self._retired = False
         self._newest: Judgements | None = None
         self._states: tuple[State, ...] = ()
         self._outside: frozenset[str] = frozenset()
+        self._offset = 0.0
         self._published_at = clock.elapsed()
         waiting = self._withhold(clock.now(), State.WARMING, "not polled yet")
         self._published = self._snapshot(waiting)
@@ -170,7 +171,8 @@ class DetectionLoop:
         """Poll, judge and publish once."""
         started = time.perf_counter()
         now = self._clock.now()
-        at = now - self._options.find_offset(now)
+        self._offset = self._options.find_offset(now)
+        at = now - self._offset
         try:
             poll = self._poller.poll(at)
             with self._at_work:
@@ -206,7 +208,7 @@ class DetectionLoop:
         newest = [poll.frame.start if at is None else at for at in poll.newest.values()]
         metrics.show_sample_age(self._clock.now() - min(newest))
         self._server_log.report_failures(poll.failures, len(features), self._clock.now())
-        self._server_log.report_clock(poll.clock_offset)
+        self._server_log.report_clock(poll.clock_offset, self._offset)
         self._report_outside(poll.frame)
 
     def _report_outside(self, frame: MetricFrame) -> None:

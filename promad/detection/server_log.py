@@ -20,10 +20,9 @@ class ServerLog:
     of its own.
     """
 
-    def __init__(self, log: Any, server: str, latency_offset: float) -> None:
+    def __init__(self, log: Any, server: str) -> None:
         self._log = log
         self._server = server
-        self._latency_offset = latency_offset
         self._failing: frozenset[str] = frozenset()
         self._since: float | None = None
         self._most_hit = 0
@@ -46,9 +45,8 @@ class ServerLog:
             self._log.info("query answered again", query=alias)
         self._failing = self._failing - recovered | own.keys()
 
-    def report_clock(self, offset: float | None) -> None:
-        """Log it once if the server's clock is ahead by more seconds than matter, or behind."""
-        limit = self._latency_offset
+    def report_clock(self, offset: float | None, limit: float) -> None:
+        """Log it once if the server's clock is ahead or behind by more seconds than the limit."""
         difference = find_clock_difference(offset, limit / 2 if self._clock_differs else limit)
         if difference and not self._clock_differs:
             self._log.warning(

@@ -15,11 +15,10 @@ from promad.exposition.names import MetricSpec, Subject
 
 
 class DaemonMetrics:
-    """Metrics about the daemon and all its detectors; `several` adds the label `detector`."""
+    """Metrics about the daemon and all its detectors; the latter have the label `detector`."""
 
-    def __init__(self, registry: CollectorRegistry, several: bool) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._several = several
         self._revealed: set[Gauge] = set()
         build = self._gauge(names.BUILD_INFO)
         self.reveal(build).labels(promad.__version__, platform.python_version()).set(1)
@@ -59,8 +58,7 @@ class DaemonMetrics:
         return Histogram(spec.name, spec.help, labels, registry=self._registry, buckets=buckets)
 
     def _labels(self, spec: MetricSpec) -> tuple[str, ...]:
-        of_detector = self._several and spec.subject is Subject.DETECTOR
-        return ("detector", *spec.labels) if of_detector else spec.labels
+        return ("detector", *spec.labels) if spec.subject is Subject.DETECTOR else spec.labels
 
     def forget(self) -> None:
         """Withdraw models, queries and expectations: others take their place."""
@@ -81,7 +79,7 @@ class DaemonMetrics:
 
     def of(self, detector: str) -> DetectorMetrics:
         """The metrics of one detector."""
-        return DetectorMetrics(self, {"detector": detector} if self._several else {})
+        return DetectorMetrics(self, {"detector": detector})
 
 
 _TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -162,5 +160,5 @@ class DetectorMetrics:
         self._child(self.daemon.reveal(gauge)).set(value)
 
     def _child[M: (Counter, Gauge, Histogram)](self, metric: M) -> M:
-        """The metric for this detector; the metric itself if there is only one detector."""
-        return metric.labels(**self.labels) if self.labels else metric
+        """The metric for this detector."""
+        return metric.labels(**self.labels)

@@ -67,10 +67,9 @@ def _flag(verdict: Verdict) -> float | None:
 
 @dataclass(frozen=True)
 class SnapshotCollector(Collector):
-    """Exposes the newest snapshot of every detector; `several` adds the label `detector`."""
+    """Exposes the newest snapshot of every detector, with its name as the label `detector`."""
 
     snapshots: Callable[[], Sequence[Snapshot]]
-    several: bool
 
     def collect(self) -> Iterator[Metric]:
         """The metric families of one scrape; detectors with one prefix share theirs."""
@@ -82,7 +81,9 @@ class SnapshotCollector(Collector):
 
     def _families(self, prefix: str, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         rows = [
-            (self._labels(shot, status), status) for shot in snapshots for status in shot.groups
+            ({**dict(status.group), "detector": shot.detector}, status)
+            for shot in snapshots
+            for status in shot.groups
         ]
         common = tuple(sorted({name for labels, _ in rows for name in labels}))
         families = _FamilyBuilder(prefix, common)
@@ -94,10 +95,6 @@ class SnapshotCollector(Collector):
         yield families.build(names.STATE, _states(rows))
         for spec, view_value in _FEATURE_GAUGES:
             yield families.build(spec, _features(rows, view_value))
-
-    def _labels(self, snapshot: Snapshot, status: GroupStatus) -> dict[str, str]:
-        own = {"detector": snapshot.detector} if self.several else {}
-        return {**dict(status.group), **own}
 
 
 _Rows = Sequence[tuple[dict[str, str], GroupStatus]]

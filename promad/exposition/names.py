@@ -12,8 +12,8 @@ from enum import StrEnum
 class Subject(StrEnum):
     """What one series of a metric is about. It decides the prefix and the common labels.
 
-    A group's series carry `metrics_prefix` and the labels of the group. With several detectors,
-    series of groups and detectors carry the label `detector`.
+    A group's series carry `metrics_prefix` and the labels of the group. Series of groups and
+    detectors carry the label `detector`, the name of the detector.
     """
 
     GROUP = "group"

@@ -28,4 +28,4 @@ class ScrapeTarget:
     def collect(self, status: GroupStatus) -> Iterator[Metric]:
         """The metric families of one sample, without the labels of the scrape."""
         snapshot = Snapshot(self.detector, self.metrics_prefix, (status,))
-        return SnapshotCollector(lambda: [snapshot], several=False).collect()
+        return SnapshotCollector(lambda: [snapshot]).collect()

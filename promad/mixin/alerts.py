@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_plus
 
 from promad.config import format_duration
 from promad.events.verdict import State
@@ -35,6 +34,7 @@ OLD_DAYS = 30
 
 _WARNING, _CRITICAL = "warning", "critical"
 _DETECTOR = "job, instance, detector"
+_DETECTOR_NAME = "{{ $labels.detector }}"
 _IS_BLIND = f'state="{State.BLIND}"'
 
 
@@ -65,8 +65,12 @@ class Alert:
     link: str = ""
 
     def to_rule(self, runbook_url: str) -> Rule:
-        """The alert as a rule, with a link to its runbook."""
+        """The alert as a rule that names its runbook.
+
+        Only a URL becomes `runbook_url`: Alertmanager and Grafana make that annotation a link.
+        """
         times = {"for": self.after, "keep_firing_for": self.keep}
+        is_url = runbook_url.startswith(("http://", "https://"))
         content: dict[str, Any] = {
             "alert": self.name,
             "expr": self.expr,
@@ -75,7 +79,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"{runbook_url}#{self.name.lower()}",
+                "runbook_url" if is_url else "runbook": f"{runbook_url}#{self.name.lower()}",
                 **({"link": self.link} if self.link else {}),
             },
         }
@@ -104,7 +108,7 @@ def _build_anomaly(deployment: Deployment) -> Alert:
         f"The alert budget allows about {alarms} per week.",
         f"{deployment.select(names.IS_ANOMALY)} == 1",
         _WARNING,
-        f"Detector {_name_detector(deployment)} reports an anomaly",
+        f"Detector {_DETECTOR_NAME} reports an anomaly",
         template_explanation(deployment.prefix),
         keep=KEEP_FIRING_SECONDS,
         link=_link_page(deployment),
@@ -120,7 +124,7 @@ def _build_severe(deployment: Deployment) -> Alert:
         "detector].",
         f"{score} > {SEVERE_RATIO}\nand\n{flag} == 1",
         _CRITICAL,
-        f"Detector {_name_detector(deployment)} reports a severe anomaly",
+        f"Detector {_DETECTOR_NAME} reports a severe anomaly",
         template_explanation(deployment.prefix),
         after=SEVERE_SAMPLES * max(deployment.step, deployment.interval),
         keep=KEEP_FIRING_SECONDS,
@@ -137,7 +141,7 @@ def _build_blind(deployment: Deployment) -> Alert:
         "full.",
         f"{deployment.select(names.STATE, _IS_BLIND)} == 1",
         _WARNING,
-        f"Detector {_name_detector(deployment)} is blind",
+        f"Detector {_DETECTOR_NAME} is blind",
         template_blindness(
             f"No score for at least {format_duration(after)}: anomalies go undetected.",
             deployment.prefix,
@@ -161,7 +165,7 @@ def _build_stale(deployment: Deployment) -> Alert:
         f"  time() - min by ({_DETECTOR}) ({scored}) > {unscored:g}\n)\n"
         f"unless on ({_DETECTOR})\n{blind} == 1",
         _WARNING,
-        f"Detector {_name_detector(deployment)} has stale data",
+        f"Detector {_DETECTOR_NAME} has stale data",
         "The newest sample of a query, or the newest score, is {{ humanizeDuration $value }} old. "
         "The score leaves out features without a current sample.",
         after=_choose_patience(deployment),
@@ -195,7 +199,7 @@ def _build_overrun(deployment: Deployment) -> Alert:
         "machine, does not fire.",
         f"{skipped}\n/\n({skipped} + {done})\n> {OVERRUN_SHARE:g}",
         _WARNING,
-        f"Detector {_name_detector(deployment)} skips ticks",
+        f"Detector {_DETECTOR_NAME} skips ticks",
         "{{ humanizePercentage $value }} of the ticks were skipped because the previous tick was "
         "still running. Anomalies are detected late.",
         after=1.5 * over,
@@ -222,7 +226,7 @@ def _build_old(deployment: Deployment) -> Alert:
         "The threshold assumes that new data resembles the training data.",
         f"time() - {deployment.select(names.MODEL_TRAINED)} > {OLD_DAYS} * 86400",
         _WARNING,
-        f"Detector {_name_detector(deployment)} uses an old model",
+        f"Detector {_DETECTOR_NAME} uses an old model",
         "The model was trained {{ humanizeDuration $value }} ago and does not reflect later "
         "changes of the system. Train it again.",
         after=3600.0,
@@ -234,13 +238,7 @@ def _choose_patience(deployment: Deployment) -> float:
     return max(600.0, 5 * max(deployment.interval, deployment.step))
 
 
-def _name_detector(deployment: Deployment) -> str:
-    return "{{ $labels.detector }}" if deployment.several else deployment.detectors[0]
-
-
 def _link_page(deployment: Deployment) -> str:
     if deployment.external_url is None:
         return ""
-    one = quote_plus(deployment.detectors[0])
-    group = "{{ $labels.detector | urlquery }}" if deployment.several else one
-    return f"{deployment.external_url}/?group={group}"
+    return f"{deployment.external_url}/?group={{{{ $labels.detector | urlquery }}}}"

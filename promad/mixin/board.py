@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
@@ -37,7 +37,7 @@ def start_board(
         .uid(uid)
         .description(description)
         .tags([TAG, "anomaly-detection"])
-        .readonly()
+        .editable()
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .time("now-6h", "now")
         .refresh("30s")
@@ -48,11 +48,19 @@ def start_board(
     )
 
 
-def to_json(board: dashboard.Dashboard, rows: Rows) -> str:
-    """The dashboard with these rows, as JSON."""
+def to_json(board: dashboard.Dashboard, rows: Rows, collapsed: Collection[str] = ()) -> str:
+    """The dashboard with these rows, as JSON.
+
+    Args:
+        collapsed: the titles of rows that are closed at first, and query nothing until opened.
+    """
     for title, panels in rows:
-        board.with_row(dashboard.Row(title))
-        for panel in panels:
+        row = dashboard.Row(title)
+        if title in collapsed:
+            for panel in panels:
+                row.with_panel(panel)
+        board.with_row(row)
+        for panel in panels if title not in collapsed else ():
             board.with_panel(panel)
     document = json.loads(json.dumps(board.build(), cls=JSONEncoder))
     return json.dumps(_tidy(document), indent=2, ensure_ascii=False) + "\n"
@@ -102,6 +110,13 @@ def _mark_events(select: Selector) -> dashboard.AnnotationQuery:
     )
 
 
+def _list_panels(panels: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows and panels in reading order, with those in collapsed rows."""
+    for panel in panels:
+        yield panel
+        yield from panel.get("panels", ())
+
+
 def _tidy(document: dict[str, Any]) -> dict[str, Any]:
     """The dashboard with its panels and rows numbered from 1 in reading order.
 
@@ -109,7 +124,7 @@ def _tidy(document: dict[str, Any]) -> dict[str, Any]:
     placement that hides links and annotations in a menu, and a footer option of tables that newer
     versions of Grafana have elsewhere.
     """
-    for number, panel in enumerate(document["panels"], start=1):
+    for number, panel in enumerate(_list_panels(document["panels"]), start=1):
         panel["id"] = number
         panel.get("options", {}).pop("footer", None)
     for variable in document["templating"]["list"]:

@@ -18,7 +18,7 @@ class Deployment:
     Attributes:
         job: the name of its job in the scrape configuration.
         prefix: the prefix of metrics about groups.
-        detectors: their names; series have the label `detector` only if there are several.
+        detectors: their names, which are the values of the label `detector`.
         interval: seconds from one poll to the next.
         step: seconds from one sample to the next.
         window: seconds of consecutive samples that a score needs.
@@ -60,11 +60,6 @@ class Deployment:
             runbook_url=configs[0].web.runbook_url,
             external_url=configs[0].web.external_url,
         )
-
-    @property
-    def several(self) -> bool:
-        """Whether series have the label `detector`."""
-        return len(self.detectors) > 1
 
     def select(self, metric: MetricSpec, *matchers: str) -> str:
         """A PromQL selector for the series of a metric of this daemon."""

@@ -12,6 +12,7 @@ from promad.mixin.panels import (
     STATE_COLOURS,
     dash_query,
     scale_logarithmically,
+    set_units_by_alias,
     shade_above,
     show_bars,
     show_heatmap,
@@ -25,6 +26,7 @@ from promad.mixin.panels import (
 from promad.mixin.promql import LEGEND, Selector, number_states
 
 _CHOSEN = 'feature_name=~"$feature"'
+_OBSERVED = "Observed and expected values"
 _FEATURE_LEGEND = f"{{{{feature_name}}}} {LEGEND}"
 
 
@@ -35,7 +37,7 @@ def build_dashboard(deployment: Deployment) -> str:
     share = select(names.FEATURE_CONTRIBUTION)
     feature = build_variable("feature", "Feature", share, "feature_name", ".+")
     board = start_board("promad", "promad", about, select, feature)
-    return to_json(board, _build_rows(select))
+    return to_json(board, _build_rows(select), collapsed={_OBSERVED})
 
 
 def _build_rows(select: Selector) -> Rows:
@@ -43,7 +45,7 @@ def _build_rows(select: Selector) -> Rows:
         ("Now", _show_now(select)),
         ("Score", _show_score(select)),
         ("Features", [*_show_contributions(select), *_show_elevations(select)]),
-        ("Observed and expected values", [_show_observed(select)]),
+        (_OBSERVED, [_show_observed(select)]),
     ]
 
 
@@ -186,9 +188,11 @@ def _show_elevations(select: Selector) -> list[Any]:
 def _show_observed(select: Selector) -> Any:
     panel = show_lines(
         "$feature",
-        "Observed value, and the value that the model expected, in the unit of the feature.",
+        "Observed value, and the value that the model expected, in the unit of the feature: bytes, "
+        "percent or seconds if its alias ends in _bytes, _ratio or _seconds.",
         "short",
-        (select(names.FEATURE_OBSERVED, _CHOSEN), f"observed {LEGEND}"),
-        (select(names.FEATURE_EXPECTED, _CHOSEN), f"expected {LEGEND}"),
+        (select(names.FEATURE_OBSERVED, _CHOSEN), f"observed {_FEATURE_LEGEND}"),
+        (select(names.FEATURE_EXPECTED, _CHOSEN), f"expected {_FEATURE_LEGEND}"),
     )
-    return dash_query(panel, "B").span(8).repeat("feature").repeat_direction("h").max_per_row(3)
+    panel = dash_query(set_units_by_alias(panel), "B")
+    return panel.span(8).repeat("feature").repeat_direction("h").max_per_row(3)

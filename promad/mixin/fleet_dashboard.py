@@ -43,7 +43,7 @@ def build_dashboard(deployment: Deployment) -> str:
 def _build_rows(deployment: Deployment, select: Selector) -> Rows:
     return [
         ("Now", _show_now(select)),
-        ("Groups", _show_groups(select, deployment.several)),
+        ("Groups", _show_groups(select)),
         ("Features", _show_features(select)),
         ("Last 30 days", _show_weeks(select)),
     ]
@@ -80,7 +80,7 @@ def _count(select: Selector, state: State) -> str:
     return f"sum({select(names.STATE, f'state="{state}"')})"
 
 
-def _show_groups(select: Selector, several: bool) -> list[Any]:
+def _show_groups(select: Selector) -> list[Any]:
     return [
         stack(
             show_lines(
@@ -100,18 +100,17 @@ def _show_groups(select: Selector, several: bool) -> list[Any]:
         )
         .decimals(2)
         .max(3),
-        _show_detectors(select, several),
+        _show_detectors(select),
     ]
 
 
-def _show_detectors(select: Selector, several: bool) -> Any:
+def _show_detectors(select: Selector) -> Any:
     """Every detector in one row; a click opens its own dashboard."""
     state = f"max {BY_DETECTOR} ({number_states(select)})"
     since = f"min {BY_DETECTOR} ({select(names.ANOMALOUS_SINCE)})"
     none = f"0 * max {BY_DETECTOR} ({select(names.THRESHOLD)})"
     blind = select(names.STATE, f'state="{State.BLIND}"')
     begun = select(names.EVENTS)
-    chosen = "&var-detector=${__data.fields.Detector}" if several else ""
     return show_table(
         {"instance": "Instance", "detector": "Detector"},
         "Detectors",
@@ -137,7 +136,8 @@ def _show_detectors(select: Selector, several: bool) -> Any:
             ),
         ],
         "/d/promad?${datasource:queryparam}&${job:queryparam}"
-        f"&var-instance=${{__data.fields.Instance}}{chosen}&${{__url_time_range}}",
+        "&var-instance=${__data.fields.Instance}&var-detector=${__data.fields.Detector}"
+        "&${__url_time_range}",
     )
 
 

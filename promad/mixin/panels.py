@@ -95,6 +95,17 @@ def dash_query(panel: timeseries.Panel, query: str) -> timeseries.Panel:
     )
 
 
+ALIAS_UNITS: Mapping[str, str] = {"bytes": "bytes", "ratio": "percentunit", "seconds": "s"}
+"""The unit of a feature by the last word of its alias, as in Prometheus's own names."""
+
+
+def set_units_by_alias(panel: timeseries.Panel) -> timeseries.Panel:
+    """The same lines, each in the unit that the alias of a feature in its legend ends in."""
+    for word, unit in ALIAS_UNITS.items():
+        panel.override_by_regexp(rf"/_{word}( |$)/", [DynamicConfigValue("unit", unit)])
+    return panel
+
+
 def show_number(
     title: str, description: str, unit: str, query: Query, steps: Steps = PLAIN
 ) -> stat.Panel:

@@ -1,7 +1,7 @@
 """PromQL selectors with the matchers that the dashboards' variables choose by.
 
-A label that a series does not have counts as empty, so `detector`, which series have only where a
-daemon runs several, offers `.*` for All: it matches the empty label too.
+A label that a series does not have counts as empty. History that older versions exposed may have no
+label `detector`, so that variable offers `.*` for All, which matches the empty label too.
 """
 
 from dataclasses import dataclass

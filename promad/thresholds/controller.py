@@ -317,7 +317,7 @@ class FleetControlled:
         factor = self._fleet.limits()[0]
         limits = self._own.follow(scores / factor)
         self._fleet.follow(np.array([_find_highest(scores / limits)]))
-        return np.asarray(limits * factor)
+        return np.asarray(limits * factor, np.float64)
 
     def follow_series(self, scores: Scores) -> Scores:
         return follow_each(self, scores)

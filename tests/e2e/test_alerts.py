@@ -109,8 +109,8 @@ def test_every_metric_in_the_rules_is_exposed():
 def test_every_alert_has_a_severity_a_summary_a_description_and_a_runbook():
     for name, rule in BY_NAME.items():
         assert rule["labels"]["severity"] in {"warning", "critical"}
-        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+        assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+        assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{name.lower()}"
         assert not rule["annotations"]["summary"].endswith(".")
 
 
@@ -296,15 +296,19 @@ def assert_text(
     at: float,
     alert: str,
     description: str,
-    labels: Mapping[str, str] = MappingProxyType({}),
-    detector: str = "promad",
-    notes: Mapping[str, str] = MappingProxyType({}),
+    labels: Mapping[str, str] = MappingProxyType({"detector": "d0"}),
+    notes: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
-    """Assert that the alert has this description; `labels` and `notes` are additional ones."""
+    """Assert that the alert has this description; `labels` and `notes` are additional ones.
+
+    Its summary names the detector in `labels`. A note that is None is no annotation of it.
+    """
     rule = BY_NAME[alert]
-    summary = rule["annotations"]["summary"].replace("Detector promad", f"Detector {detector}")
+    detector = labels.get("detector", "")
+    summary = rule["annotations"]["summary"].replace("{{ $labels.detector }}", detector)
     usual = {**rule["annotations"], "summary": summary, "description": description}
-    rules.say(story, at, alert, {**TARGET, **rule["labels"], **labels}, {**usual, **notes})
+    annotations = {name: text for name, text in {**usual, **notes}.items() if text is not None}
+    rules.say(story, at, alert, {**TARGET, **rule["labels"], **labels}, annotations)
 
 
 def verdicts() -> Sequence[object]:
@@ -393,7 +397,7 @@ def test_of_several_detectors_each_alert_is_about_its_own(tmp_path):
     )
     quiet = Story().then(scrape(OK, replace(ANOMALOUS, verdict=other)), 5)
     text = paragraph(other, EVENT.start)
-    assert_text(rules, quiet, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1")
+    assert_text(rules, quiet, 4, "PromadAnomaly", text, {"detector": "d1"})
 
 
 BOTH_DETECTORS = {'{detector="d0"}': 1.0, '{detector="d1"}': 1.0}
@@ -403,7 +407,7 @@ def test_a_blind_detector_names_the_queries_that_fail(rules):
     why = "No score for at least 10m: anomalies go undetected. "
     succeeding = Story().then(scrape(BLIND), 20)
     missing = "All queries succeed, but samples are missing or stale."
-    blind = {"state": "blind"}
+    blind = {"detector": "d0", "state": "blind"}
     assert_text(rules, succeeding, 15, "PromadBlind", why + missing, blind)
     failing = Story().then(scrape(BLIND, changed={names.QUERY_UP: 0.0}), 20)
     assert_text(rules, failing, 15, "PromadBlind", f"{why}Failed queries: cpu, load.", blind)
@@ -413,7 +417,7 @@ def test_a_daemon_that_is_down_is_named_if_prometheus_knows_it(rules):
     (up,) = (name for name in scrape(OK) if name.startswith("up{"))
     effect = "Anomalies go undetected."
     there = f"promad does not respond at localhost:8001. {effect}"
-    assert_text(rules, Story().then({up: 0.0}, 10), 6, "PromadDown", there)
+    assert_text(rules, Story().then({up: 0.0}, 10), 6, "PromadDown", there, {})
     gone = f"Prometheus has no target for the job promad. {effect}"
     rule = BY_NAME["PromadDown"]
     notes = {**rule["annotations"], "description": gone}
@@ -422,18 +426,15 @@ def test_a_daemon_that_is_down_is_named_if_prometheus_knows_it(rules):
 
 def test_with_an_address_of_its_own_an_anomaly_links_to_the_page_about_it(tmp_path):
     web = {"external_url": "https://promad.example/x", "runbook_url": "https://wiki.example/book"}
-    one = rules_of(tmp_path, config(name="a b", web=web))
-    rule = yaml.safe_load(one.rules.read_text())["groups"][0]["rules"][0]
-    assert rule["annotations"]["link"] == "https://promad.example/x/?group=a+b"
-    assert rule["annotations"]["runbook_url"] == "https://wiki.example/book#promadanomaly"
     two = rules_of(tmp_path, config(name="d0", web=web), config(name="d1"))
     story = Story().then(scrape(OK, ANOMALOUS), 5)
     text = paragraph(JUDGED, EVENT.start)
     links = {
         "link": "https://promad.example/x/?group=d1",
         "runbook_url": "https://wiki.example/book#promadanomaly",
+        "runbook": None,
     }
-    assert_text(two, story, 4, "PromadAnomaly", text, {"detector": "d1"}, "d1", links)
+    assert_text(two, story, 4, "PromadAnomaly", text, {"detector": "d1"}, links)
 
 
 def test_another_job_and_prefix_reach_every_rule(tmp_path):
@@ -469,4 +470,4 @@ def test_events_of_a_week_are_held_against_those_expected(tmp_path):
     recording.yield_samples(story, 59, f"round({ratio}, 0.1)", {f"{{{LABELS}}}": 1.5})
 
 
-LABELS = 'instance="localhost:8001", job="promad"'
+LABELS = 'detector="d0", instance="localhost:8001", job="promad"'

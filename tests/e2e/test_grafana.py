@@ -100,18 +100,18 @@ def test_another_prefix_reaches_every_query():
         assert text.replace("mine_", "anomaly_detector_") == default
 
 
-def test_with_several_detectors_a_click_in_the_table_leads_to_one_of_them():
-    several = built(*(Config(name=name, queries={"cpu": "up"}) for name in ("web", "db")))
-    assert "&var-detector=${__data.fields.Detector}&" in several["promad-fleet"]
-    assert "__data.fields.Detector" not in (FOLDER / "promad-fleet.json").read_text()
+def test_a_click_in_the_table_leads_to_one_detector():
+    fleet = (FOLDER / "promad-fleet.json").read_text(encoding="utf-8")
+    chosen = "var-instance=${__data.fields.Instance}&var-detector=${__data.fields.Detector}"
+    assert f"&{chosen}&" in fleet
 
 
 # The dashboard as a whole
 
 
 @each_board
-def test_a_dashboard_is_not_editable_and_has_a_fixed_identity(board):
-    assert board["editable"] is False
+def test_a_dashboard_is_editable_and_has_a_fixed_identity(board):
+    assert board["editable"] is True
     assert BOARDS[board["uid"]] is board
     assert "id" not in board
 
@@ -132,7 +132,7 @@ def test_a_dashboard_links_to_the_others_and_takes_choice_and_time_along(board):
 
 @each_board
 def test_panel_ids_are_set_and_unique(board):
-    ids = [panel["id"] for panel in board["panels"]]
+    ids = [each["id"] for panel in board["panels"] for each in (panel, *panel.get("panels", ()))]
     assert ids == list(range(1, len(ids) + 1))
 
 
@@ -247,8 +247,50 @@ def test_what_is_set_for_one_name_is_set_for_one_that_comes_up(panel):
     names = {str(state) for state in State} | {target["refId"] for target in panel["targets"]}
     for transformation in panel.get("transformations", []):
         names |= set(transformation["options"].get("renameByName", {}).values())
+    legends = {_write_legend(target, alias) for target in panel["targets"] for alias in ALIASES}
     for override in panel["fieldConfig"]["overrides"]:
-        assert override["matcher"]["options"] in names
+        wanted = override["matcher"]["options"]
+        if override["matcher"]["id"] == "byRegexp":
+            assert any(re.search(wanted.strip("/"), legend) for legend in legends)
+        else:
+            assert wanted in names
+
+
+ALIASES = ("read_bytes", "busy_ratio", "p99_seconds", "load1")
+
+
+def _write_legend(target: dict[str, Any], alias: str) -> str:
+    return target["legendFormat"].replace("{{feature_name}}", alias)
+
+
+def test_features_are_shown_in_the_unit_of_their_alias():
+    (shown,) = (each for each in panels(BOARDS["promad"]) if each["title"] == "$feature")
+    units = {
+        override["matcher"]["options"].strip("/"): override["properties"][0]["value"]
+        for override in shown["fieldConfig"]["overrides"]
+        if override["matcher"]["id"] == "byRegexp"
+    }
+    for alias, unit in {
+        "memory_bytes": "bytes",
+        "cpu_busy_ratio": "percentunit",
+        "latency_seconds": "s",
+        "bytes_in_flight": None,
+        "load1": None,
+    }.items():
+        for target in shown["targets"]:
+            legend = _write_legend(target, alias)
+            found = [value for name, value in units.items() if re.search(name, legend)]
+            assert found == ([unit] if unit else [])
+
+
+def test_the_panels_of_single_features_are_collapsed_at_first():
+    rows = [each for each in BOARDS["promad"]["panels"] if each["type"] == "row"]
+    closed = {
+        row["title"]: [panel["repeat"] for panel in row["panels"]]
+        for row in rows
+        if row["collapsed"]
+    }
+    assert closed == {"Observed and expected values": ["feature"]}
 
 
 # Queries
@@ -365,12 +407,17 @@ def test_every_recording_rule_is_shown():
     assert set(RECORDED) <= used
 
 
+SCRAPE = re.compile(r"scrape_interval: \w+")
+
+
 def test_provisioning_names_the_data_source_and_the_folder_of_the_dashboards():
     source, provider = (
         yaml.safe_load((ROOT / "grafana" / "provisioning" / name).read_text())
         for name in ("datasources/prometheus.yaml", "dashboards/promad.yaml")
     )
     assert source["datasources"][0]["type"] == "prometheus"
+    scrape = yaml.safe_load(SCRAPE.search((ROOT / "README.md").read_text(encoding="utf-8"))[0])
+    assert source["datasources"][0]["jsonData"]["timeInterval"] == scrape["scrape_interval"]
     assert provider["providers"][0]["options"]["path"].endswith("dashboards/promad")
 
 

@@ -732,6 +732,39 @@ def test_on_a_phone_the_page_is_as_wide_as_the_screen(several: Visits, path: str
     assert small == []
 
 
+ALIKE = (
+    "disk_read_bytes", "disk_written_bytes", "disk_read_again_bytes", "disk_busy_ratio",
+    "network_received_bytes_per_second", "network_received_bytes_per_minute", "network_sent_bytes",
+    "memory_a_very_long_name_first_bytes", "memory_a_very_long_name_second_bytes", "cpu", "cpu2",
+)  # fmt: skip
+
+
+def test_on_a_phone_labels_of_the_heat_map_are_told_apart(
+    visits: Visits, stack: ExitStack, tmp_path: Path
+) -> None:
+    running = create_running_detectors(tmp_path, features=ALIKE)
+    visits.url = stack.enter_context(serve_detectors(running))
+    page = wait_for_charts(visits.open(viewport=PHONE, has_touch=True, is_mobile=True))
+    labels = page.locator("#heat .ytick text").all_text_contents()
+    assert len(labels) == len(set(labels)) == len(ALIKE)
+    assert max(map(len, labels)) <= 11
+    assert {"cpu", "cpu2"} < set(labels)
+    left = page.locator("#heat").bounding_box()["x"]
+    for label in page.locator("#heat .ytick text").all():
+        assert label.bounding_box()["x"] >= left - 1
+
+
+def test_on_a_phone_the_table_of_features_shows_that_it_continues(several: Visits) -> None:
+    page = several.open(
+        f"/?group={quote(name_of(0))}", viewport=PHONE, has_touch=True, is_mobile=True
+    )
+    wait_for_charts(page)
+    hint = page.get_by_text("Scroll the table sideways for observed and expected values.")
+    expect(hint).to_be_visible()
+    page.set_viewport_size({"width": 1300, "height": 800})
+    expect(hint).to_be_hidden()
+
+
 def test_charts_follow_light_and_dark(one: Visits) -> None:
     page = wait_for_charts(one.open(color_scheme="light"))
     line = page.locator("#score .scatterlayer .js-line").last

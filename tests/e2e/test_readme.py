@@ -153,7 +153,7 @@ def test_the_yaml_is_what_promtool_takes(tmp_path):
 def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of every metric of one detector, by its name in the text format."""
     registry = CollectorRegistry()
-    daemon = DaemonMetrics(registry, several=False)
+    daemon = DaemonMetrics(registry)
     daemon.show_reload(1.0)
     own = daemon.of("d")
     own.show_bundle("m", "b", trained_at=1.0)
@@ -165,7 +165,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     verdict = Verdict(1.0, State.ANOMALOUS, 1.0, score=1.0, mse=1.0, plain=True, features=(view,))
     event = AnomalyEvent("d", 1.0, 1.0, None, verdict)
     snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, event=event, last_scored_at=1.0),))
-    registry.register(SnapshotCollector(lambda: [snapshot], several=False))
+    registry.register(SnapshotCollector(lambda: [snapshot]))
     WebMetrics(registry, CLOSE_REASONS)
     return {
         family.name + ("_total" if family.type == "counter" else ""): (

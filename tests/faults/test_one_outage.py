@@ -22,13 +22,13 @@ class Story:
 
     def __init__(self):
         self.now = NOW
-        self.log = ServerLog(structlog.get_logger(), SERVER, 10.0)
+        self.log = ServerLog(structlog.get_logger(), SERVER)
 
     def tell(self, failures=(), queries=3, clock=None):
         """The lines about a poll."""
         with structlog.testing.capture_logs() as lines:
             self.log.report_failures(dict(failures), queries, self.now)
-            self.log.report_clock(clock)
+            self.log.report_clock(clock, 10.0)
         self.now += 60.0
         return lines
 

@@ -159,7 +159,7 @@ class Bench:
         return self.verdict
 
     def sample(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
+        return self.registry.get_sample_value(name, {"detector": "promad", **labels})
 
     def rise(self, feature: str, times: Iterable[float], value: float = 3.0) -> None:
         """Raise a feature at times, in seconds after the start."""
@@ -235,7 +235,7 @@ def bench(
     def observe(_: Verdict, event: AnomalyEvent | None) -> None:
         ended.extend([event] if event else [])
 
-    metrics = DaemonMetrics(registry, several=False).of("promad")
+    metrics = DaemonMetrics(registry).of("promad")
     metrics.show_bundle("made-up", "b", 0.0)
     persistence = None if log is None else Persistence(log, bundle, 1e6, CATCH_UP, metrics)
     histories = {

@@ -60,8 +60,7 @@ def scrape(
 
 def _samples(snapshots: list[Snapshot]):
     registry = CollectorRegistry()
-    several = len(snapshots) > 1
-    metrics = DaemonMetrics(registry, several)
+    metrics = DaemonMetrics(registry)
     metrics.show_reload(0.0)
     for snapshot in snapshots:
         own = metrics.of(snapshot.detector)
@@ -70,7 +69,7 @@ def _samples(snapshots: list[Snapshot]):
         own.count_poll(["cpu", "load"], {})
         own.show_sample_age(20.0)
         own.observe_tick(0.01)
-    registry.register(SnapshotCollector(lambda: snapshots, several))
+    registry.register(SnapshotCollector(lambda: snapshots))
     ProcessCollector(registry=registry)
     return [sample for family in registry.collect() for sample in family.samples]
 

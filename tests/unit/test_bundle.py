@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import structlog
 
 from promad.bundle import BundleStore, check_fits, load_detector, open_bundle
 from promad.errors import BundleError
@@ -405,8 +406,34 @@ def test_one_file_more_than_there_can_be_is_refused(store):
         store.open_current()
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.write_text("")])
-def test_what_is_not_listed_is_refused(store, make):
+def test_files_that_are_not_listed_are_named_once_and_not_read(store):
+    directory = store.open_current().directory
+    for name in (".DS_Store", "Thumbs.db", "threshold.json~"):
+        (directory / name).write_bytes(b"\0")
+        (directory / name).chmod(0)
+    with structlog.testing.capture_logs() as logged:
+        assert store.open_current().unlisted == (".DS_Store", "Thumbs.db", "threshold.json~")
+    assert logged == [
+        {
+            "event": "ignored files that the manifest does not list",
+            "log_level": "warning",
+            "bundle": str(directory),
+            "files": ".DS_Store, Thumbs.db, threshold.json~",
+        }
+    ]
+
+
+def test_an_unlisted_file_takes_no_place_of_a_listed_one(store):
+    path = store.open_current().directory / "threshold.json"
+    path.rename(path.with_name("threshold.json~"))
+    with pytest.raises(BundleError, match=r"/threshold.json: is missing"):
+        store.open_current()
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("threshold.json")]
+)
+def test_what_is_not_listed_and_no_regular_file_is_refused(store, make):
     make(store.open_current().directory / "linear")
     with pytest.raises(BundleError, match=r"/linear: is not listed in manifest.json"):
         store.open_current()

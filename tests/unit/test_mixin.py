@@ -54,12 +54,12 @@ def test_it_writes_dashboards_and_rules_and_says_so_in_one_line(promad):
     }
 
 
-def test_several_detectors_have_one_mixin_that_tells_them_apart(promad):
+def test_alerts_name_the_detector_by_its_label(promad):
     code, out, _ = promad("-c", "web.yaml", "-c", "db.yaml", "mixin", "-o", "out")
     assert (code, out.count("\n")) == (0, 1)
     assert "Detector {{ $labels.detector }} is blind" in alerts(Path("out"))
     promad("-c", "web.yaml", "mixin", "-o", "out")
-    assert "Detector web is blind" in alerts(Path("out"))
+    assert "Detector {{ $labels.detector }} is blind" in alerts(Path("out"))
 
 
 def test_detectors_whose_metrics_begin_differently_have_none(promad):

@@ -84,6 +84,26 @@ def test_a_browser_shows_hostile_text_literally_and_runs_none_of_it(tmp_path: Pa
     assert complaints == []
 
 
+def test_on_a_phone_a_report_is_as_wide_as_the_screen(tmp_path: Path) -> None:
+    long = "node_network_transmitted_bytes_per_second_without_loopback_interfaces"
+    times, ones = 1_750_000_000.0 + 30.0 * np.arange(20), np.ones((20, 1))
+    values = hostile_values(
+        title=f"Report of {long}",
+        elevation=draw_elevations(times, [long], ones),
+        queries={long: long},
+    )
+    write_page(tmp_path / "page.html", "report.html", **values)
+    with chromium() as browser:
+        phone = {"width": 360, "height": 740}
+        page = browser.new_page(viewport=phone, has_touch=True, is_mobile=True)
+        page.goto((tmp_path / "page.html").as_uri())
+        page.locator("#elevation .main-svg").first.wait_for()
+        assert page.evaluate("() => document.documentElement.scrollWidth") == 360
+        assert page.evaluate("() => innerWidth") == 360
+        page.set_viewport_size({"width": 740, "height": 360})  # turned around
+        expect(page.locator("#elevation .main-svg").first).to_have_attribute("width", "708")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_json_does_not_have_is_an_error_not_a_broken_page(
     tmp_path: Path, value: float

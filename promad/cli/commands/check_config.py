@@ -13,6 +13,7 @@ from promad.cli.options import load_configs
 from promad.cli.output import format_count, group_names, print_lines
 from promad.config import Config
 from promad.config.durations import format_duration
+from promad.config.original import find_implied_preset
 from promad.config.promql import find_promql_warnings
 from promad.config.warnings import find_lost_text, find_raw_counters
 
@@ -42,6 +43,7 @@ def check_config(
         queries = format_count(len(config.queries), "query", "queries")
         print_lines([f"{path}: {queries}, no mistakes"])
         print_lines(find_lost_text(path))
+        print_lines(find_implied_preset(path, config))
         print_lines(f"{path}: {warning}" for warning in find_raw_counters(config))
         if online:
             problems += run_check(config)

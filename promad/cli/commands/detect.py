@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 
 import typer
 
 from promad.cli.options import ConfigOption, ListenOption, load_configs, parse_listen_address
-from promad.cli.output import format_url, print_lines
+from promad.cli.output import format_url, print_lines, print_warnings
 from promad.config import Config
+from promad.config.original import find_implied_preset
 
 
 def detect(
@@ -22,19 +24,31 @@ def detect(
     Repeat -c FILE to run several detectors in one daemon. SIGHUP reloads the configuration files
     and the current bundles. SIGTERM and Ctrl-C stop the daemon.
     """
-    run_detect(lambda: load_configs(context, config), *parse_listen_address(listen_address))
+    host, port = parse_listen_address(listen_address)
+    run_detect(lambda: load_configs(context, config), host, port, config or context.obj)
 
 
 def run_detect(
-    read: Callable[[], Sequence[Config]], host: str = "", port: int | None = None
+    read: Callable[[], Sequence[Config]],
+    host: str = "",
+    port: int | None = None,
+    paths: Sequence[Path] = (),
 ) -> None:
-    """Run the daemon until a signal stops it; SIGHUP calls `read` again."""
+    """Run the daemon until a signal stops it; SIGHUP calls `read` again.
+
+    Args:
+        paths: the files that `read` reads, to warn about what they imply; empty if that is done.
+    """
     signals = _queue_signals()
 
     from promad.clock import RealClock
     from promad.stages.detect import detect as stage
 
-    with stage(read(), RealClock(), host, port) as daemon:
+    configs = read()
+    with suppress(OSError):  # nobody may read standard error
+        for path, config in zip(paths, configs, strict=False):
+            print_warnings(find_implied_preset(path, config))
+    with stage(configs, RealClock(), host, port) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
             print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
         while signals.get() == signal.SIGHUP:

@@ -22,6 +22,7 @@ import { createLayout, drawChart, escapeLabel, readColours, toWallClock } from "
 export const HEAT_STEPS = [0, 1, 2, 4, 8, 16];
 const ROW_PIXELS = 20;
 const LETTER_PIXELS = 7;
+const WIDE_LETTER_PIXELS = 8;
 const LOG_FROM = 20;
 const TRANSPARENT = "rgba(0,0,0,0)";
 
@@ -242,7 +243,7 @@ export function drawHeatMap(element, timeline, features) {
     showgrid: false,
     range: [features.length - 0.5, -0.5],
     tickvals: features.map((_, row) => row),
-    ticktext: features.map((name) => escapeLabel(shorten(name, (margin - 14) / LETTER_PIXELS))),
+    ticktext: shortenNames(features, Math.floor((margin - 14) / WIDE_LETTER_PIXELS)).map(escapeLabel),
   });
   layout.shapes = markTime(timeline, colours);
   const elevations = features.map((name) => getValues(grid, name, "elevation"));
@@ -275,7 +276,7 @@ export function drawHeatMap(element, timeline, features) {
  *
  * @param {HTMLElement} element
  */
-const getLabelPixels = (element) => (element.clientWidth < 560 ? 92 : 190);
+const getLabelPixels = (element) => (element.clientWidth < 560 ? 104 : 190);
 
 /** @param {?number} elevation */
 const toHeatStep = (elevation) =>
@@ -293,6 +294,50 @@ function describeHeatMap({ rows }, features) {
     .map((name) => `${name} up to ${formatMultiple(findHighest(name))}`);
   return `Error of each feature as a multiple of its baseline: ${worst.join(", ")}. ` +
     "The table of all features has the values.";
+}
+
+/**
+ * Names shortened to a length, no two of them alike.
+ *
+ * @param {string[]} names
+ * @param {number} length letters
+ */
+function shortenNames(names, length) {
+  const short = names.map((name) => shorten(name, length));
+  const apart = names.map((name, place) => {
+    const alike = names.filter((_, other) => other !== place && short[other] === short[place]);
+    return alike.length ? shortenApart(name, alike, length) : short[place];
+  });
+  return apart.map((label, place) => {
+    const isAlone = apart.indexOf(label) === apart.lastIndexOf(label);
+    return isAlone ? label : `${label.slice(0, length - 4)}…${place + 1}`;
+  });
+}
+
+/**
+ * A name with what is left out in front of where it parts from others.
+ *
+ * @param {string} name
+ * @param {string[]} others
+ * @param {number} length letters
+ */
+function shortenApart(name, others, length) {
+  const parting = Math.max(...others.map((other) => countCommonLetters(name, other)));
+  const start = Math.min(parting, Math.max(name.length - length + 4, 0));
+  if (start < 4) return `${name.slice(0, length - 1)}…`;
+  return `${name.slice(0, 3)}…${name.slice(start, start + length - 4)}`;
+}
+
+/**
+ * How many letters two names have in common from the start.
+ *
+ * @param {string} name
+ * @param {string} other
+ */
+function countCommonLetters(name, other) {
+  let count = 0;
+  while (count < name.length && name[count] === other[count]) count += 1;
+  return count;
 }
 
 /**
