@@ -11,6 +11,8 @@ from promad.data.groups import Labels, list_matchers
 from promad.errors import PrometheusError
 from promad.prometheus.parsing import Answer, Series
 
+MOST_PARTS = 20
+"""Series that are read for a query that must have one: a server may send it in parts."""
 _MOST_LABEL_SETS = 5
 _MOST_CHARACTERS = 300
 
@@ -55,14 +57,23 @@ def take_series(
 
 def require_one(expr: str, seen: Collection[Labels]) -> None:
     """Raise PrometheusError if more label sets were seen than one feature can hold."""
-    if len(seen) <= 1:
-        return
-    shown = ", ".join(format_labels(labels) for labels in list(seen)[:_MOST_LABEL_SETS])
-    rest = len(seen) - _MOST_LABEL_SETS
-    more = f" and {rest} more" if rest > 0 else ""
+    if len(seen) > 1:
+        raise build_several_error(expr, seen, len(seen))
+
+
+def build_several_error(
+    expr: str, labels: Collection[Labels], count: int, *, more: bool = False
+) -> PrometheusError:
+    """The error of an expression with several series: `count`, or more than that.
+
+    `labels` are those of the first series.
+    """
+    shown = ", ".join(map(format_labels, list(labels)[:_MOST_LABEL_SETS]))
+    rest = count - _MOST_LABEL_SETS
+    others = " and others" if more else f" and {rest} more" if rest > 0 else ""
     flat = flatten_text(expr)
-    raise PrometheusError(
-        f"{flat}: {len(seen)} series, expected one: {shown}{more} — "
+    return PrometheusError(
+        f"{flat}: {'more than ' if more else ''}{count} series, expected one: {shown}{others} — "
         f"aggregate with sum({flat}) or avg({flat}), or add label matchers",
         "several_series",
     )

@@ -154,13 +154,21 @@ def parse_answer(body: bytes, most_series: int = MOST_SERIES) -> Answer:
 
 
 def check_series(body: bytes, most: int) -> None:
-    """Raise TooManySeriesError if an answer, whole or cut off, has more than `most` series."""
-    if body.count(_METRIC_KEY) <= most:  # it may be the name of a label as well
-        return
-    found = _METRIC.finditer(body)
-    first = [match[1] for match in islice(found, min(most + 1, _MOST_SHOWN))]
-    if len(first) + sum(1 for _ in islice(found, most + 1 - len(first))) > most:
-        raise TooManySeriesError(most, [_read_labels(metric) for metric in first])
+    """Raise TooManySeriesError if an answer has more than `most` series."""
+    if body.count(_METRIC_KEY) > most:  # it may be the name of a label as well
+        count, labels = find_series(body, most + 1)
+        if count > most:
+            raise TooManySeriesError(most, labels)
+
+
+def find_series(body: bytes, most: int | None = None) -> tuple[int, list[Labels]]:
+    """How many series, up to `most`, an answer has, and the labels of the first five.
+
+    The answer may break off anywhere.
+    """
+    found = islice(_METRIC.finditer(body), most)
+    first = [match[1] for match in islice(found, _MOST_SHOWN)]
+    return len(first) + sum(1 for _ in found), list(map(_read_labels, first))
 
 
 def _to_utf8(body: bytes) -> bytes:
