@@ -138,7 +138,7 @@ def parse_answer(body: bytes, most_series: int = MOST_SERIES) -> Answer:
     try:
         text = _to_utf8(body)
         check_series(text, most_series)
-        document, table = _read_document(text)
+        document, table = read_table(text)
         warnings = _read_texts(document.warnings)
         infos = _read_texts(document.infos)
         series = tuple(_list_series(table))
@@ -176,8 +176,11 @@ def _to_utf8(body: bytes) -> bytes:
     return body if encoding == "utf-8" else body.decode(encoding).encode()
 
 
-def _read_document(body: bytes) -> tuple[_Document[Any], Table]:
-    """The document, and its samples; step by step where it is no list of series."""
+def read_table(body: bytes) -> tuple[_Document[Any], Table]:
+    """The document with its warnings, and its samples.
+
+    It is read step by step where it is no list of series.
+    """
     try:
         document: _Document[Any] = _decode_series(body)
         data = document.data
