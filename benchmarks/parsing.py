@@ -29,9 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    print(
-        "| answer | bytes | arrays (ms) | series (ms) | peak memory / bytes |\n|---|---|---|---|---|"
-    )
+    print("| answer | bytes | arrays (ms) | series (ms) | peak memory / bytes |")
+    print("|---|---|---|---|---|")
     for name, body in list_answers():
         print(
             f"| {name} | {len(body)} | {cpu(read_table, body, rounds):.2f} "

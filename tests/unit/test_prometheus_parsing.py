@@ -1,6 +1,8 @@
 """Reading an answer in bulk gives what reading it point by point gives."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from contextlib import suppress
 
@@ -224,3 +226,14 @@ def test_an_answer_cut_at_any_byte_is_refused():
     for end in range(0, len(body), 7):
         with pytest.raises(ValueError, match="incomplete or not JSON"):
             parse_answer(body[:end])
+
+
+def test_the_daemon_reads_a_long_answer_without_heavy_libraries():
+    body = body_of([({}, [(float(i), 1.0) for i in range(5000)])])
+    code = (
+        "import sys, promad.stages.detect; from promad.prometheus import parse_answer\n"
+        "assert len(parse_answer(sys.stdin.buffer.read()).series[0].values) == 5000\n"
+        "heavy = {'pandas', 'pyarrow', 'tensorflow', 'sklearn', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], input=body, check=True)
