@@ -1,43 +1,142 @@
-"""Points of range answers, read in bulk as CSV."""
+"""The points of many series, read at once, without keeping a Python object for each.
 
-from collections.abc import Sequence
+A block is the JSON list of the points of one series: `[[1763784000,"0.5"],[1763784015,"NaN"]]`.
+About 256 KiB are read at a time. Without the digits, what is left must be the brackets, commas and
+quotes of so many points; without those, what is left is a list of numbers. Anything unusual (white
+space, other spellings of numbers) is read point by point instead, with the same result.
+"""
 
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import msgspec
 import numpy as np
-import pyarrow as pa
-from pyarrow import csv
+from numpy.typing import NDArray
 
-from promad.prometheus.numbers import Numbers, check_numbers
+Numbers = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Times and values, float64 (samples,) each."""
+_CHUNK_BYTES = 2**18
+_OF_NUMBERS = b"0123456789+-.eE" + b"NaInf"
+_TO_COMMAS = bytes.maketrans(b"\n", b",")
+_POINTS = b'[,""],'
+"""What is left of a point without its numbers, and what separates it from the next."""
+_BETWEEN_POINTS = re.compile(rb"\]\s*,\s*\[")
+_MISSING = (b'"NaN"', b'"+Inf"', b'"-Inf"', b'"Inf"')
 
-_BETWEEN_POINTS = b"],["
-_POINT_TO_LINE = bytes.maketrans(b"[", b"\n")
-_MISSING = ("NaN", "+Inf", "-Inf", "Inf")
-
-
-def read_blocks(blocks: Sequence[bytes]) -> list[Numbers]:
-    """Each block's numbers; a block reads `1763784000,"0.5"],[1763784015,"NaN"`."""
-    if not blocks:
-        return []
-    times, values = _read_points(_BETWEEN_POINTS.join(blocks))
-    bounds = np.cumsum([block.count(b"[") + 1 for block in blocks[:-1]], dtype=np.int64)
-    return list(zip(np.split(times, bounds), np.split(values, bounds), strict=True))
+_decode_points = msgspec.json.Decoder(list[tuple[float | str, float | str]]).decode
+_decode_numbers = msgspec.json.Decoder(list[float | None]).decode
 
 
-def _read_points(points: bytes) -> Numbers:
-    """Numbers of `1763784000,"0.5"],[1763784015,"NaN"`, as lines of `1763784000,"0.5",`."""
-    lines = points.translate(_POINT_TO_LINE, b"]") + b","
-    table = csv.read_csv(
-        pa.BufferReader(lines),
-        read_options=csv.ReadOptions(
-            use_threads=False, column_names=["time", "value", "nothing"], block_size=len(lines) + 1
-        ),
-        parse_options=csv.ParseOptions(double_quote=False),
-        convert_options=csv.ConvertOptions(
-            column_types={"time": pa.float64(), "value": pa.float64()},
-            include_columns=["time", "value"],
-            null_values=list(_MISSING),
-        ),
-    )
-    brackets_gone = len(points) + 1 - len(lines)
-    if table.num_rows != brackets_gone + 1:
-        raise ValueError("a sample is not a time and a value")
-    return check_numbers(table["time"].to_numpy(), table["value"].to_numpy())
+def read_blocks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], Numbers]:
+    """How many points each block has, int64 (blocks,), and the numbers of all of them.
+
+    A value that is not finite is missing: NaN.
+
+    Raises:
+        ValueError: if a point is not a time and a value.
+    """
+    numbers = array("d")
+    counts = np.zeros(len(blocks), np.int64)
+    for owners, pieces in _group(blocks):
+        found, flat = _read_chunk(pieces)
+        np.add.at(counts, owners, found)
+        numbers.frombytes(flat.tobytes())
+    pairs = np.frombuffer(numbers, np.float64).reshape(-1, 2)
+    times, values = pairs[:, 0], pairs[:, 1]
+    if not np.isfinite(times).all():
+        raise ValueError("a sample has no time")
+    values[~np.isfinite(values)] = np.nan
+    return counts, (times, values)
+
+
+def _group(blocks: Sequence[bytes]) -> Iterator[tuple[Sequence[int], Sequence[bytes]]]:
+    """Positions of blocks, and the blocks or pieces of them, a quarter of a megabyte in all."""
+    if sum(map(len, blocks)) <= _CHUNK_BYTES:
+        yield range(len(blocks)), blocks
+        return
+    owners: list[int] = []
+    pieces: list[bytes] = []
+    size = 0
+    for owner, block in enumerate(blocks):
+        for piece in _split(block):
+            owners.append(owner)
+            pieces.append(piece)
+            size += len(piece)
+            if size >= _CHUNK_BYTES:
+                yield owners, pieces
+                owners, pieces, size = [], [], 0
+    yield owners, pieces
+
+
+def _split(block: bytes) -> Iterator[bytes]:
+    """The block, or pieces of a quarter of a megabyte that are blocks themselves."""
+    view = memoryview(block)
+    start = 0
+    while found := _BETWEEN_POINTS.search(view, start + _CHUNK_BYTES):
+        end = found.start() + 1
+        yield b"%s%s]" % (b"[" if start else b"", view[start:end])
+        start = found.end() - 1
+    yield b"[%s" % view[start:] if start else block
+
+
+def _read_chunk(blocks: Sequence[bytes]) -> tuple[Sequence[int], NDArray[np.float64]]:
+    """How many points each block has, and time and value of each point in turn."""
+    lines = b"\n".join(blocks)
+    counts = _count_points(lines)
+    if counts is not None:
+        try:
+            return counts, _read_lines(lines, empty=0 in counts)
+        except msgspec.DecodeError:
+            pass  # another spelling of a number, or none at all
+    return _read_odd(blocks)
+
+
+def _read_odd(blocks: Sequence[bytes]) -> tuple[Sequence[int], NDArray[np.float64]]:
+    numbers = array("d")
+    ends = [0]
+    for block in blocks:
+        numbers.extend(_read_slowly(bytes(block)))
+        ends.append(len(numbers) // 2)
+    return [after - before for before, after in pairwise(ends)], np.array(numbers, np.float64)
+
+
+def _count_points(lines: bytes) -> list[int] | None:
+    """How many points each line has, or None if a line has anything but points."""
+    skeletons = lines.translate(None, _OF_NUMBERS).split(b"\n")
+    counts: dict[bytes, int] = {}
+    for skeleton in set(skeletons):
+        count = len(skeleton) // len(_POINTS)
+        if skeleton != b"[%s]" % (_POINTS * count)[:-1]:
+            return None
+        counts[skeleton] = count
+    return [counts[skeleton] for skeleton in skeletons]
+
+
+def _read_lines(lines: bytes, empty: bool) -> NDArray[np.float64]:
+    """The numbers of lines of points; `empty` is whether some lines have none."""
+    if b'"-0"' in lines:  # JSON has no sign for an integer zero
+        lines = lines.replace(b'"-0"', b'"-0.0"')
+    if b"N" in lines or b"I" in lines:
+        for text in _MISSING:
+            lines = lines.replace(text, b'"null"')
+    if empty:
+        lines = b"\n".join(line for line in lines.split(b"\n") if line != b"[]")
+    return np.array(_decode_numbers(b"[%s]" % lines.translate(_TO_COMMAS, b'[]"')), np.float64)
+
+
+def _read_slowly(block: bytes) -> Iterator[float]:
+    """Time and value of each point in turn.
+
+    Raises:
+        ValueError: if a point is not a time and a value.
+    """
+    try:
+        for time, value in _decode_points(block):
+            yield float(time)
+            yield float(value)
+    except (ValueError, OverflowError):
+        raise ValueError("a sample is not a time and a value") from None

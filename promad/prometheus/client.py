@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -19,8 +20,8 @@ from promad.data.frame import points_between
 from promad.errors import PrometheusError
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.joining import join_answers
-from promad.prometheus.one_series import flatten_text
-from promad.prometheus.parsing import Answer, parse_answer
+from promad.prometheus.one_series import MOST_PARTS, build_several_error, flatten_text
+from promad.prometheus.parsing import Answer, TooManySeriesError, find_series, parse_answer
 from promad.prometheus.refusals import (
     REMEDIES,
     TooLargeError,
@@ -30,12 +31,26 @@ from promad.prometheus.refusals import (
 )
 from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
 from promad.prometheus.server_clock import measure_offset
-from promad.prometheus.transport import Reply, exchange, open_session
+from promad.prometheus.transport import (
+    BodyTooLargeError,
+    Reply,
+    bound_body,
+    exchange,
+    open_session,
+)
 
 _UNDERSTOOD = frozenset({200, 400, 422})
 """Statuses of a server that looked at the query."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """How many series an answer may have, and how many points each."""
+
+    series: int
+    points: int
 
 
 class PrometheusClient:
@@ -80,13 +95,22 @@ class PrometheusClient:
         )
 
     def range_bodies(
-        self, expr: str, start: float, end: float, step: float, *, subject: str = ""
+        self,
+        expr: str,
+        start: float,
+        end: float,
+        step: float,
+        *,
+        subject: str = "",
+        most_series: int = MOST_PARTS,
     ) -> list[bytes]:
         """The unread answers to a range query; times in unix seconds, `step` in seconds.
 
         It is one answer for each `max_points` samples, unless the server refuses the request by
         its size: then the time is halved until it is accepted, and what was accepted is the limit
         of later requests for the same expression. `subject` is what errors name in place of `expr`.
+        `most_series` is how many series the answer may have; its length is limited by them and the
+        number of points.
 
         Raises:
             UnreachableError: if the server does not answer at all.
@@ -99,7 +123,7 @@ class PrometheusClient:
             part, *rest = self._cut(expr, waiting.popleft(), step)
             waiting.extendleft(reversed(rest))
             try:
-                bodies.append(self._ask_range(expr, part, step, subject or expr))
+                bodies.append(self._ask_range(expr, part, step, subject or expr, most_series))
             except TooLargeError as error:
                 points = points_between(part.start, part.end, step)
                 first_error = first_error or error
@@ -111,15 +135,22 @@ class PrometheusClient:
         return bodies
 
     def query_range(
-        self, expr: str, start: float, end: float, step: float, *, subject: str = ""
+        self,
+        expr: str,
+        start: float,
+        end: float,
+        step: float,
+        *,
+        subject: str = "",
+        most_series: int = MOST_PARTS,
     ) -> Answer:
         """The samples at `start`, `start + step`, ... up to `end`.
 
         Raises:
             PrometheusError: as `range_bodies`, and if the answer cannot be understood.
         """
-        bodies = self.range_bodies(expr, start, end, step, subject=subject)
-        return self.read(bodies, subject or expr)
+        bodies = self.range_bodies(expr, start, end, step, subject=subject, most_series=most_series)
+        return self.read(bodies, subject or expr, most_series)
 
     def query(self, expr: str, at: float) -> Answer:
         """The value of each series at one time: an instant query.
@@ -127,19 +158,25 @@ class PrometheusClient:
         Raises:
             PrometheusError: as `query_range`.
         """
-        body = self._ask("query", {"query": expr, "time": _format_number(at)}, expr)
+        form = {"query": expr, "time": _format_number(at)}
+        body = self._ask("query", form, expr, _Expected(MOST_PARTS, 1))
         return self.read([body], expr)
 
-    def read(self, bodies: Sequence[bytes], expr: str) -> Answer:
+    def read(self, bodies: Sequence[bytes], expr: str, most_series: int = MOST_PARTS) -> Answer:
         """The answer to `expr` in its bytes, or in those of several requests for parts of it.
 
         What the server remarks on the expression is logged once.
 
         Raises:
-            PrometheusError: if they cannot be understood, or contradict each other.
+            PrometheusError: if they cannot be understood, contradict each other, or have more
+                series than `most_series`.
         """
         try:
-            answer = join_answers([parse_answer(body) for body in bodies])
+            answer = join_answers([parse_answer(body, most_series) for body in bodies])
+        except TooManySeriesError as error:
+            if most_series > MOST_PARTS:
+                raise self.bad_answer(expr, str(error)) from None
+            raise build_several_error(expr, error.labels, most_series, more=True) from None
         except ValueError as error:
             raise self.bad_answer(expr, str(error)) from None
         for info in answer.infos:
@@ -161,7 +198,7 @@ class PrometheusClient:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
         """
         path = "status/buildinfo"
-        reply = self._exchange("GET", self._build_url(path), None, path)
+        reply = self._exchange("GET", self._build_url(path), None, path, _Expected(0, 0))
         body = self._take_body(reply, path)
         try:
             data: Any = json.loads(body)["data"]
@@ -185,14 +222,17 @@ class PrometheusClient:
     ) -> None:
         self.close()
 
-    def _ask_range(self, expr: str, span: Span, step: float, subject: str) -> bytes:
+    def _ask_range(
+        self, expr: str, span: Span, step: float, subject: str, most_series: int
+    ) -> bytes:
         form = {
             "query": expr,
             "start": _format_number(span.start),
             "end": _format_number(span.end),
             "step": _format_number(step),
         }
-        return self._ask("query_range", form, subject)
+        points = points_between(span.start, span.end, step)
+        return self._ask("query_range", form, subject, _Expected(most_series, points))
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known."""
@@ -208,19 +248,21 @@ class PrometheusClient:
         url = f"{self.url}/api/v1/{path}"
         return f"{url}?{self._parameters}" if self._parameters else url
 
-    def _ask(self, path: str, form: dict[str, str], subject: str) -> bytes:
+    def _ask(self, path: str, form: dict[str, str], subject: str, expected: _Expected) -> bytes:
         limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
         form = {**form, "timeout": limit}
         url = self._build_url(path)
         method = self._method  # another thread may change it meanwhile
-        reply = self._exchange(method, url, form, subject)
+        reply = self._exchange(method, url, form, subject, expected)
         if method == "POST" and not self._get_failed and may_allow_get(reply):
-            reply = self._try_get(url, form, subject, reply)
+            reply = self._try_get(url, form, subject, reply, expected)
         return self._take_body(reply, subject)
 
-    def _try_get(self, url: str, form: dict[str, str], subject: str, refused: Reply) -> Reply:
+    def _try_get(
+        self, url: str, form: dict[str, str], subject: str, refused: Reply, expected: _Expected
+    ) -> Reply:
         """The reply to GET if that is allowed, else the one to POST; either is remembered."""
-        reply = self._exchange("GET", url, form, subject)
+        reply = self._exchange("GET", url, form, subject, expected)
         if reply.status not in _UNDERSTOOD:
             self._get_failed = reply.status < 500 or reply.status == 501
             return refused
@@ -228,7 +270,14 @@ class PrometheusClient:
         log.info("POST refused; using GET", url=self.url, status=refused.status)
         return reply
 
-    def _exchange(self, method: str, url: str, form: dict[str, str] | None, subject: str) -> Reply:
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        form: dict[str, str] | None,
+        subject: str,
+        expected: _Expected,
+    ) -> Reply:
         sent = self._now()
         try:
             reply = exchange(
@@ -239,12 +288,24 @@ class PrometheusClient:
                 self._timeout,
                 self._body_seconds,
                 self._closing,
+                bound_body(expected.series, expected.points),
             )
+        except BodyTooLargeError as error:
+            raise self._explain_size(error, subject, expected) from None
         except PrometheusError as error:
             raise self._add_server(error, subject) from None
         if reply.date is not None:
             self.clock_offset = measure_offset(reply.date, sent, self._now())
         return reply
+
+    def _explain_size(
+        self, error: BodyTooLargeError, subject: str, expected: _Expected
+    ) -> PrometheusError:
+        """The error of a body that is too long: where one series was expected, those it shows."""
+        count, labels = find_series(error.start)
+        if expected.series == MOST_PARTS and len(set(labels)) > 1:
+            return build_several_error(subject, labels, count - 1, more=True)
+        return self._add_server(PrometheusError(str(error), error.reason), subject)
 
     def _take_body(self, reply: Reply, subject: str) -> bytes:
         if is_refusal(reply):

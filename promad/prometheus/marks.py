@@ -21,7 +21,7 @@ from promad.data.gaps import find_runs
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, on_grid, requests_for
 from promad.prometheus.one_series import check_warnings, flatten_text
-from promad.prometheus.parsing import Answer, Series
+from promad.prometheus.parsing import MOST_SERIES, Answer, Series
 
 Flags = NDArray[np.bool_]
 Marks = Mapping[str, Sequence[tuple[float, float]]]
@@ -78,7 +78,7 @@ def fetch_marks(
 def _fetch(
     client: PrometheusClient, expr: str, part: Span, step: float, allow_partial: bool
 ) -> Answer:
-    answer = client.query_range(expr, part.start, part.end, step)
+    answer = client.query_range(expr, part.start, part.end, step, most_series=MOST_SERIES)
     check_warnings(expr, answer, allow_partial)
     return answer
 

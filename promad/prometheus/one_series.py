@@ -21,7 +21,8 @@ from promad.prometheus.parsing import Answer
 MOST_OVERLAP = 0.1
 """Share of samples at which series may overlap: a restart in an hour costs five minutes of it."""
 
-_MOST_SERIES = 100
+MOST_PARTS = 100
+"""Series that are read for a query that must have one at a time: restarts change its labels."""
 _MOST_LABEL_SETS = 5
 _MOST_CHARACTERS = 300
 
@@ -81,8 +82,6 @@ def take_series(
         ValueError: if a series has times that are not in the span, or different values at one.
     """
     check_warnings(expr, answer, allow_partial)
-    if len(answer.series) > _MOST_SERIES:
-        require_one(expr, [series.labels for series in answer.series])
     values = np.full(points_between(span.start, span.end, step), np.nan)
     count = np.zeros(len(values), np.int64)
     newest = []
@@ -99,14 +98,23 @@ def take_series(
 
 def require_one(expr: str, seen: Collection[Labels]) -> None:
     """Raise PrometheusError if more label sets were seen than one feature can hold."""
-    if len(seen) <= 1:
-        return
-    shown = ", ".join(format_labels(labels) for labels in list(seen)[:_MOST_LABEL_SETS])
-    rest = len(seen) - _MOST_LABEL_SETS
-    more = f" and {rest} more" if rest > 0 else ""
+    if len(seen) > 1:
+        raise build_several_error(expr, seen, len(seen))
+
+
+def build_several_error(
+    expr: str, labels: Collection[Labels], count: int, *, more: bool = False
+) -> PrometheusError:
+    """The error of an expression with several series: `count`, or more than that.
+
+    `labels` are those of the first series.
+    """
+    shown = ", ".join(map(format_labels, list(labels)[:_MOST_LABEL_SETS]))
+    rest = count - _MOST_LABEL_SETS
+    others = " and others" if more else f" and {rest} more" if rest > 0 else ""
     flat = flatten_text(expr)
-    raise PrometheusError(
-        f"{flat}: {len(seen)} series, expected one: {shown}{more} — "
+    return PrometheusError(
+        f"{flat}: {'more than ' if more else ''}{count} series, expected one: {shown}{others} — "
         f"aggregate with sum({flat}) or avg({flat}), or add label matchers",
         "several_series",
     )

@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
@@ -24,10 +25,26 @@ from promad.prometheus.retrying import build_closed_error
 from promad.prometheus.server_clock import read_date
 
 LARGEST_BODY_BYTES = 128 * 2**20
+_ROOM_BYTES = 4 * 2**20
+"""Allowed for whatever is no sample: warnings, messages, pages."""
+_SERIES_BYTES = 2**12
+_POINT_BYTES = 64
 _PIECE_BYTES = 2**18
 _CONNECT_SECONDS = 5.0
 _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})
+
+
+class BodyTooLargeError(PrometheusError):
+    """The body is longer than allowed; `start` is the part of it that was read."""
+
+    def __init__(self, largest: int, start: bytes) -> None:
+        super().__init__(
+            f"response larger than {largest / 2**20:.3g} MiB — "
+            "aggregate the expression so that it returns fewer series",
+            "bad_answer",
+        )
+        self.start = start
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,12 @@ class Reply:
     reason: str
     body: bytes
     date: float | None = None
+
+
+def bound_body(series: int, points: int) -> int:
+    """How many bytes an answer of so many series, of so many points each, may have."""
+    expected = series * (_SERIES_BYTES + points * _POINT_BYTES)
+    return min(LARGEST_BODY_BYTES, _ROOM_BYTES + expected)
 
 
 def open_session(
@@ -65,16 +88,19 @@ def exchange(
     timeout: float,
     body_seconds: float,
     closing: threading.Event,
+    largest_bytes: int | None = None,
 ) -> Reply:
     """Send the request, follow redirects on the same server, and read the whole body.
 
     `form` may be bytes, sent as they are; a GET has it in its URL, which may have parameters.
     `timeout` is in seconds, for the connection, and for the status and the headers; `body_seconds`
-    is for the body.
+    is for the body. `largest_bytes` is how long the body may be; the default is for one without
+    samples.
 
     Raises:
         UnreachableError: if the server cannot be connected to or does not answer in time.
-        PrometheusError: if it redirects elsewhere, or its body breaks off or is too large.
+        BodyTooLargeError: if its body is longer than `largest_bytes`.
+        PrometheusError: if it redirects elsewhere, or its body breaks off.
     """
     if method == "GET" and isinstance(form, Mapping):
         url, form = f"{url}{'&' if '?' in url else '?'}{urlencode(form)}", None
@@ -90,7 +116,8 @@ def exchange(
             "redirect",
         ) from None
     with response:
-        body = b"".join(_read_pieces(response, body_seconds, closing))
+        largest = bound_body(0, 0) if largest_bytes is None else largest_bytes
+        body = _read_body(_read_pieces(response, body_seconds, closing), largest)
         date = read_date(response.headers)
         return Reply(response.status_code, response.reason or "", body, date)
 
@@ -127,16 +154,22 @@ def _resolve_redirect(url: str, location: str) -> str:
     return target
 
 
+def _read_body(pieces: Iterator[bytes], largest: int) -> bytes:
+    """The pieces together, in the memory of one body."""
+    body = BytesIO()
+    for piece in pieces:
+        body.write(piece)
+        if body.tell() > largest:
+            raise BodyTooLargeError(largest, body.getvalue())
+    return body.getvalue()
+
+
 def _read_pieces(
     response: requests.Response, longest_seconds: float, closing: threading.Event
 ) -> Iterator[bytes]:
-    size = 0
     with end_after(longest_seconds, response.raw.shutdown) as is_over:
         try:
             for piece in response.iter_content(_PIECE_BYTES):
-                size += len(piece)
-                if size > LARGEST_BODY_BYTES:
-                    raise _build_size_error()
                 if is_over():
                     break
                 if closing.is_set():
@@ -147,14 +180,6 @@ def _read_pieces(
                 raise _build_incomplete_error(error) from None
         if is_over():
             raise _build_slow_error(longest_seconds)
-
-
-def _build_size_error() -> PrometheusError:
-    return PrometheusError(
-        f"response larger than {LARGEST_BODY_BYTES >> 20} MiB — "
-        "aggregate the expression so that it returns fewer series",
-        "bad_answer",
-    )
 
 
 def _build_incomplete_error(error: requests.RequestException) -> PrometheusError:

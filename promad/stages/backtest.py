@@ -28,6 +28,7 @@ from promad.events.verdict import STATES, State
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.one_series import format_labels
+from promad.prometheus.parsing import MOST_SERIES
 
 _OF_ALERTS = {"__name__", "alertstate"}
 
@@ -187,7 +188,9 @@ def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:
     found: list[Alert] = []
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         for part in requests_for([span], step, client.max_points):
-            answer = client.query_range(ALERTS_FIRING, part.start, part.end, step)
+            answer = client.query_range(
+                ALERTS_FIRING, part.start, part.end, step, most_series=MOST_SERIES
+            )
             for series in answer.series:
                 found += _split_firing(series, step)
     return tuple(sorted(found, key=lambda alert: (alert.start, alert.labels)))

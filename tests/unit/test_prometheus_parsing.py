@@ -1,6 +1,10 @@
 """Reading an answer in bulk gives what reading it point by point gives."""
 
 import json
+import subprocess
+import sys
+import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promad.data.groups import sort_labels
-from promad.prometheus import parse_answer, parsing
+from promad.prometheus import bulk, parse_answer
+from promad.prometheus.parsing import TooManySeriesError
 from tests.support import naive
 
 TRICKY = [
@@ -66,8 +71,8 @@ def assert_like_naive(body: bytes) -> None:
 def test_any_matrix_is_read_like_the_naive_reader_does(series, separators, values_first, ascii):
     body = body_of(series, separators, values_first, ascii)
     with pytest.MonkeyPatch.context() as patch:
-        for small in (0, 10**9):  # in bulk, and as plain JSON
-            patch.setattr(parsing, "_SMALL_BYTES", small)
+        for chunk in (1, 40, 10**9):  # in pieces, and at once
+            patch.setattr(bulk, "_CHUNK_BYTES", chunk)
             assert_like_naive(body)
 
 
@@ -80,18 +85,75 @@ def test_long_answers_are_read_like_the_naive_reader_does(count):
     assert_like_naive(body_of([({"part": str(i)}, samples) for i in range(count)]))
 
 
-def test_a_compact_answer_is_read_without_an_object_per_point(monkeypatch):
-    body = body_of([({}, [(float(i), 1.0) for i in range(5000)])])
-    longest = []
-    whole = json.loads
+def peak_bytes(body: bytes, **options) -> int:
+    """What reading takes at its peak, beside the body."""
+    tracemalloc.start()
+    try:
+        with suppress(ValueError):
+            parse_answer(body, **options)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
-    def watched(text):
-        longest.append(len(text))
-        return whole(text)
 
-    monkeypatch.setattr(parsing.json, "loads", watched)
-    assert len(parse_answer(body).series[0].values) == 5000
-    assert max(longest) < 200
+HEAD = b'{"status":"success","data":{"resultType":"matrix","result":'
+HOSTILE = {
+    "lists": (b"", b"[]", b""),
+    "lists as data": (b'{"status":"success","data":', b"[]", b"}"),
+    "lists as series": (HEAD, b"[]", b"}}"),
+    "series without labels": (HEAD, b'{"metric":{},"values":[]}', b"}}"),
+    "lists as points": (HEAD + b'[{"metric":{},"values":', b"[]", b"}]}}"),
+    "points": (HEAD + b'[{"metric":{},"values":', b'[1763784000,"0.1234"]', b"}]}}"),
+    "odd points": (
+        HEAD + b'[{"metric":{},"values":',
+        b'[1763784000, "+2.25"]',
+        b"}]}}",
+    ),
+    "lists as labels": (HEAD + b'[{"metric":', b"[]", b',"values":[]}]}}'),
+    "lists as a label": (HEAD + b'[{"metric":{"a":', b"[]", b'},"values":[]}]}}'),
+    "lists as a type": (b'{"status":"success","data":{"resultType":', b"[]", b',"result":[]}}'),
+    "lists as warnings": (HEAD + b'[]},"warnings":', b"[]", b"}"),
+    "lists beside the data": (HEAD + b'[]},"stats":', b"[]", b"}"),
+    "lists as an error": (b'{"status":"error","error":', b"[]", b"}"),
+}
+
+
+def fill(before: bytes, piece: bytes, after: bytes) -> bytes:
+    """JSON with a list of the piece, 4 MiB long."""
+    return before + b"[" + b",".join([piece] * (2**22 // (len(piece) + 1))) + b"]" + after
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_reading_takes_no_more_memory_than_the_body(name):
+    body = fill(*HOSTILE[name])
+    assert peak_bytes(body) < len(body) + 2**21
+
+
+def test_too_many_series_take_next_to_no_memory():
+    body = body_of([({"instance": f"host-{i}"}, [(1.0, 1.0)]) for i in range(10_000)])
+    assert peak_bytes(body, most_series=1) < 2**14
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (HEAD + b"[" * 10**6, "incomplete or not JSON"),
+        (HEAD + b'[{"metric":{"a":"%s"},"values":[]}]}}' % (b"x" * 10**6), "longer than 64 KiB"),
+    ],
+    ids=["deep", "long label"],
+)
+def test_depth_and_a_long_label_are_refused(body, why):
+    with pytest.raises(ValueError, match=why):
+        parse_answer(body)
+
+
+def test_an_answer_of_too_many_series_is_refused_with_the_first_labels():
+    body = body_of([({"metric": str(i)}, [(0.0, 1.0)]) for i in range(30)])
+    assert len(parse_answer(body, most_series=30).series) == 30
+    for part in (body, body[: len(body) * 2 // 3]):
+        with pytest.raises(TooManySeriesError, match="more than 10 series") as caught:
+            parse_answer(part, most_series=10)
+        assert caught.value.labels == tuple((("metric", str(i)),) for i in range(5))
 
 
 def test_vectors_and_scalars_are_series_of_one_sample():
@@ -120,7 +182,7 @@ def test_no_field_but_data_and_warnings_matters():
     assert parse_answer(body.encode()).series == ()
 
 
-@pytest.mark.parametrize("small", [0, 10**9])
+@pytest.mark.parametrize("chunk", [1, 10**9])
 @pytest.mark.parametrize(
     "values",
     [
@@ -136,8 +198,8 @@ def test_no_field_but_data_and_warnings_matters():
         '[["NaN","1"]]',
     ],
 )
-def test_points_that_are_no_points_are_refused(values, small, monkeypatch):
-    monkeypatch.setattr(parsing, "_SMALL_BYTES", small)
+def test_points_that_are_no_points_are_refused(values, chunk, monkeypatch):
+    monkeypatch.setattr(bulk, "_CHUNK_BYTES", chunk)
     body = (
         '{"status":"success","data":{"resultType":"matrix","result":'
         f'[{{"metric":{{}},"values":{values}}}]}}}}'
@@ -146,10 +208,10 @@ def test_points_that_are_no_points_are_refused(values, small, monkeypatch):
         parse_answer(body.encode())
 
 
-@pytest.mark.parametrize("small", [0, 10**9])
+@pytest.mark.parametrize("chunk", [1, 10**9])
 @pytest.mark.parametrize("key", ["histogram", "histograms"])
-def test_a_native_histogram_is_refused_even_beside_numbers(key, small, monkeypatch):
-    monkeypatch.setattr(parsing, "_SMALL_BYTES", small)
+def test_a_native_histogram_is_refused_even_beside_numbers(key, chunk, monkeypatch):
+    monkeypatch.setattr(bulk, "_CHUNK_BYTES", chunk)
     kind = "vector" if key == "histogram" else "matrix"
     body = (
         f'{{"status":"success","data":{{"resultType":"{kind}","result":'
@@ -164,3 +226,14 @@ def test_an_answer_cut_at_any_byte_is_refused():
     for end in range(0, len(body), 7):
         with pytest.raises(ValueError, match="incomplete or not JSON"):
             parse_answer(body[:end])
+
+
+def test_the_daemon_reads_a_long_answer_without_heavy_libraries():
+    body = body_of([({}, [(float(i), 1.0) for i in range(5000)])])
+    code = (
+        "import sys, promad.stages.detect; from promad.prometheus import parse_answer\n"
+        "assert len(parse_answer(sys.stdin.buffer.read()).series[0].values) == 5000\n"
+        "heavy = {'pandas', 'pyarrow', 'tensorflow', 'sklearn', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], input=body, check=True)
