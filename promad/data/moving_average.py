@@ -23,6 +23,9 @@ TOLERANCE = 2e-4
 _BLOCK = 64
 _LARGEST = 1e150
 """No value counts for more, so that products with weights stay finite."""
+_LARGEST_REMEMBERED = 1e12
+"""No value counts for more where later ones remember it: else one corrupt sample, as of a sentinel
+in place of a value, would outweigh all that follows for hundreds of samples."""
 
 
 @dataclass
@@ -66,7 +69,8 @@ def average(values: Values, span: int, state: Averages, least_share: float = 0.5
     """
     known = ~np.isnan(values)
     columns = int(np.prod(values.shape[1:]))
-    filled = np.minimum(np.where(known, values, 0.0), _LARGEST).reshape(len(values), columns)
+    largest = _LARGEST if span == 1 else _LARGEST_REMEMBERED
+    filled = np.minimum(np.where(known, values, 0.0), largest).reshape(len(values), columns)
     counted = known.reshape(len(values), columns).astype(np.float64)
     totals, weights = np.empty_like(filled), np.empty_like(filled)
     keep, total, weight = find_decay(span), state.total.reshape(-1), state.weight.reshape(-1)

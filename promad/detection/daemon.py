@@ -75,6 +75,7 @@ class Daemon:
         self._observer = observer
         self._running: Sequence[_Running] = ()
         self._stop = threading.Event()
+        self._filling: list[threading.Thread] = []
         self._locks: dict[Path, DirectoryLock] = {}
         self._configured_port = configs[0].real_time_anomaly_detection.exporter_port
         self.registry = _make_registry()
@@ -89,6 +90,11 @@ class Daemon:
     def is_ready(self) -> bool:
         """Whether every detector has had an answer from its server."""
         return bool(self._running) and all(one.loop.answered for one in self._running)
+
+    def has_ended(self) -> bool:
+        """Whether no thread of the daemon runs any more; a tick may hang for longer than `stop`."""
+        threads = [one.thread for one in self._running] + self._filling
+        return not any(thread.is_alive() for thread in threads)
 
     def find_trouble(self) -> str:
         """Which detector has not detected for too long, and for how long; empty if none."""
@@ -159,7 +165,7 @@ class Daemon:
             )
 
     def stop(self) -> None:
-        """Begin no other tick; those under way have two seconds to finish."""
+        """Begin no other tick; what is under way has two seconds to finish."""
         self._retire()
         self._unlock_directories(set())
 
@@ -167,8 +173,8 @@ class Daemon:
         """End what is at work. A tick that outlives this publishes and saves nothing."""
         self._stop.set()
         deadline = time.monotonic() + _STOP_SECONDS
-        for one in self._running:
-            one.thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in [*(one.thread for one in self._running), *self._filling]:
+            thread.join(max(0.0, deadline - time.monotonic()))
         for one in self._running:
             one.loop.retire()
             one.client.close()
@@ -245,9 +251,12 @@ class Daemon:
         self, opened: Opened, histories: Sequence[RecentHistory], stop: threading.Event
     ) -> None:
         """Fill them in the background, so that a page shows what was before the start."""
+        self._filling = [thread for thread in self._filling if thread.is_alive()]
         for history in histories:
             arguments = (opened, history, self._clock, stop)
-            threading.Thread(target=fill_history, args=arguments, daemon=True).start()
+            thread = threading.Thread(target=fill_history, args=arguments, daemon=True)
+            self._filling.append(thread)
+            thread.start()
 
     def _continue_history(self, group: str, opened: Opened) -> RecentHistory:
         """The history of a group, with what was in it before a reload."""

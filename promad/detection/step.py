@@ -86,8 +86,11 @@ def catch_up(
         seen = _find_resumption(state, frame)
     elif corrected_from is not None:
         seen = min(seen, corrected_from - frame.step)
-    first = max(round((seen - frame.start) / frame.step) + 1, 0)
-    if seen != state.seen_until:
+    first = round((seen - frame.start) / frame.step) + 1
+    is_cut_off = first < 0  # samples between were never polled, and no window may span them
+    if is_cut_off:
+        first = min(detector.samples_needed, frame.samples) - 1
+    if is_cut_off or seen != state.seen_until:
         lead = max(first - detector.samples_needed, 0)
         warm(detector, calibration, state, frame.slice(lead, first))
     yield from run(detector, calibration, state, frame.slice(first, frame.samples))

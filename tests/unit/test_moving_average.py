@@ -142,4 +142,16 @@ def test_an_infinite_value_spoils_no_earlier_row():
     values = np.array([[1.0], [np.inf], [1.0]])
     found = average_at(values, np.arange(3), 3)
     assert np.isfinite(found).all()
-    assert found[1] > 1e100 > found[0]
+    assert found[1] > 1e10 > found[0]
+
+
+def test_a_value_without_measure_is_forgotten_like_any_other():
+    values = np.ones((200, 1))
+    values[20] = 1e200
+    found = average(values, 10, Averages.begin(1))
+    assert found[25] > 1e6
+    assert found[20 + 15 * 10] < 1.5
+
+
+def test_a_span_of_one_keeps_large_values():
+    assert average(np.array([[1e40]]), 1, Averages.begin(1)) == 1e40

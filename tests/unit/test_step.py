@@ -243,6 +243,19 @@ def test_a_correction_is_judged_with_the_corrected_window():
     assert not found[0].fresh.any() or np.isnan(found[0].score[0])
 
 
+def test_no_window_spans_samples_that_were_never_polled():
+    detector = detector_of(share=0.6)
+    values = np.stack([host_samples(SAMPLES, seed=0), 9 * host_samples(SAMPLES, seed=1)])
+    live, later = live_of(detector, 2), frame_of(values)
+    before = replace(later, start=START - 900 * STEP, values=values / 9)
+    list(catch_up(detector, live.calibration, live.state, before))
+    found = list(catch_up(detector, live.calibration, live.state, later))
+    assert [each.at for each in found] == later.times[detector.samples_needed - 1 :].tolist()
+    alone = list(whole_live_run(live_of(detector, 2), values))[-len(found) :]
+    for one, other in zip(alone, found, strict=True):
+        np.testing.assert_allclose(other.score, one.score, rtol=SMOOTHING_TOLERANCE)
+
+
 def test_a_group_that_lacks_everything_does_not_touch_another():
     values = gappy_values(2, 3)
     alone = list(whole_live_run(live_of(detector_of(share=0.6), 1), values[:1]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +55,16 @@ def run_detect(
             print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
         while signals.get() == signal.SIGHUP:
             daemon.reload(read)
+    if not daemon.has_ended():
+        _exit_at_once()
+
+
+def _exit_at_once() -> None:
+    """End the process though a thread is at work: Python's own end would abort with it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 def _queue_signals() -> SimpleQueue[int]:
