@@ -311,7 +311,7 @@ class FleetControlled:
         return self._own.explain(group)
 
     def limits(self) -> Scores:
-        return self._own.limits() * self._fleet.limits()[0]
+        return np.asarray(self._own.limits() * self._fleet.limits()[0], np.float64)
 
     def follow(self, scores: Scores) -> Scores:
         factor = self._fleet.limits()[0]

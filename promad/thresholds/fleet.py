@@ -87,14 +87,17 @@ def share_settings(settings: ThresholdSettings, groups: int, per: str) -> Thresh
     return replace(settings, false_alarms_per_week=settings.false_alarms_per_week / groups)
 
 
-def describe(threshold: Threshold, groups: int, per: str) -> Threshold:
-    """The threshold of a fleet, whose budget counts incidents of all groups together."""
-    rate = threshold.expected_false_alarms_per_week
-    whole = groups if per == "detector" else 1
+def multiply_rate(
+    threshold: Threshold, whole: ThresholdSettings, own: ThresholdSettings
+) -> Threshold:
+    """The threshold, with the false alarms of all groups in place of those of one."""
+    groups, rate = (
+        whole.false_alarms_per_week / own.false_alarms_per_week,
+        threshold.expected_false_alarms_per_week,
+    )
+    interval = threshold.interval
     return replace(
         threshold,
-        expected_false_alarms_per_week=None if rate is None else rate * whole,
-        interval=None
-        if threshold.interval is None
-        else (threshold.interval[0] * whole, threshold.interval[1] * whole),
+        expected_false_alarms_per_week=None if rate is None else rate * groups,
+        interval=None if interval is None else (interval[0] * groups, interval[1] * groups),
     )

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 import promad
 from promad.bundle import (
+    CALIBRATION_FILE,
     FORMAT,
+    GROUPS_FILE,
     HISTOGRAM_PLOT,
     HISTORY_PLOT,
     PREPARATION_FILE,
@@ -31,6 +33,7 @@ from promad.config.durations import format_instant
 from promad.data.windows import Windows
 from promad.models import TrainingHistory
 from promad.training.fitting import Fitted
+from promad.training.fleet_material import FleetMaterial
 from promad.training.material import Material
 from promad.training.plots import draw_histogram, draw_history
 
@@ -49,6 +52,7 @@ class Provenance:
         trained_on: which windows, in words.
         excluded: a line for each range of samples that was excluded.
         training: the settings of the model.
+        group_by: the label names whose values make one group.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Provenance:
     trained_on: str
     excluded: Sequence[str]
     training: TrainingSettings
+    group_by: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class NativeFiles:
 
 def write_bundle(
     store: BundleStore,
-    material: Material,
+    material: Material | FleetMaterial,
     fitted: Fitted,
     provenance: Provenance,
     native: NativeFiles,
@@ -88,16 +93,22 @@ def write_bundle(
         _write_json(directory / PREPARATION_FILE, detector.preparation.to_json())
         _write_json(directory / SCORING_FILE, detector.scoring.to_json())
         _write_json(directory / THRESHOLD_FILE, detector.threshold.to_json())
+        if detector.table is not None:
+            _write_json(directory / GROUPS_FILE, detector.table.list_groups())
+            with (directory / CALIBRATION_FILE).open("wb") as file:
+                np.savez(file, allow_pickle=False, **detector.table.to_arrays())
         draw_history(fitted.trained.history, directory / HISTORY_PLOT)
         draw_histogram(fitted.scores, detector.threshold.value, directory / HISTOGRAM_PLOT)
         return store.keep(directory, _build_manifest(material, fitted, provenance))
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _build_manifest(material: Material, fitted: Fitted, provenance: Provenance) -> Manifest:
+def _build_manifest(
+    material: Material | FleetMaterial, fitted: Fitted, provenance: Provenance
+) -> Manifest:
     detector, settings = fitted.detector, provenance.training
     return Manifest(
         format=FORMAT,
@@ -125,6 +136,8 @@ def _build_manifest(material: Material, fitted: Fitted, provenance: Provenance) 
         figures=_figures(fitted.trained.history, fitted.scores),
         excluded=list(provenance.excluded),
         gate=fitted.gate.to_json(),
+        group_by=list(provenance.group_by),
+        groups=0 if detector.table is None else len(detector.table.groups),
     )
 
 

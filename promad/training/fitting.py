@@ -126,10 +126,15 @@ def _pass_gate(detector: Detector, material: Material, options: FittingOptions) 
         return gate
     if options.force:
         return replace(gate, forced=True)
+    raise DataError(explain_failed_gate(gate))
+
+
+def explain_failed_gate(gate: Gate) -> str:
+    """What was measured, and what to do."""
     baseline, figure = gate.best_naive
-    raise DataError(
-        f"gate failed: {model} has VUS-PR {gate.own:.3f} on injected anomalies, the best untrained "
-        f"baseline, {baseline}, has {figure:.3f}; no bundle was written — collect a longer period, "
-        "exclude incidents by data_settings.exclude, choose other queries, "
+    return (
+        f"gate failed: {gate.model} has VUS-PR {gate.own:.3f} on injected anomalies, the best "
+        f"untrained baseline, {baseline}, has {figure:.3f}; no bundle was written — collect a "
+        "longer period, exclude incidents by data_settings.exclude, choose other queries, "
         f"set model: {BASELINE}, or run promad train --force"
     )

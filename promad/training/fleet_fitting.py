@@ -7,7 +7,7 @@ group's normaliser, baseline and unit of scores; the threshold is one for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from promad.models import Model, Progress, Trained, find_model
 from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
-from promad.training.fitting import BASELINE, FittingOptions, explain_failed_gate
+from promad.thresholds import Threshold
+from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
 from promad.training.fleet_material import FleetMaterial
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
 from promad.training.threshold_choice import choose_fleet_threshold
@@ -30,27 +31,12 @@ _GATE_GROUPS = 5
 """Groups on which the gate is run, evenly over the fleet."""
 
 
-@dataclass(frozen=True)
-class FittedFleet:
-    """What training has made of a fleet.
-
-    Attributes:
-        trained: the model, with its history and the way to save it.
-        detector: that model with preparation, scoring, threshold and every group's calibration.
-        scores: of all groups in units of their own, float64 (groups, samples), NaN = unknown.
-        gate: the comparison with untrained baselines.
-    """
-
-    trained: Trained
-    detector: Detector
-    scores: Values
-    gate: Gate
-
-
 def fit_fleet(
     material: FleetMaterial, options: FittingOptions, per: str, progress: Progress
-) -> FittedFleet:
+) -> Fitted:
     """Fit a model, and of each group its scoring; choose the threshold.
+
+    The scores returned are those of all groups, in units of their own.
 
     Args:
         per: whom the alert budget is for, `detector` or `group`.
@@ -66,7 +52,7 @@ def fit_fleet(
     units, threshold = choose_fleet_threshold(
         scores, options.threshold_method, options.threshold, per
     )
-    gate = _pass_gate(trained.model, scorings, material, options)
+    gate = _pass_gate(trained.model, scorings, threshold, material, options)
     final = trained.refit(material.windows)
     if final is not trained:
         scorings = _fit_scorings(final.model, material, settings)
@@ -90,7 +76,8 @@ def fit_fleet(
         settings.sequence_length,
         table,
     )
-    return FittedFleet(final, detector, scores / units.units[:, np.newaxis], gate)
+    comparable = scores / units.units[:, np.newaxis]
+    return Fitted(final, detector, comparable[~np.isnan(comparable)], gate)
 
 
 def _pool(scorings: Sequence[Scoring]) -> Scoring:
@@ -155,7 +142,11 @@ def _fit_scorings(
 
 
 def _pass_gate(
-    model: Model, scorings: Sequence[Scoring], material: FleetMaterial, options: FittingOptions
+    model: Model,
+    scorings: Sequence[Scoring],
+    threshold: Threshold,
+    material: FleetMaterial,
+    options: FittingOptions,
 ) -> Gate:
     """The mean of the gate's outcomes over some groups.
 
@@ -168,9 +159,7 @@ def _pass_gate(
     chosen = np.unique(np.linspace(0, len(fleet.groups) - 1, _GATE_GROUPS).astype(np.int64))
     gates = []
     for group in chosen.tolist():
-        detector = Detector(
-            fleet.preparation, model, scorings[group], options.placeholder, material.length
-        )
+        detector = Detector(fleet.preparation, model, scorings[group], threshold, material.length)
         gates.append(run_gate(settings.model, detector, fleet.read(group), fleet.training_ends_at))
     gate = average_gates(gates)
     if gate.passed or settings.model == BASELINE:

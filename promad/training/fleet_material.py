@@ -32,6 +32,11 @@ class FleetMaterial:
     fleet: ProcessedFleet
     length: int
 
+    @property
+    def step(self) -> float:
+        """Seconds between samples."""
+        return self.fleet.preparation.step
+
     def iterate_groups(self) -> Iterator[tuple[int, list[MetricFrame], SampleWindows]]:
         """Each group: its place in the fleet, its scaled frames and all its windows."""
         for group in range(len(self.fleet.groups)):

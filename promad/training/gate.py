@@ -188,3 +188,27 @@ def _average(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
         if not np.isnan(figures).all()
     }
     return {_MEAN: float(np.mean(list(means.values()))), **means}
+
+
+def average_gates(gates: Sequence[Gate]) -> Gate:
+    """The mean of each figure over gates of one model; those that measured nothing are left out."""
+    measured = [gate for gate in gates if not gate.skipped]
+    if not measured:
+        return gates[0]
+    first = measured[0]
+    rows = {
+        row: {
+            kind: float(
+                np.mean([gate.rows[row][kind] for gate in measured if kind in gate.rows[row]])
+            )
+            for kind in sorted({kind for gate in measured for kind in gate.rows[row]})
+        }
+        for row in first.rows
+    }
+    return Gate(
+        first.model,
+        rows,
+        sum(gate.samples for gate in measured),
+        sum(gate.seeds for gate in measured),
+        first.window,
+    )

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promad.config import Config
-from promad.data.artifacts import read_frames
+from promad.data.artifacts import GroupFile, open_groups, read_frames
 from promad.data.frame import MetricFrame
+from promad.data.groups import Labels
 from promad.data.preparation import Preparation
 from promad.data.valid_range import contains_range, format_ranges, read_ranges
 from promad.data.windows import SampleWindows
 from promad.errors import DataError
+from promad.files import DAMAGED
 from promad.training.exclusion import Excluded, serialize_exclusions
 from promad.training.processing import Processed, ProcessingOptions
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,122 @@ class ProcessedFile:
     def build_windows(self, length: int) -> SampleWindows:
         """All windows of the frames."""
         return self.preparation.windows(self.frames, length)
+
+
+@dataclass(frozen=True)
+class ProcessedFleet:
+    """What `preprocess` has written of a fleet; read one group at a time.
+
+    Attributes:
+        file: the scaled values of each group.
+        preparation: that of a group which is not among these; its scaler is fitted to all of them.
+        center, scale, substitutes: each group's own, float64 (groups, features).
+        training_ends_at, server, excluded, scaler_sha256, blind: as in `ProcessedFile`.
+    """
+
+    file: GroupFile
+    preparation: Preparation
+    center: Values
+    scale: Values
+    substitutes: Values
+    training_ends_at: float
+    server: str
+    excluded: tuple[str, ...]
+    scaler_sha256: str
+    blind: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[Labels, ...]:
+        """The labels of the groups."""
+        return self.file.groups
+
+    def read(self, group: int) -> list[MetricFrame]:
+        """The scaled frames of one group.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        return self.file.read(group)
+
+
+def build_fleet_metadata(
+    preparation: Preparation,
+    own: Sequence[Preparation],
+    training_ends_at: float,
+    options: ProcessingOptions,
+) -> dict[str, str]:
+    """The metadata from which `read_fleet` learns how the data of a fleet was made.
+
+    Args:
+        preparation: that of all groups.
+        own: each group's, in the order of the file.
+    """
+    numbers = {
+        "center": [each.scaler.center for each in own],
+        "scale": [each.scaler.scale for each in own],
+        "substitutes": [each.substitutes for each in own],
+    }
+    return {
+        "preparation": json.dumps(preparation.to_json()),
+        "group_preparations": _pack(numbers),
+        "training_ends_at": repr(training_ends_at),
+        "train_split_ratio": repr(options.train_split_ratio),
+        "exclude": serialize_exclusions(options.exclude),
+    }
+
+
+def _pack(numbers: Mapping[str, Sequence[Values]]) -> str:
+    """Arrays of numbers as text."""
+    file = BytesIO()
+    np.savez_compressed(
+        file, allow_pickle=False, **{key: np.array(numbers[key]) for key in numbers}
+    )
+    return b64encode(file.getvalue()).decode()
+
+
+def _unpack(text: str, groups: int, features: int) -> tuple[Values, Values, Values]:
+    with np.load(BytesIO(b64decode(text)), allow_pickle=False) as stored:
+        found = tuple(np.asarray(stored[key], np.float64) for key in _GROUP_NUMBERS)
+    if any(each.shape != (groups, features) or not np.isfinite(each).all() for each in found):
+        raise ValueError("preparations are not of these groups")
+    return found[0], found[1], found[2]
+
+
+_GROUP_NUMBERS = ("center", "scale", "substitutes")
+
+
+def read_fleet(path: Path, options: ProcessingOptions) -> ProcessedFleet:
+    """What `preprocess` has written of a fleet.
+
+    Raises:
+        DataError: if the file is missing or damaged, or was made with other options.
+    """
+    file = open_groups(path, "preprocess")
+    metadata = file.metadata
+    try:
+        preparation = Preparation.from_json(json.loads(metadata["preparation"]))
+        split_ratio = float(metadata["train_split_ratio"])
+        center, scale, substitutes = _unpack(
+            metadata["group_preparations"], len(file.groups), len(file.features)
+        )
+        fleet = ProcessedFleet(
+            file,
+            preparation,
+            center,
+            scale,
+            substitutes,
+            float(metadata["training_ends_at"]),
+            metadata.get("server", ""),
+            tuple(json.loads(metadata.get("left_out", "[]"))),
+            metadata.get("scaler_sha256", ""),
+            tuple(map(str, json.loads(metadata.get("blind", "[]")))),
+        )
+    except DAMAGED as error:
+        raise DataError(
+            f"{path}: was not written by this version of promad preprocess ({error}) — run it again"
+        ) from error
+    _require_same_options(metadata, preparation, split_ratio, options, path)
+    return fleet
 
 
 def build_metadata(
@@ -108,13 +231,23 @@ def read_processed(path: Path, options: ProcessingOptions) -> ProcessedFile:
         raise DataError(
             f"{path}: was not written by this version of promad preprocess ({error}) — run it again"
         ) from error
+    _require_same_options(metadata, preparation, split_ratio, options, path)
+    return processed
+
+
+def _require_same_options(
+    metadata: Mapping[str, str],
+    preparation: Preparation,
+    split_ratio: float,
+    options: ProcessingOptions,
+    path: Path,
+) -> None:
     require_origin(metadata, preparation.features, options, path)
     _require_settings(preparation, split_ratio, options, path)
     if metadata.get("exclude", "[]") != serialize_exclusions(options.exclude):
         raise DataError(
             f"{path}: was made with another data_settings.exclude — run promad preprocess again"
         )
-    return processed
 
 
 def require_origin(

@@ -86,6 +86,18 @@ class FeatureReport:
     sentinels: Sentinels | None = None
     blind: bool = False
 
+    def join(self, other: FeatureReport) -> FeatureReport:
+        """What became of the feature in two groups."""
+        return FeatureReport(
+            self.missing + other.missing,
+            self.filled + other.filled,
+            self.in_long_gaps + other.in_long_gaps,
+            self.constant and other.constant,
+            self.outside + other.outside,
+            self.sentinels or other.sentinels,
+            self.blind or other.blind,
+        )
+
 
 @dataclass(frozen=True)
 class Processed:
@@ -114,8 +126,16 @@ class Processed:
         return sum(int((part.times <= ends + part.step / 2).sum()) for part in self.parts)
 
 
-def process(collected: Sequence[MetricFrame], options: ProcessingOptions) -> Processed:
-    """Fill and scale collected frames, from which excluded samples have been cut.
+def process(
+    collected: Sequence[MetricFrame],
+    options: ProcessingOptions,
+    training_ends_at: float | None = None,
+) -> Processed:
+    """Fill and scale collected frames of one group, from which excluded samples have been cut.
+
+    Args:
+        training_ends_at: unix seconds of the last sample of the training part, if others decide
+            that.
 
     Raises:
         DataError: if there is too little data, or a feature has no value or too large ones.
@@ -124,7 +144,8 @@ def process(collected: Sequence[MetricFrame], options: ProcessingOptions) -> Pro
     frames = [frame.with_values(drop_outside(frame.values, ranges)) for frame in collected]
     _require_values(frames)
     _require_computable(frames)
-    training_ends_at = _find_end_of_training(frames, options)
+    if training_ends_at is None:
+        training_ends_at = _find_end_of_training(frames, options)
     preparation, estimator = _fit_preparation(frames, training_ends_at, options)
     scaled = tuple(preparation.scale(frame) for frame in frames)
     parts = tuple(part for frame in scaled for part in usable_parts(frame))
@@ -158,10 +179,7 @@ def _require_computable(frames: Sequence[MetricFrame]) -> None:
 
 def _find_end_of_training(frames: Sequence[MetricFrame], options: ProcessingOptions) -> float:
     """The last time that training may see: `train_split_ratio` of the complete rows are before."""
-    nothing = np.zeros(len(options.features))
-    times = np.concatenate(
-        [frame.times[_fill(frame.values[0], options.settings, nothing).usable] for frame in frames]
-    )
+    times = find_usable_times(frames, options)
     if len(times) == 0:
         raise DataError(
             "no sample has a value for every query — check which queries overlap in time, "
@@ -169,6 +187,15 @@ def _find_end_of_training(frames: Sequence[MetricFrame], options: ProcessingOpti
         )
     last = max(1, int(len(times) * options.train_split_ratio))
     return float(times[last - 1])
+
+
+def find_usable_times(frames: Sequence[MetricFrame], options: ProcessingOptions) -> Values:
+    """The times at which no value is missing once gaps are filled: unix seconds, (samples,)."""
+    nothing = np.zeros(len(options.features))
+    usable = (
+        frame.times[_fill(frame.values[0], options.settings, nothing).usable] for frame in frames
+    )
+    return np.concatenate([np.empty(0), *usable])
 
 
 def _fill(values: Values, settings: PreprocessingSettings, substitutes: Values) -> Filled:
@@ -185,6 +212,11 @@ def _fit_preparation(
         for frame in frames
         if frame.start <= training_ends_at
     ]
+    if not training:
+        raise DataError(
+            f"no sample in the training part, which ends at {format_instant(training_ends_at)} "
+            "— collect a longer period"
+        )
     _require_training_values(np.concatenate(training), training_ends_at, options.features)
     substitutes = _substitutes(training, settings.nan_fill_strategy)
     filled = [_fill(values, settings, substitutes) for values in training]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,17 @@ from promad.thresholds import (
     Threshold,
     ThresholdSettings,
 )
+from promad.thresholds.fleet import (
+    Units,
+    choose_units,
+    follow_highest,
+    multiply_rate,
+    share_settings,
+)
 
+Values = NDArray[np.float64]
+
+_MOVING = frozenset({"spot", "dspot", "dynamic"})
 DEFAULT = "pot"
 """The threshold that `auto` stands for."""
 
@@ -31,6 +43,36 @@ def choose_threshold(
     if settings.value is not None:
         method = "fixed"
     return THRESHOLDS[DEFAULT if method == "auto" else method](scores, settings)
+
+
+def choose_fleet_threshold(
+    scores: Values, method: str, settings: ThresholdSettings, per: str
+) -> tuple[Units, Threshold]:
+    """The units of the groups' normal scores, and the one threshold of scores in such units.
+
+    Thresholds that stay where they are keep a budget of all groups by the highest of all scores at
+    each sample. Those that move are fitted to the groups' scores one after the other, and follow
+    each group by itself, with an equal share of the budget.
+
+    Args:
+        scores: float64 (groups, samples), NaN = unknown; all groups on one grid.
+        method: a name in THRESHOLDS, or `auto`; not used where the settings give a value.
+        per: whom the budget is for, `detector` or `group`.
+
+    Raises:
+        DataError: if the scores are too few.
+    """
+    if settings.value is not None:
+        units = Units(np.ones(len(scores)), 1.0)
+        return units, choose_threshold(np.empty(0), method, settings)
+    units = choose_units(scores, settings)
+    comparable = scores / units.units[:, np.newaxis]
+    if per == "detector" and method not in _MOVING:
+        highest = follow_highest(comparable, settings.enter_after)
+        return units, choose_threshold(highest, method, replace(settings, enter_after=1))
+    own = share_settings(settings, len(scores), per)
+    in_a_row = comparable[~np.isnan(comparable)]
+    return units, multiply_rate(choose_threshold(in_a_row, method, own), settings, own)
 
 
 def make_threshold_settings(live: RealTimeSettings, step: float) -> ThresholdSettings:
