@@ -6,7 +6,8 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,14 @@ from promad.errors import PrometheusError
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.joining import join_answers
 from promad.prometheus.one_series import MOST_PARTS, build_several_error, flatten_text
-from promad.prometheus.parsing import Answer, TooManySeriesError, find_series, parse_answer
+from promad.prometheus.parsing import (
+    Answer,
+    TableAnswer,
+    TooManySeriesError,
+    find_series,
+    parse_answer,
+    parse_table,
+)
 from promad.prometheus.refusals import (
     REMEDIES,
     TooLargeError,
@@ -171,19 +179,42 @@ class PrometheusClient:
             PrometheusError: if they cannot be understood, contradict each other, or have more
                 series than `most_series`.
         """
-        try:
+        with self._explain_answer(expr, most_series):
             answer = join_answers([parse_answer(body, most_series) for body in bodies])
+        self._log_infos(expr, answer.infos)
+        return answer
+
+    def read_tables(
+        self, bodies: Sequence[bytes], expr: str, most_series: int
+    ) -> list[TableAnswer]:
+        """The same as `read` for expressions of many series: each body's samples in one table.
+
+        Raises:
+            PrometheusError: as `read`, but that parts are not compared with each other.
+        """
+        with self._explain_answer(expr, most_series):
+            answers = [parse_table(body, most_series) for body in bodies]
+        for answer in answers:
+            self._log_infos(expr, answer.infos)
+        return answers
+
+    @contextmanager
+    def _explain_answer(self, expr: str, most_series: int) -> Iterator[None]:
+        """Make an answer that cannot be understood an error that says so."""
+        try:
+            yield
         except TooManySeriesError as error:
             if most_series > MOST_PARTS:
                 raise self.bad_answer(expr, str(error)) from None
             raise build_several_error(expr, error.labels, most_series, more=True) from None
         except ValueError as error:
             raise self.bad_answer(expr, str(error)) from None
-        for info in answer.infos:
+
+    def _log_infos(self, expr: str, infos: Sequence[str]) -> None:
+        for info in infos:
             if (expr, info) not in self._infos_logged:
                 self._infos_logged.add((expr, info))
                 log.info("info from server", expr=flatten_text(expr), info=flatten_text(info))
-        return answer
 
     def bad_answer(self, expr: str, why: str) -> PrometheusError:
         """An error for an answer that is not what `expr` should have yielded."""
@@ -305,6 +336,8 @@ class PrometheusClient:
         count, labels = find_series(error.start)
         if expected.series == MOST_PARTS and len(set(labels)) > 1:
             return build_several_error(subject, labels, count - 1, more=True)
+        if expected.series > MOST_PARTS and expected.points > 1:
+            return self._add_server(TooLargeError(str(error), error.reason), subject)
         return self._add_server(PrometheusError(str(error), error.reason), subject)
 
     def _take_body(self, reply: Reply, subject: str) -> bytes:

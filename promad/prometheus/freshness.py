@@ -80,6 +80,28 @@ def find_sources(expr: str) -> Sources:
     return Sources(tuple(dict.fromkeys(found)), "selector without metric name" if unnamed else None)
 
 
+@dataclass(frozen=True, order=True)
+class Selector:
+    """A selector with a metric name: its PromQL, and the seconds that it looks back by `offset`."""
+
+    text: str
+    offset: float
+
+
+def find_selectors(expr: str) -> list[Selector]:
+    """The selectors of `find_sources` themselves.
+
+    >>> find_selectors("up offset 5m")
+    [Selector(text='up offset 5m', offset=300.0)]
+    """
+    try:
+        tree = parse_promql(expr)
+    except ValueError:
+        return []
+    named = filter(_has_name, _find_selectors(tree))
+    return [Selector(selector.prettify(), _read_offset(selector)) for selector in named]
+
+
 def _has_name(selector: Any) -> bool:
     """Whether all that is selected has one metric name."""
     return bool(selector.name) or any(

@@ -64,13 +64,7 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
         ValueError: if the series has times that are not in the span, or different values at one.
     """
     values = np.full(points_between(span.start, span.end, step), np.nan)
-    position = (series.times - span.start) / step
-    index = np.rint(position).astype(np.int64)
-    tolerance = max(_OFF_GRID_STEPS, _OFF_GRID_SECONDS / step)
-    strays = (np.abs(position - index) > tolerance) | (index < 0) | (index >= len(values))
-    if strays.any():
-        stray = series.times[strays][0]
-        raise ValueError(f"unexpected sample at {stray:.3f}, outside of the requested times")
+    index = find_places(series.times, span, step)
     if (np.diff(index) > 0).all():
         values[index] = series.values
         return values
@@ -80,3 +74,20 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
     kept = order[~repeats]
     values[index[kept]] = series.values[kept]
     return values
+
+
+def find_places(times: NDArray[np.float64], span: Span, step: float) -> NDArray[np.int64]:
+    """Which sample of the span each time is: int64 (times,).
+
+    Raises:
+        ValueError: if there are times that are not in the span.
+    """
+    position = (times - span.start) / step
+    index = np.rint(position).astype(np.int64)
+    tolerance = max(_OFF_GRID_STEPS, _OFF_GRID_SECONDS / step)
+    last = points_between(span.start, span.end, step) - 1
+    strays = (np.abs(position - index) > tolerance) | (index < 0) | (index > last)
+    if strays.any():
+        stray = times[strays][0]
+        raise ValueError(f"unexpected sample at {stray:.3f}, outside of the requested times")
+    return index

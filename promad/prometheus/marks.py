@@ -79,7 +79,7 @@ def _fetch(
     client: PrometheusClient, expr: str, part: Span, step: float, allow_partial: bool
 ) -> Answer:
     answer = client.query_range(expr, part.start, part.end, step, most_series=MOST_SERIES)
-    check_warnings(expr, answer, allow_partial)
+    check_warnings(expr, answer.warnings, allow_partial)
     return answer
 
 

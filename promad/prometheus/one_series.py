@@ -5,7 +5,7 @@ Each line reads `PROMQL: what is wrong — what to do`; `add_alias` prepends the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ def take_series(
             `allow_partial` is not set.
         ValueError: if a series has times that are not in the span, or different values at one.
     """
-    check_warnings(expr, answer, allow_partial)
+    check_warnings(expr, answer.warnings, allow_partial)
     values = np.full(points_between(span.start, span.end, step), np.nan)
     count = np.zeros(len(values), np.int64)
     newest = []
@@ -142,12 +142,12 @@ def suggest_zero(expr: str) -> str:
     return ", or append `or vector(0)` to the expression if no sample means 0"
 
 
-def check_warnings(expr: str, answer: Answer, allow_partial: bool) -> None:
+def check_warnings(expr: str, warnings: Sequence[str], allow_partial: bool) -> None:
     """Raise PrometheusError if the server warned and `allow_partial` is not set."""
-    if answer.warnings and not allow_partial:
+    if warnings and not allow_partial:
         raise PrometheusError(
             f"{flatten_text(expr)}: warning from the server: "
-            f"{flatten_text('; '.join(answer.warnings))} — "
+            f"{flatten_text('; '.join(warnings))} — "
             "fix the cause, or set data_settings.allow_partial to accept such responses",
             "partial",
         )

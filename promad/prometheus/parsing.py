@@ -128,6 +128,15 @@ _decode_labels = msgspec.json.Decoder(dict[str, _LabelValue]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
+@dataclass(frozen=True)
+class TableAnswer:
+    """The samples of an answer, and what the server warned of; see `Answer`."""
+
+    table: Table
+    warnings: tuple[str, ...]
+    infos: tuple[str, ...]
+
+
 def parse_answer(body: bytes, most_series: int = MOST_SERIES) -> Answer:
     """The answer to a query in Prometheus's HTTP API.
 
@@ -135,19 +144,27 @@ def parse_answer(body: bytes, most_series: int = MOST_SERIES) -> Answer:
         TooManySeriesError: if it has more than `most_series` series; their samples are not read.
         ValueError: if it is incomplete or unusable; with the reason.
     """
+    found = parse_table(body, most_series)
+    return Answer(tuple(_list_series(found.table)), found.warnings, found.infos)
+
+
+def parse_table(body: bytes, most_series: int = MOST_SERIES) -> TableAnswer:
+    """The same as `parse_answer` yields, with all samples in one table and labels unread.
+
+    Raises:
+        TooManySeriesError, ValueError: as `parse_answer`.
+    """
     try:
         text = _to_utf8(body)
         check_series(text, most_series)
         document, table = read_table(text)
-        warnings = _read_texts(document.warnings)
-        infos = _read_texts(document.infos)
-        series = tuple(_list_series(table))
+        warnings, infos = _read_texts(document.warnings), _read_texts(document.infos)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         start = body[:60].decode("utf-8", "replace")
         raise ValueError(f"incomplete or not JSON (it starts with {start!r})") from None
     partial = () if _is_empty(document.isPartial) else ("the response is partial",)
-    return Answer(
-        series,
+    return TableAnswer(
+        table,
         (*(text for text in warnings if not text.startswith(_INFO)), *partial),
         (*(text for text in warnings if text.startswith(_INFO)), *infos),
     )
@@ -168,7 +185,7 @@ def find_series(body: bytes, most: int | None = None) -> tuple[int, list[Labels]
     """
     found = islice(_METRIC.finditer(body), most)
     first = [match[1] for match in islice(found, _MOST_SHOWN)]
-    return len(first) + sum(1 for _ in found), list(map(_read_labels, first))
+    return len(first) + sum(1 for _ in found), list(map(read_labels, first))
 
 
 def _to_utf8(body: bytes) -> bytes:
@@ -305,10 +322,15 @@ def _build_table(metrics: Sequence[Raw], blocks: Sequence[bytes]) -> Table:
 def _list_series(table: Table) -> Iterator[Series]:
     ends = np.cumsum(table.counts)
     for metric, start, end in zip(table.metrics, ends - table.counts, ends, strict=True):
-        yield Series(_read_labels(metric), table.times[start:end], table.values[start:end])
+        yield Series(read_labels(metric), table.times[start:end], table.values[start:end])
 
 
-def _read_labels(metric: bytes) -> Labels:
+def read_labels(metric: bytes) -> Labels:
+    """The labels of a series, from their JSON.
+
+    Raises:
+        ValueError: if they are none, or too long.
+    """
     if len(metric) > _LONGEST_LABELS_BYTES:
         raise ValueError(f"labels of one series longer than {_LONGEST_LABELS_BYTES >> 10} KiB")
     if _is_empty(metric):

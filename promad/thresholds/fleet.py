@@ -8,7 +8,6 @@ each sample is one series, whose events are the fleet's incidents, and its tail 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,8 +39,8 @@ class Units:
     median: float
 
 
-def choose_units(scores: Sequence[Values], settings: ThresholdSettings) -> Units:
-    """The units of the groups' calibration scores, each float64 (samples,), NaN = unknown.
+def choose_units(scores: Values, settings: ThresholdSettings) -> Units:
+    """The units of the groups' calibration scores, float64 (groups, samples), NaN = unknown.
 
     Raises:
         DataError: if no group has enough scores.

@@ -1,0 +1,321 @@
+"""The newest samples of every query for every group, kept in memory and completed at each poll."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, floor
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from promad.data.frame import MetricFrame
+from promad.data.groups import Grouping, Labels
+from promad.errors import BusyError, PrometheusError, UnreachableError
+from promad.prometheus.client import PrometheusClient
+from promad.prometheus.grid import Span
+from promad.prometheus.group_buffer import GroupBuffer
+from promad.prometheus.group_freshness import build_oldest_query, list_labels
+from promad.prometheus.group_rows import GroupRows, spread_samples
+from promad.prometheus.one_series import add_alias, build_not_asked_error, check_warnings
+
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+_SETTLING_SECONDS = 60.0
+_REFUSALS = frozenset({"bad_data", "execution"})
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class GroupPoll:
+    """What is known after a poll of groups.
+
+    Attributes:
+        frame: the newest samples of each group on the absolute grid; NaN = missing. It is a view
+            that the next poll changes.
+        failures: why a query got no answer, by alias; its new samples are missing.
+        newest: unix time of the newest value of any group, by alias; None if there is none.
+        corrected_from: by group the unix time of the earliest sample that is not what it was in
+            the poll before, float64 (groups,); NaN if only new samples came.
+        ambiguous: by row the query of which several series of the group have the newest value.
+        refused: groups that are not admitted, because there are `max_groups` already.
+        clock_offset: seconds that the server's clock is ahead of ours; None if unknown.
+    """
+
+    frame: MetricFrame
+    failures: Mapping[str, PrometheusError]
+    newest: Mapping[str, float | None]
+    corrected_from: Values
+    ambiguous: Mapping[int, str]
+    refused: tuple[Labels, ...]
+    clock_offset: float | None = None
+
+
+@dataclass(frozen=True)
+class PollOptions:
+    """What is polled.
+
+    Attributes:
+        queries: alias → PromQL.
+        grouping: which group each series belongs to.
+        step: seconds between samples.
+        samples: how many of the newest are kept.
+        stale_after: the age in seconds from which repeated samples count as missing.
+        max_groups: groups that are admitted at most.
+        forget_after: seconds without a sample after which a group is forgotten.
+        allow_partial: whether answers with warnings are accepted.
+    """
+
+    queries: Mapping[str, str]
+    grouping: Grouping
+    step: float
+    samples: int
+    stale_after: float
+    max_groups: int
+    forget_after: float
+    allow_partial: bool = False
+
+    @property
+    def most_series(self) -> int:
+        """Series that an answer may have: of each group some that follow one another."""
+        return 2 * self.max_groups + 1000
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One query's samples of a poll, from sample `first` of the buffer on.
+
+    `values` and `overlaps` are (rows, samples); there may be more groups than rows by now.
+    """
+
+    first: int
+    values: Values
+    overlaps: Flags | None
+
+
+class GroupPoller:
+    """Keeps the newest samples of each query for each group.
+
+    Only what is not known yet is asked for, and the last minute again. A group is admitted once it
+    has two samples, and forgotten after `forget_after` without any; once there are `max_groups`, no
+    other is admitted.
+    """
+
+    def __init__(self, client: PrometheusClient, options: PollOptions) -> None:
+        self._client = client
+        self._options = options
+        self._rows = GroupRows(options.grouping)
+        self._buffer = GroupBuffer(options.samples, len(options.queries))
+        self._admitted = 0
+        self._seen_at = np.empty(0)
+        self._last_value: dict[str, float] = {}
+        self._refused_alias: str | None = None
+        rules = options.grouping.rules
+        labels = list_labels(
+            options.grouping.by, (name for rule in rules for name in rule.source_labels)
+        )
+        self._oldest = build_oldest_query(options.queries, labels)
+        self._labels = labels
+
+    def poll(self, at: float) -> GroupPoll:
+        """The newest samples up to the last multiple of the step that is not after `at`."""
+        options = self._options
+        newest = floor(at / options.step + 1e-9)
+        start = (newest - options.samples + 1) * options.step
+        asked_before = self._buffer.move_to(newest)
+        if asked_before == 0:
+            self._last_value.clear()
+        failures, columns = self._ask_all(start)
+        self._make_room()
+        ambiguous = self._blank_overlaps(columns)
+        corrected_from = self._enter(columns, start, asked_before)
+        refused = self._choose_groups(newest * options.step)
+        values = self._buffer.view()[: self._admitted]
+        groups = tuple(self._rows.groups[: self._admitted])
+        row_of = {labels: row for row, labels in enumerate(groups)}
+        return GroupPoll(
+            MetricFrame(start, options.step, tuple(options.queries), groups, values),
+            failures,
+            {alias: self._last_value.get(alias) for alias in options.queries},
+            np.array([corrected_from.get(labels, np.nan) for labels in groups]),
+            {row_of[labels]: alias for labels, alias in ambiguous.items() if labels in row_of},
+            refused,
+            self._client.clock_offset,
+        )
+
+    def _ask_all(self, start: float) -> tuple[dict[str, PrometheusError], dict[str, _Column]]:
+        """Each query's answer, or why there is none; then what is too old is taken out."""
+        failures: dict[str, PrometheusError] = {}
+        columns: dict[str, _Column] = {}
+        lost: PrometheusError | None = None
+        queries = self._options.queries
+        for alias in sorted(queries, key=lambda alias: alias == self._refused_alias):
+            if lost is not None and self._refused_alias is not None:
+                failures[alias] = build_not_asked_error(alias, self._refused_alias, lost)
+                continue
+            try:
+                columns[alias] = self._ask(alias, start)
+            except PrometheusError as error:
+                failures[alias] = add_alias(alias, error)
+                if isinstance(error, UnreachableError | BusyError):
+                    lost, self._refused_alias = error, alias
+        if self._oldest is not None and columns:
+            self._drop_old(start, columns, failures)
+        return failures, columns
+
+    def _ask(self, alias: str, start: float) -> _Column:
+        options = self._options
+        settling = ceil(_SETTLING_SECONDS / options.step)
+        known = self._last_value.get(alias, start - options.step)
+        first = max(0, round((known - start) / options.step) + 1 - settling)
+        return self._spread(options.queries[alias], options.queries[alias], first, start)
+
+    def _spread(self, expr: str, shown: str, first: int, start: float) -> _Column:
+        """The samples of an expression by row, from sample `first` on.
+
+        Raises:
+            PrometheusError: if it fails, or the server warned and that is not accepted.
+        """
+        options, client, most = self._options, self._client, self._options.most_series
+        step = options.step
+        span = Span(start + first * step, start + (options.samples - 1) * step)
+        bodies = client.range_bodies(
+            expr, span.start, span.end, step, subject=shown, most_series=most
+        )
+        answers = client.read_tables(bodies, shown, most)
+        try:
+            for answer in answers:
+                check_warnings(shown, answer.warnings, options.allow_partial)
+            rows = [self._rows.find(answer.table.metrics) for answer in answers]
+            groups = len(self._rows.groups)
+            parts = [
+                spread_samples(answer.table, own, groups, span, step)
+                for answer, own in zip(answers, rows, strict=True)
+            ]
+        except ValueError as error:
+            raise client.bad_answer(shown, str(error)) from None
+        if len(parts) == 1:
+            return _Column(first, parts[0].values, parts[0].overlaps)
+        values = np.full((groups, options.samples - first), np.nan)
+        overlaps = np.zeros(values.shape, np.bool_)
+        for part in parts:  # parts of the time, so they share no sample
+            np.copyto(values, part.values, where=~np.isnan(part.values))
+            overlaps |= False if part.overlaps is None else part.overlaps
+        return _Column(first, values, overlaps if overlaps.any() else None)
+
+    def _drop_old(
+        self,
+        start: float,
+        columns: dict[str, _Column],
+        failures: dict[str, PrometheusError],
+    ) -> None:
+        """Make values missing that rest on samples older than `stale_after`."""
+        first = min(column.first for column in columns.values())
+        shown = "age of the samples of all queries"
+        try:
+            if not self._find_old(self._oldest, shown, first, start).any():
+                return
+            for alias, column in columns.items():
+                query = build_oldest_query({alias: self._options.queries[alias]}, self._labels)
+                if query is not None:
+                    shown = f"age of the samples of {self._options.queries[alias]}"
+                    old = self._find_old(query, shown, column.first, start)
+                    rows = min(len(old), len(column.values))
+                    column.values[:rows][old[:rows]] = np.nan
+        except PrometheusError as error:
+            if error.reason in _REFUSALS:  # no one wrote the question, and no one could fix it
+                self._oldest = None
+                log.warning("age of samples not checked", err=str(error))
+                return
+            failures.update({alias: add_alias(alias, error) for alias in columns})
+            columns.clear()
+
+    def _find_old(self, query: str | None, shown: str, first: int, start: float) -> Flags:
+        """Where the samples are too old: bool (rows, samples from `first` on)."""
+        assert query is not None  # noqa: S101 - only asked for where there is one
+        sampled_at = self._spread(query, shown, first, start).values
+        times = start + self._options.step * np.arange(first, self._options.samples)
+        return np.asarray(times - sampled_at > self._options.stale_after, np.bool_)
+
+    def _make_room(self) -> None:
+        rows = len(self._rows.groups)
+        self._buffer.grow(rows)
+        unseen = np.full(rows - len(self._seen_at), -np.inf)
+        self._seen_at = np.concatenate([self._seen_at, unseen])
+
+    def _blank_overlaps(self, columns: Mapping[str, _Column]) -> dict[Labels, str]:
+        """Make all features missing where several series of a group have a value for one of them.
+
+        Returns:
+            The groups of which that is so now, with the query.
+        """
+        ambiguous: dict[Labels, str] = {}
+        for alias, column in columns.items():
+            if column.overlaps is None:
+                continue
+            rows, samples = column.overlaps.nonzero()
+            for other in columns.values():
+                place = samples + column.first - other.first
+                inside = (place >= 0) & (rows < len(other.values))
+                other.values[rows[inside], place[inside]] = np.nan
+            for row in rows[samples == column.overlaps.shape[1] - 1].tolist():
+                ambiguous.setdefault(self._rows.groups[row], alias)
+        return ambiguous
+
+    def _enter(
+        self, columns: Mapping[str, _Column], start: float, asked_before: int
+    ) -> dict[Labels, float]:
+        """Put the answers into the buffer; since when samples differ from what they were."""
+        held, step = self._buffer.view(), self._options.step
+        earliest = np.full(len(held), np.inf)
+        for feature, (alias, column) in enumerate(
+            (alias, columns.get(alias)) for alias in self._options.queries
+        ):
+            if column is None:
+                continue
+            now = column.values
+            before = held[: len(now), column.first :, feature]
+            known = ~np.isnan(now)
+            same = np.isclose(now, before, rtol=1e-9, atol=0.0) | (~known & np.isnan(before))
+            changed = ~same[:, : max(0, asked_before - column.first)]
+            if changed.any():
+                rows = np.flatnonzero(changed.any(axis=1))
+                first_change = start + step * (column.first + changed[rows].argmax(axis=1))
+                earliest[rows] = np.minimum(earliest[rows], first_change)
+            held[: len(now), column.first :, feature] = np.where(same, before, now)
+            self._see(alias, known, start + step * column.first)
+        admitted = np.flatnonzero(np.isfinite(earliest[: self._admitted]))
+        return {self._rows.groups[row]: float(earliest[row]) for row in admitted.tolist()}
+
+    def _see(self, alias: str, known: Flags, start: float) -> None:
+        """Remember when each group, and any of them, had its newest value."""
+        count = known.shape[1]
+        newest = count - 1 - known[:, ::-1].argmax(axis=1)
+        seen = np.where(known.any(axis=1), start + self._options.step * newest, -np.inf)
+        self._seen_at[: len(seen)] = np.maximum(self._seen_at[: len(seen)], seen)
+        if len(seen) and seen.max() > -np.inf:
+            self._last_value[alias] = max(float(seen.max()), self._last_value.get(alias, -np.inf))
+
+    def _choose_groups(self, newest: float) -> tuple[Labels, ...]:
+        """Forget and admit groups; those that are refused for want of room."""
+        options, rows = self._options, len(self._rows.groups)
+        fresh = newest - self._seen_at <= options.forget_after
+        kept = np.flatnonzero(fresh[: self._admitted])
+        waiting = self._admitted + np.flatnonzero(fresh[self._admitted :])
+        if len(kept) == rows:
+            return tuple(self._rows.refused)
+        sightings = (~np.isnan(self._buffer.view()[waiting]).all(axis=2)).sum(axis=1)
+        ready = waiting[sightings >= 2]
+        admitted = ready[: max(0, options.max_groups - len(kept))]
+        refused = [self._rows.groups[row] for row in ready[len(admitted) :].tolist()]
+        order = np.concatenate([kept, admitted, waiting[sightings < 2]])
+        if len(order) < rows or not np.array_equal(order, np.arange(rows)):
+            self._buffer.keep(order)
+            self._seen_at = self._seen_at[order]
+            self._rows.keep(order)
+        self._rows.refuse(refused, anew=len(kept) < self._admitted)
+        self._admitted = len(kept) + len(admitted)
+        return tuple(self._rows.refused)
