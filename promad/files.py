@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import tokenize
 import zlib
@@ -67,12 +68,15 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove what `write_whole` was writing in a directory when its process was killed."""
+    """Remove what was being written in a directory when its process was killed."""
     for path in directory.glob(".*.partial"):
         found = _ASIDE.fullmatch(path.name)
         if found is not None and not is_running(int(found[1])):
-            with suppress(OSError):
-                path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
 
 
 def is_running(process: int) -> bool:

@@ -6,6 +6,8 @@ interrupted leaves the previous file in place.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +29,24 @@ from promad.files import DAMAGED, explain_damage, write_whole
 _TIME = "timestamp"
 _GROUP_PREFIX = "group:"
 _METADATA_PREFIX = b"promad:"
+
+
+@contextmanager
+def open_scratch(path: Path) -> Iterator[Path]:
+    """A directory beside a file for what is needed to write it; gone afterwards.
+
+    Raises:
+        DataError: if it cannot be made.
+    """
+    directory = path.with_name(f".{path.name}.chunks.{os.getpid()}.partial")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def write_frames(path: Path, frames: Sequence[MetricFrame], metadata: Mapping[str, str]) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promad.config import Config
 from promad.config.durations import format_instant
 from promad.config.settings import DataSettings
-from promad.data.artifacts import write_frames
+from promad.data.artifacts import open_scratch, write_frames, write_groups
 from promad.data.frame import MetricFrame
+from promad.data.groups import Grouping
 from promad.data.losses import Loss, find_large_losses
-from promad.data.valid_range import count_outside, drop_outside
+from promad.data.valid_range import Range, count_outside, drop_outside
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
+from promad.prometheus.group_history import FleetRequest, fetch_fleet
 from promad.prometheus.history import Progress
 from promad.prometheus.latency import ask_latency_offset
 from promad.prometheus.marks import Marked, Marks, fetch_marks
@@ -47,6 +51,10 @@ class Collected:
             are left out.
         marks: what the expressions of `data_settings.exclude` mark.
         losses: the features that will cost more than a tenth of the rows.
+        groups: how many groups there are; 0 without `group_by`.
+        groups_refused: how many more were found than `max_groups` allows.
+        overlaps: by feature, how many samples are missing because several series of a group had a
+            value; features without any are left out.
     """
 
     path: Path
@@ -61,6 +69,9 @@ class Collected:
     marks: Marks
     outside: Mapping[str, int] = field(default_factory=dict)
     losses: tuple[Loss, ...] = ()
+    groups: int = 0
+    groups_refused: int = 0
+    overlaps: Mapping[str, int] = field(default_factory=dict)
 
 
 def collect(
@@ -74,18 +85,12 @@ def collect(
         PrometheusError: if a query fails or is not exactly one series; nothing is written then.
         DataError: if the periods hold no sample, or a file cannot be written.
     """
+    if config.group_by:
+        return _collect_groups(config, now, progress, refresh)
     began = time.perf_counter()
     data, url, queries = config.data_settings, config.prometheus_url, config.promql
-    cache = ChunkCache(
-        directory=config.artifacts_dir / CACHE_DIRECTORY,
-        server=url,
-        step=data.step,
-        chunk_seconds=data.cache_chunk_hours * 3600,
-        selection=hash_selection(config.prometheus),
-        refresh=refresh,
-    )
-    setting = config.real_time_anomaly_detection.latency_offset
-    latency = ask_latency_offset(url, config.prometheus, setting, now)
+    cache = _open_cache(config, refresh)
+    latency = _ask_latency(config, now)
     with closing(PrometheusClient(url, config.prometheus)) as client:
         history = fetch_history(
             client,
@@ -110,16 +115,8 @@ def collect(
         frame.with_values(drop_outside(frame.values, ranges)) for frame in history.frames
     )
     path = config.artifacts_dir / data.output_filename
-    metadata = {
-        "server": url,
-        "queries": json.dumps(queries),
-        "step_seconds": repr(data.step),
-        "periods": json.dumps(_spans(history.frames)),
-        "marks": json.dumps(marked.marks),
-        "valid_ranges": json.dumps(ranges),
-        "collected_at": format_instant(now),
-    }
-    write_frames(path, frames, metadata)
+    spans = [Span(frame.start, frame.end) for frame in history.frames]
+    write_frames(path, frames, _describe(config, spans, marked, now))
     settings = config.preprocessing_settings
     losses = find_large_losses(frames, settings.nan_fill_strategy, settings.max_fill_steps)
     kept, seconds = replace(history, frames=frames), time.perf_counter() - began
@@ -142,10 +139,130 @@ def choose_periods(
     return [(start, min(end, now)) for start, end in wanted if start <= now]
 
 
-def _spans(frames: Sequence[MetricFrame]) -> list[dict[str, str]]:
-    return [
-        {"start": format_instant(frame.start), "end": format_instant(frame.end)} for frame in frames
-    ]
+def _open_cache(config: Config, refresh: bool) -> ChunkCache:
+    data = config.data_settings
+    return ChunkCache(
+        directory=config.artifacts_dir / CACHE_DIRECTORY,
+        server=config.prometheus_url,
+        step=data.step,
+        chunk_seconds=data.cache_chunk_hours * 3600,
+        selection=hash_selection(config.prometheus),
+        refresh=refresh,
+    )
+
+
+def _ask_latency(config: Config, now: float) -> float:
+    setting = config.real_time_anomaly_detection.latency_offset
+    return ask_latency_offset(config.prometheus_url, config.prometheus, setting, now)
+
+
+def _describe(config: Config, spans: Sequence[Span], marked: Marked, now: float) -> dict[str, str]:
+    """The metadata of the file."""
+    return {
+        "server": config.prometheus_url,
+        "queries": json.dumps(config.promql),
+        "step_seconds": repr(config.data_settings.step),
+        "periods": json.dumps(
+            [
+                {"start": format_instant(span.start), "end": format_instant(span.end)}
+                for span in spans
+            ]
+        ),
+        "marks": json.dumps(marked.marks),
+        "valid_ranges": json.dumps(config.valid_ranges),
+        "collected_at": format_instant(now),
+    }
+
+
+def _collect_groups(
+    config: Config, now: float, progress: Progress | None, refresh: bool
+) -> Collected:
+    """Fetch every query's history of every group, and write one group after the other."""
+    began = time.perf_counter()
+    data, queries, latency = config.data_settings, config.promql, _ask_latency(config, now)
+    request = FleetRequest(
+        queries,
+        choose_periods(data, now, latency),
+        data.step,
+        Grouping.of(config),
+        config.max_groups,
+        data.allow_partial,
+    )
+    path = config.artifacts_dir / data.output_filename
+    client = PrometheusClient(config.prometheus_url, config.prometheus)
+    with closing(client), open_scratch(path) as scratch:
+        history = fetch_fleet(
+            client,
+            request,
+            scratch,
+            now=now,
+            cache=_open_cache(config, refresh),
+            progress=progress,
+        )
+        marked = fetch_marks(
+            client,
+            list_expressions(data.exclude),
+            history.spans,
+            data.step,
+            allow_partial=data.allow_partial,
+        )
+        written = _Written(tuple(queries), config.valid_ranges)
+        write_groups(
+            path,
+            data.step,
+            sorted(config.group_by),
+            written.watch(history.iterate_groups()),
+            lambda: _describe(config, history.spans, marked, now),
+        )
+    overlaps: Counter[str] = Counter()
+    for (_, alias), count in history.overlaps.items():
+        overlaps[alias] += count
+    return Collected(
+        path=path,
+        samples=written.samples,
+        features=tuple(queries),
+        periods=tuple((span.start, span.end) for span in history.spans),
+        missing_share=written.share(written.missing),
+        requests=history.requests + marked.requests,
+        points=history.points + marked.points,
+        chunks_from_cache=history.chunks_from_cache,
+        seconds=time.perf_counter() - began,
+        marks=marked.marks,
+        outside=written.count(written.outside),
+        groups=len(history.groups),
+        groups_refused=history.refused,
+        overlaps=overlaps,
+    )
+
+
+class _Written:
+    """Counts what is written of all groups."""
+
+    def __init__(self, features: tuple[str, ...], ranges: Sequence[Range]) -> None:
+        self._features, self._ranges = features, ranges
+        self.samples = 0
+        self.missing, self.outside = np.zeros((2, len(features)), np.int64)
+
+    def watch(self, groups: Iterable[list[MetricFrame]]) -> Iterator[list[MetricFrame]]:
+        """The groups that have a value, without those outside of their valid range."""
+        for frames in groups:
+            kept = [frame.with_values(drop_outside(frame.values, self._ranges)) for frame in frames]
+            for before, after in zip(frames, kept, strict=True):
+                self.samples += after.samples
+                self.outside += count_outside(before.values, self._ranges)
+                self.missing += np.isnan(after.values[0]).sum(axis=0)
+            if any(frame.samples for frame in kept):
+                yield kept
+
+    def share(self, counts: NDArray[np.int64]) -> dict[str, float]:
+        """Counts as shares of the samples, by feature."""
+        shares = counts / max(self.samples, 1)
+        return dict(zip(self._features, shares.tolist(), strict=True))
+
+    def count(self, counts: NDArray[np.int64]) -> dict[str, int]:
+        """Counts by feature, where there are any."""
+        named = zip(self._features, counts.tolist(), strict=True)
+        return {name: count for name, count in named if count}
 
 
 def _report(

@@ -6,19 +6,27 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from promad.config import Config
-from promad.data.artifacts import read_frames, write_frames
+from promad.data.artifacts import open_groups, read_frames, write_frames, write_groups
+from promad.data.groups import Labels
 from promad.data.losses import Loss, count_rows_with_data, find_large_losses
 from promad.errors import DataError
 from promad.files import write_whole
 from promad.training.exclusion import Excluded, cut_excluded, find_excluded
+from promad.training.fleet_processing import (
+    FleetProcessed,
+    find_end_of_fleet,
+    process_groups,
+)
 from promad.training.processed_file import (
+    build_fleet_metadata,
     build_metadata,
     read_json_object,
+    require_labels,
     require_origin,
     require_wider_ranges,
 )
@@ -42,6 +50,9 @@ class Preprocessed:
         rows_excluded: how many rows these are; they are not among those dropped.
         rows_with_data: in how many of the remaining rows any feature has a value.
         losses: the features that cost more than a tenth of these rows.
+        groups: how many groups there are; 0 without `group_by`.
+        groups_left_out: of each group that has too little data why; it is scored with the pooled
+            calibration.
     """
 
     path: Path
@@ -55,6 +66,8 @@ class Preprocessed:
     rows_excluded: int
     rows_with_data: int
     losses: tuple[Loss, ...]
+    groups: int = 0
+    groups_left_out: Mapping[Labels, str] = field(default_factory=dict)
 
 
 def preprocess(config: Config) -> Preprocessed:
@@ -63,6 +76,8 @@ def preprocess(config: Config) -> Preprocessed:
     Raises:
         DataError: if there is too little data, or a feature has no value.
     """
+    if config.group_by:
+        return _preprocess_groups(config)
     options, settings = ProcessingOptions.of(config), config.preprocessing_settings
     folder = config.artifacts_dir
     source = folder / (settings.input_filename or config.data_settings.output_filename)
@@ -94,6 +109,53 @@ def preprocess(config: Config) -> Preprocessed:
     counts = {"filled_dropped_split": json.dumps(_counts(report))}
     write_frames(report.path, kept, {**metadata, **own, **counts})
     return report
+
+
+def _preprocess_groups(config: Config) -> Preprocessed:
+    """Make the processed file of a fleet, one group after the other."""
+    options, settings = ProcessingOptions.of(config), config.preprocessing_settings
+    folder = config.artifacts_dir
+    path = folder / (settings.input_filename or config.data_settings.output_filename)
+    source = open_groups(path, "collect")
+    require_origin(source.metadata, source.features, options, path)
+    require_wider_ranges(source.metadata, options, path)
+    require_labels(source.groups, config.group_by, path)
+    marks = read_json_object(source.metadata, "marks", path)
+    scaler_path = folder / settings.scaler_output_filename
+    with _naming(path):
+        report = FleetProcessed(find_end_of_fleet(source, options))
+
+        def describe() -> dict[str, str]:
+            pooled, estimator = report.fit_pooled(options)
+            own = build_fleet_metadata(
+                pooled, report.preparations, report.training_ends_at, options
+            )
+            excluded = json.dumps([each.line for each in report.excluded])
+            digest = _write_scaler(scaler_path, estimator)
+            return {**source.metadata, **own, "left_out": excluded, "scaler_sha256": digest}
+
+        write_groups(
+            folder / settings.processed_output_filename,
+            source.step,
+            sorted(config.group_by),
+            process_groups(source, options, marks, report),
+            describe,
+        )
+    return Preprocessed(
+        path=folder / settings.processed_output_filename,
+        scaler_path=scaler_path,
+        rows=report.rows,
+        dropped=report.dropped,
+        parts=report.parts,
+        training_rows=report.training_rows,
+        features=report.features,
+        excluded=tuple(report.excluded),
+        rows_excluded=report.rows_excluded,
+        rows_with_data=report.rows,
+        losses=(),
+        groups=len(report.groups),
+        groups_left_out=report.left_out,
+    )
 
 
 @contextmanager

@@ -13,11 +13,15 @@ from promad.models import Progress, TrainingHistory
 from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
 from promad.training.fitting import FittingOptions, fit_detector
+from promad.training.fleet_fitting import fit_fleet
+from promad.training.fleet_material import draw_material
 from promad.training.gate import Gate
 from promad.training.material import Material, read_filtered, split_material
 from promad.training.processed_file import (
     ProcessedFile,
+    ProcessedFleet,
     locate_processed,
+    read_fleet,
     read_processed,
     read_scaler,
 )
@@ -62,6 +66,8 @@ def train(
             because features are missing.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
+    if config.group_by:
+        return _train_fleet(config, progress, now, force)
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
     if not force:
         _require_enough_rows(source)
@@ -70,6 +76,34 @@ def train(
     files = _read_native_files(config, source)
     material = _read_material(config, source)
     fitted = fit_detector(material, _choose_options(config, force), progress)
+    provenance = _describe_provenance(config, source, now())
+    bundle = write_bundle(BundleStore.of(config), material, fitted, provenance, files)
+    return TrainingReport(
+        bundle,
+        fitted.detector.threshold,
+        fitted.trained.history,
+        len(material.split.training),
+        len(material.split.validation),
+        fitted.gate,
+        float((fitted.scores > fitted.detector.threshold.value).mean()),
+        source.blind,
+    )
+
+
+def _train_fleet(
+    config: Config, progress: Progress, now: Callable[[], float], force: bool
+) -> TrainingReport:
+    """Train one model on windows of all groups, and calibrate it to each group."""
+    settings = config.training_settings
+    source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
+    if source.blind and not force:
+        raise DataError(describe_blind(source.blind))
+    files = _read_native_files(config, source)
+    material = draw_material(
+        source, settings.sequence_length, settings.max_training_windows, settings.seed
+    )
+    budget = config.real_time_anomaly_detection.alert_budget
+    fitted = fit_fleet(material, _choose_options(config, force), budget.per, progress)
     provenance = _describe_provenance(config, source, now())
     bundle = write_bundle(BundleStore.of(config), material, fitted, provenance, files)
     return TrainingReport(
@@ -120,7 +154,7 @@ def _read_material(config: Config, source: ProcessedFile) -> Material:
     return split_material(windows, source.frames, source.preparation, source.training_ends_at)
 
 
-def _read_native_files(config: Config, source: ProcessedFile) -> NativeFiles:
+def _read_native_files(config: Config, source: ProcessedFile | ProcessedFleet) -> NativeFiles:
     """The scaler's file, and how the model's file in the training library's format is called."""
     settings = config.training_settings
     scaler_name = config.preprocessing_settings.scaler_output_filename
@@ -137,7 +171,9 @@ def _choose_options(config: Config, force: bool) -> FittingOptions:
     return FittingOptions(config.training_settings, live.threshold, threshold, force)
 
 
-def _describe_provenance(config: Config, source: ProcessedFile, created: float) -> Provenance:
+def _describe_provenance(
+    config: Config, source: ProcessedFile | ProcessedFleet, created: float
+) -> Provenance:
     settings = config.training_settings
     on_filtered = settings.train_on_filtered_sequences
     return Provenance(
@@ -148,4 +184,5 @@ def _describe_provenance(config: Config, source: ProcessedFile, created: float) 
         trained_on="normal windows of filter" if on_filtered else "all windows",
         excluded=source.excluded,
         training=settings,
+        group_by=config.group_by,
     )

@@ -284,6 +284,20 @@ def require_origin(
         )
 
 
+def require_labels(groups: Sequence[Labels], by: Sequence[str], path: Path) -> None:
+    """Refuse data that was collected for other groups.
+
+    Raises:
+        DataError: naming both label names.
+    """
+    names = {name for labels in groups for name, _ in labels}
+    if not names <= set(by) or (not names and len(groups) > 1):
+        raise DataError(
+            f"{path}: was collected with group_by {', '.join(sorted(names)) or 'nothing'}; the "
+            f"configuration has {', '.join(by)} — run promad collect again"
+        )
+
+
 def require_wider_ranges(
     metadata: Mapping[str, str], options: ProcessingOptions, path: Path
 ) -> None:

@@ -70,9 +70,18 @@ def format_collected(collected: Collected) -> Iterator[str]:
     for expr, marks in collected.marks.items():
         yield f"  marked for exclusion: {format_count(len(marks), 'period')} by {expr}"
     yield from format_losses(collected.losses)
+    if collected.overlaps:
+        names = ", ".join(f"{count} of {name}" for name, count in collected.overlaps.items())
+        yield f"  missing, because several series of a group overlap: {names}"
+    if collected.groups_refused:
+        yield (
+            f"  warning: {format_count(collected.groups_refused, 'group')} more than max_groups "
+            f"({collected.groups}) left out — raise max_groups"
+        )
+    groups = f" in {format_count(collected.groups, 'group')}" if collected.groups else ""
     yield (
         f"collect: {format_count(collected.samples, 'sample')} of "
-        f"{format_count(len(collected.features), 'feature')} → {collected.path} "
+        f"{format_count(len(collected.features), 'feature')}{groups} → {collected.path} "
         f"({format_count(collected.requests, 'request')}, "
         f"{format_count(collected.points, 'value')} fetched, "
         f"{format_count(collected.chunks_from_cache, 'chunk')} from cache, "

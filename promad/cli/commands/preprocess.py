@@ -13,6 +13,7 @@ from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_outside, group_names, join_first, print_lines
 from promad.config import Config
 from promad.config.durations import format_instant
+from promad.data.groups import list_matchers
 
 if TYPE_CHECKING:
     from promad.data.sentinels import Sentinels
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_PERIODS = 5
 """How many excluded periods are listed one by one."""
+_MOST_GROUPS = 5
 
 
 def preprocess(context: typer.Context) -> None:
@@ -58,8 +60,13 @@ def format_preprocessed(done: Preprocessed) -> Iterator[str]:
             yield f"  {name}: constant so far; any change raises the score"
     yield from _format_excluded(done)
     yield from format_losses(done.losses)
+    for labels, why in list(done.groups_left_out.items())[:_MOST_GROUPS]:
+        yield f"  {{{list_matchers(labels)}}} has no calibration of its own: {why}"
+    if len(done.groups_left_out) > _MOST_GROUPS:
+        yield f"  and {format_count(len(done.groups_left_out) - _MOST_GROUPS, 'other group')}"
+    groups = f" of {format_count(done.groups, 'group')}" if done.groups else ""
     yield (
-        f"preprocess: {format_count(done.rows, 'sample')}, {done.dropped} dropped, "
+        f"preprocess: {format_count(done.rows, 'sample')}{groups}, {done.dropped} dropped, "
         f"{format_count(done.parts, 'segment')} without gaps → {done.path} "
         f"(scaler fitted on the first {format_count(done.training_rows, 'sample')})"
     )

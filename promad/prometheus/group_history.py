@@ -1,0 +1,365 @@
+"""The whole history of a fleet: fetched by time, handed on by group.
+
+A server answers with all groups for a stretch of time; every later stage wants one group for all of
+it. Each answer is put on disk, and a few groups at a time are read back, so that memory does not
+grow with the number of groups or the length of the history.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from promad.data.frame import MetricFrame, points_between
+from promad.data.groups import Grouping, Labels
+from promad.errors import DataError, PrometheusError
+from promad.prometheus.cache import ChunkCache
+from promad.prometheus.client import PrometheusClient
+from promad.prometheus.grid import Span, align_periods, find_places, requests_for
+from promad.prometheus.group_cache import (
+    FleetChunk,
+    locate_chunk,
+    may_keep,
+    read_chunk,
+    write_chunk,
+)
+from promad.prometheus.history import Progress
+from promad.prometheus.one_series import (
+    MOST_OVERLAP,
+    add_alias,
+    build_no_series_error,
+    check_warnings,
+    format_labels,
+)
+from promad.prometheus.parsing import TableAnswer, read_labels
+
+Values = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_IN_FLIGHT = 2
+_AHEAD = 2
+_POINTS_IN_ALL = 1_000_000
+"""Samples of all series that one request may bring, once it is known how many series there are."""
+_FIRST_POINTS = 20
+_BLOCK_BYTES = 64 * 2**20
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class FleetRequest:
+    """What is to be fetched.
+
+    Attributes:
+        queries: alias → PromQL.
+        periods: unix seconds; those that overlap or touch become one.
+        step: seconds between samples.
+        grouping: which group each series belongs to.
+        max_groups: groups that are taken at most.
+        allow_partial: whether answers with warnings are accepted.
+    """
+
+    queries: Mapping[str, str]
+    periods: Sequence[tuple[float, float]]
+    step: float
+    grouping: Grouping
+    max_groups: int
+    allow_partial: bool = False
+
+    @property
+    def most_series(self) -> int:
+        """Series that an answer may have: of each group some that follow one another."""
+        return 2 * self.max_groups + 1000
+
+
+@dataclass
+class FleetHistory:
+    """What was fetched, on disk.
+
+    Attributes:
+        spans: the grid times of each period.
+        step: seconds between samples.
+        groups: the labels of all groups, sorted.
+        refused: how many groups there are beyond `max_groups`; they are left out.
+        requests: how many requests were made of the server.
+        points: how many samples they brought.
+        chunks_from_cache: how many chunks needed no request.
+        overlaps: by group and alias the samples at which several series had a value.
+    """
+
+    spans: tuple[Span, ...]
+    step: float
+    groups: tuple[Labels, ...] = ()
+    refused: int = 0
+    requests: int = 0
+    points: int = 0
+    chunks_from_cache: int = 0
+    overlaps: dict[tuple[Labels, str], int] = field(default_factory=dict)
+    _chunks: dict[str, list[FleetChunk]] = field(default_factory=dict)
+    _rows: dict[str, list[Rows]] = field(default_factory=dict)
+
+    def iterate_groups(self) -> Iterator[list[MetricFrame]]:
+        """The frames of one group after the other: one for each period in which it has a value.
+
+        Raises:
+            PrometheusError: if several series of a group overlap at more than a tenth of its
+                samples of a query.
+        """
+        samples = sum(points_between(span.start, span.end, self.step) for span in self.spans)
+        size = max(1, _BLOCK_BYTES // (8 * samples * len(self._chunks)))
+        for first in range(0, len(self.groups), size):
+            rows = np.arange(first, min(first + size, len(self.groups)))
+            blocks = [self._read_block(span, rows) for span in self.spans]
+            for row, group in enumerate(rows.tolist()):
+                labels = self.groups[group]
+                frames = [
+                    _trim(span, self.step, tuple(self._chunks), labels, block[row])
+                    for span, block in zip(self.spans, blocks, strict=True)
+                ]
+                yield [frame for frame in frames if frame.samples] or frames[:1]
+
+    def _read_block(self, span: Span, groups: Rows) -> Values:
+        """The values of consecutive groups over one period: (groups, samples, features)."""
+        samples = points_between(span.start, span.end, self.step)
+        block = np.full((len(groups), samples, len(self._chunks)), np.nan)
+        for feature, (alias, chunks) in enumerate(self._chunks.items()):
+            counts = np.zeros(block.shape[:2], np.int16)
+            for chunk, rows in zip(chunks, self._rows[alias], strict=True):
+                if not span.start <= chunk.span.start <= span.end:
+                    continue
+                place = round((chunk.span.start - span.start) / self.step)
+                stretch = slice(place, place + chunk.values.shape[1])
+                for series in np.flatnonzero((rows >= groups[0]) & (rows <= groups[-1])).tolist():
+                    row, values = rows[series] - groups[0], chunk.values[series]
+                    known = ~np.isnan(values)
+                    block[row, stretch, feature][known] = values[known]
+                    counts[row, stretch] += known
+            several = counts > 1
+            if several.any():
+                block[:, :, feature][several] = np.nan
+                self._count_overlaps(alias, groups, several, counts > 0)
+        return block
+
+    def _count_overlaps(
+        self, alias: str, groups: Rows, several: NDArray[np.bool_], known: NDArray[np.bool_]
+    ) -> None:
+        for row in np.flatnonzero(several.any(axis=1)).tolist():
+            labels, count = self.groups[groups[row]], int(several[row].sum())
+            key = (labels, alias)
+            self.overlaps[key] = self.overlaps.get(key, 0) + count
+            if count > MOST_OVERLAP * int(known[row].sum()):
+                raise add_alias(alias, self._explain_overlap(alias, int(groups[row])))
+
+    def _explain_overlap(self, alias: str, group: int) -> PrometheusError:
+        series = {
+            labels: None
+            for chunk, rows in zip(self._chunks[alias], self._rows[alias], strict=True)
+            for labels, row in zip(chunk.labels, rows.tolist(), strict=True)
+            if row == group
+        }
+        shown = ", ".join(format_labels(labels) for labels in list(series)[:5])
+        more = f" and {len(series) - 5} more" if len(series) > 5 else ""
+        by = ", ".join(name for name, _ in self.groups[group])
+        return PrometheusError(
+            f"{len(series)} series of the group {format_labels(self.groups[group])} at the same "
+            f"time: {shown}{more} — aggregate with sum by ({by}) (…), or add labels to group_by",
+            "several_series",
+        )
+
+
+def fetch_fleet(
+    client: PrometheusClient,
+    request: FleetRequest,
+    scratch: Path,
+    *,
+    now: float,
+    cache: ChunkCache,
+    progress: Progress | None = None,
+) -> FleetHistory:
+    """Fetch the samples of every query for every group.
+
+    Args:
+        scratch: a directory for what is not kept; the history reads from it.
+        now: unix seconds.
+
+    Raises:
+        PrometheusError: naming the alias, if a query fails or has no series at all; also if the
+            server warns and that is not accepted.
+        DataError: if the periods hold no sample at all, or a file cannot be written.
+    """
+    spans = align_periods(request.periods, request.step)
+    if not spans:
+        raise DataError(
+            f"no time in the collection periods is a multiple of the step ({request.step:g} s) and "
+            "in the past — set a longer or an earlier period"
+        )
+    fetch = _Fetch(client, request, scratch, now, cache, FleetHistory(spans, request.step))
+    fetch.run(progress)
+    return fetch.history
+
+
+@dataclass
+class _Fetch:
+    """One fetch of a fleet's history on its way."""
+
+    client: PrometheusClient
+    request: FleetRequest
+    scratch: Path
+    now: float
+    cache: ChunkCache
+    history: FleetHistory
+    most_seen: int = 1
+
+    def run(self, progress: Progress | None) -> None:
+        work = [
+            (alias, part)
+            for alias in self.request.queries
+            for span in self.history.spans
+            for part in self.cache.parts(span)
+        ]
+        for alias in self.request.queries:
+            self.history._chunks[alias] = []
+        pending = deque(work)
+        with ThreadPoolExecutor(_IN_FLIGHT, "download") as pool:
+            waiting: deque[tuple[str, Span, FleetChunk | Future[list[bytes]]]] = deque()
+            done = 0
+            try:
+                while pending or waiting:
+                    while pending and len(waiting) <= _AHEAD:
+                        alias, part = pending.popleft()
+                        waiting.append((alias, part, self._begin(alias, part, pool)))
+                    alias, part, found = waiting.popleft()
+                    self._finish(alias, part, found)
+                    done += 1
+                    if progress:
+                        progress(done, len(work), alias)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        self._assign_rows()
+
+    def _begin(
+        self, alias: str, part: Span, pool: ThreadPoolExecutor
+    ) -> FleetChunk | Future[list[bytes]]:
+        expr = self.request.queries[alias]
+        samples = points_between(part.start, part.end, self.request.step)
+        if not self.cache.refresh:
+            kept = read_chunk(locate_chunk(self.cache, expr, part), part, samples)
+            if kept is not None:
+                self.history.chunks_from_cache += 1
+                return kept
+        return pool.submit(self._download, expr, part)
+
+    def _download(self, expr: str, part: Span) -> list[bytes]:
+        """The answers for a part; the first is small while the number of series is unknown."""
+        step, most = self.request.step, self.request.most_series
+        first = _FIRST_POINTS if self.most_seen == 1 else 0
+        points = max(_FIRST_POINTS, min(self.client.max_points, _POINTS_IN_ALL // self.most_seen))
+        head = [Span(part.start, min(part.end, part.start + (first - 1) * step))] if first else []
+        rest_from = head[0].end + step if head else part.start
+        bodies: list[bytes] = []
+        for span in head:
+            bodies += self.client.range_bodies(expr, span.start, span.end, step, most_series=most)
+            seen = max(1, bodies[-1].count(b'"metric"'))
+            self.most_seen = max(self.most_seen, seen)
+            points = max(_FIRST_POINTS, min(self.client.max_points, _POINTS_IN_ALL // seen))
+        if rest_from <= part.end + step / 2:
+            for span in requests_for([Span(rest_from, part.end)], step, points):
+                bodies += self.client.range_bodies(
+                    expr, span.start, span.end, step, most_series=most
+                )
+        return bodies
+
+    def _finish(self, alias: str, part: Span, found: FleetChunk | Future[list[bytes]]) -> None:
+        if isinstance(found, FleetChunk):
+            self.history._chunks[alias].append(found)
+            return
+        expr = self.request.queries[alias]
+        try:
+            bodies = found.result()
+            answers = self.client.read_tables(bodies, expr, self.request.most_series)
+            warned = any(answer.warnings for answer in answers)
+            for answer in answers:
+                check_warnings(expr, answer.warnings, self.request.allow_partial)
+            labels, values = self._join(answers, part)
+        except ValueError as error:
+            raise add_alias(alias, self.client.bad_answer(expr, str(error))) from None
+        except PrometheusError as error:
+            raise add_alias(alias, error) from None
+        self.history.requests += len(bodies)
+        self.history.points += sum(len(answer.table.values) for answer in answers)
+        self.most_seen = max(self.most_seen, len(labels))
+        keep = not warned and may_keep(self.cache, part, values, self.now)
+        number = len(self.history._chunks[alias])
+        index = list(self.request.queries).index(alias)
+        path = (
+            locate_chunk(self.cache, expr, part) if keep else self.scratch / f"{index}-{number}.npy"
+        )
+        write_chunk(path, labels, values)
+        chunk = read_chunk(path, part, values.shape[1])
+        if chunk is None:
+            raise DataError(f"{path}: cannot be read again — check the disk")
+        self.history._chunks[alias].append(chunk)
+
+    def _join(self, answers: Sequence[TableAnswer], part: Span) -> tuple[list[Labels], Values]:
+        """The label sets of all answers, each once, and their samples over the part."""
+        step = self.request.step
+        row_of: dict[Labels, int] = {}
+        for answer in answers:
+            for metric in answer.table.metrics:
+                row_of.setdefault(read_labels(metric), len(row_of))
+        values = np.full((len(row_of), points_between(part.start, part.end, step)), np.nan)
+        for answer in answers:
+            table = answer.table
+            rows = np.array([row_of[read_labels(metric)] for metric in table.metrics], np.int64)
+            place = find_places(table.times, part, step)
+            values[np.repeat(rows, table.counts), place] = table.values
+        return list(row_of), values
+
+    def _assign_rows(self) -> None:
+        """Number the groups, sorted by their labels, and say which one each series is of."""
+        history, find = self.history, self.request.grouping.find_group
+        of_series = {
+            alias: [[find(labels) for labels in chunk.labels] for chunk in chunks]
+            for alias, chunks in history._chunks.items()
+        }
+        for alias, chunks in of_series.items():
+            if not any(group is not None for chunk in chunks for group in chunk):
+                error = build_no_series_error(self.request.queries[alias])
+                raise add_alias(alias, error)
+        everyone = sorted(
+            {
+                group
+                for chunks in of_series.values()
+                for chunk in chunks
+                for group in chunk
+                if group is not None
+            }
+        )
+        history.groups = tuple(everyone[: self.request.max_groups])
+        history.refused = len(everyone) - len(history.groups)
+        row_of = {labels: row for row, labels in enumerate(history.groups)}
+        history._rows = {
+            alias: [
+                np.array([-1 if g is None else row_of.get(g, -1) for g in chunk], np.int64)
+                for chunk in chunks
+            ]
+            for alias, chunks in of_series.items()
+        }
+
+
+def _trim(
+    span: Span, step: float, features: tuple[str, ...], labels: Labels, values: Values
+) -> MetricFrame:
+    """The samples of a group from its first to its last with a value."""
+    known = np.flatnonzero((~np.isnan(values)).any(axis=1))
+    first, last = (int(known[0]), int(known[-1]) + 1) if known.size else (0, 0)
+    return MetricFrame(
+        span.start + first * step, step, features, (labels,), values[np.newaxis, first:last]
+    )
