@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +26,24 @@ from promad.config import Config
 from promad.config.durations import format_duration
 from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DirectoryLock, lock_directory
+from promad.detection.fleet_history import FleetHistory, Histories
+from promad.detection.fleet_loop import FleetLoop, FleetOutputs
+from promad.detection.fleet_persistence import FleetPersistence
+from promad.detection.group_replay import make_fill_details, make_poll_options
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
-from promad.detection.running_detector import RunningDetector
+from promad.detection.running_detector import History, RunningDetector
+from promad.detection.state_file import StateFile
 from promad.detection.threshold_file import ThresholdFile
 from promad.errors import PromadError
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.events.incident_book import IncidentBook, IncidentRules
+from promad.exposition import AnySnapshot, DaemonMetrics, DetectorMetrics, SnapshotCollector
 from promad.prometheus.client import PrometheusClient
+from promad.prometheus.group_polling import GroupPoller
 from promad.prometheus.latency import make_find_offset
 from promad.prometheus.polling import Poller
 
@@ -50,18 +58,30 @@ _POLL_WAIT_SECONDS = 2.0
 """The longest wait within a poll that a busy server may ask for; the next poll asks again."""
 
 
+FLEET_CATCH_UP_SAMPLES = 40
+"""The same for each of many groups: what is kept of all of them must stay small."""
+
+
+@dataclass(frozen=True)
+class _OneGroup:
+    """What a detector of one group has beside its loop."""
+
+    live: LiveDetector
+    outputs: LoopOutputs
+
+
 @dataclass(frozen=True)
 class _Running:
     """One detector at work, in a thread of its own."""
 
     opened: Opened
-    live: LiveDetector
-    loop: DetectionLoop
-    outputs: LoopOutputs
+    loop: DetectionLoop | FleetLoop
     client: PrometheusClient
     events: EventLog
+    metrics: DetectorMetrics
     served: RunningDetector
     thread: threading.Thread
+    only: _OneGroup | None = None
 
 
 class Daemon:
@@ -106,7 +126,7 @@ class Daemon:
                 return f"detector {name} has completed no tick for {format_duration(round(since))}"
         return ""
 
-    def _snapshots(self) -> list[Snapshot]:
+    def _snapshots(self) -> list[AnySnapshot]:
         return [one.loop.snapshot for one in self._running]
 
     def start(self, configs: Sequence[Config]) -> None:
@@ -132,7 +152,8 @@ class Daemon:
         self._running, self._stop = built, stop
         self._unlock_directories({config.artifacts_dir for config in configs})
         for one in built:
-            empty = [each for each in one.outputs.histories.values() if each.is_empty()]
+            histories = one.only.outputs.histories.values() if one.only else ()
+            empty = [each for each in histories if each.is_empty()]
             one.thread.start()
             self._fill_histories(one.opened, empty, stop)
         self._metrics.show_reload(self._clock.now())
@@ -200,48 +221,47 @@ class Daemon:
         building.callback(events.close)
         client = _make_client(config)
         building.callback(client.close)
-        live, step = begin_live(opened), detector.preparation.step
-        settings = config.real_time_anomaly_detection
         metrics = self._metrics.of(config.name)
-        catch_up = CATCH_UP_SAMPLES * step
+        loop: DetectionLoop | FleetLoop
+        histories: Mapping[str, History]
+        only: _OneGroup | None = None
+        if config.group_by:
+            loop, histories = _build_fleet_loop(opened, client, events, metrics, self._clock)
+        else:
+            only = self._build_outputs(opened, events, metrics)
+            loop = _build_loop(opened, client, only, self._clock)
+            histories = only.outputs.histories
+        served = RunningDetector(
+            config, opened.bundle, detector, events, histories, lambda: loop.snapshot
+        )
+        thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
+        return _Running(opened, loop, client, events, metrics, served, thread, only)
+
+    def _build_outputs(
+        self, opened: Opened, events: EventLog, metrics: DetectorMetrics
+    ) -> _OneGroup:
+        config, live = opened.config, begin_live(opened)
+        retention = config.real_time_anomaly_detection.events_retention
+        catch_up = CATCH_UP_SAMPLES * opened.detector.preparation.step
         outputs = LoopOutputs(
             metrics,
             {name: self._continue_history(name, opened) for name in live.state.names},
-            Persistence(events, opened.bundle.id, settings.events_retention, catch_up, metrics),
+            Persistence(events, opened.bundle.id, retention, catch_up, metrics),
             ThresholdFile(config.artifacts_dir, opened.bundle.id),
             self._observer,
         )
-        options = LoopOptions(
-            config.name,
-            settings.metrics_prefix,
-            settings.query_interval_seconds,
-            make_find_offset(client, settings.latency_offset, config.name),
-            detector.scoring.required_share,
-            config.prometheus_url,
-        )
-        poller = Poller(
-            client,
-            config.promql,
-            step,
-            detector.samples_needed + CATCH_UP_SAMPLES,
-            settings.stale_after,
-            allow_partial=config.data_settings.allow_partial,
-        )
-        loop = DetectionLoop(options, live, poller, self._clock, outputs)
-        served = RunningDetector(
-            config, opened.bundle, detector, events, outputs.histories, lambda: loop.snapshot
-        )
-        thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
-        return _Running(opened, live, loop, outputs, client, events, served, thread)
+        return _OneGroup(live, outputs)
 
     def _resume(self, one: _Running) -> None:
         """Let a detector continue from what was saved, and say what it is."""
         bundle, threshold = one.opened.bundle, one.opened.detector.threshold
-        metrics, state = one.outputs.metrics, one.live.state
-        if one.outputs.thresholds is not None:
-            one.outputs.thresholds.resume(state)
-        if one.outputs.persistence is not None:
-            one.outputs.persistence.resume(state, self._clock.now())
+        metrics = one.metrics
+        if one.only is not None:
+            state, outputs = one.only.live.state, one.only.outputs
+            if outputs.thresholds is not None:
+                outputs.thresholds.resume(state)
+            if outputs.persistence is not None:
+                outputs.persistence.resume(state, self._clock.now())
         metrics.show_bundle(bundle.manifest.model, bundle.id, bundle.trained_at)
         metrics.show_expected(threshold.expected_false_alarms_per_week, threshold.interval)
         name, model = one.opened.config.name, bundle.manifest.model
@@ -263,21 +283,89 @@ class Daemon:
         features = opened.detector.scored_features
         capacity = opened.config.real_time_anomaly_detection.history_samples
         for one in self._running:
-            if group in one.outputs.histories:
-                return one.outputs.histories[group].resized(features, capacity)
+            if one.only is not None and group in one.only.outputs.histories:
+                return one.only.outputs.histories[group].resized(features, capacity)
         return RecentHistory(features, capacity)
 
 
 def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
     """Let groups continue over a reload where their features are the same, whatever the bundle."""
     for other in before:
-        for group, name in enumerate(one.live.state.names):
-            old, new = other.live.state, one.live.state
+        if one.only is None or other.only is None:
+            continue
+        old, new = other.only.live.state, one.only.live.state
+        for group, name in enumerate(new.names):
             if name in old.names and old.events.features == new.events.features:
                 row = old.names.index(name)
                 new.events.begun[group] = old.events.begun[row]
                 if not np.isnan(old.scored_until[row]):
                     new.resume(group, old.to_json(row))
+
+
+def _make_loop_options(opened: Opened, client: PrometheusClient) -> LoopOptions:
+    config = opened.config
+    settings = config.real_time_anomaly_detection
+    return LoopOptions(
+        config.name,
+        settings.metrics_prefix,
+        settings.query_interval_seconds,
+        make_find_offset(client, settings.latency_offset, config.name),
+        opened.detector.scoring.required_share,
+        config.prometheus_url,
+    )
+
+
+def _build_loop(
+    opened: Opened, client: PrometheusClient, only: _OneGroup, clock: Clock
+) -> DetectionLoop:
+    config = opened.config
+    poller = Poller(
+        client,
+        config.promql,
+        opened.detector.preparation.step,
+        opened.detector.samples_needed + CATCH_UP_SAMPLES,
+        config.real_time_anomaly_detection.stale_after,
+        allow_partial=config.data_settings.allow_partial,
+    )
+    options = _make_loop_options(opened, client)
+    return DetectionLoop(options, only.live, poller, clock, only.outputs)
+
+
+def _build_fleet_loop(
+    opened: Opened,
+    client: PrometheusClient,
+    events: EventLog,
+    metrics: DetectorMetrics,
+    clock: Clock,
+) -> tuple[FleetLoop, Histories]:
+    config, detector = opened.config, opened.detector
+    settings, step = config.real_time_anomaly_detection, detector.preparation.step
+    samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
+    poller = GroupPoller(client, make_poll_options(config, samples))
+    history = FleetHistory(
+        detector.scored_features, settings.history_samples, make_fill_details(opened, clock)
+    )
+    rules = IncidentRules(
+        config.name,
+        detector.preparation.scored,
+        config.incidents.join_seconds(step),
+        config.incidents.reenter_within,
+        config.incidents.scope,
+    )
+    persistence = FleetPersistence(
+        events,
+        StateFile(config.artifacts_dir, opened.bundle.id),
+        opened.bundle.id,
+        settings.events_retention,
+        FLEET_CATCH_UP_SAMPLES * step,
+        metrics,
+    )
+    outputs = FleetOutputs(
+        metrics, history, persistence, IncidentBook(rules), settings.max_feature_series
+    )
+    options = _make_loop_options(opened, client)
+    loop = FleetLoop(options, partial(begin_live, opened), poller, clock, outputs)
+    return loop, Histories(history)
 
 
 def _make_registry() -> CollectorRegistry:

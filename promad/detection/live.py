@@ -14,7 +14,7 @@ from promad.detection.step import catch_up, run, warm
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
-from promad.thresholds.controller import put_to_work
+from promad.thresholds.controller import FleetBudget, put_to_work
 from promad.training.threshold_choice import make_threshold_settings
 
 
@@ -50,6 +50,9 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
         make_threshold_settings(live, config.data_settings.step),
         adapt=live.adapt_threshold,
         groups=count,
+        fleet=FleetBudget(live.alert_budget.per, live.alert_budget.max_group_share)
+        if config.group_by
+        else None,
     )
     hysteresis = Hysteresis.begin(count, live.enter_after_samples, live.leave_after_samples)
     state = begin_state(detector, limits, config.name, groups, hysteresis)

@@ -6,8 +6,6 @@ happens in a tick ends the daemon: it is counted, logged, and makes the groups b
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config.durations import format_duration, format_instant
-from promad.data.frame import MetricFrame, align_down
+from promad.data.frame import MetricFrame
 from promad.data.valid_range import find_outside, format_ranges
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
@@ -27,6 +25,7 @@ from promad.detection.recent_history import RecentHistory
 from promad.detection.server_log import ServerLog
 from promad.detection.state import State as DetectorState
 from promad.detection.threshold_file import ThresholdFile
+from promad.detection.tick_loop import TickLoop
 from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import paragraph
@@ -37,10 +36,6 @@ from promad.prometheus.latency import FindOffset
 from promad.prometheus.polling import Poll, Poller
 
 log = structlog.get_logger()
-
-OVERDUE_INTERVALS = 3
-"""After how many query intervals without a tick's end the last verdict is withdrawn: a tick may
-hang where no timeout reaches, as in looking up a name."""
 
 Observer = Callable[[Verdict, AnomalyEvent | None], None]
 """Called with each judged sample of each group and the event that it ended, if it did."""
@@ -84,12 +79,8 @@ class LoopOutputs:
     observe: Observer | None = None
 
 
-class DetectionLoop:
-    """One detector at work. Only its own thread calls `tick`; anyone may read `snapshot`.
-
-    `answered` turns True once the server has answered a query. Once `retire` has returned, a tick
-    that is still under way neither publishes nor saves anything.
-    """
+class DetectionLoop(TickLoop):
+    """One detector of one group at work. Anyone may read `snapshot`."""
 
     def __init__(
         self,
@@ -99,21 +90,16 @@ class DetectionLoop:
         clock: Clock,
         outputs: LoopOutputs,
     ) -> None:
-        self.answered = False
+        super().__init__(options.interval, clock, outputs.metrics, log.bind(detector=options.name))
         self._options = options
         self._live = live
         self._poller = poller
-        self._clock = clock
         self._outputs = outputs
-        self._log = log.bind(detector=options.name)
         self._server_log = ServerLog(self._log, options.server)
-        self._at_work = threading.Lock()
-        self._retired = False
         self._newest: Judgements | None = None
         self._states: tuple[State, ...] = ()
         self._outside: frozenset[str] = frozenset()
         self._offset = 0.0
-        self._published_at = clock.elapsed()
         waiting = self._withhold(clock.now(), State.WARMING, "not polled yet")
         self._published = self._snapshot(waiting)
 
@@ -133,63 +119,20 @@ class DetectionLoop:
             ),
         )
 
-    def overdue(self) -> float | None:
-        """Seconds since the end of the last tick, if that is too long ago; None if it is not."""
-        since = self._clock.elapsed() - self._published_at
-        return since if since > OVERDUE_INTERVALS * self._options.interval else None
+    def _save(self) -> None:
+        if self._outputs.thresholds is not None:
+            self._outputs.thresholds.save(self._live.state, self._clock.now())
 
-    def run(self, stop: threading.Event) -> None:
-        """Tick now, and then at absolute multiples of the query interval, until `stop` is set."""
-        interval = self._options.interval
-        due = align_down(self._clock.now(), interval)
-        while not stop.is_set():
-            try:
-                self.tick()
-            except Exception:  # noqa: BLE001 - a failure to report a failure ends nothing either
-                self._log.exception("tick failed")
-            due = self._next_due(due + interval, interval)
-            self._clock.wait_until(due, stop)
-
-    def retire(self) -> None:
-        """Save what is remembered for the next start; nothing is published or saved after that."""
-        with self._at_work:
-            if self._outputs.thresholds is not None and not self._retired:
-                self._outputs.thresholds.save(self._live.state, self._clock.now())
-            self._retired = True
-
-    def _next_due(self, due: float, interval: float) -> float:
-        """`due`, or the next tick in time if that is past, or if the clock was set back."""
-        now = self._clock.now()
-        late = now - due
-        if late <= 0:
-            return min(due, align_down(now, interval) + interval)
-        skipped = int(late // interval) + 1
-        self._outputs.metrics.count_skipped(skipped)
-        return due + skipped * interval
-
-    def tick(self) -> None:
-        """Poll, judge and publish once."""
-        started = time.perf_counter()
-        now = self._clock.now()
+    def _work(self, now: float) -> None:
         self._offset = self._options.find_offset(now)
-        at = now - self._offset
-        try:
-            poll = self._poller.poll(at)
-            with self._at_work:
-                if not self._retired:
-                    self._take(poll)
-        except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets
-            self._fail(at)
-        if not self._retired:
-            self._outputs.metrics.observe_tick(time.perf_counter() - started)
-
-    def _fail(self, at: float) -> None:
+        poll = self._poller.poll(now - self._offset)
         with self._at_work:
-            if self._retired:
-                return
-            self._log.exception("tick failed")
-            self._outputs.metrics.count_tick_failure()
-            self._publish(self._withhold(at, State.BLIND, "the tick failed, see the log"))
+            if not self._retired:
+                self._take(poll)
+
+    def _publish_failure(self, now: float) -> None:
+        at = now - self._offset
+        self._publish(self._withhold(at, State.BLIND, "the tick failed, see the log"))
 
     def _take(self, poll: Poll) -> None:
         """Judge and publish what a poll brought."""
@@ -262,9 +205,9 @@ class DetectionLoop:
             self._history(group).add(verdict)
             if judgements.began[group]:
                 event = self._live.state.events.event(group)
-                self._log.warning("anomaly began", **_describe_event(event))
+                self._log.warning("anomaly began", **describe_event(event))
             if ended is not None:
-                self._log.warning("anomaly ended", **_describe_event(ended))
+                self._log.warning("anomaly ended", **describe_event(ended))
             if self._outputs.observe is not None:
                 self._outputs.observe(verdict, ended)
 
@@ -329,7 +272,7 @@ def _describe_failures(failures: Mapping[str, PrometheusError]) -> str:
     return f"query {alias}{others} failed: {failure.reason}"
 
 
-def _describe_event(event: AnomalyEvent) -> dict[str, object]:
+def describe_event(event: AnomalyEvent) -> dict[str, object]:
     """An event in one log line."""
     until = event.peak_at if event.end is None else event.end
     return {

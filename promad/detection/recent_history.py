@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,4 +192,28 @@ def _kept(verdict: Verdict, features: tuple[str, ...]) -> _Kept:
         verdict.threshold,
         verdict.why,
         values,
+    )
+
+
+def join_recent(plain: Recent, detailed: Recent) -> Recent:
+    """Samples in order of time, each once: with details where there are any."""
+    keys = np.round(plain.times / _SAME_SECONDS)
+    only_plain = ~np.isin(keys, np.round(detailed.times / _SAME_SECONDS))
+    rows = np.flatnonzero(only_plain)
+    times = np.concatenate([plain.times[rows], detailed.times])
+    order = np.argsort(times, kind="stable")
+    why = [*(plain.why[row] for row in rows.tolist()), *detailed.why]
+
+    def join(name: str) -> NDArray[Any]:
+        both = [getattr(plain, name)[rows], getattr(detailed, name)]
+        return np.asarray(np.concatenate(both)[order])
+
+    return Recent(
+        features=plain.features,
+        times=times[order],
+        states=join("states"),
+        score=join("score"),
+        threshold=join("threshold"),
+        why=tuple(why[row] for row in order.tolist()),
+        values=join("values"),
     )

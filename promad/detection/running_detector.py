@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from promad.bundle import Bundle
 from promad.config import Config
-from promad.detection.recent_history import RecentHistory
+from promad.detection.recent_history import Recent
 from promad.events.event_log import EventLog
-from promad.exposition import Snapshot
+from promad.exposition import AnySnapshot
 from promad.scoring.detector import Detector
+
+
+class History(Protocol):
+    """The newest verdicts of a group."""
+
+    def between(self, start: float = ..., end: float = ...) -> Recent:
+        """The verdicts from `start` to `end`, unix seconds, both included."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,8 +35,8 @@ class RunningDetector:
     bundle: Bundle
     detector: Detector
     events: EventLog
-    histories: Mapping[str, RecentHistory]
-    snapshot: Callable[[], Snapshot]
+    histories: Mapping[str, History]
+    snapshot: Callable[[], AnySnapshot]
 
 
 Detectors = Callable[[], Sequence[RunningDetector]]

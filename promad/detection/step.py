@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame
+from promad.data.rows import Move
 from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
 from promad.detection.state import State
 from promad.events.event_book import JudgedColumns
@@ -47,7 +48,7 @@ def run(
     detector: Detector, calibration: Calibration, state: State, frame: MetricFrame
 ) -> Iterator[Judgements]:
     """The judgements of samples that follow on what the state has seen, one after the other."""
-    for part in frame.split(max(1, SAMPLES_AT_ONCE // state.groups)):
+    for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, state.groups))):
         scores = score_samples(detector, calibration, state.scoring, part)
         state.seen_until = part.end
         features = _describe_features(calibration, scores)
@@ -59,9 +60,36 @@ def run(
 def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
     """Let the state see samples that lead up to the first one to be judged."""
     state.scoring = ScoringState.begin(detector, state.groups)
-    for part in frame.split(max(1, SAMPLES_AT_ONCE // state.groups)):
+    for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, state.groups))):
         score_samples(detector, calibration, state.scoring, part)
     state.seen_until = frame.end
+
+
+def rewarm(
+    detector: Detector,
+    calibration: Calibration,
+    state: State,
+    frame: MetricFrame,
+    rows: NDArray[np.int64],
+) -> None:
+    """Let the state of some groups see again the samples up to the newest that it has seen.
+
+    Of groups that are new, or whose samples were corrected; what was judged stays judged.
+
+    Args:
+        frame: the newest samples of all groups.
+        rows: of the groups, int64 (rows,).
+    """
+    if state.seen_until is None:
+        return
+    last = round((state.seen_until - frame.start) / frame.step) + 1
+    lead = frame.slice(max(last - detector.samples_needed, 0), max(last, 0))
+    groups = tuple(frame.groups[row] for row in rows.tolist())
+    part = MetricFrame(lead.start, lead.step, lead.features, groups, lead.values[rows])
+    fresh, own = ScoringState.begin(detector, len(rows)), calibration.take(rows)
+    for piece in part.split(max(1, SAMPLES_AT_ONCE // max(1, len(rows)))):
+        score_samples(detector, own, fresh, piece)
+    state.scoring.adopt(fresh, Move(np.arange(len(rows)), rows))
 
 
 def catch_up(

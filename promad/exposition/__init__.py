@@ -15,10 +15,11 @@ A value that is not known is withdrawn: never 0, never NaN.
 """
 
 from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
-from promad.exposition.groups import Snapshot, SnapshotCollector
+from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
 from promad.exposition.web import WebMetrics
 
 __all__ = [
+    "AnySnapshot",
     "DaemonMetrics",
     "DetectorMetrics",
     "Snapshot",

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
 from promad.exposition import names
+from promad.exposition.fleet import FleetSnapshot
 from promad.exposition.names import MetricSpec, MetricType
 
 
@@ -35,6 +36,8 @@ class Snapshot:
     groups: tuple[GroupStatus, ...]
     failed_queries: tuple[tuple[str, str], ...] = ()
 
+
+AnySnapshot = Snapshot | FleetSnapshot
 
 _GroupValue = Callable[[GroupStatus], float | None]
 _FeatureValue = Callable[[FeatureView], float | None]
@@ -69,7 +72,7 @@ def _flag(verdict: Verdict) -> float | None:
 class SnapshotCollector(Collector):
     """Exposes the newest snapshot of every detector, with its name as the label `detector`."""
 
-    snapshots: Callable[[], Sequence[Snapshot]]
+    snapshots: Callable[[], Sequence[AnySnapshot]]
 
     def collect(self) -> Iterator[Metric]:
         """The metric families of one scrape; detectors with one prefix share theirs."""
@@ -79,7 +82,7 @@ class SnapshotCollector(Collector):
                 prefix, [shot for shot in snapshots if shot.metrics_prefix == prefix]
             )
 
-    def _families(self, prefix: str, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
+    def _families(self, prefix: str, snapshots: Sequence[AnySnapshot]) -> Iterator[Metric]:
         rows = [
             ({**dict(status.group), "detector": shot.detector}, status)
             for shot in snapshots

@@ -14,7 +14,7 @@ from promad.data.frame import MetricFrame
 from promad.data.groups import Grouping, Labels
 from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.grid import Span
+from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.group_buffer import GroupBuffer
 from promad.prometheus.group_freshness import build_oldest_query, list_labels
 from promad.prometheus.group_rows import GroupRows, spread_samples
@@ -24,6 +24,8 @@ Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _SETTLING_SECONDS = 60.0
+_PIECE_SECONDS = 7200.0
+"""Time of one request for the times of samples: its cost in Prometheus grows with the square."""
 _REFUSALS = frozenset({"bad_data", "execution"})
 
 log = structlog.get_logger()
@@ -171,9 +173,10 @@ class GroupPoller:
         settling = ceil(_SETTLING_SECONDS / options.step)
         known = self._last_value.get(alias, start - options.step)
         first = max(0, round((known - start) / options.step) + 1 - settling)
-        return self._spread(options.queries[alias], options.queries[alias], first, start)
+        expr = options.queries[alias]
+        return self._spread(expr, expr, first, start, self._client.max_points)
 
-    def _spread(self, expr: str, shown: str, first: int, start: float) -> _Column:
+    def _spread(self, expr: str, shown: str, first: int, start: float, most_points: int) -> _Column:
         """The samples of an expression by row, from sample `first` on.
 
         Raises:
@@ -182,9 +185,13 @@ class GroupPoller:
         options, client, most = self._options, self._client, self._options.most_series
         step = options.step
         span = Span(start + first * step, start + (options.samples - 1) * step)
-        bodies = client.range_bodies(
-            expr, span.start, span.end, step, subject=shown, most_series=most
-        )
+        bodies = [
+            body
+            for part in requests_for([span], step, most_points)
+            for body in client.range_bodies(
+                expr, part.start, part.end, step, subject=shown, most_series=most
+            )
+        ]
         answers = client.read_tables(bodies, shown, most)
         try:
             for answer in answers:
@@ -236,7 +243,8 @@ class GroupPoller:
     def _find_old(self, query: str | None, shown: str, first: int, start: float) -> Flags:
         """Where the samples are too old: bool (rows, samples from `first` on)."""
         assert query is not None  # noqa: S101 - only asked for where there is one
-        sampled_at = self._spread(query, shown, first, start).values
+        most = min(max(1, round(_PIECE_SECONDS / self._options.step)), self._client.max_points)
+        sampled_at = self._spread(query, shown, first, start, most).values
         times = start + self._options.step * np.arange(first, self._options.samples)
         return np.asarray(times - sampled_at > self._options.stale_after, np.bool_)
 

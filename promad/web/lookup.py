@@ -13,10 +13,9 @@ from starlette.requests import Request
 
 from promad.config.durations import parse_instant
 from promad.data.groups import name_group
-from promad.detection.recent_history import RecentHistory
-from promad.detection.running_detector import RunningDetector
+from promad.detection.running_detector import History, RunningDetector
 from promad.events.status import GroupStatus
-from promad.exposition import Snapshot
+from promad.exposition import AnySnapshot
 from promad.web.problems import list_some
 from promad.web.schemas import Problem
 
@@ -51,11 +50,11 @@ class MonitoredGroup:
 
     name: str
     served: RunningDetector
-    snapshot: Snapshot
+    snapshot: AnySnapshot
     status: GroupStatus
 
     @property
-    def history(self) -> RecentHistory:
+    def history(self) -> History:
         """The newest verdicts of the group."""
         return self.served.histories[self.name]
 

@@ -1,0 +1,150 @@
+"""`FleetPersistence`: what a detector of many groups saves, and how a restart continues it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import numpy as np
+import structlog
+
+from promad.data.groups import Labels
+from promad.detection.live import LiveDetector
+from promad.detection.state import State
+from promad.detection.state_file import SavedState, StateFile
+from promad.errors import DataError
+from promad.events.event_log import EventLog
+from promad.events.event_rows import EventRow
+from promad.events.events import AnomalyEvent
+from promad.events.incident_book import IncidentBook, IncidentChanges
+from promad.events.incidents import Incident
+from promad.exposition import DetectorMetrics
+
+log = structlog.get_logger()
+
+_PRUNE_SECONDS = 3600.0
+_PROCESS = uuid4().hex
+"""Counters go on over a reload, and begin at 0 in another process."""
+
+Begin = Callable[[Sequence[Labels]], LiveDetector]
+
+
+@dataclass
+class FleetPersistence:
+    """Writes one detector's events, incidents and state. What cannot be written is logged.
+
+    Attributes:
+        bundle: the id of the bundle at work.
+        retention: seconds for which events stay once they are over.
+        catch_up: seconds back from now within which missed samples can still be scored.
+    """
+
+    events: EventLog
+    file: StateFile
+    bundle: str
+    retention: float
+    catch_up: float
+    metrics: DetectorMetrics
+    _failing: bool = field(default=False, init=False)
+    _pruned_at: float = field(default=float("-inf"), init=False)
+
+    def resume(self, state: State, begin: Begin, incidents: IncidentBook, now: float) -> None:
+        """Let each group continue where a daemon on the same bundle stopped, if not too long ago.
+
+        Args:
+            begin: makes a fresh detector of some groups.
+            now: unix seconds.
+        """
+        saved = self.file.read()
+        if saved is None:
+            return
+        before = begin(saved.groups).state
+        try:
+            saved.restore(before)
+            self._adopt_recent(state, begin, before, now, saved)
+            incidents.resume(saved.shared["incidents"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("saved detector state is unreadable; starting fresh", error=repr(error))
+
+    def _adopt_recent(
+        self, state: State, begin: Begin, before: State, now: float, saved: SavedState
+    ) -> None:
+        recent = now - before.scored_until <= self.catch_up
+        kept = begin([before.labels[row] for row in np.flatnonzero(recent).tolist()]).state
+        kept.adopt(before)
+        if saved.shared.get("process") != _PROCESS:
+            kept.events.begun[:] = 0
+        state.adopt(kept)
+        state.seen_until = None
+        for row in np.flatnonzero(state.events.hysteresis.open).tolist():
+            event = state.events.event(row)
+            log.info("open event resumed", group=event.group, id=event.id)
+
+    def close_stale(self, state: State, incidents: IncidentBook, now: float) -> IncidentChanges:
+        """End what the log has as open but no group continues; what that does to incidents."""
+        open_rows = np.flatnonzero(state.events.hysteresis.open).tolist()
+        current = {state.names[row]: state.events.event(row).id for row in open_rows}
+        with self._counting_failures():
+            for name in self.events.groups_with_open_events():
+                closed = self.events.close_open("unwatched", name, current.get(name))
+                if closed:
+                    log.warning("open events closed", group=name, events=closed, reason="unwatched")
+        dropped = [
+            incidents.drop(now, name) for name in sorted(incidents.open_groups - current.keys())
+        ]
+        found = IncidentChanges(
+            *(tuple(each for changes in dropped for each in changes[kind]) for kind in range(3))
+        )
+        with self._counting_failures():
+            self.events.record_many(self.bundle, incidents=found.incidents)
+            self.events.close_open_incidents([each.id for each in incidents.open_incidents])
+        return found
+
+    def save_events(
+        self,
+        state: State,
+        current: Iterable[AnomalyEvent],
+        ended: Iterable[AnomalyEvent],
+        incidents: Iterable[Incident],
+    ) -> None:
+        """Write what one sample changed, in one transaction."""
+        row_of = {name: row for row, name in enumerate(state.names)}
+        last_above = state.events.last_above
+        rows = [EventRow(event, float(last_above[row_of[event.group]])) for event in current]
+        rows += [EventRow(event, event.end or event.peak_at) for event in ended]
+        with self._counting_failures():
+            self.events.record_many(self.bundle, rows, incidents=incidents)
+
+    def close_group(self, name: str, changes: IncidentChanges) -> None:
+        """End the events of a group that vanished, and write what that does to incidents."""
+        with self._counting_failures():
+            if self.events.close_open("vanished", name):
+                log.warning("open events closed", group=name, reason="vanished")
+            self.events.record_many(self.bundle, incidents=changes.incidents)
+
+    def save_state(
+        self, state: State, incidents: IncidentBook, now: float, *, due: bool = False
+    ) -> None:
+        """Save the state if it was not for a minute, or if it is due; `now` in unix seconds."""
+        if due or self.file.is_due(now):
+            shared = {"process": _PROCESS, "incidents": incidents.to_json()}
+            self.file.save(state, shared, now)
+        if now - self._pruned_at >= _PRUNE_SECONDS:
+            self._pruned_at = now
+            with self._counting_failures():
+                self.events.prune(now - self.retention)
+
+    @contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        """Count and log that the event log cannot be written, once for each time that begins."""
+        try:
+            yield
+        except DataError as error:
+            self.metrics.count_event_log_failure()
+            if not self._failing:
+                log.error("events not saved", error=str(error))
+            self._failing = True
+        else:
+            self._failing = False
