@@ -107,7 +107,7 @@ class Scraper:
             if selection.may_match(name):
                 rows = self._match(selection, name)
                 if rows is None or rows.size:
-                    metrics = self._dump_metrics("" if selection.wants_times else name)
+                    metrics = self._dump_metrics(selection, name)
                     choices.append(Choice(feature, rows, metrics))
         return selection.wants_times, choices
 
@@ -116,9 +116,9 @@ class Scraper:
         meant = [selection.matches({"__name__": name, **each}) for each in self.target.labels]
         return None if all(meant) else np.flatnonzero(meant)
 
-    def _dump_metrics(self, name: str) -> NDArray[np.object_]:
-        named = {"__name__": name} if name else {}
-        dumped = [dump_json({**named, **each}) for each in self.target.labels]
+    def _dump_metrics(self, selection: Selection, name: str) -> NDArray[np.object_]:
+        named = {} if selection.wants_times else {"__name__": name}
+        dumped = [dump_json(selection.reduce({**named, **each})) for each in self.target.labels]
         return np.array([each.replace("%", "%%") for each in dumped], object)
 
 

@@ -1,16 +1,32 @@
-"""Which series a PromQL expression means, for the one form that the simulation answers."""
+"""Which series a PromQL expression means, for the few forms that the simulation answers.
+
+A selector, alone or in timestamp(); one of these aggregated by labels that tell hosts apart, which
+changes their labels alone; the age of the oldest of several selectors, which are all scraped at the
+same time; and any of these for one host alone.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import promql_parser
-from promql_parser import Call, MatchOp, VectorSelector
+from promql_parser import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    MatchOp,
+    ParenExpr,
+    StringLiteral,
+    VectorSelector,
+)
 
 SUPPORTED = "the simulation supports a vector selector, alone or in timestamp()"
+_HOST = "instance"
+_OF_ONE_SERIES = frozenset({"min", "max", "sum", "avg"})
+"""Aggregations of which one series is its own result."""
 
 
 class BadDataError(ValueError):
@@ -19,10 +35,25 @@ class BadDataError(ValueError):
 
 @dataclass(frozen=True)
 class Selection:
-    """The series that an expression means, and whether it asks for their times, not values."""
+    """The series that an expression means.
+
+    Attributes:
+        selector: what they are called, and their labels.
+        wants_times: whether it asks for the times of their samples, not their values.
+        by: the labels that are kept; None for all.
+        only: label values that a series must have besides.
+    """
 
     selector: VectorSelector
     wants_times: bool
+    by: tuple[str, ...] | None = None
+    only: tuple[tuple[str, str], ...] = ()
+
+    def reduce(self, labels: dict[str, str]) -> dict[str, str]:
+        """The labels of a series in the answer."""
+        if self.by is None:
+            return labels
+        return {name: value for name, value in labels.items() if name in self.by}
 
     def may_match(self, name: str) -> bool:
         """Whether a series of that name can be meant, with any other labels."""
@@ -31,6 +62,8 @@ class Selection:
     def matches(self, labels: dict[str, str]) -> bool:
         """Whether the series of these labels, `__name__` among them, is meant."""
         if not self.may_match(labels["__name__"]):
+            return False
+        if any(labels.get(name, "") != value for name, value in self.only):
             return False
         matchers = self.selector.matchers
         return any(_all_hold(row, labels) for row in matchers.or_matchers or [matchers.matchers])
@@ -46,12 +79,57 @@ def parse_selection(promql: str) -> Selection:
         tree = promql_parser.parse(promql)
     except ValueError as error:
         raise BadDataError(f'invalid parameter "query": parse error: {error}') from None
-    wants_times = isinstance(tree, Call) and tree.func.name == "timestamp"
-    selector = tree.args[0] if isinstance(tree, Call) and wants_times else tree
-    if not isinstance(selector, VectorSelector) or selector.offset or selector.at:
+    selection = _select(tree)
+    if selection is None or selection.selector.offset or selection.selector.at:
         raise BadDataError(f'invalid parameter "query": {SUPPORTED}, not {promql}')
-    _check_expressions(selector)
-    return Selection(selector, wants_times)
+    _check_expressions(selection.selector)
+    return selection
+
+
+def _select(tree: Any) -> Selection | None:
+    """What an expression selects; None if it is of another form."""
+    if isinstance(tree, ParenExpr):
+        return _select(tree.expr)
+    if isinstance(tree, VectorSelector):
+        return Selection(tree, wants_times=False)
+    if isinstance(tree, Call):
+        return _select_in_call(tree)
+    if isinstance(tree, AggregateExpr):
+        labels = tuple(tree.modifier.labels) if tree.modifier else ()
+        inner = _select(tree.expr) if str(tree.op) in _OF_ONE_SERIES and _HOST in labels else None
+        return None if inner is None else replace(inner, by=labels)
+    if isinstance(tree, BinaryExpr):
+        return _select_in_binary(tree)
+    return None
+
+
+def _select_in_call(tree: Call) -> Selection | None:
+    inner = _select(tree.args[0]) if tree.args else None
+    if inner is None or tree.func.name not in {"timestamp", "label_replace"}:
+        return None
+    return replace(inner, wants_times=True) if tree.func.name == "timestamp" else inner
+
+
+def _select_in_binary(tree: BinaryExpr) -> Selection | None:
+    first = _select(tree.lhs)
+    if first is None:
+        return None
+    if str(tree.op) == "or":  # of the ages of features that are scraped together
+        return first if first.wants_times and _select(tree.rhs) is not None else None
+    if str(tree.op) == "and":
+        only = _read_labels(tree.rhs)
+        return replace(first, only=only) if only else None
+    return None
+
+
+def _read_labels(tree: Any) -> tuple[tuple[str, str], ...]:
+    """The labels that calls of label_replace give to a constant."""
+    if not isinstance(tree, Call) or tree.func.name != "label_replace":
+        return ()
+    inner, name, value = tree.args[0], tree.args[1], tree.args[2]
+    if not isinstance(name, StringLiteral) or not isinstance(value, StringLiteral):
+        return ()
+    return (*_read_labels(inner), (name.val, value.val.replace("$$", "$")))
 
 
 def _all_hold(matchers: Iterable[Any], labels: dict[str, str]) -> bool:
