@@ -11,6 +11,7 @@ import typer
 import promad
 from promad.cli.commands import datasets, models
 from promad.cli.commands.backtest import backtest
+from promad.cli.commands.bench import bench
 from promad.cli.commands.check_config import check_config
 from promad.cli.commands.collect import collect
 from promad.cli.commands.config import config
@@ -48,6 +49,7 @@ COMMANDS: Commands = {
     "openapi": openapi,
     "evaluate": evaluate,
     "demo": demo,
+    "bench": bench,
 }
 
 GROUPS: Mapping[str, tuple[str, Commands]] = {

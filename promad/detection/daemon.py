@@ -126,6 +126,10 @@ class Daemon:
                 return f"detector {name} has completed no tick for {format_duration(round(since))}"
         return ""
 
+    def count_bytes_read(self) -> int:
+        """How many bytes the answers of the servers had."""
+        return sum(one.client.bytes_read for one in self._running)
+
     def _snapshots(self) -> list[AnySnapshot]:
         return [one.loop.snapshot for one in self._running]
 

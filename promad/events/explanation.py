@@ -75,14 +75,15 @@ def _describe_score(
 
 
 def incident_paragraph(incident: Incident) -> str:
-    """An incident as text, on one line; that of its event if there is one group.
+    """An incident as text, on one line; of one group its name, and the text of its event.
 
     40 of 200 groups deviate since 2026-11-02T10:02:00Z (first: web-17). Leading features:
     latency_p99 (38 groups), errors (31). In common: datacenter="b".
     """
     first = incident.first
     if incident.groups == 1:
-        return _describe_score(first.peak_ratio, first.onset, first.features, first.known_share)
+        text = _describe_score(first.peak_ratio, first.onset, first.features, first.known_share)
+        return f"{shorten_group(first.group, first.labels)}: {text}" if first.labels else text
     sentences = [f"{_count_groups(incident)} {_describe_time(incident)} ({_name_first(first)})."]
     leading = [feature for feature in incident.leading_features if feature.groups]
     sentences += [f"Leading features: {_list_features(leading)}."] if leading else []

@@ -71,7 +71,8 @@ class PrometheusClient:
     place of the network, `now` that of this machine's clock.
 
     `clock_offset` is about how many seconds the server's clock is ahead of it (negative: behind),
-    by the newest reply; None as long as no reply has a date.
+    by the newest reply; None as long as no reply has a date. `bytes_read` counts what answers took,
+    once decompressed.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class PrometheusClient:
         self.url = url.rstrip("/")
         self.max_points = settings.max_points_per_request
         self.clock_offset: float | None = None
+        self.bytes_read = 0
         self._now = now
         self._timeout = settings.timeout
         self._body_seconds = settings.timeout * body_timeouts
@@ -325,6 +327,7 @@ class PrometheusClient:
             raise self._explain_size(error, subject, expected) from None
         except PrometheusError as error:
             raise self._add_server(error, subject) from None
+        self.bytes_read += len(reply.body)
         if reply.date is not None:
             self.clock_offset = measure_offset(reply.date, sent, self._now())
         return reply

@@ -167,3 +167,10 @@ def test_an_incident_of_one_group_reads_as_its_event():
         book = IncidentBook(RULES)
         book.update(event.flagged_at, began=[event])
         assert say(book) == paragraph(peak, event.start)
+
+
+def test_an_incident_of_one_of_many_groups_names_it():
+    event = replace(ANOMALOUS.event, labels=(("instance", "db-1"),))
+    book = IncidentBook(RULES)
+    book.update(event.flagged_at, began=[event])
+    assert say(book) == f"db-1: {paragraph(event.peak, event.start)}"

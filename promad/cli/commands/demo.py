@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,11 +23,15 @@ from promad.clock import RealClock
 from promad.config.durations import format_duration, format_instant
 from promad.config.model_defaults import PRESETS
 from promad.errors import PromadError
+from promad.events.explanation import incident_paragraph
 
 if TYPE_CHECKING:
+    from promad.detection.daemon import Daemon
     from promad.events.events import AnomalyEvent
     from promad.events.verdict import State, Verdict
+    from promad.simulation.fleet.faults import Fault
     from promad.stages.demo import Outcome, Referee
+    from promad.stages.fleet_demo import FleetOutcome
 
 Address = tuple[str, int | None]
 """Interface and port to listen on, as `parse_listen_address` returns them."""
@@ -52,9 +57,22 @@ def demo(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the simulated host.")
     ] = 7,
+    hosts: Annotated[
+        int | None,
+        typer.Option(
+            "--hosts",
+            metavar="N",
+            help="Simulate a fleet: a bad deployment on 7 of the hosts and one broken disk.",
+        ),
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="Model to train, see config.yaml.")
-    ] = "lstm_autoencoder",
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Model to train, see config.yaml. Default: lstm_autoencoder, of a fleet linear.",
+        ),
+    ] = None,
     artifacts: Annotated[
         Path | None,
         typer.Option("--artifacts", metavar="DIR", help="Keep data and bundles in this directory."),
@@ -63,10 +81,15 @@ def demo(
 ) -> None:
     """Train on a simulated host and detect an incident on it. Needs no Prometheus.
 
+    With --hosts, train on a fleet of simulated hosts and detect two incidents on it.
+
     With --prometheus, train on the last day of a real server and monitor it until Ctrl-C.
     """
     if prometheus is not None and until_detected:
         raise typer.BadParameter("--until-detected needs the simulated host; omit --prometheus")
+    if hosts is not None and prometheus is not None:
+        raise typer.BadParameter("--hosts needs the simulation; omit --prometheus")
+    model = model or ("lstm_autoencoder" if hosts is None else "linear")
     if model not in PRESETS:
         raise typer.BadParameter(f"unknown model {model}; use one of {', '.join(PRESETS)}")
     require_training("demo", [model])
@@ -75,6 +98,8 @@ def demo(
         folder = artifacts or Path(stack.enter_context(TemporaryDirectory(prefix="promad-demo-")))
         if prometheus is not None:
             _demonstrate_on_server(prometheus, model, folder.resolve(), address)
+        elif hosts is not None:
+            _demonstrate_on_fleet(hosts, seed, model, folder.resolve(), address, until_detected)
         else:
             _demonstrate_on_simulation(
                 incident, seed, model, folder.resolve(), address, until_detected
@@ -117,6 +142,105 @@ def _demonstrate_on_simulation(
     print_lines(_format_outcome(referee.outcome()))
     if until_detected and referee.outcome().event is None:
         raise PromadError(f"demo: {incident} was not detected")
+
+
+def _demonstrate_on_fleet(
+    hosts: int, seed: int, model: str, artifacts: Path, address: Address, until_detected: bool
+) -> None:
+    """The stages on a simulated fleet, then two faults; returns by itself only if asked to.
+
+    Raises:
+        PromadError: if a fault was to be detected and was not.
+    """
+    from promad.stages.demo import SPEED
+    from promad.stages.detect import detect
+    from promad.stages.fleet_demo import (
+        FEWEST_HOSTS,
+        MOST_HOSTS,
+        judge_incidents,
+        start_fleet_simulation,
+    )
+
+    if not FEWEST_HOSTS <= hosts <= MOST_HOSTS:
+        raise typer.BadParameter(f"--hosts must be {FEWEST_HOSTS} to {MOST_HOSTS}, not {hosts}")
+    configure_logging(LogLevel.ERROR, LogFormat.LOGFMT)
+    with start_fleet_simulation(time.time(), artifacts, hosts, seed, model) as simulation:
+        print_lines([f"demo: {hosts} simulated hosts at {simulation.config.prometheus_url}"])
+        run_stages(simulation.config, simulation.time.now)
+        stop = _stop_on_signals()
+        clock = simulation.time.run()
+        with detect([simulation.config], clock, *address) as daemon:
+            url = format_url(address[0], daemon.port)
+            print_lines([f"detect: open {url} (time runs {SPEED:g} times as fast)"])
+            print_lines(_announce_fault(fault) for fault in simulation.faults)
+            watch = _FleetWatch(daemon)
+            last = max(fault.end for fault in simulation.faults) + _FLEET_PATIENCE_SECONDS
+            while not stop.wait(1.0):
+                print_lines(watch.report())
+                if until_detected and clock.now() > last:
+                    break
+            (served,) = daemon.served()
+            outcome = judge_incidents(served.events, simulation.faults)
+    print_lines(_format_fleet_outcome(outcome))
+    missed = [each.fault.name for each in outcome.faults if not each.incidents]
+    if until_detected and missed:
+        raise PromadError(f"demo: {', '.join(missed)} not detected")
+
+
+_FLEET_PATIENCE_SECONDS = 600.0
+
+
+def _announce_fault(fault: Fault) -> str:
+    where = fault.hosts[0] if len(fault.hosts) == 1 else format_count(len(fault.hosts), "host")
+    return (
+        f"  {fault.name} starts at {format_instant(fault.start)} on {where}: {fault.scenario.story}"
+    )
+
+
+class _FleetWatch:
+    """Prints a line when incidents begin, grow or end, and every five minutes."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._shown: dict[str, tuple[int, bool]] = {}
+        self._printed_at = float("-inf")
+
+    def report(self) -> Iterator[str]:
+        """What is new since the last call."""
+        for served in self._daemon.served():
+            snapshot = served.snapshot()
+            states = [status.verdict for status in snapshot.groups]
+            if not states:
+                continue
+            at = max(verdict.at for verdict in states)
+            for logged in reversed(served.events.find_incidents()):
+                incident = logged.incident
+                now = (incident.groups, incident.end is None)
+                if self._shown.get(incident.id) != now:
+                    self._shown[incident.id] = now
+                    word = "open" if incident.end is None else "over"
+                    yield f"  {format_instant(at)}  incident {word}: {incident_paragraph(incident)}"
+            if at - self._printed_at >= _LINE_EVERY_SECONDS:
+                self._printed_at = at
+                counts = Counter(str(verdict.state) for verdict in states)
+                shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+                yield f"  {format_instant(at)}  hosts: {shown}"
+
+
+def _format_fleet_outcome(outcome: FleetOutcome) -> Iterator[str]:
+    """Each fault with its incidents, then the incidents that no fault explains."""
+    for each in outcome.faults:
+        delay = each.delay_seconds
+        if delay is None:
+            yield f"demo: {each.fault.name} not detected"
+            continue
+        told = format_count(len(each.incidents), "incident")
+        hosts = format_count(len(each.fault.hosts), "host")
+        yield (
+            f"demo: {each.fault.name} detected {format_duration(delay)} after its first effect, "
+            f"{told}, {each.hosts_found} of {hosts}; first: {each.incidents[0].first.group}"
+        )
+    yield f"demo: {format_count(len(outcome.others), 'other incident')}"
 
 
 def _demonstrate_on_server(url: str, model: str, artifacts: Path, address: Address) -> None:

@@ -1,0 +1,389 @@
+"""`promad bench`: what a tick of a fleet costs on this machine, and how many groups it can watch.
+
+The real daemon polls a server, judges, publishes and is scraped; only its clock does not wait. The
+detector is a linear one, trained on a small simulated fleet; all groups are simulated hosts, unless
+a Prometheus server that has such series is given.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promad.config import Config
+from promad.config.durations import format_duration
+from promad.data.artifacts import write_groups
+from promad.data.frame import MetricFrame
+from promad.data.groups import sort_labels
+from promad.errors import DataError
+from promad.simulation.fleet import build_fleet
+from promad.simulation.server import SimulationServer
+from promad.stages.detect import detect
+from promad.stages.preprocess import preprocess
+from promad.stages.train import train
+
+WARM_TICKS = 3
+"""Ticks at the start that are not measured: they read the history."""
+
+_TRAINED_ON = 10
+_TRAINING_SAMPLES = 2880
+_SEED = 11
+_START = 1_767_225_600.0
+_WALL_SHARE, _MEMORY_SHARE, _CPU_SHARE = 0.5, 0.8, 0.8
+"""How much of the interval, the memory and the processors may be used."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure.
+
+    Attributes:
+        groups, features: how many groups, and queries.
+        interval: seconds between ticks, and between samples.
+        ticks: how many are measured.
+        url: a Prometheus server that has the simulated fleet's series; None for the embedded one.
+    """
+
+    groups: int
+    features: int
+    interval: float
+    ticks: int
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What ticks took; times in seconds, quantiles over the ticks.
+
+    `server_cpu_seconds_p50` is None if the server does not tell.
+    """
+
+    groups: int
+    features: int
+    interval_seconds: float
+    ticks: int
+    tick_wall_seconds_p50: float
+    tick_wall_seconds_p90: float
+    tick_wall_seconds_max: float
+    tick_cpu_seconds_p50: float
+    server_cpu_seconds_p50: float | None
+    rss_mb: float
+    samples_read_per_tick: int
+    bytes_read_per_tick: int
+    metrics_bytes: int
+    metrics_series: int
+    scrape_seconds_p50: float
+    limiting_resource: str
+    limiting_share: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How many groups fit, and which resource ends first."""
+
+    groups_that_fit: int
+    limiting_resource: str
+    measured: tuple[Measured, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: those of the largest measurement, and what was concluded."""
+        return {
+            **self.measured[-1].to_json(),
+            "groups_that_fit": self.groups_that_fit,
+            "limiting_resource": self.limiting_resource,
+        }
+
+
+@dataclass
+class _Ticks:
+    """What was seen at the end of each tick."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
+
+
+class _TickingClock:
+    """A clock that goes on to the next tick as soon as the daemon waits for it."""
+
+    def __init__(self, now: Synchronized[float], ticks: int, server: _ServerCpu) -> None:
+        self._now, self._left, self._server = now, ticks + 1, server
+        self.seen = _Ticks()
+        self.done = threading.Event()
+
+    def now(self) -> float:
+        return float(self._now.value)
+
+    def elapsed(self) -> float:
+        return float(self._now.value)
+
+    def wait_until(self, at: float, stop: threading.Event) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            self.done.set()
+            stop.wait()
+            return
+        self._now.value = at
+        self.seen.wall.append(time.perf_counter())
+        self.seen.cpu.append(time.process_time())
+        self.seen.server.append(self._server.read())
+
+
+@dataclass(frozen=True)
+class _ServerCpu:
+    """The processor time of the server: of a process of ours, or as it tells itself."""
+
+    process: int | None
+    url: str
+
+    def read(self) -> float:
+        """Seconds; NaN if the server does not tell."""
+        if self.process is not None:
+            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        try:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310
+                for line in answer.read().decode().splitlines():
+                    if line.startswith("process_cpu_seconds_total "):
+                        return float(line.split()[1])
+        except (OSError, ValueError):
+            pass
+        return float("nan")
+
+
+def measure(options: BenchOptions, artifacts: Path) -> Measured:
+    """Run the daemon for some ticks.
+
+    Args:
+        artifacts: an empty directory for the detector.
+
+    Raises:
+        PromadError: if the server does not answer, or has no such series.
+    """
+    now = multiprocessing.get_context("spawn").Value("d", _START, lock=False)
+    with _serve(options, now) as (url, process):
+        config = _build_config(options, url, artifacts)
+        _train_aside(config)
+        if options.url is not None:
+            now.value = time.time() - (WARM_TICKS + options.ticks) * options.interval
+        clock = _TickingClock(now, WARM_TICKS + options.ticks, _ServerCpu(process, url))
+        with detect([config], clock, "127.0.0.1", 0) as daemon:
+            clock.done.wait()
+            (served,) = daemon.served()
+            groups = len(served.snapshot().groups)
+            bytes_read = daemon.count_bytes_read()
+            scrapes, body = _scrape(daemon.port)
+    if groups < options.groups:
+        raise DataError(f"{url}: only {groups} of {options.groups} groups have samples")
+    return _summarise(options, clock.seen, bytes_read, scrapes, body)
+
+
+def fit(options: BenchOptions, artifacts: Path) -> Fit:
+    """Measure two fleets, and conclude how many groups fit this machine.
+
+    Costs are a constant and so much for each group. Raises as `measure`.
+    """
+    sizes = sorted({max(10, options.groups // 5), options.groups})
+    found = []
+    for groups in sizes:
+        smaller = BenchOptions(
+            groups, options.features, options.interval, options.ticks, options.url
+        )
+        found.append(measure(smaller, artifacts / str(groups)))
+    limits = {
+        name: _extrapolate([each.groups for each in found], shares)
+        for name, shares in _list_shares(found).items()
+    }
+    limiting = min(limits, key=lambda name: limits[name])
+    return Fit(int(limits[limiting]), limiting, tuple(found))
+
+
+def _list_shares(found: list[Measured]) -> dict[str, list[float]]:
+    """By resource the share of what may be used, for each measurement."""
+    return {name: [shares(each)[name] for each in found] for name in shares(found[0])}
+
+
+def shares(measured: Measured) -> dict[str, float]:
+    """Which share of what may be used of each resource a measured fleet takes."""
+    interval, cores = measured.interval_seconds, os.cpu_count() or 1
+    found = {
+        "time of a tick": measured.tick_wall_seconds_p90 / (interval * _WALL_SHARE),
+        "processor": measured.tick_cpu_seconds_p50 / (interval * _CPU_SHARE),
+        "memory": measured.rss_mb / (_read_memory_mb() * _MEMORY_SHARE),
+    }
+    if measured.server_cpu_seconds_p50 is not None:
+        found["processor of the server"] = measured.server_cpu_seconds_p50 / (
+            interval * cores * _CPU_SHARE
+        )
+    return found
+
+
+def _extrapolate(groups: list[int], used: list[float]) -> float:
+    """How many groups use all of what may be used, on the line through two measurements."""
+    if len(groups) < 2 or used[-1] <= used[0]:
+        return groups[-1] / max(used[-1], 1e-9)
+    slope = (used[-1] - used[0]) / (groups[-1] - groups[0])
+    return max(0.0, groups[-1] + (1.0 - used[-1]) / slope)
+
+
+def _summarise(
+    options: BenchOptions, seen: _Ticks, bytes_read: int, scrapes: list[float], body: bytes
+) -> Measured:
+    wall, cpu, server = (
+        np.diff(values)[WARM_TICKS - 1 :] for values in (seen.wall, seen.cpu, seen.server)
+    )
+    numbers: dict[str, Any] = {
+        "groups": options.groups,
+        "features": options.features,
+        "interval_seconds": options.interval,
+        "ticks": len(wall),
+        "tick_wall_seconds_p50": float(np.median(wall)),
+        "tick_wall_seconds_p90": float(np.quantile(wall, 0.9)),
+        "tick_wall_seconds_max": float(wall.max()),
+        "tick_cpu_seconds_p50": float(np.median(cpu)),
+        "server_cpu_seconds_p50": None if np.isnan(server).any() else float(np.mean(server)),
+        "rss_mb": _read_rss_mb(),
+        "samples_read_per_tick": options.groups * options.features,
+        "bytes_read_per_tick": bytes_read // (WARM_TICKS + options.ticks),
+        "metrics_bytes": len(body),
+        "metrics_series": sum(not line.startswith(b"#") for line in body.splitlines()),
+        "scrape_seconds_p50": float(np.median(scrapes)),
+    }
+    plain = Measured(**numbers, limiting_resource="", limiting_share=0.0)
+    used = shares(plain)
+    limiting = max(used, key=lambda name: used[name])
+    return Measured(**numbers, limiting_resource=limiting, limiting_share=used[limiting])
+
+
+def _scrape(port: int) -> tuple[list[float], bytes]:
+    """How long some scrapes take, and what they return."""
+    taken, body = [], b""
+    for _ in range(5):
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            body = answer.read()
+        taken.append(time.perf_counter() - began)
+    return taken, body
+
+
+@contextmanager
+def _serve(options: BenchOptions, now: Synchronized[float]) -> Iterator[tuple[str, int | None]]:
+    """A server of the fleet: its URL, and its process if it is ours."""
+    if options.url is not None:
+        yield options.url, None
+        return
+    spawn = multiprocessing.get_context("spawn")
+    ready: multiprocessing.Queue[str] = spawn.Queue()
+    process = spawn.Process(
+        target=_run_server,
+        args=(options.groups, options.features, options.interval, now, ready),
+        daemon=True,
+    )
+    process.start()
+    try:
+        yield ready.get(timeout=60), process.pid
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _run_server(
+    groups: int,
+    features: int,
+    interval: float,
+    now: Synchronized[float],
+    ready: multiprocessing.Queue[str],
+) -> None:
+    fleet = build_fleet(seed=_SEED, hosts=groups, features=features)
+    with SimulationServer(fleet, lambda: float(now.value), scrape_interval=interval) as url:
+        ready.put(url)
+        threading.Event().wait()
+
+
+def _build_config(options: BenchOptions, url: str, artifacts: Path) -> Config:
+    fleet = build_fleet(seed=_SEED, hosts=_TRAINED_ON, features=options.features)
+    interval = format_duration(options.interval)
+    return Config.model_validate(
+        {
+            "name": "bench",
+            "prometheus_url": url,
+            "artifacts_dir": artifacts,
+            "group_by": ["instance"],
+            "max_groups": max(1, options.groups),
+            "queries": {name: name for name in fleet.features},
+            "data_settings": {"step": interval},
+            "training_settings": {"model": "linear", "gate": False},
+            "real_time_anomaly_detection": {
+                "query_interval_seconds": options.interval,
+                "latency_offset": "1s",
+                "stale_after": format_duration(4 * options.interval),
+            },
+        }
+    )
+
+
+def _train_aside(config: Config) -> None:
+    """Train in a process of its own, so that its memory is not taken for the daemon's.
+
+    Raises:
+        DataError: if that fails.
+    """
+    training = multiprocessing.get_context("spawn").Process(target=_train, args=(config,))
+    training.start()
+    training.join()
+    if training.exitcode != 0:
+        raise DataError("the training of the detector failed — run promad check-config")
+
+
+def _train(config: Config) -> None:
+    """Train on a few hosts; all others are scored with the pooled calibration, at the same cost."""
+    step = config.data_settings.step
+    fleet = build_fleet(seed=_SEED, hosts=_TRAINED_ON, features=len(config.features))
+    times = _START - step * np.arange(_TRAINING_SAMPLES, 0, -1)
+    values = fleet.values(np.asarray(times, np.float64))
+    metadata: Mapping[str, str] = {
+        "server": config.prometheus_url,
+        "queries": json.dumps(config.promql),
+        "step_seconds": repr(step),
+    }
+    frames = (
+        [
+            MetricFrame(
+                float(times[0]),
+                step,
+                config.features,
+                (sort_labels({"instance": labels["instance"]}),),
+                values[row : row + 1],
+            )
+        ]
+        for row, labels in enumerate(fleet.labels)
+    )
+    path = config.artifacts_dir / config.data_settings.output_filename
+    write_groups(path, step, ["instance"], frames, lambda: metadata)
+    preprocess(config)
+    train(config, lambda *_: None, now=lambda: _START)
+
+
+def _read_rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _read_memory_mb() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
