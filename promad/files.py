@@ -67,8 +67,8 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove what `write_whole` was writing in a directory when its process was killed."""
-    for path in directory.glob(".*.partial"):
+    """Remove what `write_whole` was writing below a directory when its process was killed."""
+    for path in directory.rglob(".*.partial"):
         found = _ASIDE.fullmatch(path.name)
         if found is not None and not is_running(int(found[1])):
             with suppress(OSError):

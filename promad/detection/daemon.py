@@ -35,6 +35,7 @@ from promad.errors import PromadError
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector
+from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.polling import Poller
 
@@ -184,6 +185,7 @@ class Daemon:
         """Hold the directories of these detectors; those taken now are freed if building fails."""
         for directory in {config.artifacts_dir for config in configs} - self._locks.keys():
             self._locks[directory] = lock_directory(directory)
+            remove_abandoned(directory)
             building.callback(self._unlock, directory)
 
     def _unlock_directories(self, but: Collection[Path]) -> None:

@@ -146,9 +146,16 @@ class DetectionLoop:
     def retire(self) -> None:
         """Save what is remembered for the next start; nothing is published or saved after that."""
         with self._at_work:
-            if self._outputs.thresholds is not None and not self._retired:
-                self._outputs.thresholds.save(self._live.state, self._clock.now())
+            if not self._retired:
+                self._save_rest()
             self._retired = True
+
+    def _save_rest(self) -> None:
+        state, now = self._live.state, self._clock.now()
+        if self._outputs.thresholds is not None:
+            self._outputs.thresholds.save(state, now)
+        if self._outputs.persistence is not None:
+            self._outputs.persistence.save(state, (), now)
 
     def _next_due(self, due: float, interval: float) -> float:
         """`due`, or the next tick in time if that is past, or if the clock was set back."""

@@ -16,6 +16,7 @@ from promad.config.durations import format_instant
 from promad.config.settings import DataSettings
 from promad.data.artifacts import write_frames
 from promad.data.frame import MetricFrame
+from promad.files import remove_abandoned
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
@@ -67,6 +68,7 @@ def collect(
         DataError: if the periods hold no sample, or a file cannot be written.
     """
     began = time.perf_counter()
+    remove_abandoned(config.artifacts_dir)
     data, url, queries = config.data_settings, config.prometheus_url, config.promql
     latency = config.real_time_anomaly_detection.latency_offset
     cache = ChunkCache(

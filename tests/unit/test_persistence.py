@@ -161,6 +161,26 @@ def test_a_log_that_cannot_be_written_is_counted_and_said_once(
     assert log.memory("promad") is not None
 
 
+def test_an_event_that_ends_while_nothing_can_be_written_is_saved_afterwards(
+    log: EventLog, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = start()
+    it.rise("cpu", [10, 20])
+    run(it, 0, 10)
+
+    def refuse(*_: object) -> None:
+        raise DataError("events.db: cannot be used (database or disk is full)")
+
+    with monkeypatch.context() as full:
+        full.setattr(log, "record", refuse)
+        full.setattr(log, "remember", refuse)
+        run(it, 20, 90)
+    assert only(log).event.end is None
+    it.loop.retire()
+    assert only(log).event == it.ended[0]
+    assert only(log).end_reason == "quiet"
+
+
 def test_old_events_are_forgotten_and_new_ones_are_not(log: EventLog, start: Start) -> None:
     it = start()
     it.outputs.persistence.retention = 100.0
