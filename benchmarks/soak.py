@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def main() -> None:
 
     def show(tick: int) -> None:
         if tick % 1000 == 0:
-            print(f"  tick {tick}", file=sys.__stderr__, flush=True)
+            with suppress(OSError):  # the disk is full now and then
+                print(f"  tick {tick}", file=sys.__stderr__, flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
         outcome = run_soak(

@@ -17,6 +17,7 @@ from promad.errors import DataError
 from promad.events.event_log import EventLog
 from promad.events.events import AnomalyEvent
 from promad.exposition import DetectorMetrics
+from promad.files import DAMAGED
 
 log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ class Persistence:
             until = float(content["scored_until"] or 0.0)
             if now - until <= self.catch_up:
                 state.resume(group, content)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except DAMAGED as error:
             log.warning(
                 "saved detector state is unreadable; starting fresh",
                 group=state.names[group],

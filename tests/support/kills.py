@@ -79,7 +79,7 @@ def run_kills(
             world.kill(command, starting * 0.5 + chance.random() * LONGEST_SECONDS)
             world.check(f"kill {number} ({command})")
             if number % finish_every == 0:
-                world.finish(("collect", "preprocess", "train"))
+                world.finish(("collect", "train"))
                 world.detect_until_open()
                 world.check_nothing_left(f"kill {number} ({command})")
             progress(number)

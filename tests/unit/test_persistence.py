@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,18 @@ from promad.events.verdict import State
 from tests.support.bench import CATCH_UP, START, STEP, Bench, bench
 
 Start = Callable[..., Bench]
+
+MEMORY = json.dumps(
+    {
+        "scored_until": START - STEP,
+        "deviating": {},
+        "current": None,
+        "rising": None,
+        "above": 0,
+        "below": 0,
+        "last_above": 0.0,
+    }
+)
 
 
 @pytest.fixture
@@ -131,7 +144,12 @@ def test_the_daemon_counts_only_its_own_events(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ['{"scored_until": "yesterday"}', "{", "[]", "null", '{"scored_until": 1e12}']
+    "content",
+    [
+        *('{"scored_until": "yesterday"}', "{", "[]", "null", '{"scored_until": 1e12}'),
+        *("[" * 100_000, MEMORY.replace('"above": 0', '"above": 1e999')),
+    ],
+    ids=["word", "cut", "list", "null", "future", "deep", "infinite"],
 )
 def test_a_memory_that_makes_no_sense_is_left_aside(
     log: EventLog, start: Start, content: str

@@ -12,6 +12,9 @@ REQUIRED_SHARE = 0.6
 SCORED = frozenset({State.OK, State.ANOMALOUS})
 UNSCORED = frozenset({State.BLIND, State.WARMING})
 
+TICKS_TO_LEAVE = 8
+"""After how many ticks with everything known an event that a gap caused is over."""
+
 FILLED_MAY_DECIDE = 5
 """How many samples after its last known one a feature may still count as known for a score.
 
@@ -42,6 +45,7 @@ class Oracle:
     strange: list[tuple[float, float]] = field(default_factory=list)
     _given: dict[str, set[float]] = field(default_factory=dict)
     _answered: set[str] = field(default_factory=set)
+    _whole_for: int = 0
 
     def __post_init__(self) -> None:
         self.forget()
@@ -74,14 +78,15 @@ class Oracle:
         self._answered.discard(alias)
 
     def permits(self) -> frozenset[State]:
-        """The states that are not a lie of the newest sample."""
-        if self._share_known() < REQUIRED_SHARE - 1e-9:
-            return UNSCORED
+        """The states that are not a lie of the newest sample; asked once a tick."""
         if not self._is_whole(self.length):
-            return SCORED | UNSCORED
+            self._whole_for = 0
+            enough = self._share_known() >= REQUIRED_SHARE - 1e-9
+            return SCORED | UNSCORED if enough else UNSCORED
         if self.truth.is_anomalous(self.newest):
             self.sure.add(self.newest)
-        if not self._is_whole(self.memory) or self._is_strange():
+        self._whole_for = self._whole_for + 1 if self._is_whole(self.memory) else 0
+        if self._whole_for < TICKS_TO_LEAVE or self._is_strange():
             return SCORED
         return self._permit_by_truth()
 

@@ -379,7 +379,7 @@ class World:
             names = " or ".join(sorted(map(str, allowed)))
             self.complain(
                 f"{verdict.state} instead of {names} ({verdict.why}), score {verdict.score}, "
-                f"faults {[fault.kind for fault, _ in self._faults]}"
+                f"faults {[fault.kind for fault, _ in self._faults]}, before {self._happened[-6:]}"
             )
         if verdict.state in SCORED and abs(verdict.at - self._oracle.newest) > 1e-6:
             self.complain(f"the score is {self._oracle.newest - verdict.at} s old")
