@@ -24,6 +24,7 @@ from tests.support.soak.oracle import FILLED_MAY_DECIDE
 from tests.support.soak.world import Outcome, run_soak
 
 _SHOWN = 40
+_LONG = {"tick_seconds", "scrape_seconds"}
 
 
 def main() -> None:
@@ -108,9 +109,9 @@ def _describe_times(seconds: Sequence[float]) -> str:
 
 
 def summarise(outcome: Outcome) -> dict[str, Any]:
-    """Everything but the time of each tick, as plain values."""
-    content = dataclasses.asdict(outcome)
-    return {name: content[name] for name in content.keys() - {"tick_seconds", "scrape_seconds"}}
+    """Everything but the times of each tick and request, as plain values."""
+    content = {name: value for name, value in vars(outcome).items() if name not in _LONG}
+    return {**content, "resources": [dataclasses.asdict(each) for each in outcome.resources]}
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ _SCRAPE_EVERY = 10
 _API_EVERY = 50
 _MEASURE_EVERY = 25
 _MOST_RSS_GROWTH = 5.0
+_FEWEST_MEASUREMENTS = 400
+"""A shorter run shows how a process warms up, not whether it grows."""
 _FIRST_SLEEP_SECONDS = 0.01
 _PATHS = (
     *("/", "/-/healthy", "/-/ready"),
@@ -489,7 +491,7 @@ class World:
                 self.complain(f"event from {first:.0f} to {last:.0f} without an anomaly: {near}")
 
     def _check_flatness(self) -> None:
-        if len(self.outcome.resources) < 20:
+        if len(self.outcome.resources) < _FEWEST_MEASUREMENTS:
             return
         before, after = self.outcome.compare(lambda each: each.megabytes)
         if after - before > _MOST_RSS_GROWTH:
