@@ -68,8 +68,8 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove what was being written in a directory when its process was killed."""
-    for path in directory.glob(".*.partial"):
+    """Remove what was being written below a directory when its process was killed."""
+    for path in list(directory.rglob(".*.partial")):
         found = _ASIDE.fullmatch(path.name)
         if found is not None and not is_running(int(found[1])):
             if path.is_dir() and not path.is_symlink():

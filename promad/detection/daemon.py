@@ -42,6 +42,7 @@ from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
 from promad.events.incident_book import IncidentBook, IncidentRules
 from promad.exposition import AnySnapshot, DaemonMetrics, DetectorMetrics, SnapshotCollector
+from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.group_polling import GroupPoller
 from promad.prometheus.latency import make_find_offset
@@ -209,6 +210,7 @@ class Daemon:
         """Hold the directories of these detectors; those taken now are freed if building fails."""
         for directory in {config.artifacts_dir for config in configs} - self._locks.keys():
             self._locks[directory] = lock_directory(directory)
+            remove_abandoned(directory)
             building.callback(self._unlock, directory)
 
     def _unlock_directories(self, but: Collection[Path]) -> None:

@@ -120,8 +120,11 @@ class DetectionLoop(TickLoop):
         )
 
     def _save(self) -> None:
+        state, now = self._live.state, self._clock.now()
         if self._outputs.thresholds is not None:
-            self._outputs.thresholds.save(self._live.state, self._clock.now())
+            self._outputs.thresholds.save(state, now)
+        if self._outputs.persistence is not None:
+            self._outputs.persistence.save(state, (), now)
 
     def _work(self, now: float) -> None:
         self._offset = self._options.find_offset(now)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from promad.detection.judgements import Judgements
 from promad.detection.state import State
 from promad.errors import DataError
 from promad.events.event_log import EventLog
+from promad.events.events import AnomalyEvent
 from promad.exposition import DetectorMetrics
+from promad.files import DAMAGED
 
 log = structlog.get_logger()
 
 _PRUNE_SECONDS = 3600.0
+_MOST_UNSAVED = 10_000
+"""Events that ended while the log could not be written, and are still to be saved."""
 
 
 @dataclass
@@ -37,6 +43,9 @@ class Persistence:
     metrics: DetectorMetrics
     _failing: bool = field(default=False, init=False)
     _pruned_at: float = field(default=float("-inf"), init=False)
+    _unsaved: deque[AnomalyEvent] = field(
+        default_factory=lambda: deque(maxlen=_MOST_UNSAVED), init=False
+    )
 
     def resume(self, state: State, now: float) -> None:
         """Let each group continue where a daemon on the same bundle stopped.
@@ -74,7 +83,7 @@ class Persistence:
             until = float(content["scored_until"] or 0.0)
             if now - until <= self.catch_up:
                 state.resume(group, content)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except DAMAGED as error:
             log.warning(
                 "saved detector state is unreadable; starting fresh",
                 group=state.names[group],
@@ -87,9 +96,13 @@ class Persistence:
             log.warning("open events closed", group=name, events=closed, reason=reason)
 
     def save(self, state: State, judgements: Iterable[Judgements], now: float) -> None:
-        """Write what a tick changed; `now` in unix seconds."""
+        """Write what a tick changed, and what earlier ones could not; `now` in unix seconds."""
+        changed = np.zeros(state.groups, np.bool_)
+        for each in judgements:
+            changed |= each.fresh
+            self._unsaved.extend(each.ended.values())
         try:
-            self._write(state, judgements)
+            self._write(state, changed)
             if now - self._pruned_at >= _PRUNE_SECONDS:
                 self._pruned_at = now
                 self.events.prune(now - self.retention)
@@ -101,12 +114,11 @@ class Persistence:
         else:
             self._failing = False
 
-    def _write(self, state: State, judgements: Iterable[Judgements]) -> None:
-        changed = np.zeros(state.groups, np.bool_)
-        for each in judgements:
-            changed |= each.fresh
-            for event in each.ended.values():
-                self.events.record(event, self.bundle, event.end or event.peak_at)
+    def _write(self, state: State, changed: NDArray[np.bool_]) -> None:
+        while self._unsaved:
+            event = self._unsaved[0]
+            self.events.record(event, self.bundle, event.end or event.peak.at)
+            self._unsaved.popleft()
         for group in np.flatnonzero(changed).tolist():
             current = state.events.open_event(group)
             if current is not None:

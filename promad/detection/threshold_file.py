@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,15 @@ import structlog
 
 from promad.detection.state import State
 from promad.errors import DataError
-from promad.files import write_whole
+from promad.files import DAMAGED, explain_damage, read_plain, write_whole
 
 FILE_NAME = "threshold_state.json"
 """What the file is called, in artifacts_dir."""
 
 _FORMER_NAME = "threshold_standing.json"
 _SAVE_SECONDS = 600.0
+_LARGEST = 256 * 2**20
+"""Bytes; a state is some 50 kB for each group."""
 
 log = structlog.get_logger()
 
@@ -43,21 +46,21 @@ class ThresholdFile:
                     state.limits.resume(group, saved[name])
         except FileNotFoundError:
             pass
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGED as error:
             log.warning(
                 "saved threshold state is unreadable; starting fresh",
                 file=str(self.directory / FILE_NAME),
-                error=str(error),
+                error=explain_damage(error),
             )
 
     def _read(self, state: State) -> Mapping[str, Any]:
         """By group what was saved for this bundle."""
         path = self.directory / FILE_NAME
-        if not path.exists():
-            content = json.loads((self.directory / _FORMER_NAME).read_text())
+        if not os.path.lexists(path):
+            content = json.loads(read_plain(self.directory / _FORMER_NAME, _LARGEST))
             content["groups"] = {state.names[0]: content["standing"]}
         else:
-            content = json.loads(path.read_text())
+            content = json.loads(read_plain(path, _LARGEST))
         groups: Mapping[str, Any] = content["groups"] if content["bundle"] == self.bundle else {}
         return groups
 

@@ -21,6 +21,7 @@ from promad.data.frame import MetricFrame
 from promad.data.groups import Grouping
 from promad.data.losses import Loss, find_large_losses
 from promad.data.valid_range import Range, count_outside, drop_outside
+from promad.files import remove_abandoned
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
@@ -85,6 +86,7 @@ def collect(
         PrometheusError: if a query fails or is not exactly one series; nothing is written then.
         DataError: if the periods hold no sample, or a file cannot be written.
     """
+    remove_abandoned(config.artifacts_dir)
     if config.group_by:
         return _collect_groups(config, now, progress, refresh)
     began = time.perf_counter()

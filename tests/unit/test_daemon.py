@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.clock import RealClock
 from promad.config import Config, Query
 from promad.detection.daemon import Daemon
+from promad.detection.threshold_file import FILE_NAME as THRESHOLD_FILE
 from promad.errors import BundleError, ConfigError, DataError, PromadError
 from promad.events.event_log import FILE_NAME, EventLog
 from promad.events.events import AnomalyEvent
@@ -215,3 +217,21 @@ def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> 
         assert after.events.begun.tolist() == [4]
         assert after.deviating_since[0, 0] == now - 90
         assert daemon.served()[0].events.find(is_open=False) == []
+
+
+@pytest.mark.parametrize("damage", ["fifo", "deep", "directory", "link"])
+def test_no_saved_threshold_state_prevents_the_start(sketched, damage) -> None:
+    path = sketched.config.artifacts_dir / THRESHOLD_FILE
+    if damage == "fifo":
+        os.mkfifo(path)
+    elif damage == "deep":
+        path.write_text("[" * 100_000)
+    elif damage == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with structlog.testing.capture_logs() as lines, running(sketched.config) as daemon:
+        assert daemon.find_trouble() == ""
+    assert "saved threshold state is unreadable; starting fresh" in [
+        each["event"] for each in lines
+    ]

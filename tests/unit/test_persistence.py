@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,18 @@ from promad.events.verdict import State
 from tests.support.bench import CATCH_UP, START, STEP, Bench, bench
 
 Start = Callable[..., Bench]
+
+MEMORY = json.dumps(
+    {
+        "scored_until": START - STEP,
+        "deviating": {},
+        "current": None,
+        "rising": None,
+        "above": 0,
+        "below": 0,
+        "last_above": 0.0,
+    }
+)
 
 
 @pytest.fixture
@@ -131,7 +144,12 @@ def test_the_daemon_counts_only_its_own_events(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ['{"scored_until": "yesterday"}', "{", "[]", "null", '{"scored_until": 1e12}']
+    "content",
+    [
+        *('{"scored_until": "yesterday"}', "{", "[]", "null", '{"scored_until": 1e12}'),
+        *("[" * 100_000, MEMORY.replace('"above": 0', '"above": 1e999')),
+    ],
+    ids=["word", "cut", "list", "null", "future", "deep", "infinite"],
 )
 def test_a_memory_that_makes_no_sense_is_left_aside(
     log: EventLog, start: Start, content: str
@@ -159,6 +177,26 @@ def test_a_log_that_cannot_be_written_is_counted_and_said_once(
     run(it, 40, 50)
     assert it.sample("promad_event_log_failures_total") == 4
     assert log.memory("promad") is not None
+
+
+def test_an_event_that_ends_while_nothing_can_be_written_is_saved_afterwards(
+    log: EventLog, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = start()
+    it.rise("cpu", [10, 20])
+    run(it, 0, 10)
+
+    def refuse(*_: object) -> None:
+        raise DataError("events.db: cannot be used (database or disk is full)")
+
+    with monkeypatch.context() as full:
+        full.setattr(log, "record", refuse)
+        full.setattr(log, "remember", refuse)
+        run(it, 20, 90)
+    assert only(log).event.end is None
+    it.loop.retire()
+    assert only(log).event == it.ended[0]
+    assert only(log).end_reason == "quiet"
 
 
 def test_old_events_are_forgotten_and_new_ones_are_not(log: EventLog, start: Start) -> None:
