@@ -69,6 +69,7 @@ class _OneGroup:
 
     live: LiveDetector
     outputs: LoopOutputs
+    poller: Poller
 
 
 @dataclass(frozen=True)
@@ -234,8 +235,9 @@ class Daemon:
         if config.group_by:
             loop, histories = _build_fleet_loop(opened, client, events, metrics, self._clock)
         else:
-            only = self._build_outputs(opened, events, metrics)
-            loop = _build_loop(opened, client, only, self._clock)
+            only = self._build_only(opened, client, events, metrics)
+            options = _make_loop_options(opened, client)
+            loop = DetectionLoop(options, only.live, only.poller, self._clock, only.outputs)
             histories = only.outputs.histories
         served = RunningDetector(
             config, opened.bundle, detector, events, histories, lambda: loop.snapshot
@@ -243,8 +245,8 @@ class Daemon:
         thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
         return _Running(opened, loop, client, events, metrics, served, thread, only)
 
-    def _build_outputs(
-        self, opened: Opened, events: EventLog, metrics: DetectorMetrics
+    def _build_only(
+        self, opened: Opened, client: PrometheusClient, events: EventLog, metrics: DetectorMetrics
     ) -> _OneGroup:
         config, live = opened.config, begin_live(opened)
         retention = config.real_time_anomaly_detection.events_retention
@@ -256,7 +258,7 @@ class Daemon:
             ThresholdFile(config.artifacts_dir, opened.bundle.id),
             self._observer,
         )
-        return _OneGroup(live, outputs)
+        return _OneGroup(live, outputs, _build_poller(opened, client))
 
     def _resume(self, one: _Running) -> None:
         """Let a detector continue from what was saved, and say what it is."""
@@ -299,6 +301,8 @@ def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
     for other in before:
         if one.only is None or other.only is None:
             continue
+        if one.opened.config.name == other.opened.config.name:
+            one.only.poller.adopt(other.only.poller)
         old, new = other.only.live.state, one.only.live.state
         for group, name in enumerate(new.names):
             if name in old.names and old.events.features == new.events.features:
@@ -321,11 +325,9 @@ def _make_loop_options(opened: Opened, client: PrometheusClient) -> LoopOptions:
     )
 
 
-def _build_loop(
-    opened: Opened, client: PrometheusClient, only: _OneGroup, clock: Clock
-) -> DetectionLoop:
+def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
     config = opened.config
-    poller = Poller(
+    return Poller(
         client,
         config.promql,
         opened.detector.preparation.step,
@@ -333,8 +335,6 @@ def _build_loop(
         config.real_time_anomaly_detection.stale_after,
         allow_partial=config.data_settings.allow_partial,
     )
-    options = _make_loop_options(opened, client)
-    return DetectionLoop(options, only.live, poller, clock, only.outputs)
 
 
 def _build_fleet_loop(

@@ -111,6 +111,22 @@ class Poller:
             self._last = replace(self._last, corrected_from=None)
         return self._last
 
+    def adopt(self, other: Poller) -> None:
+        """Continue with the samples that another poller of the same queries has, if it has enough.
+
+        What a query that fails now has yielded before stays known.
+        """
+        if (
+            other._last is None
+            or other._queries != self._queries
+            or other._step != self._step
+            or other._samples < self._samples
+        ):
+            return
+        frame = other._last.frame
+        newest = frame.slice(frame.samples - self._samples, frame.samples)
+        self._last = replace(other._last, frame=newest, corrected_from=None)
+
     def _move_to(self, start: float) -> tuple[Samples, int]:
         """A copy of what is known, (samples, features), and how many samples were asked before."""
         values = np.full((self._samples, len(self._queries)), np.nan)

@@ -111,6 +111,31 @@ def test_a_failure_leaves_what_was_known_before():
     assert poll.corrected_from is None
 
 
+def test_after_a_reload_what_a_failing_query_yielded_before_is_still_known():
+    answers = Changing({"delta(up[1m])": always()})
+    with stub_server(answers) as stub:
+        before, after = (poller_of(stub, {"x": "delta(up[1m])"}, samples=n) for n in (20, 12))
+        before.poll(AT)
+        answers.say = lambda _: Say(422)
+        after.adopt(before)
+        poll = after.poll(AT + STEP)
+    assert poll.failures.keys() == {"x"}
+    assert np.isnan(poll.frame.values[0, :, 0]).tolist() == [False] * 11 + [True]
+    assert poll.corrected_from is None
+
+
+@pytest.mark.parametrize("other", [({"x": "delta(up[2m])"}, 20), ({"x": "delta(up[1m])"}, 8)])
+def test_samples_of_another_query_or_too_few_are_not_taken_over(other):
+    queries, samples = other
+    with stub_server(curves({"delta(up[1m])": always(), "delta(up[2m])": always()})) as stub:
+        before = poller_of(stub, queries, samples)
+        before.poll(AT)
+        after = poller_of(stub, {"x": "delta(up[1m])"}, samples=12)
+        after.adopt(before)
+        after.poll(AT + STEP)
+    assert asked_points(stub)[-1] == 12
+
+
 def test_nothing_is_asked_twice_while_time_stands_still():
     with stub_server(curves({"delta(up[1m])": always()})) as stub:
         poller = poller_of(stub, {"x": "delta(up[1m])"})
