@@ -65,7 +65,7 @@ def choose_fleet_threshold(
     if settings.value is not None:
         units = Units(np.ones(len(scores)), 1.0)
         return units, choose_threshold(np.empty(0), method, settings)
-    units = choose_units(scores, settings)
+    units = choose_units(list(scores), settings)
     comparable = scores / units.units[:, np.newaxis]
     if per == "detector" and method not in _MOVING:
         highest = follow_highest(comparable, settings.enter_after)
