@@ -85,7 +85,11 @@ def collect(
         refresh=refresh,
     )
     setting = config.real_time_anomaly_detection.latency_offset
-    latency = ask_latency_offset(url, config.prometheus, setting, now)
+    latency = (
+        0.0
+        if _list_given_periods(data)
+        else ask_latency_offset(url, config.prometheus, setting, now)
+    )
     with closing(PrometheusClient(url, config.prometheus)) as client:
         history = fetch_history(
             client,
@@ -132,14 +136,18 @@ def choose_periods(
     data: DataSettings, now: float, latency_offset: float
 ) -> list[tuple[float, float]]:
     """The periods to collect, in unix seconds; none of them reaches beyond `now`."""
-    if data.collection_periods_iso:
-        wanted = [(period.start, period.end) for period in data.collection_periods_iso]
-    elif data.start_time_iso is not None and data.end_time_iso is not None:
-        wanted = [(data.start_time_iso, data.end_time_iso)]
-    else:
-        end = now - latency_offset
-        wanted = [(end - data.collection_period_hours * 3600, end)]
+    newest = now - latency_offset
+    wanted = _list_given_periods(data) or [(newest - data.collection_period_hours * 3600, newest)]
     return [(start, min(end, now)) for start, end in wanted if start <= now]
+
+
+def _list_given_periods(data: DataSettings) -> list[tuple[float, float]]:
+    """The periods with fixed ends; none if the history up to now is to be collected."""
+    if data.collection_periods_iso:
+        return [(period.start, period.end) for period in data.collection_periods_iso]
+    if data.start_time_iso is not None and data.end_time_iso is not None:
+        return [(data.start_time_iso, data.end_time_iso)]
+    return []
 
 
 def _spans(frames: Sequence[MetricFrame]) -> list[dict[str, str]]:
