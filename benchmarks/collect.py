@@ -33,7 +33,6 @@ import requests
 from promad.config import Config, PrometheusSettings
 from promad.data.artifacts import write_frames
 from promad.prometheus import PrometheusClient, fetch_history
-from promad.prometheus.grid import MOST_POINTS
 from promad.stages.collect import collect
 from tests.support.prometheus_server import PrometheusServer
 
@@ -138,10 +137,11 @@ def download(url: str, queries: dict[str, str], start: float, end: float, step: 
     def fetch(form: dict[str, object]) -> int:
         return len(session.post(f"{url}/api/v1/query_range", data=form, timeout=60).content)
 
+    most_points = PrometheusSettings().max_points_per_request
     forms = [
         {"query": expr, "start": first, "end": last, "step": step}
         for expr in queries.values()
-        for first, last in ranges(start, end, step, MOST_POINTS)
+        for first, last in ranges(start, end, step, most_points)
     ]
     with session, ThreadPoolExecutor(2) as pool:
         return sum(pool.map(fetch, forms))

@@ -173,6 +173,7 @@ def list_differences(config: Config) -> Iterator[str]:
         f"Gaps of more than {config.preprocessing_settings.max_fill_steps} steps are not filled, "
         "and no window spans one."
     )
-    yield f"Samples are read {live.latency_offset:g} s after their time (latency_offset)."
+    offset = "at least 10" if live.latency_offset == "auto" else f"{live.latency_offset:g}"
+    yield f"Samples are read {offset} s after their time (latency_offset)."
     if config.training_settings.gate:
         yield "train rejects a network that is no better than an untrained baseline (gate)."

@@ -268,8 +268,9 @@ class PrometheusClient:
         return self._ask("query_range", form, subject, _Expected(most_series, points))
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
-        """The span in parts that the server accepts, as far as is known."""
-        return list(requests_for([span], step, self._most_points.get(expr, self.max_points)))
+        """The span in parts that the server accepts, as far as is known; none ends after it."""
+        parts = requests_for([span], step, self._most_points.get(expr, self.max_points))
+        return [Span(part.start, min(part.end, span.end)) for part in parts]
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
         if error.fault not in self._limits_logged:

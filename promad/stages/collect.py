@@ -131,13 +131,8 @@ def choose_periods(
     data: DataSettings, now: float, latency_offset: float
 ) -> list[tuple[float, float]]:
     """The periods to collect, in unix seconds; none of them reaches beyond `now`."""
-    if data.collection_periods_iso:
-        wanted = [(period.start, period.end) for period in data.collection_periods_iso]
-    elif data.start_time_iso is not None and data.end_time_iso is not None:
-        wanted = [(data.start_time_iso, data.end_time_iso)]
-    else:
-        end = now - latency_offset
-        wanted = [(end - data.collection_period_hours * 3600, end)]
+    newest = now - latency_offset
+    wanted = _list_given_periods(data) or [(newest - data.collection_period_hours * 3600, newest)]
     return [(start, min(end, now)) for start, end in wanted if start <= now]
 
 
@@ -154,6 +149,9 @@ def _open_cache(config: Config, refresh: bool) -> ChunkCache:
 
 
 def _ask_latency(config: Config, now: float) -> float:
+    """How far behind the clock to end; given periods end where they say."""
+    if _list_given_periods(config.data_settings):
+        return 0.0
     setting = config.real_time_anomaly_detection.latency_offset
     return ask_latency_offset(config.prometheus_url, config.prometheus, setting, now)
 
@@ -265,6 +263,15 @@ class _Written:
         """Counts by feature, where there are any."""
         named = zip(self._features, counts.tolist(), strict=True)
         return {name: count for name, count in named if count}
+
+
+def _list_given_periods(data: DataSettings) -> list[tuple[float, float]]:
+    """The periods with fixed ends; none if the history up to now is to be collected."""
+    if data.collection_periods_iso:
+        return [(period.start, period.end) for period in data.collection_periods_iso]
+    if data.start_time_iso is not None and data.end_time_iso is not None:
+        return [(data.start_time_iso, data.end_time_iso)]
+    return []
 
 
 def _report(

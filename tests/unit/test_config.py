@@ -180,9 +180,9 @@ def test_a_huge_file_is_not_read(tmp_path):
 
 def test_a_file_that_says_everything_is_read_in_no_time():
     text = SHIPPED.read_text()
-    started = time.perf_counter()
+    started = time.thread_time()
     read_config(text)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 # What suits each model

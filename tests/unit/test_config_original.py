@@ -124,7 +124,7 @@ against reconstruction_error_histogram.png in the bundle, or set it to auto.
   - The output of the network is not limited to the range of the training data; the scaler is \
 fitted to the training part only.
   - Gaps of more than 5 steps are not filled, and no window spans one.
-  - Samples are read 10 s after their time (latency_offset).
+  - Samples are read at least 10 s after their time (latency_offset).
   - train rejects a network that is no better than an untrained baseline (gate).
   Write preset: original to hide this, or preset: standard for promad's defaults.
 """

@@ -1,6 +1,6 @@
 """The simulated server answers as Prometheus does, as far as promad asks."""
 
-import time
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -12,6 +12,17 @@ from promad.simulation import FEATURES, SimulatedHost, SimulationServer
 NOW = 1_795_000_000.0
 HOST = SimulatedHost(seed=7, restarted_at=NOW - 3000.0)
 LABELS = {"instance": "demo-host:9100", "job": "demo"}
+
+
+@dataclass(eq=False)
+class CountingHost:
+    """A host that remembers for which times it was asked."""
+
+    asked: list[np.ndarray] = field(default_factory=list)
+
+    def values(self, times):
+        self.asked.append(times)
+        return HOST.values(times)
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +184,12 @@ def test_times_may_be_written_as_dates_and_steps_as_durations(url):
     assert [time for time, _ in series["values"]] == [first + 60 * k for k in range(6)]
 
 
-def test_two_days_of_sixteen_features_are_answered_in_well_under_a_second(url):
-    began = time.perf_counter()
-    for name in FEATURES:
-        matrix(url, name, start=NOW - 2 * 86400, end=NOW, step=30)
-    assert time.perf_counter() - began < 2.0
+def test_the_features_of_a_period_are_computed_once_for_all_queries():
+    host = CountingHost()
+    with SimulationServer(host, clock=lambda: NOW) as url:
+        for name in FEATURES:
+            assert matrix(url, name, start=NOW - 2 * 86400, end=NOW, step=30)
+    assert len(host.asked) == 1
 
 
 def test_it_says_what_it_is_and_that_it_is_ready(url):
@@ -199,15 +211,12 @@ def test_its_time_runs_as_fast_as_its_clock():
     assert second[0] - first[0] == 3600
 
 
-def test_it_stops_within_a_second_even_while_a_client_stays_connected():
+def test_it_stops_even_while_a_client_stays_connected():
     server = SimulationServer(HOST, clock=lambda: NOW)
-    session = requests.Session()
-    session.get(f"{server.start()}/-/ready", timeout=5)
-    began = time.perf_counter()
-    server.stop()
-    assert time.perf_counter() - began < 1.0
-    session.close()
-    server.stop()
+    with requests.Session() as session:
+        session.get(f"{server.start()}/-/ready", timeout=5)
+        server.stop()
+        server.stop()
 
 
 def test_a_taken_port_is_an_error_at_once(url):

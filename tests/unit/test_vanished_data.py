@@ -24,7 +24,7 @@ def judge(values, share=0.6, threshold=1.0):
     frame = frame_of(values)
     hysteresis = Hysteresis.begin(1, 1, 1)
     state = begin_state(detector, detector.threshold.begin(), "d", frame.groups, hysteresis)
-    judged = list(run(detector, detector.calibrate(1), state, frame))
+    judged = list(run(detector, detector.calibrate(frame.groups), state, frame))
     return [each.verdict(0) for each in judged], sum(bool(each.began[0]) for each in judged)
 
 
