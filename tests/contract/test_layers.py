@@ -215,4 +215,4 @@ TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules"
 def test_tests_share_by_support_alone(path):
     """No test module imports another: what several need is in tests/support."""
     for name in imported(ast.parse(path.read_text())):
-        assert not re.match(r"tests\.(unit|contract|e2e)\b", name), name
+        assert not re.match(r"tests\.(unit|contract|e2e|faults)\b", name), name

@@ -187,7 +187,7 @@ def test_a_group_that_goes_blind_during_an_anomaly_is_never_silent(rules):
 
 
 def test_samples_that_are_late_for_ten_minutes_are_stale(rules):
-    late = scrape(OK, changed={names.SAMPLE_AGE: 161.0})
+    late = scrape(OK, changed={names.SAMPLE_AGE: 191.0})
     story = Story().then(scrape(OK), 5).then(late, 20).then(scrape(OK), 5)
     rules.fire(
         story, {14.5: NOTHING, 15: ["PromadDataStale"], 24.5: ["PromadDataStale"], 25: NOTHING}

@@ -34,12 +34,13 @@ def event(start: float, end: float, peak: float = 3.0) -> AnomalyEvent:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_demo_ends_with_the_incident_detected_and_explained(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "promad", "demo", "--until-detected"]
     command += [f"--web.listen-address=127.0.0.1:{port}", f"--artifacts={tmp_path}"]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=290, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=590, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""

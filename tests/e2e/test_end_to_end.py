@@ -168,9 +168,9 @@ def test_a_server_that_goes_away_makes_the_group_blind_and_back_again(world: Wor
     until(lambda: "query load and 3 more" in world.api("groups")["groups"][0]["why"])
     text = world.metrics()
     for withdrawn in ("score", "is_anomaly_detected", "latest_reconstruction_error_mse"):
-        assert f"\nanomaly_detector_{withdrawn} " not in text
+        assert f"\nanomaly_detector_{withdrawn}{{" not in text
     assert "\nanomaly_detector_feature_" not in text
-    assert '\npromad_query_up{query="load"} 0.0' in text
+    assert '\npromad_query_up{detector="promad",query="load"} 0.0' in text
     shown = world.api("group", group="promad")
     assert (shown["group"]["state"], shown["group"]["score"]) == ("blind", None)
     assert "load" in shown["failed_queries"]

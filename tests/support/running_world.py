@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -87,8 +88,8 @@ class World:
         return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
 
     def state(self) -> str:
-        lines = [line for line in self.metrics().splitlines() if "_state{" in line]
-        return next(line.split('"')[1] for line in lines if line.endswith(" 1.0"))
+        found = re.search(r'_state\{.*\bstate="(\w+)".*\} 1\.0$', self.metrics(), re.MULTILINE)
+        return found[1] if found else ""
 
     def api(self, path: str, **parameters: str) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
