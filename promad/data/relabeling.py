@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from promad.config.settings import RelabelConfig
 
 _REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 @dataclass(frozen=True)
 class RelabelRule:
     """One rule; its fields are those of Prometheus, with the same defaults.
 
-    `regex` must match the whole value; `replacement` refers to its parts by `$1` or `${name}`.
+    `regex` must match the whole value; `replacement` and `target_label` refer to its parts by `$1`
+    or `${name}`.
     """
 
     action: str = "replace"
@@ -36,7 +38,7 @@ class RelabelRule:
             config.action,
             config.source_labels,
             config.separator,
-            re.compile(config.regex),
+            re.compile(config.regex, re.ASCII),  # as in RE2, where \d and \w are ASCII
             config.target_label or "",
             config.replacement,
         )
@@ -77,9 +79,10 @@ def _apply(rule: RelabelRule, labels: dict[str, str]) -> dict[str, str] | None:
         return {**labels, rule.target_label: value.lower()}
     if rule.action == "uppercase":
         return {**labels, rule.target_label: value.upper()}
-    if match is None:
+    target = None if match is None else _expand(rule.target_label, match)
+    if match is None or target is None or not _LABEL_NAME.fullmatch(target):
         return labels
-    return {**labels, rule.target_label: _expand(rule.replacement, match)}
+    return {**labels, target: _expand(rule.replacement, match)}
 
 
 def _expand(template: str, match: re.Match[str]) -> str:
@@ -89,8 +92,11 @@ def _expand(template: str, match: re.Match[str]) -> str:
         name = reference[1] or reference[2]
         if name is None:
             return "$"
+        is_number = name.isascii() and name.isdigit()
+        if is_number and name != "0" and name.startswith("0"):
+            return ""  # Go reads no number in it
         try:
-            return match[int(name) if name.isdigit() else name] or ""
+            return match[int(name) if is_number else name] or ""
         except IndexError:
             return ""
 

@@ -299,6 +299,11 @@ class Daemon:
 def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
     """Let groups continue over a reload where their features are the same, whatever the bundle."""
     for other in before:
+        loops = one.loop, other.loop
+        if one.opened.config.name == other.opened.config.name and all(
+            isinstance(loop, FleetLoop) for loop in loops
+        ):
+            one.loop.continue_from(other.loop)  # type: ignore[union-attr, arg-type]
         if one.only is None or other.only is None:
             continue
         if one.opened.config.name == other.opened.config.name:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.groups import Labels
-from promad.data.rows import Move
+from promad.data.rows import plan_move
 from promad.detection.recent_history import Recent, RecentHistory, join_recent
 from promad.events.verdict import Verdict
 
@@ -23,8 +23,11 @@ Values = NDArray[np.float64]
 _MOST_DETAILED = 64
 """Groups of which details are kept in memory."""
 
-FillDetails = Callable[[str, Labels, RecentHistory], None]
-"""Reads what a group's features did from Prometheus, into a history."""
+_WATCHED_SAMPLES = 40
+"""For how many samples details of a group are kept up to date after somebody asked for them."""
+
+FillDetails = Callable[[str, Labels, RecentHistory], bool]
+"""Reads what a group's features did from Prometheus, into a history; False if that failed."""
 
 
 class FleetHistory:
@@ -43,15 +46,18 @@ class FleetHistory:
         self._states = np.zeros((capacity, 0), np.uint8)
         self._scores = np.zeros((capacity, 0), np.float32)
         self._limits = np.zeros((capacity, 0), np.float32)
-        self._added = 0
+        self._next, self._kept = 0, 0
         self._details: OrderedDict[str, RecentHistory] = OrderedDict()
         self._filled: set[str] = set()
+        self._watched_until: dict[str, int] = {}
+        self._samples = 0
         self._lock = threading.Lock()
 
-    def regroup(self, names: Sequence[str], labels: Sequence[Labels], move: Move) -> None:
-        """Continue with other groups, of which these rows were there before."""
+    def regroup(self, names: Sequence[str], labels: Sequence[Labels]) -> None:
+        """Continue with other groups; those that were there before keep their samples."""
         shape = (self._capacity, len(names))
         with self._lock:
+            move = plan_move(self._names, tuple(names))
             states = np.full(shape, _UNKNOWN, np.uint8)
             scores, limits = np.full((2, *shape), np.nan, np.float32)
             for old, new in (
@@ -64,23 +70,63 @@ class FleetHistory:
             self._names, self._labels = tuple(names), tuple(labels)
             self._place = {name: row for row, name in enumerate(names)}
             for name in self._details.keys() - self._place.keys():
-                self._details.pop(name)
-                self._filled.discard(name)
+                self._forget_details(name)
+
+    def continue_from(self, other: FleetHistory) -> None:
+        """Begin with what is in another history, if it is of the same features."""
+        if other.features != self.features:
+            return
+        with other._lock:
+            order = other._list_places()[-self._capacity :]
+            self._names, self._labels, self._place = other._names, other._labels, other._place
+            shape = (self._capacity, len(self._names))
+            self._states = np.full(shape, _UNKNOWN, np.uint8)
+            self._scores, self._limits = np.full((2, *shape), np.nan, np.float32)
+            for old, new in (
+                (other._times, self._times),
+                (other._states, self._states),
+                (other._scores, self._scores),
+                (other._limits, self._limits),
+            ):
+                new[: len(order)] = old[order]
+            self._next, self._kept = len(order), len(order)
+            details = {
+                name: history.resized(self.features, self._capacity)
+                for name, history in other._details.items()
+            }
+            self._details, self._filled = OrderedDict(details), set(other._filled)
+
+    def _list_places(self) -> NDArray[np.int64]:
+        """Where the samples are, oldest first."""
+        return np.arange(self._next - self._kept, self._next) % self._capacity
+
+    def _forget_details(self, name: str) -> None:
+        self._details.pop(name, None)
+        self._filled.discard(name)
+        self._watched_until.pop(name, None)
+
+    def _keep_few_details(self, name: str) -> None:
+        """Make this the newest of the groups with details, and forget the oldest."""
+        self._details.move_to_end(name)
+        while len(self._details) > _MOST_DETAILED:
+            self._forget_details(next(iter(self._details)))
 
     def add(self, at: float, states: NDArray[np.uint8], scores: Values, limits: Values) -> None:
-        """Keep one sample of each group; scores in the unit of the limits, NaN without one."""
+        """Keep one sample of each group; scores in the unit of the limits, NaN without one.
+
+        Samples of the same time or later are forgotten: they were blind and are now judged, or time
+        went back.
+        """
         with self._lock:
-            newest = self._times[(self._added - 1) % self._capacity] if self._added else -np.inf
-            if at <= newest + 1e-3:
-                self._added -= 1 if at > newest - 1e-3 else 0
-                if at < newest - 1e-3:
-                    return
-            place = self._added % self._capacity
+            while self._kept and self._times[(self._next - 1) % self._capacity] > at - 1e-3:
+                self._next, self._kept = self._next - 1, self._kept - 1
+            place = self._next % self._capacity
             self._times[place] = at
             self._states[place] = states
             self._scores[place] = scores / limits
             self._limits[place] = limits
-            self._added += 1
+            self._next, self._kept = self._next + 1, min(self._kept + 1, self._capacity)
+            self._samples += 1
 
     def add_details(self, name: str, verdict: Verdict) -> None:
         """Keep a sample of a group with all that is known of its features."""
@@ -88,15 +134,33 @@ class FleetHistory:
             history = self._details.get(name)
             if history is None:
                 history = self._details[name] = RecentHistory(self.features, self._capacity)
-            self._details.move_to_end(name)
-            while len(self._details) > _MOST_DETAILED:
-                forgotten, _ = self._details.popitem(last=False)
-                self._filled.discard(forgotten)
+            self._keep_few_details(name)
         history.add(verdict)
 
-    def has_details(self, name: str) -> bool:
-        """Whether details of a group are being kept."""
-        return name in self._details
+    def choose_detailed(self, anomalous: Sequence[int], ratio: Values) -> list[int]:
+        """Rows of the groups of which details of this sample are kept; there are few.
+
+        They are those that somebody looks at, and of the anomalous ones those that have details
+        already and those with the largest score. Details of other groups would have gaps from now
+        on, so they are forgotten.
+
+        Args:
+            ratio: score over threshold, (groups,).
+        """
+        with self._lock:
+            self._watched_until = {
+                name: until
+                for name, until in self._watched_until.items()
+                if until > self._samples and name in self._place
+            }
+            watched = list(self._watched_until)[-_MOST_DETAILED:]
+            rows = {self._place[name] for name in watched}
+            known = set(self._details)
+            ranked = sorted(anomalous, key=lambda row: (self._names[row] not in known, -ratio[row]))
+            rows.update(ranked[: max(0, _MOST_DETAILED - len(rows))])
+            for name in known - {self._names[row] for row in rows}:
+                self._forget_details(name)
+            return sorted(rows)
 
     def of(self, name: str) -> GroupHistory:
         """The history of one group."""
@@ -105,8 +169,7 @@ class FleetHistory:
     def read(self, name: str, start: float, end: float) -> Recent:
         """What is kept of a group from `start` to `end`, unix seconds, without details."""
         with self._lock:
-            count = min(self._added, self._capacity)
-            order = (np.arange(self._added - count, self._added)) % self._capacity
+            order = self._list_places()
             times = self._times[order]
             row = self._place.get(name, -1)
             inside = (times >= start) & (times <= end)
@@ -132,18 +195,16 @@ class FleetHistory:
             history = self._details.get(name)
             row = self._place.get(name, -1)
             labels = self._labels[row] if row >= 0 else None
-            missing = name not in self._filled and self._fill is not None
-        if missing and labels is not None:
+            if labels is not None:
+                self._watched_until[name] = self._samples + _WATCHED_SAMPLES
+            missing = name not in self._filled
+        if missing and self._fill is not None and labels is not None:
             history = history or RecentHistory(self.features, self._capacity)
-            assert self._fill is not None  # noqa: S101 - just looked at
-            self._fill(name, labels, history)
-            with self._lock:
-                self._filled.add(name)
-                self._details.setdefault(name, history)
-                self._details.move_to_end(name)
-                while len(self._details) > _MOST_DETAILED:
-                    forgotten, _ = self._details.popitem(last=False)
-                    self._filled.discard(forgotten)
+            if self._fill(name, labels, history):
+                with self._lock:
+                    self._filled.add(name)
+                    history = self._details.setdefault(name, history)
+                    self._keep_few_details(name)
         return history
 
 

@@ -25,14 +25,16 @@ from promad.detection.judgements import ANOMALOUS, BLIND, WARMING, Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.loop import LoopOptions, describe_event
 from promad.detection.server_log import ServerLog
+from promad.detection.state import State
 from promad.detection.step import rewarm
 from promad.detection.tick_loop import TickLoop
 from promad.errors import PrometheusError
+from promad.events.events import AnomalyEvent
 from promad.events.explanation import incident_paragraph
 from promad.events.incident_book import IncidentBook, IncidentChanges, Watched, survey_groups
 from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
-from promad.events.verdict import STATES, Verdict
+from promad.events.verdict import ELEVATION, FEATURE_COLUMNS, OBSERVED, STATES, Verdict
 from promad.exposition import DetectorMetrics
 from promad.exposition.fleet import FleetSnapshot, GroupColumns, IncidentColumns
 from promad.prometheus.group_polling import GroupPoll, GroupPoller
@@ -43,6 +45,10 @@ Rows = NDArray[np.int64]
 log = structlog.get_logger()
 
 _MOST_NAMES = 5
+_MOST_LINES = 20
+"""Log lines about single events at one sample."""
+_MOST_PEAKS = 50
+"""Events whose higher peaks are written at one sample; the others wait for the next."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,9 @@ class FleetLoop(TickLoop):
         self._refused = 0
         self._raised = np.zeros(0, np.int64)
         self._raised_together = 0
+        self._pooled = np.zeros(0, np.bool_)
+        self._rising: dict[str, None] = {}
+        self._before: State | None = None
         self._offset = 0.0
         self._first_poll, self._caught_up = True, False
         self._published = self._withhold(clock.now(), WARMING, "not polled yet", {})
@@ -116,7 +125,18 @@ class FleetLoop(TickLoop):
         if since is None:
             return self._snapshot
         why = f"no tick has ended for {format_duration(round(since))}"
-        return self._build_snapshot(self._withhold(self._clock.now(), BLIND, why, {}))
+        return _withhold_snapshot(self._snapshot, self._clock.now(), why)
+
+    def continue_from(self, other: FleetLoop) -> None:
+        """Continue what another loop of the same detector has left, after it was retired.
+
+        Events continue where the features are the same, whatever the bundle.
+        """
+        self._outputs.history.continue_from(other._outputs.history)
+        self._begun = other._begun
+        if other._live.detector.scored_features == self._live.detector.scored_features:
+            self._before = other._live.state
+            self._outputs.incidents.resume(other._outputs.incidents.to_json())
 
     def _work(self, now: float) -> None:
         self._offset = self._options.find_offset(now)
@@ -179,26 +199,40 @@ class FleetLoop(TickLoop):
         live = self._begin(groups)
         live.state.adopt(old)
         if self._first_poll:
-            live.state.seen_until = None
-            self._outputs.persistence.resume(live.state, self._begin, self._outputs.incidents, now)
-            self._first_poll = False
+            self._resume(live.state, now)
         elif new:
             rows = np.array([row for row, labels in enumerate(groups) if labels in new], np.int64)
             rewarm(live.detector, live.calibration, live.state, poll.frame, rows)
         self._live = live
         move = plan_move(old.labels, groups)
-        self._outputs.history.regroup(live.state.names, groups, move)
+        self._outputs.history.regroup(live.state.names, groups)
         self._watched = survey_groups(groups, self._outputs.incidents.rules)
+        self._pooled = live.detector.find_pooled(groups)
         raised = np.zeros(len(groups), np.int64)
         raised[move.target] = self._raised[move.source]
         self._raised = np.maximum(raised, live.state.limits.adaptations)
         if gone or new:
             self._log.info("groups changed", groups=len(groups), new=len(new), gone=len(gone))
 
+    def _resume(self, state: State, now: float) -> None:
+        """Let the groups of the first poll continue where the loop or the daemon before stopped."""
+        state.seen_until, self._first_poll = None, False
+        outputs, before, self._before = self._outputs, self._before, None
+        if not outputs.persistence.resume(state, self._begin, outputs.incidents, now) and before:
+            state.continue_events(before)
+        shared = getattr(state.limits, "shared", None)
+        if shared is not None:
+            self._raised_together = int(shared.adaptations[0])
+
     def _close_events(self, gone: Sequence[Labels], now: float) -> None:
         """End the events of groups that vanished, at their newest anomalous samples."""
+        state = self._live.state
+        row_of = {labels: row for row, labels in enumerate(state.labels)} if gone else {}
         for labels in gone:
+            if not state.events.hysteresis.open[row_of[labels]]:
+                continue
             name = name_group(self._options.name, labels)
+            self._rising.pop(name, None)
             changes = self._outputs.incidents.drop(now, name)
             self._outputs.persistence.close_group(name, changes)
             self._tell_incidents(changes)
@@ -206,8 +240,9 @@ class FleetLoop(TickLoop):
     def _judge(self, poll: GroupPoll, now: float) -> _Published:
         """Judge what is new."""
         live, newest = self._live, None
-        corrected = np.flatnonzero(~np.isnan(poll.corrected_from))
-        if corrected.size and live.state.seen_until is not None:
+        seen_until = -np.inf if live.state.seen_until is None else live.state.seen_until
+        corrected = np.flatnonzero(poll.corrected_from < seen_until + poll.frame.step / 2)
+        if corrected.size:
             rewarm(live.detector, live.calibration, live.state, poll.frame, corrected)
         for judgements in live.catch_up(poll.frame):
             self._record(judgements)
@@ -239,28 +274,49 @@ class FleetLoop(TickLoop):
         """Keep, save and log what one sample of every group brought."""
         state, history = self._live.state, self._outputs.history
         history.add(judgements.at, judgements.state, judgements.score, judgements.limit)
-        for row in np.flatnonzero(judgements.state == ANOMALOUS).tolist():
+        anomalous = np.flatnonzero(judgements.state == ANOMALOUS).tolist()
+        for row in history.choose_detailed(anomalous, judgements.score / judgements.limit):
             history.add_details(state.names[row], judgements.verdict(row))
         began = [state.events.event(row) for row in np.flatnonzero(judgements.began).tolist()]
-        open_rows = state.events.hysteresis.open & ~judgements.began
-        peaks_now = open_rows & (state.events.peak_at == judgements.at)
-        grew = [state.events.event(row) for row in np.flatnonzero(peaks_now).tolist()]
         ended = list(judgements.ended.values())
+        open_rows = state.events.hysteresis.open & ~judgements.began
+        grew = self._choose_peaks(judgements.at, open_rows, ended)
         above = judgements.fresh & (judgements.score > judgements.limit)
-        goes_on = np.flatnonzero(open_rows & above & ~peaks_now).tolist()
-        if not (began or grew or ended or goes_on):
-            self._outputs.incidents.update(judgements.at, (), (), (), self._watched)
-            return
+        lasting = np.flatnonzero(open_rows & above).tolist()
         changes = self._outputs.incidents.update(judgements.at, began, grew, ended, self._watched)
-        for event in began:
-            self._log.warning("anomaly began", **describe_event(event))
-        for event in ended:
-            self._log.warning("anomaly ended", **describe_event(event))
+        if not (began or grew or ended or lasting):
+            return
+        self._log_events("anomaly began", began)
+        self._log_events("anomaly ended", ended)
         self._tell_incidents(changes)
-        lasting = [state.events.event(row) for row in goes_on]
         self._outputs.persistence.save_events(
-            state, [*began, *grew, *lasting], ended, changes.incidents
+            state, [*began, *grew], ended, changes.incidents, lasting
         )
+
+    def _choose_peaks(
+        self, at: float, open_rows: NDArray[np.bool_], ended: Sequence[AnomalyEvent]
+    ) -> list[AnomalyEvent]:
+        """Open events with a higher peak that is not written yet, those that wait longest first."""
+        events = self._live.state.events
+        for row in np.flatnonzero(open_rows & (events.peak_at == at)).tolist():
+            self._rising.setdefault(events.groups[row])
+        for event in ended:  # with which the peak is written
+            self._rising.pop(event.group, None)
+        if not self._rising:
+            return []
+        names = list(self._rising)[:_MOST_PEAKS]
+        row_of = {events.groups[row]: row for row in np.flatnonzero(open_rows).tolist()}
+        for name in names:
+            del self._rising[name]
+        return [events.event(row_of[name]) for name in names if name in row_of]
+
+    def _log_events(self, message: str, events: Sequence[AnomalyEvent]) -> None:
+        """A line for each event, those with the largest score if there are many."""
+        shown = sorted(events, key=lambda event: -event.peak_ratio)[:_MOST_LINES]
+        for event in shown:
+            self._log.warning(message, group=event.group, **describe_event(event))
+        if len(shown) < len(events):
+            self._log.warning(message, more_groups=len(events) - len(shown))
 
     def _tell_incidents(self, changes: IncidentChanges) -> None:
         for incident in changes.began:
@@ -336,33 +392,39 @@ class FleetLoop(TickLoop):
         state, count = live.state, len(published.labels)
         unknown = np.full(count, np.nan)
         names = live.detector.scored_features
-        features = np.full((count, len(names), 6), np.nan) if judged is None else judged.features
         score = unknown if judged is None else judged.score
-        measured = ~np.isnan(features[:, :, 0])
+        unscored = np.isnan(score)
+        if judged is None:
+            features = np.full((count, len(names), len(FEATURE_COLUMNS)), np.nan)
+        else:
+            features = judged.features
+            if unscored.any():
+                features = features.copy()
+                features[unscored] = np.nan
+        measured = ~np.isnan(features[:, :, [OBSERVED, ELEVATION]]).any(axis=2)
         with_event = state.events.hysteresis.open & (published.states == ANOMALOUS)
         return GroupColumns(
             labels=published.labels,
             state=published.states,
             score=score,
             threshold=published.limits,
-            mse=unknown if judged is None else np.where(np.isnan(score), np.nan, judged.mse),
-            known_share=np.where(np.isnan(score), np.nan, measured.mean(axis=1)),
+            mse=unknown if judged is None else np.where(unscored, np.nan, judged.mse),
+            known_share=np.where(unscored, np.nan, measured.mean(axis=1)),
             anomalous_since=np.where(with_event, state.events.start, np.nan),
             last_scored_at=state.scored_until.copy(),
             samples_in_window=state.scoring.usable_for[:, 0].copy(),
             events_begun=state.events.begun.copy(),
-            pooled=live.detector.find_pooled(published.labels),
+            pooled=self._pooled,
             feature_names=names,
-            features=np.where(np.isnan(score)[:, np.newaxis, np.newaxis], np.nan, features),
+            features=features,
         )
 
     def _make_build_status(self, published: _Published) -> Callable[[int], GroupStatus]:
         """What makes the status of one group as it is now, also once later ticks have passed."""
         state = self._live.state
-        open_events = {
-            row: state.events.event(row)
-            for row in np.flatnonzero(state.events.hysteresis.open).tolist()
-        }
+        open_rows = np.flatnonzero(state.events.hysteresis.open)
+        events = state.events.take(open_rows)
+        place_of = {row: place for place, row in enumerate(open_rows.tolist())}
         begun, until = state.events.begun.copy(), state.scored_until.copy()
         usable = state.scoring.usable_for[:, 0].copy()
 
@@ -371,12 +433,34 @@ class FleetLoop(TickLoop):
                 verdict=_build_verdict(published, row),
                 group=published.labels[row],
                 events_begun=int(begun[row]),
-                event=open_events.get(row),
+                event=events.event(place_of[row]) if row in place_of else None,
                 last_scored_at=None if isnan(until[row]) else float(until[row]),
                 samples_in_window=int(usable[row]),
             )
 
         return build
+
+
+def _withhold_snapshot(snapshot: FleetSnapshot, at: float, why: str) -> FleetSnapshot:
+    """The same groups and events, all blind; only what is published already is read."""
+    columns, build = snapshot.columns, snapshot.build_status
+    unknown = np.full(len(columns.labels), np.nan)
+
+    def build_blind(row: int) -> GroupStatus:
+        status = build(row)
+        verdict = Verdict(at, STATES[BLIND], status.verdict.threshold, why=why)
+        return replace(status, verdict=verdict)
+
+    blind = replace(
+        columns,
+        state=np.full(len(columns.labels), BLIND, np.uint8),
+        score=unknown,
+        mse=unknown,
+        known_share=unknown,
+        anomalous_since=unknown,
+        features=np.full_like(columns.features, np.nan),
+    )
+    return replace(snapshot, columns=blind, build_status=build_blind)
 
 
 def _build_verdict(published: _Published, row: int) -> Verdict:

@@ -17,7 +17,7 @@ from promad.detection.state_file import SavedState, StateFile
 from promad.errors import DataError
 from promad.events.event_log import EventLog
 from promad.events.event_rows import EventRow
-from promad.events.events import AnomalyEvent
+from promad.events.events import AnomalyEvent, make_event_id
 from promad.events.incident_book import IncidentBook, IncidentChanges
 from promad.events.incidents import Incident
 from promad.exposition import DetectorMetrics
@@ -50,16 +50,19 @@ class FleetPersistence:
     _failing: bool = field(default=False, init=False)
     _pruned_at: float = field(default=float("-inf"), init=False)
 
-    def resume(self, state: State, begin: Begin, incidents: IncidentBook, now: float) -> None:
+    def resume(self, state: State, begin: Begin, incidents: IncidentBook, now: float) -> bool:
         """Let each group continue where a daemon on the same bundle stopped, if not too long ago.
 
         Args:
             begin: makes a fresh detector of some groups.
             now: unix seconds.
+
+        Returns:
+            Whether there was anything to continue from.
         """
         saved = self.file.read()
         if saved is None:
-            return
+            return False
         before = begin(saved.groups).state
         try:
             saved.restore(before)
@@ -67,6 +70,8 @@ class FleetPersistence:
             incidents.resume(saved.shared["incidents"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning("saved detector state is unreadable; starting fresh", error=repr(error))
+            return False
+        return True
 
     def _adopt_recent(
         self, state: State, begin: Begin, before: State, now: float, saved: SavedState
@@ -86,11 +91,12 @@ class FleetPersistence:
         """End what the log has as open but no group continues; what that does to incidents."""
         open_rows = np.flatnonzero(state.events.hysteresis.open).tolist()
         current = {state.names[row]: state.events.event(row).id for row in open_rows}
+        reason = "bundle" if self.file.other_bundle else "unwatched"
         with self._counting_failures():
             for name in self.events.groups_with_open_events():
-                closed = self.events.close_open("unwatched", name, current.get(name))
+                closed = self.events.close_open(reason, name, current.get(name))
                 if closed:
-                    log.warning("open events closed", group=name, events=closed, reason="unwatched")
+                    log.warning("open events closed", group=name, events=closed, reason=reason)
         dropped = [
             incidents.drop(now, name) for name in sorted(incidents.open_groups - current.keys())
         ]
@@ -108,14 +114,24 @@ class FleetPersistence:
         current: Iterable[AnomalyEvent],
         ended: Iterable[AnomalyEvent],
         incidents: Iterable[Incident],
+        lasting: Iterable[int] = (),
     ) -> None:
-        """Write what one sample changed, in one transaction."""
-        row_of = {name: row for row, name in enumerate(state.names)}
-        last_above = state.events.last_above
+        """Write what one sample changed, in one transaction.
+
+        Args:
+            lasting: rows of groups of whose open event only the newest anomalous sample changed.
+        """
+        last_above, current = state.events.last_above, list(current)
+        row_of = {name: row for row, name in enumerate(state.names)} if current else {}
         rows = [EventRow(event, float(last_above[row_of[event.group]])) for event in current]
         rows += [EventRow(event, event.end or event.peak_at) for event in ended]
+        start = state.events.start
+        newest = {
+            make_event_id(state.names[row], float(start[row])): float(last_above[row])
+            for row in lasting
+        }
         with self._counting_failures():
-            self.events.record_many(self.bundle, rows, incidents=incidents)
+            self.events.record_many(self.bundle, rows, incidents=incidents, last_above=newest)
 
     def close_group(self, name: str, changes: IncidentChanges) -> None:
         """End the events of a group that vanished, and write what that does to incidents."""

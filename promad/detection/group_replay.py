@@ -101,7 +101,7 @@ def make_fill_details(opened: Opened, clock: Clock) -> FillDetails:
     config = opened.config
     live = config.real_time_anomaly_detection
 
-    def fill(name: str, labels: Labels, history: RecentHistory) -> None:
+    def fill(name: str, labels: Labels, history: RecentHistory) -> bool:
         now, step = clock.now(), opened.detector.preparation.step
         end = now - ask_latency_offset(
             config.prometheus_url, config.prometheus, live.latency_offset, now
@@ -112,5 +112,7 @@ def make_fill_details(opened: Opened, clock: Clock) -> FillDetails:
                 history.add_earlier(sample.status.verdict)
         except PromadError as error:
             log.warning("history not filled", group=name, error=error.summary)
+            return False
+        return True
 
     return fill

@@ -76,6 +76,19 @@ class State:
             (other.deviating_since, self.deviating_since),
         )
 
+    def continue_events(self, other: State) -> None:
+        """Continue events and deviations of groups of another detector with the same features.
+
+        Its windows and threshold are its own. It must not be used any more.
+        """
+        move = plan_move(other.labels, self.labels)
+        self.events.adopt(other.events, move)
+        move_rows(
+            move,
+            (other.scored_until, self.scored_until),
+            (other.deviating_since, self.deviating_since),
+        )
+
     def to_json(self, group: int) -> dict[str, Any]:
         """Plain values of one group, from which `resume` continues as if nothing was between."""
         until, since = float(self.scored_until[group]), self.deviating_since[group]

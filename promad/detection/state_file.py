@@ -25,7 +25,10 @@ FILE_NAME = "detection_state.npz"
 """What the file is called, in artifacts_dir."""
 
 _SAVE_SECONDS = 60.0
-_LEFT_OUT = frozenset({"scoring", "labels", "groups", "features"})
+_SAVE_SECONDS_PER_BYTE = 60.0 / 4e6
+_LONGEST_SAVE_SECONDS = 300.0
+"""A large state is saved less often: what is missing is judged again after a restart."""
+_LEFT_OUT = frozenset({"scoring"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
 
 log = structlog.get_logger()
@@ -57,20 +60,24 @@ class StateFile:
 
     Attributes:
         bundle: the id of the bundle at work; the state of another is of no use.
+        other_bundle: whether what was read is of another one.
     """
 
     directory: Path
     bundle: str
+    other_bundle: bool = field(default=False, init=False)
     _saved_at: float | None = field(default=None, init=False)
+    _pause: float = field(default=_SAVE_SECONDS, init=False)
     _failing: bool = field(default=False, init=False)
 
     def read(self) -> SavedState | None:
         """What was saved for this bundle; None if nothing was, or if it is unreadable."""
         path = self.directory / FILE_NAME
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 about = json.loads(str(stored["about"]))
-                if about["bundle"] != self.bundle:
+                self.other_bundle = about["bundle"] != self.bundle
+                if self.other_bundle:
                     return None
                 groups = tuple(sort_labels(labels) for labels in about["groups"])
                 arrays = {name: stored[name] for name in stored.files if name != "about"}
@@ -86,8 +93,8 @@ class StateFile:
             return None
 
     def is_due(self, now: float) -> bool:
-        """Whether it was not saved for a minute; `now` in unix seconds."""
-        return self._saved_at is None or not 0 <= now - self._saved_at < _SAVE_SECONDS
+        """Whether it was not saved for a minute, a large one for five; `now` in unix seconds."""
+        return self._saved_at is None or not 0 <= now - self._saved_at < self._pause
 
     def save(self, state: State, shared: Mapping[str, Any], now: float) -> None:
         """Save a state, and plain JSON values about all groups together."""
@@ -98,6 +105,8 @@ class StateFile:
             "shared": shared,
         }
         arrays = {path: _take(value) for path, _, _, value in _walk(state)}
+        size = sum(array.nbytes for array in arrays.values())
+        self._pause = min(max(_SAVE_SECONDS, size * _SAVE_SECONDS_PER_BYTE), _LONGEST_SAVE_SECONDS)
         path = self.directory / FILE_NAME
         try:
             with write_whole(path) as aside, aside.open("wb") as file:

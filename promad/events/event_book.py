@@ -123,6 +123,19 @@ class EventBook:
             *zip(other.peak, self.peak, strict=True),
         )
 
+    def take(self, rows: NDArray[np.int64]) -> EventBook:
+        """A copy of some groups' events, which does not change any more."""
+        count, counters = len(rows), self.hysteresis
+        kept = EventBook.begin(
+            [self.groups[row] for row in rows.tolist()],
+            self.features,
+            Hysteresis.begin(count, counters.enter_after, counters.leave_after),
+            self.plain,
+            [self.labels[row] for row in rows.tolist()],
+        )
+        kept.adopt(self, Move(rows, np.arange(count)))
+        return kept
+
     def enter(self, at: float, judged: JudgedColumns) -> BookChanges:
         """Enter one sample of each group; `at` in unix seconds."""
         above = judged.scored & (judged.score > judged.limit)

@@ -206,11 +206,14 @@ class EventLog:
         events: Iterable[EventRow] = (),
         memories: Mapping[str, Mapping[str, Any]] | None = None,
         incidents: Iterable[Incident] = (),
+        last_above: Mapping[str, float] | None = None,
     ) -> None:
         """Write all that a tick changed, or nothing of it: one transaction.
 
         Args:
             memories: what detection resumes from, plain JSON values by group.
+            last_above: the newest anomalous samples of open events, unix seconds by id; nothing
+                else of them is written.
         """
         incidents = list(incidents)
         rows: dict[str, list[tuple[Any, ...]]] = {
@@ -226,6 +229,10 @@ class EventLog:
             rows["incident_events"] = [(member.event, id_) for id_, member in changed]
             for table, values in rows.items():
                 connection.executemany(UPSERTS[table], values)
+            connection.executemany(
+                "UPDATE events SET last_above = ? WHERE id = ?",
+                [(at, id_) for id_, at in (last_above or {}).items()],
+            )
         for incident in incidents:
             self._written[incident.id] = {each.group: each for each in incident.members}
             if incident.end is not None:

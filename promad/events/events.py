@@ -11,6 +11,11 @@ from promad.data.groups import Labels, sort_labels
 from promad.events.verdict import FeatureView, Verdict, verdict_from_json
 
 
+def make_event_id(group: str, start: float) -> str:
+    """The id of the event of a group that began then, in unix seconds."""
+    return hashlib.sha256(f"{group}\n{start:.3f}".encode()).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class AnomalyEvent:
     """One anomaly, open while `end` is None.
@@ -34,7 +39,7 @@ class AnomalyEvent:
     @property
     def id(self) -> str:
         """Twelve letters and digits, the same whenever the same event is found again."""
-        return hashlib.sha256(f"{self.group}\n{self.start:.3f}".encode()).hexdigest()[:12]
+        return make_event_id(self.group, self.start)
 
     @property
     def peak_ratio(self) -> float:

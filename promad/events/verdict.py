@@ -27,7 +27,7 @@ STATES = tuple(State)
 FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
 """What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
 
-ELEVATION, SINCE = FEATURE_COLUMNS.index("elevation"), FEATURE_COLUMNS.index("since")
+OBSERVED, ELEVATION, SINCE = map(FEATURE_COLUMNS.index, ("observed", "elevation", "since"))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def read_blocks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], Numbers]:
     counts = np.zeros(len(blocks), np.int64)
     for owners, pieces in _group(blocks):
         found, flat = _read_chunk(pieces)
-        np.add.at(counts, owners, found)
+        counts += np.bincount(owners, found, len(blocks)).astype(np.int64)
         numbers.frombytes(flat.tobytes())
     pairs = np.frombuffer(numbers, np.float64).reshape(-1, 2)
     times, values = pairs[:, 0], pairs[:, 1]

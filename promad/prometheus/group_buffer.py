@@ -56,5 +56,6 @@ class GroupBuffer:
 
     def keep(self, rows: Rows) -> None:
         """Keep these groups, in this order."""
-        self._held[: len(rows)] = self._held[rows]
+        moved = np.flatnonzero(rows != np.arange(len(rows)))
+        self._held[moved] = self._held[rows[moved]]
         self._rows = len(rows)

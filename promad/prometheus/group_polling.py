@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -22,10 +22,12 @@ from promad.prometheus.one_series import add_alias, build_not_asked_error, check
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 _SETTLING_SECONDS = 60.0
 _PIECE_SECONDS = 7200.0
 """Time of one request for the times of samples: its cost in Prometheus grows with the square."""
+_ROUNDING = 1e-9
 _REFUSALS = frozenset({"bad_data", "execution"})
 
 log = structlog.get_logger()
@@ -112,7 +114,9 @@ class GroupPoller:
         self._rows = GroupRows(options.grouping)
         self._buffer = GroupBuffer(options.samples, len(options.queries))
         self._admitted = 0
+        self._groups: tuple[Labels, ...] = ()
         self._seen_at = np.empty(0)
+        self._chosen_at = -np.inf
         self._last_value: dict[str, float] = {}
         self._refused_alias: str | None = None
         rules = options.grouping.rules
@@ -120,6 +124,9 @@ class GroupPoller:
             options.grouping.by, (name for rule in rules for name in rule.source_labels)
         )
         self._oldest = build_oldest_query(options.queries, labels)
+        self._has_ages = self._oldest is not None
+        self._knows_ages = False
+        self._ageless: set[str] = set()
         self._labels = labels
 
     def poll(self, at: float) -> GroupPoll:
@@ -130,21 +137,23 @@ class GroupPoller:
         asked_before = self._buffer.move_to(newest)
         if asked_before == 0:
             self._last_value.clear()
+            self._seen_at = np.minimum(self._seen_at, newest * options.step)
         failures, columns = self._ask_all(start)
         self._make_room()
-        ambiguous = self._blank_overlaps(columns)
+        ambiguous = self._blank_overlaps(columns, newest * options.step)
         corrected_from = self._enter(columns, start, asked_before)
-        refused = self._choose_groups(newest * options.step)
+        order = self._choose_groups(newest * options.step, ambiguous)
         values = self._buffer.view()[: self._admitted]
-        groups = tuple(self._rows.groups[: self._admitted])
-        row_of = {labels: row for row, labels in enumerate(groups)}
+        rows = order[: self._admitted].tolist()
         return GroupPoll(
-            MetricFrame(start, options.step, tuple(options.queries), groups, values),
+            MetricFrame(start, options.step, tuple(options.queries), self._groups, values),
             failures,
             {alias: self._last_value.get(alias) for alias in options.queries},
-            np.array([corrected_from.get(labels, np.nan) for labels in groups]),
-            {row_of[labels]: alias for labels, alias in ambiguous.items() if labels in row_of},
-            refused,
+            corrected_from[rows],
+            {row: ambiguous[before] for row, before in enumerate(rows) if before in ambiguous}
+            if ambiguous
+            else {},
+            tuple(self._rows.refused),
             self._client.clock_offset,
         )
 
@@ -164,7 +173,7 @@ class GroupPoller:
                 failures[alias] = add_alias(alias, error)
                 if isinstance(error, UnreachableError | BusyError):
                     lost, self._refused_alias = error, alias
-        if self._oldest is not None and columns:
+        if self._has_ages and columns:
             self._drop_old(start, columns, failures)
         return failures, columns
 
@@ -196,7 +205,7 @@ class GroupPoller:
         try:
             for answer in answers:
                 check_warnings(shown, answer.warnings, options.allow_partial)
-            rows = [self._rows.find(answer.table.metrics) for answer in answers]
+            rows = [self._rows.find(each.table.metrics, expr, span.end) for each in answers]
             groups = len(self._rows.groups)
             parts = [
                 spread_samples(answer.table, own, groups, span, step)
@@ -223,28 +232,60 @@ class GroupPoller:
         first = min(column.first for column in columns.values())
         shown = "age of the samples of all queries"
         try:
-            if not self._find_old(self._oldest, shown, first, start).any():
+            if (
+                self._oldest is not None
+                and not self._find_old(self._oldest, shown, first, start).any()
+            ):
                 return
-            for alias, column in columns.items():
-                query = build_oldest_query({alias: self._options.queries[alias]}, self._labels)
-                if query is not None:
-                    shown = f"age of the samples of {self._options.queries[alias]}"
-                    old = self._find_old(query, shown, column.first, start)
-                    rows = min(len(old), len(column.values))
-                    column.values[:rows][old[:rows]] = np.nan
         except PrometheusError as error:
-            if error.reason in _REFUSALS:  # no one wrote the question, and no one could fix it
-                self._oldest = None
-                log.warning("age of samples not checked", err=str(error))
+            if error.reason not in _REFUSALS:
+                failures.update({alias: add_alias(alias, error) for alias in columns})
+                columns.clear()
                 return
-            failures.update({alias: add_alias(alias, error) for alias in columns})
-            columns.clear()
+            if not self._knows_ages:
+                self._oldest = None
+        self._drop_old_by_query(columns, failures, start)
 
-    def _find_old(self, query: str | None, shown: str, first: int, start: float) -> Flags:
+    def _drop_old_by_query(
+        self, columns: dict[str, _Column], failures: dict[str, PrometheusError], start: float
+    ) -> None:
+        refused: dict[str, PrometheusError] = {}
+        for alias in list(columns):
+            try:
+                self._drop_old_of(alias, columns[alias], start)
+            except PrometheusError as error:
+                if error.reason in _REFUSALS and not self._knows_ages:
+                    refused[alias] = error
+                    continue
+                failures[alias] = add_alias(alias, error)
+                del columns[alias]
+        if refused:  # no one wrote the question, and no one could fix it
+            self._ageless.update(refused)
+            alias, first = next(iter(refused.items()))
+            log.warning(
+                "age of samples not checked", queries=len(refused), first=alias, err=str(first)
+            )
+            self._has_ages = not self._ageless >= self._options.queries.keys()
+
+    def _drop_old_of(self, alias: str, column: _Column, start: float) -> None:
+        """The same for one query; a server that refused the question at first is not asked again.
+
+        Raises:
+            PrometheusError: if the age is not known.
+        """
+        expr = self._options.queries[alias]
+        query = build_oldest_query({alias: expr}, self._labels)
+        if query is None or alias in self._ageless:
+            return
+        old = self._find_old(query, f"age of the samples of {expr}", column.first, start)
+        rows = min(len(old), len(column.values))
+        column.values[:rows][old[:rows]] = np.nan
+
+    def _find_old(self, query: str, shown: str, first: int, start: float) -> Flags:
         """Where the samples are too old: bool (rows, samples from `first` on)."""
-        assert query is not None  # noqa: S101 - only asked for where there is one
         most = min(max(1, round(_PIECE_SECONDS / self._options.step)), self._client.max_points)
         sampled_at = self._spread(query, shown, first, start, most).values
+        self._knows_ages = True
         times = start + self._options.step * np.arange(first, self._options.samples)
         return np.asarray(times - sampled_at > self._options.stale_after, np.bool_)
 
@@ -254,13 +295,13 @@ class GroupPoller:
         unseen = np.full(rows - len(self._seen_at), -np.inf)
         self._seen_at = np.concatenate([self._seen_at, unseen])
 
-    def _blank_overlaps(self, columns: Mapping[str, _Column]) -> dict[Labels, str]:
+    def _blank_overlaps(self, columns: Mapping[str, _Column], newest: float) -> dict[int, str]:
         """Make all features missing where several series of a group have a value for one of them.
 
         Returns:
-            The groups of which that is so now, with the query.
+            The rows of the groups of which that is so now, with the query.
         """
-        ambiguous: dict[Labels, str] = {}
+        ambiguous: dict[int, str] = {}
         for alias, column in columns.items():
             if column.overlaps is None:
                 continue
@@ -270,60 +311,105 @@ class GroupPoller:
                 inside = (place >= 0) & (rows < len(other.values))
                 other.values[rows[inside], place[inside]] = np.nan
             for row in rows[samples == column.overlaps.shape[1] - 1].tolist():
-                ambiguous.setdefault(self._rows.groups[row], alias)
+                ambiguous.setdefault(row, alias)
+                self._seen_at[row] = newest
         return ambiguous
 
-    def _enter(
-        self, columns: Mapping[str, _Column], start: float, asked_before: int
-    ) -> dict[Labels, float]:
-        """Put the answers into the buffer; since when samples differ from what they were."""
+    def _enter(self, columns: Mapping[str, _Column], start: float, asked_before: int) -> Values:
+        """Put the answers into the buffer.
+
+        Returns:
+            By row since when samples differ from what they were, unix seconds, float64 (rows,);
+            NaN if only new samples came.
+        """
         held, step = self._buffer.view(), self._options.step
-        earliest = np.full(len(held), np.inf)
-        for feature, (alias, column) in enumerate(
-            (alias, columns.get(alias)) for alias in self._options.queries
-        ):
+        earliest = np.full(len(held), np.nan)
+        for feature, alias in enumerate(self._options.queries):
+            column = columns.get(alias)
             if column is None:
                 continue
             now = column.values
-            before = held[: len(now), column.first :, feature]
-            known = ~np.isnan(now)
-            same = np.isclose(now, before, rtol=1e-9, atol=0.0) | (~known & np.isnan(before))
-            changed = ~same[:, : max(0, asked_before - column.first)]
+            known = max(0, asked_before - column.first)
+            before = held[: len(now), column.first : column.first + known, feature]
+            changed = ~find_same(now[:, :known], before)
+            held[: len(now), column.first + known :, feature] = now[:, known:]
             if changed.any():
+                np.copyto(before, now[:, :known], where=changed)
                 rows = np.flatnonzero(changed.any(axis=1))
                 first_change = start + step * (column.first + changed[rows].argmax(axis=1))
-                earliest[rows] = np.minimum(earliest[rows], first_change)
-            held[: len(now), column.first :, feature] = np.where(same, before, now)
-            self._see(alias, known, start + step * column.first)
-        admitted = np.flatnonzero(np.isfinite(earliest[: self._admitted]))
-        return {self._rows.groups[row]: float(earliest[row]) for row in admitted.tolist()}
+                earliest[rows] = np.fmin(earliest[rows], first_change)
+            self._see(alias, now, start + step * column.first)
+        return earliest
 
-    def _see(self, alias: str, known: Flags, start: float) -> None:
+    def _see(self, alias: str, values: Values, start: float) -> None:
         """Remember when each group, and any of them, had its newest value."""
-        count = known.shape[1]
-        newest = count - 1 - known[:, ::-1].argmax(axis=1)
-        seen = np.where(known.any(axis=1), start + self._options.step * newest, -np.inf)
-        self._seen_at[: len(seen)] = np.maximum(self._seen_at[: len(seen)], seen)
-        if len(seen) and seen.max() > -np.inf:
-            self._last_value[alias] = max(float(seen.max()), self._last_value.get(alias, -np.inf))
+        newest = np.full(len(values), -np.inf)
+        for sample in range(values.shape[1] - 1, -1, -1):
+            unseen = newest == -np.inf
+            newest[unseen & ~np.isnan(values[:, sample])] = start + self._options.step * sample
+            if sample and (newest > -np.inf).all():
+                break
+        self._seen_at[: len(newest)] = np.maximum(self._seen_at[: len(newest)], newest)
+        if len(newest) and newest.max() > -np.inf:
+            self._last_value[alias] = max(float(newest.max()), self._last_value.get(alias, -np.inf))
 
-    def _choose_groups(self, newest: float) -> tuple[Labels, ...]:
-        """Forget and admit groups; those that are refused for want of room."""
+    def _choose_groups(self, newest: float, ambiguous: Collection[int]) -> Rows:
+        """Forget and admit groups: the rows they had, in the order of those that they have now.
+
+        While time stands still, nothing changes: a tick without a new sample knows no new group.
+        A group with several series has no sample, but it is there, so it is admitted.
+        """
         options, rows = self._options, len(self._rows.groups)
+        everyone = np.arange(rows)
+        if newest == self._chosen_at:
+            return everyone
+        self._chosen_at = newest
+        self._rows.readmit(newest - options.forget_after)
         fresh = newest - self._seen_at <= options.forget_after
         kept = np.flatnonzero(fresh[: self._admitted])
         waiting = self._admitted + np.flatnonzero(fresh[self._admitted :])
+        if len(kept) < self._admitted:
+            self._rows.readmit()
         if len(kept) == rows:
-            return tuple(self._rows.refused)
-        sightings = (~np.isnan(self._buffer.view()[waiting]).all(axis=2)).sum(axis=1)
+            return everyone
+        sightings = self._count_sightings(waiting)
+        sightings[np.isin(waiting, list(ambiguous))] = 2
         ready = waiting[sightings >= 2]
         admitted = ready[: max(0, options.max_groups - len(kept))]
         refused = [self._rows.groups[row] for row in ready[len(admitted) :].tolist()]
-        order = np.concatenate([kept, admitted, waiting[sightings < 2]])
-        if len(order) < rows or not np.array_equal(order, np.arange(rows)):
+        chosen = fill_holes(np.concatenate([kept, admitted]))
+        order = np.concatenate([chosen, waiting[sightings < 2]])
+        if not np.array_equal(order, everyone):
             self._buffer.keep(order)
             self._seen_at = self._seen_at[order]
             self._rows.keep(order)
-        self._rows.refuse(refused, anew=len(kept) < self._admitted)
+        self._rows.refuse(refused, newest)
         self._admitted = len(kept) + len(admitted)
-        return tuple(self._rows.refused)
+        self._groups = tuple(self._rows.groups[: self._admitted])
+        return order
+
+    def _count_sightings(self, rows: Rows) -> Rows:
+        """How many samples each of these groups has, of any feature: int64 (rows,)."""
+        held = self._buffer.view()
+        return np.array([int((~np.isnan(held[row])).any(axis=1).sum()) for row in rows], np.int64)
+
+
+def fill_holes(rows: Rows) -> Rows:
+    """The rows in an order in which few have to move: those from the end fill the holes.
+
+    >>> fill_holes(np.array([0, 2, 3, 4])).tolist()
+    [0, 4, 2, 3]
+    """
+    count = len(rows)
+    order = np.full(count, -1, np.int64)
+    stays = rows < count
+    order[rows[stays]] = rows[stays]
+    order[order < 0] = rows[~stays]
+    return order
+
+
+def find_same(now: Values, before: Values) -> Flags:
+    """Where values are the same but for rounding, or both missing."""
+    same = np.isnan(now) & np.isnan(before)
+    same |= np.abs(now - before) <= _ROUNDING * np.abs(before)
+    return same

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,66 +19,131 @@ Rows = NDArray[np.int64]
 
 _MOST_KNOWN = 500_000
 """Series whose group is remembered: churn must not fill the memory."""
+_NONE, _REFUSED = -1, -2
+
+
+class _Answer(NamedTuple):
+    """The label sets of an expression's last answer, and the number of each one's group."""
+
+    metrics: bytes
+    numbers: Rows
 
 
 @dataclass(eq=False)
 class GroupRows:
     """Gives each group a row, in the order in which the groups are first seen.
 
-    The labels of a series are read once, and found again by their bytes.
+    The labels of a series are read once, and found again by their bytes. What is found is the
+    number of a group, which stays the same while groups come and go, and by that its row.
 
     Attributes:
         groups: the groups that have a row.
-        refused: groups that get none.
+        refused: groups that get none, and when each was last seen, in unix seconds.
     """
 
     grouping: Grouping
     groups: list[Labels] = field(default_factory=list)
-    refused: set[Labels] = field(default_factory=set)
-    _row_of: dict[Labels, int] = field(default_factory=dict)
+    refused: dict[Labels, float] = field(default_factory=dict)
+    _numbered: list[Labels] = field(default_factory=list)
+    _number_of: dict[Labels, int] = field(default_factory=dict)
+    _row_of: list[int] = field(default_factory=list)
     _known: dict[bytes, int] = field(default_factory=dict)
+    _answers: dict[str, _Answer] = field(default_factory=dict)
+    _table: Rows | None = None
 
-    def find(self, metrics: Sequence[bytes]) -> Rows:
-        """The row of each series, by the JSON of its labels: int64 (series,); -1 if it is dropped.
+    def find(self, metrics: Sequence[bytes], expr: str = "", at: float = 0.0) -> Rows:
+        """The row of each series, by the JSON of its labels: int64 (series,); -1 if it has none.
+
+        Args:
+            expr: what they are the answer to; the same label sets as in its last are found at once.
+            at: unix seconds of the answer.
 
         Raises:
             ValueError: if it is not the JSON of labels.
         """
+        numbers = self._find_numbers(metrics, expr)
+        rows = self._look_up(numbers)
+        if (rows < 0).any():
+            rows = self._find_others(numbers, rows, at)
+        return np.asarray(rows, np.int64)
+
+    def _look_up(self, numbers: Rows) -> Rows:
+        """The rows of groups by their numbers; -1, of a series that is dropped, is the last."""
+        if self._table is None or len(self._table) != len(self._row_of) + 1:
+            self._table = np.append(self._row_of, _NONE).astype(np.int64)
+        return np.asarray(self._table[numbers], np.int64)
+
+    def _find_numbers(self, metrics: Sequence[bytes], expr: str) -> Rows:
+        joined = b"\n".join(metrics)
+        last = self._answers.get(expr)
+        if last is not None and last.metrics == joined:
+            return last.numbers
         known = self._known
         keys = [bytes(metric) for metric in metrics]
-        rows = [known[key] if key in known else self._add(key) for key in keys]
-        return np.array(rows, np.int64)
+        numbers = [known[key] if key in known else self._add(key) for key in keys]
+        self._answers[expr] = _Answer(joined, np.array(numbers, np.int64))
+        return self._answers[expr].numbers
 
     def _add(self, metric: bytes) -> int:
         group = self.grouping.find_group(read_labels(metric))
-        if group is None or group in self.refused:
-            row = -1
-        elif (row := self._row_of.get(group, -1)) < 0:
-            row = self._row_of[group] = len(self.groups)
-            self.groups.append(group)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[metric] = row
-        return row
+        number = self._known[metric] = -1 if group is None else self._find_number(group)
+        return number
 
-    def refuse(self, groups: Iterable[Labels], *, anew: bool) -> None:
-        """Give these groups, which have no row, none from now on.
+    def _find_number(self, group: Labels) -> int:
+        number = self._number_of.setdefault(group, len(self._numbered))
+        if number == len(self._numbered):
+            self._numbered.append(group)
+            self._row_of.append(_REFUSED if group in self.refused else _NONE)
+        return number
 
-        Args:
-            anew: forget whom was refused before.
-        """
-        before = len(self.refused)
-        if anew:
-            self.refused.clear()
-        self.refused.update(groups)
-        if len(self.refused) != before:
-            self._known.clear()
+    def _find_others(self, numbers: Rows, rows: Rows, at: float) -> Rows:
+        """The rows once groups without one have got one; it is noted which are refused."""
+        for number in np.unique(numbers[rows < 0]).tolist():
+            if number < 0:
+                continue
+            if self._row_of[number] == _REFUSED:
+                self.refused[self._numbered[number]] = at
+            else:
+                self._row_of[number] = len(self.groups)
+                self.groups.append(self._numbered[number])
+                self._table = None
+        return np.maximum(self._look_up(numbers), _NONE)
+
+    def refuse(self, groups: Iterable[Labels], at: float) -> None:
+        """Give these groups, which have no row, none from now on; `at` in unix seconds."""
+        self._set_refused({**self.refused, **dict.fromkeys(groups, at)})
+
+    def readmit(self, since: float = np.inf) -> None:
+        """Give refused groups another chance that were not seen since then, in unix seconds."""
+        self._set_refused({group: at for group, at in self.refused.items() if at >= since})
+
+    def _set_refused(self, refused: dict[Labels, float]) -> None:
+        for group in self.refused.keys() ^ refused.keys():
+            self._row_of[self._number_of[group]] = _REFUSED if group in refused else _NONE
+        self.refused, self._table = refused, None
 
     def keep(self, rows: Rows) -> None:
         """Forget all groups but those in these rows, which are numbered anew in this order."""
-        self.groups = [self.groups[row] for row in rows.tolist()]
-        self._row_of = {labels: row for row, labels in enumerate(self.groups)}
+        kept = [self.groups[row] for row in rows.tolist()]
+        for group in self.groups:
+            self._row_of[self._number_of[group]] = _NONE
+        for row, group in enumerate(kept):
+            self._row_of[self._number_of[group]] = row
+        self.groups, self._table = kept, None
+        if len(self._numbered) > 2 * (len(kept) + len(self.refused)) + 1000:
+            self._renumber()
+
+    def _renumber(self) -> None:
+        """Forget the numbers of groups that are gone."""
+        self._numbered, self._number_of, self._row_of = [], {}, []
         self._known.clear()
+        self._answers.clear()
+        for row, group in enumerate(self.groups):
+            self._row_of[self._find_number(group)] = row
+        for group in self.refused:
+            self._find_number(group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,21 +171,45 @@ def spread_samples(table: Table, rows: Rows, groups: int, span: Span, step: floa
         ValueError: if a sample's time is not in the span, or a series has two values at one time.
     """
     samples = points_between(span.start, span.end, step)
-    index = find_places(table.times, span, step)
-    row_of_sample = np.repeat(rows, table.counts)
-    used = ~np.isnan(table.values) & (row_of_sample >= 0)
-    place = row_of_sample[used] * samples + index[used]
+    place, found = _find_cells(table, rows, samples, span, step)
     values = np.full(groups * samples, np.nan)
-    values[place] = table.values[used]
-    counts = np.bincount(place, minlength=groups * samples)
-    if not (counts > 1).any():
+    values[place] = found
+    if np.count_nonzero(~np.isnan(values)) == len(place):
         return Spread(values.reshape(groups, samples), None)
-    series = np.repeat(np.arange(len(rows)), table.counts)[used]
+    series = np.repeat(np.arange(len(rows)), table.counts)
+    series = series[~np.isnan(table.values) & (rows[series] >= 0)]
     metrics = [bytes(metric) for metric in table.metrics]
     _, names = np.unique(np.array(metrics, object), return_inverse=True)
-    overlaps = _find_overlaps(place, names[series], table.values[used], len(values))
+    overlaps = _find_overlaps(place, names[series], found, len(values))
     values[overlaps] = np.nan
-    return Spread(values.reshape(groups, samples), overlaps.reshape(groups, samples))
+    return Spread(
+        values.reshape(groups, samples),
+        overlaps.reshape(groups, samples) if overlaps.any() else None,
+    )
+
+
+def _find_cells(
+    table: Table, rows: Rows, samples: int, span: Span, step: float
+) -> tuple[Rows, Values]:
+    """The place of each known sample of a group, row by row, and its value; both (samples,)."""
+    index = _find_regular(table, span, step)
+    if index is None:
+        index = find_places(table.times, span, step)
+        rows = np.repeat(rows, table.counts)
+        place = rows * samples + index
+    else:
+        place = (rows[:, np.newaxis] * samples + index).reshape(-1)
+    used = ~np.isnan(table.values) & (place >= 0)
+    return (place, table.values) if used.all() else (place[used], table.values[used])
+
+
+def _find_regular(table: Table, span: Span, step: float) -> Rows | None:
+    """The place of each sample of a series, if all series have the same times; None if not."""
+    points = int(table.counts[0]) if len(table.counts) else 0
+    if points == 0 or (table.counts != points).any():
+        return None
+    times = table.times.reshape(-1, points)
+    return find_places(times[0], span, step) if (times == times[0]).all() else None
 
 
 def _find_overlaps(place: Rows, series: Rows, values: Values, places: int) -> NDArray[np.bool_]:

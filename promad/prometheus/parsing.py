@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -259,7 +259,7 @@ def _read_result(data: _Data[Any]) -> Table:
 
 def _read_matrix(result: _Items | Raw) -> Table:
     items = _read_items(result)
-    _refuse_histograms(item.histograms for item in items)
+    _refuse_histograms([item.histograms for item in items])
     return _build_table(
         [item.metric for item in items],
         [
@@ -278,7 +278,7 @@ def _read_short(values: Raw) -> bytes:
 
 def _read_vector(result: _Items | Raw) -> Table:
     items = _read_items(result)
-    _refuse_histograms(item.histogram for item in items)
+    _refuse_histograms([item.histogram for item in items])
     if any(item.value is _ABSENT for item in items):
         raise ValueError(_NO_SERIES)
     table = _build_table((), [b"[%s]" % b",".join([item.value for item in items])])
@@ -306,7 +306,9 @@ def _read_items(result: _Items | Raw) -> _Items:
         raise ValueError(_NO_SERIES) from None
 
 
-def _refuse_histograms(found: Iterable[Raw]) -> None:
+def _refuse_histograms(found: list[Raw]) -> None:
+    if found.count(_ABSENT) == len(found):
+        return
     if any(each is not _ABSENT and not _is_empty(each) for each in found):
         raise ValueError(
             "native histograms are not supported — "
