@@ -19,6 +19,7 @@ from promad.clock import Clock
 from promad.config.durations import format_duration
 from promad.data.groups import Labels, name_group
 from promad.data.rows import plan_move
+from promad.detection.fleet_columns import build_columns, find_event_changes
 from promad.detection.fleet_history import FleetHistory
 from promad.detection.fleet_persistence import FleetPersistence
 from promad.detection.judgements import ANOMALOUS, BLIND, WARMING, Judgements
@@ -34,7 +35,7 @@ from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
 from promad.events.verdict import STATES, Verdict
 from promad.exposition import DetectorMetrics
-from promad.exposition.fleet import FleetSnapshot, GroupColumns, IncidentColumns
+from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.prometheus.group_polling import GroupPoll, GroupPoller
 
 Values = NDArray[np.float64]
@@ -241,23 +242,15 @@ class FleetLoop(TickLoop):
         history.add(judgements.at, judgements.state, judgements.score, judgements.limit)
         for row in np.flatnonzero(judgements.state == ANOMALOUS).tolist():
             history.add_details(state.names[row], judgements.verdict(row))
-        began = [state.events.event(row) for row in np.flatnonzero(judgements.began).tolist()]
-        open_rows = state.events.hysteresis.open & ~judgements.began
-        peaks_now = open_rows & (state.events.peak_at == judgements.at)
-        grew = [state.events.event(row) for row in np.flatnonzero(peaks_now).tolist()]
-        ended = list(judgements.ended.values())
-        above = judgements.fresh & (judgements.score > judgements.limit)
-        goes_on = np.flatnonzero(open_rows & above & ~peaks_now).tolist()
-        if not (began or grew or ended or goes_on):
-            self._outputs.incidents.update(judgements.at, (), (), (), self._watched)
-            return
+        began, grew, ended, lasting = find_event_changes(state, judgements)
         changes = self._outputs.incidents.update(judgements.at, began, grew, ended, self._watched)
+        if not (began or grew or ended or lasting):
+            return
         for event in began:
             self._log.warning("anomaly began", **describe_event(event))
         for event in ended:
             self._log.warning("anomaly ended", **describe_event(event))
         self._tell_incidents(changes)
-        lasting = [state.events.event(row) for row in goes_on]
         self._outputs.persistence.save_events(
             state, [*began, *grew, *lasting], ended, changes.incidents
         )
@@ -324,36 +317,11 @@ class FleetLoop(TickLoop):
         return FleetSnapshot(
             options.name,
             options.metrics_prefix,
-            self._build_columns(published),
+            build_columns(self._live, published.states, published.limits, published.judgements),
             incidents,
             failed,
             outputs.max_feature_series,
             self._make_build_status(published),
-        )
-
-    def _build_columns(self, published: _Published) -> GroupColumns:
-        live, judged = self._live, published.judgements
-        state, count = live.state, len(published.labels)
-        unknown = np.full(count, np.nan)
-        names = live.detector.scored_features
-        features = np.full((count, len(names), 6), np.nan) if judged is None else judged.features
-        score = unknown if judged is None else judged.score
-        measured = ~np.isnan(features[:, :, 0])
-        with_event = state.events.hysteresis.open & (published.states == ANOMALOUS)
-        return GroupColumns(
-            labels=published.labels,
-            state=published.states,
-            score=score,
-            threshold=published.limits,
-            mse=unknown if judged is None else np.where(np.isnan(score), np.nan, judged.mse),
-            known_share=np.where(np.isnan(score), np.nan, measured.mean(axis=1)),
-            anomalous_since=np.where(with_event, state.events.start, np.nan),
-            last_scored_at=state.scored_until.copy(),
-            samples_in_window=state.scoring.usable_for[:, 0].copy(),
-            events_begun=state.events.begun.copy(),
-            pooled=live.detector.find_pooled(published.labels),
-            feature_names=names,
-            features=np.where(np.isnan(score)[:, np.newaxis, np.newaxis], np.nan, features),
         )
 
     def _make_build_status(self, published: _Published) -> Callable[[int], GroupStatus]:
