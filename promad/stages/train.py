@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from promad.bundle import Bundle, BundleStore
 from promad.config import Config
+from promad.data.groups import Labels
 from promad.data.windows import Windows
 from promad.errors import DataError
 from promad.models import Progress, TrainingHistory
@@ -39,6 +40,7 @@ class TrainingReport:
     Attributes:
         share_above: the share of the training and validation windows above the threshold, 0 to 1.
         blind: the features whose scale is that of sentinel values; the detector ignores them.
+        groups_left_out: of each group that has no calibration of its own why.
     """
 
     bundle: Bundle
@@ -49,6 +51,7 @@ class TrainingReport:
     gate: Gate
     share_above: float = 0.0
     blind: tuple[str, ...] = ()
+    groups_left_out: Mapping[Labels, str] = field(default_factory=dict)
 
 
 def train(
@@ -115,6 +118,7 @@ def _train_fleet(
         fitted.gate,
         float((fitted.scores > fitted.detector.threshold.value).mean()),
         source.blind,
+        fitted.left_out,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +37,11 @@ class FleetMaterial:
         """Seconds between samples."""
         return self.fleet.preparation.step
 
-    def iterate_groups(self) -> Iterator[tuple[int, list[MetricFrame], SampleWindows]]:
-        """Each group: its place in the fleet, its scaled frames and all its windows."""
-        for group in range(len(self.fleet.groups)):
+    def iterate_groups(
+        self, groups: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, list[MetricFrame], SampleWindows]]:
+        """Each group, or each of these: its place in the fleet, its frames and all its windows."""
+        for group in range(len(self.fleet.groups)) if groups is None else groups:
             frames = self.fleet.read(group)
             yield group, frames, self.fleet.preparation.windows(frames, self.length)
 
