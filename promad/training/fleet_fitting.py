@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.data.windows import SampleWindows, Windows, split_at
+from promad.data.windows import Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
 from promad.scoring.calibration import Calibration, CalibrationTable
@@ -136,7 +136,7 @@ def _score_groups(
     return scorings, scores
 
 
-def _is_validation(windows: SampleWindows, material: FleetMaterial) -> NDArray[np.bool_]:
+def _is_validation(windows: Windows, material: FleetMaterial) -> NDArray[np.bool_]:
     """Which windows share no sample with the training part."""
     split = split_at(windows, material.fleet.training_ends_at, material.fleet.preparation.step)
     return np.isin(windows.times, split.validation.times)

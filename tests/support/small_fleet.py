@@ -14,6 +14,11 @@ import numpy as np
 
 from promad.config import Config
 from promad.config.durations import format_instant
+from promad.data.artifacts import write_frames
+from promad.data.frame import MetricFrame
+from promad.stages.collect import collect
+from promad.stages.preprocess import preprocess
+from promad.stages.train import train
 from tests.support.prometheus_stub import Asked, Say, Stub, stub_server
 
 START = 1_795_000_020.0
@@ -118,9 +123,13 @@ def serve_fleet(fleet: SmallFleet) -> Iterator[Stub]:
 
 
 def write_config(path: Path, url: str, **sections: str) -> Path:
-    """A configuration file for the fleet; `sections` add keys, as YAML flow, to a section."""
+    """A configuration file for the fleet.
+
+    Args:
+        sections: `model` names it; `training` and `live` add keys, as YAML flow; `more` is text.
+    """
     queries = "".join(f"  {name}: {name}\n" for name in FEATURES)
-    training = "model: linear, sequence_length: 6, gate: false"
+    training = f"model: {sections.get('model', 'linear')}, sequence_length: 6, gate: false"
     live = "query_interval_seconds: 30, forget_after: 10m, latency_offset: 0s, exporter_port: 0"
     path.write_text(
         f"name: web\nprometheus_url: {url}\ngroup_by: [instance]\n"
@@ -137,10 +146,19 @@ def write_config(path: Path, url: str, **sections: str) -> Path:
 
 def train_fleet(config: Config) -> None:
     """Collect, preprocess and train."""
-    from promad.stages.collect import collect
-    from promad.stages.preprocess import preprocess
-    from promad.stages.train import train
-
     collect(config, now=at(SAMPLES))
     preprocess(config)
     train(config, lambda *_: None, now=lambda: at(SAMPLES))
+
+
+def write_collected(config: Config, fleet: SmallFleet) -> None:
+    """What `collect` would have left of a fleet, without a server."""
+    frames = []
+    for instance, (first, last) in fleet.lives.items():
+        if first < TRAINED:
+            values = fleet.values(instance)[np.newaxis, first : min(last, TRAINED)]
+            group = (("instance", instance),)
+            frames.append(MetricFrame(at(first), STEP, FEATURES, (group,), values))
+    path = config.artifacts_dir / config.data_settings.output_filename
+    config.artifacts_dir.mkdir(parents=True, exist_ok=True)
+    write_frames(path, frames, {})
