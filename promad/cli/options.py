@@ -12,7 +12,7 @@ from promad.cli.output import print_warnings
 from promad.config import Config, load_config, parse_duration, parse_instant, read_config
 from promad.config.original import find_implied_preset
 from promad.config.warnings import find_lost_text
-from promad.errors import ConfigError
+from promad.errors import ConfigError, PromadError
 
 DEFAULT_CONFIG = Path("config.yaml")
 
@@ -46,6 +46,15 @@ ForceOption = Annotated[
 ]
 FromOption = Annotated[str, typer.Option("--from", metavar="TIME", help=f"Start: {TIME_HELP}")]
 ToOption = Annotated[str, typer.Option("--to", metavar="TIME", help=f"End: {TIME_HELP}")]
+
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="NAME",
+        help="Only this group: its name, its labels or one label value (default: all).",
+    ),
+]
 
 
 def load_configs(context: typer.Context, given: list[Path] | None = None) -> list[Config]:
@@ -152,3 +161,16 @@ def parse_time(text: str, now: float) -> float:
 def parse_period(start: str, end: str, now: float) -> tuple[float, float]:
     """Unix seconds of --from and --to; the end is at most `now`."""
     return parse_time(start, now), min(parse_time(end, now), now)
+
+
+def require_groups(command: str, config: Config, group: str | None) -> None:
+    """Refuse --group where there is one group only.
+
+    Raises:
+        PromadError: naming the key that is missing.
+    """
+    if group is not None and not config.group_by:
+        raise PromadError(
+            f"{command}: --group {group} needs group_by in the configuration — set it, or omit "
+            "--group"
+        )

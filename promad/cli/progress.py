@@ -6,14 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING
 
 from promad.config import Config
 from promad.config.durations import format_instant
-
-if TYPE_CHECKING:
-    from promad.events.status import GroupStatus
-    from promad.stages.backtest import Visitor
 
 Update = Callable[[int, int, str], None]
 """Called with what is done, how much there is in all, and a few words."""
@@ -37,15 +32,20 @@ def show_progress(text: str) -> Iterator[Update]:
 
 
 @contextmanager
-def show_replay_progress(config: Config, start: float, end: float) -> Iterator[Visitor]:
-    """A bar over the samples from `start` to `end`, in unix seconds; yields what counts them."""
+def show_replay_progress(
+    config: Config, start: float, end: float
+) -> Iterator[Callable[[float], None]]:
+    """A bar over the samples from `start` to `end`, in unix seconds.
+
+    Yields what is called with the time of each of them.
+    """
     samples = max(round((end - start) / config.data_settings.step), 1)
     seen = count(1)
     with show_progress("replay") as update:
 
-        def show(status: GroupStatus) -> None:
+        def show(at: float) -> None:
             number = next(seen)
             if number % _SHOWN_EVERY == 0:
-                update(number, samples, format_instant(status.verdict.at))
+                update(number, samples, format_instant(at))
 
         yield show

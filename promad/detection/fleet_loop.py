@@ -19,6 +19,7 @@ from promad.clock import Clock
 from promad.config.durations import format_duration
 from promad.data.groups import Labels, name_group
 from promad.data.rows import plan_move
+from promad.detection.fleet_columns import build_columns
 from promad.detection.fleet_history import FleetHistory
 from promad.detection.fleet_persistence import FleetPersistence
 from promad.detection.judgements import ANOMALOUS, BLIND, WARMING, Judgements
@@ -34,9 +35,9 @@ from promad.events.explanation import incident_paragraph
 from promad.events.incident_book import IncidentBook, IncidentChanges, Watched, survey_groups
 from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
-from promad.events.verdict import ELEVATION, FEATURE_COLUMNS, OBSERVED, STATES, Verdict
+from promad.events.verdict import STATES, Verdict
 from promad.exposition import DetectorMetrics
-from promad.exposition.fleet import FleetSnapshot, GroupColumns, IncidentColumns
+from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.prometheus.group_polling import GroupPoll, GroupPoller
 
 Values = NDArray[np.float64]
@@ -380,43 +381,17 @@ class FleetLoop(TickLoop):
         return FleetSnapshot(
             options.name,
             options.metrics_prefix,
-            self._build_columns(published),
+            build_columns(
+                self._live,
+                published.states,
+                published.limits,
+                published.judgements,
+                self._pooled,
+            ),
             incidents,
             failed,
             outputs.max_feature_series,
             self._make_build_status(published),
-        )
-
-    def _build_columns(self, published: _Published) -> GroupColumns:
-        live, judged = self._live, published.judgements
-        state, count = live.state, len(published.labels)
-        unknown = np.full(count, np.nan)
-        names = live.detector.scored_features
-        score = unknown if judged is None else judged.score
-        unscored = np.isnan(score)
-        if judged is None:
-            features = np.full((count, len(names), len(FEATURE_COLUMNS)), np.nan)
-        else:
-            features = judged.features
-            if unscored.any():
-                features = features.copy()
-                features[unscored] = np.nan
-        measured = ~np.isnan(features[:, :, [OBSERVED, ELEVATION]]).any(axis=2)
-        with_event = state.events.hysteresis.open & (published.states == ANOMALOUS)
-        return GroupColumns(
-            labels=published.labels,
-            state=published.states,
-            score=score,
-            threshold=published.limits,
-            mse=unknown if judged is None else np.where(unscored, np.nan, judged.mse),
-            known_share=np.where(unscored, np.nan, measured.mean(axis=1)),
-            anomalous_since=np.where(with_event, state.events.start, np.nan),
-            last_scored_at=state.scored_until.copy(),
-            samples_in_window=state.scoring.usable_for[:, 0].copy(),
-            events_begun=state.events.begun.copy(),
-            pooled=self._pooled,
-            feature_names=names,
-            features=features,
         )
 
     def _make_build_status(self, published: _Published) -> Callable[[int], GroupStatus]:

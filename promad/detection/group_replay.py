@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 import numpy as np
@@ -11,7 +12,7 @@ from promad.bundle import Opened
 from promad.clock import Clock
 from promad.config import Config
 from promad.data.frame import MetricFrame, align_down, align_up, points_between
-from promad.data.groups import Grouping, Labels, escape_label_value
+from promad.data.groups import Grouping, Labels, escape_label_value, list_matchers
 from promad.detection.fleet_history import FillDetails
 from promad.detection.live import begin_live
 from promad.detection.recent_history import RecentHistory
@@ -24,14 +25,24 @@ from promad.prometheus.latency import ask_latency_offset
 log = structlog.get_logger()
 
 
+_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^{}]*)\})?")
+
+
 def restrict_query(expr: str, labels: Labels) -> str:
     """PromQL for the series of one group alone.
 
+    >>> print(restrict_query('x{job="a"}', (("pod", "a-1"),)))
+    x{job="a", pod="a-1"}
     >>> print(restrict_query("sum by (pod) (x)", (("pod", "a-1"),)))
     (sum by (pod) (x)) and on (pod) label_replace(vector(1), "pod", "a-1", "", "")
     """
     if not labels:
         return expr
+    selector = _SELECTOR.fullmatch(expr.strip())
+    if selector is not None and "\n" not in expr and "#" not in expr:
+        own = (selector[2] or "").strip().rstrip(",")
+        matchers = ", ".join(filter(None, [own, list_matchers(labels)]))
+        return f"{selector[1]}{{{matchers}}}"
     marker = "vector(1)"
     for name, value in labels:
         marker = f'label_replace({marker}, "{name}", "{_escape(value)}", "", "")'

@@ -15,8 +15,9 @@ from typing import IO
 
 from prometheus_client.core import Metric
 
-from promad.data.groups import escape_label_value, sort_labels
+from promad.data.groups import escape_label_value
 from promad.events.status import GroupStatus
+from promad.exposition.groups import AnySnapshot
 from promad.exposition.scrape_target import ScrapeTarget
 from promad.files import write_whole
 
@@ -32,9 +33,13 @@ class OpenMetricsFile:
     labels: dict[str, str] = field(default_factory=dict)
 
     def add(self, status: GroupStatus) -> None:
-        """Add one sample, later than those before."""
-        at = f"{status.verdict.at:.3f}".rstrip("0").rstrip(".")
-        for family in self.target.collect(status):
+        """Add one sample of one group, later than those before."""
+        self.add_snapshot(status.verdict.at, self.target.make_snapshot(status))
+
+    def add_snapshot(self, time: float, snapshot: AnySnapshot) -> None:
+        """Add one sample of all groups, later than those before; `time` in unix seconds."""
+        at = f"{time:.3f}".rstrip("0").rstrip(".")
+        for family in self.target.collect(snapshot):
             lines = [
                 f"{sample.name}{self._labels(sample.labels)} {sample.value!r} {at}\n"
                 for sample in family.samples
@@ -45,7 +50,7 @@ class OpenMetricsFile:
     def _labels(self, own: Mapping[str, str]) -> str:
         key = str(own)
         if key not in self.labels:
-            pairs = sort_labels({**own, **self.target.labels})
+            pairs = self.target.complete(own)
             text = ",".join(f'{name}="{escape_label_value(value)}"' for name, value in pairs)
             self.labels[key] = f"{{{text}}}" if text else ""
         return self.labels[key]

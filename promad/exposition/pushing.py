@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from promad.data.groups import Labels, sort_labels
+from promad.data.groups import Labels
 from promad.events.status import GroupStatus
+from promad.exposition.groups import AnySnapshot
 from promad.exposition.scrape_target import ScrapeTarget
 
 _PER_REQUEST = 5000
@@ -27,18 +28,20 @@ class SamplePusher:
     count: int = 0
 
     def add(self, status: GroupStatus) -> None:
-        """Add one sample, later than those before; series that it lacks end there."""
+        """Add one sample of one group, later than those before; series that it lacks end there."""
+        self.add_snapshot(status.verdict.at, self.target.make_snapshot(status))
+
+    def add_snapshot(self, at: float, snapshot: AnySnapshot) -> None:
+        """Add one sample of all groups, as `add`; `at` in unix seconds."""
         values = {
-            sort_labels({**sample.labels, **self.target.labels, "__name__": sample.name}): (
-                sample.value
-            )
-            for family in self.target.collect(status)
+            self.target.complete({**sample.labels, "__name__": sample.name}): sample.value
+            for family in self.target.collect(snapshot)
             for sample in family.samples
         }
         for series in self.present - values.keys():
-            self._wait(series, status.verdict.at, None)
+            self._wait(series, at, None)
         for series, value in values.items():
-            self._wait(series, status.verdict.at, value)
+            self._wait(series, at, value)
         self.present = set(values)
         if self.count >= _PER_REQUEST:
             self.send()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
+from promad.data.groups import Labels, sort_labels
 from promad.events.status import GroupStatus
-from promad.exposition.groups import Snapshot, SnapshotCollector
+from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,18 @@ class ScrapeTarget:
     metrics_prefix: str
     labels: Mapping[str, str]
 
-    def collect(self, status: GroupStatus) -> Iterator[Metric]:
+    def make_snapshot(self, status: GroupStatus) -> Snapshot:
+        """One sample of one group as what is exposed."""
+        return Snapshot(self.detector, self.metrics_prefix, (status,))
+
+    def collect(self, snapshot: AnySnapshot) -> Iterator[Metric]:
         """The metric families of one sample, without the labels of the scrape."""
-        snapshot = Snapshot(self.detector, self.metrics_prefix, (status,))
         return SnapshotCollector(lambda: [snapshot]).collect()
+
+    def complete(self, own: Mapping[str, str]) -> Labels:
+        """The labels of a series as Prometheus stores them with `honor_labels: true`: its own win.
+
+        >>> ScrapeTarget("d", "", {"instance": "a:8001", "job": "b"}).complete({"instance": "web"})
+        (('instance', 'web'), ('job', 'b'))
+        """
+        return sort_labels({**self.labels, **{k: v for k, v in own.items() if v}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,12 @@ class Detector:
             return pooled.take(np.zeros(len(groups), np.int64))
         pooled = pool_calibration(self.preparation, self.scoring, self.table.median_unit)
         return self.table.calibrate(groups, pooled)
+
+    def of_group(self, labels: Labels) -> tuple[Detector, float]:
+        """The detector with one group's own scoring, and the unit of its scores."""
+        own = self.calibrate([labels])
+        scoring = replace(self.scoring, normaliser=own.normaliser[0], baseline=own.baseline[0])
+        return replace(self, scoring=scoring, table=None), float(own.unit[0])
 
     def find_pooled(self, groups: Sequence[Labels]) -> NDArray[np.bool_]:
         """Which of these groups have no calibration of their own: bool (groups,)."""

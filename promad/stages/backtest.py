@@ -1,7 +1,11 @@
-"""`backtest`: the events of a past period, compared with known incidents and alerts."""
+"""`backtest`: the events of a past period, compared with known incidents and alerts.
+
+Of a detector of many groups also the incidents that their events make.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -9,20 +13,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.bundle import open_detector
+from promad.bundle import Opened, open_detector
 from promad.clock import WEEK_SECONDS
 from promad.config import Config
 from promad.config.known_incidents import Incident
 from promad.data.frame import MetricFrame
-from promad.data.groups import sort_labels
+from promad.data.groups import THE_ONLY_GROUP, Labels, sort_labels
 from promad.data.preparation import Preparation
 from promad.data.valid_range import count_outside
 from promad.data.windows import sample_numbers
+from promad.detection.fleet_replay import FleetReplay, FleetSample, fetch_pieces
+from promad.detection.fleet_tally import FleetTally, GroupTally
+from promad.detection.group_names import find_labels
+from promad.detection.group_replay import fetch_group_samples
 from promad.detection.live import begin_live
 from promad.detection.replay import fetch_samples, replay
 from promad.errors import DataError
 from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
 from promad.events.events import AnomalyEvent
+from promad.events.incidents import Incident as FoundIncident
 from promad.events.status import GroupStatus
 from promad.events.verdict import STATES, State
 from promad.prometheus import PrometheusClient, Series
@@ -39,14 +48,18 @@ ALERTS_FIRING = 'ALERTS{alertstate="firing", alertname!~"Promad.*"}'
 Visitor = Callable[[GroupStatus], None]
 """Called with each sample, as the daemon would have published it."""
 
+FleetVisitor = Callable[[FleetSample], None]
+"""Called with each sample of all groups; what it gets is valid until the next one."""
+
 
 @dataclass(frozen=True)
 class Alert:
-    """One time that an alert fired, in unix seconds."""
+    """One time that an alert fired, in unix seconds; `labels` is the text of its `series`."""
 
     labels: str
     start: float
     end: float
+    series: Labels = ()
 
 
 @dataclass(frozen=True)
@@ -96,10 +109,80 @@ class Backtest:
 
     def event_during(self, start: float, end: float) -> AnomalyEvent | None:
         """The first event that was open at any of `start` to `end`, in unix seconds."""
-        for event in self.events:
-            if event.flagged_at <= end and (event.end is None or event.end >= start):
-                return event
-        return None
+        return _find_open(self.events, start, end)
+
+
+@dataclass(frozen=True)
+class FleetBacktest:
+    """The result of a backtest of many groups.
+
+    Attributes:
+        detector: its name.
+        budget: false alarms a week that the threshold was chosen for.
+        per: whom the budget is for, `detector` or `group`.
+        times: unix seconds of each sample, float64 (samples,).
+        scored: at how many of them any group had a score.
+        found: incidents that began, oldest first; they may be open.
+        events: those of all groups, oldest first.
+        groups: highest peak first.
+        alerts: alerts of Prometheus that fired meanwhile, oldest first.
+        incidents: known incidents to compare with.
+        outside: by feature, how many samples were outside of its valid range.
+        figures: incidents found against known ones; None without known ones.
+    """
+
+    detector: str
+    step: float
+    budget: float
+    per: str
+    times: NDArray[np.float64]
+    scored: int
+    found: tuple[FoundIncident, ...]
+    events: tuple[AnomalyEvent, ...]
+    groups: tuple[GroupTally, ...]
+    alerts: tuple[Alert, ...]
+    incidents: tuple[Incident, ...]
+    figures: EpisodeFigures | None
+    outside: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def incidents_per_week(self) -> float:
+        """Incidents a week of scored time, without those known; NaN if nothing was scored."""
+        if self.figures is not None:
+            return self.figures.false_episodes_per_week
+        weeks = self.scored * self.step / WEEK_SECONDS
+        return len(self.found) / weeks if weeks else float("nan")
+
+    def share(self, state: State) -> float:
+        """The share of the samples of all groups in a state."""
+        samples = sum(group.samples for group in self.groups)
+        counts = sum(group.states[STATES.index(state)] for group in self.groups)
+        return counts / max(samples, 1)
+
+    def incident_during(self, start: float, end: float) -> FoundIncident | None:
+        """The first incident that was open at any of `start` to `end`, in unix seconds."""
+        return _find_open(self.found, start, end)
+
+    def match_alert(self, alert: Alert) -> AnomalyEvent | FoundIncident | None:
+        """What was open while an alert fired.
+
+        An event of the group whose labels the alert has, or any incident if it has none's.
+        """
+        series = set(alert.series)
+        for group in self.groups:
+            if group.labels and series.issuperset(group.labels):
+                return _find_open(group.events, alert.start, alert.end)
+        return self.incident_during(alert.start, alert.end)
+
+
+def _find_open[Found: (AnomalyEvent, FoundIncident)](
+    found: Sequence[Found], start: float, end: float
+) -> Found | None:
+    """The first that was open at any of `start` to `end`."""
+    for each in found:
+        if each.flagged_at <= end and (each.end is None or each.end >= start):
+            return each
+    return None
 
 
 def backtest(
@@ -108,19 +191,28 @@ def backtest(
     end: float,
     incidents: Sequence[Incident] = (),
     visitors: Sequence[Visitor] = (),
+    group: str | None = None,
 ) -> Backtest:
     """Replay `start` to `end`, in unix seconds, through the daemon's path.
 
+    Args:
+        group: the name of one group of many.
+
     Raises:
         PrometheusError: if a query fails.
-        DataError: if there is no sample at all.
+        DataError: if there is no sample at all, or no such group.
         BundleError: if the bundle is missing, damaged or does not fit the configuration.
     """
     opened = open_detector(config)
-    frame = fetch_samples(opened, start, end)
+    labels = find_labels(opened, group, end) if config.group_by else THE_ONLY_GROUP
+    frame = (
+        fetch_group_samples(opened, labels, start, end)
+        if config.group_by
+        else fetch_samples(opened, start, end)
+    )
     if np.isnan(frame.values).all():
-        raise DataError("no samples of any query in the period — choose another period")
-    live = begin_live(opened)
+        raise _build_no_samples_error()
+    live = begin_live(opened, [labels])
     events: list[AnomalyEvent] = []
     times, states = [], []
     for replayed in replay(live, frame):
@@ -151,6 +243,66 @@ def backtest(
     )
 
 
+def backtest_fleet(
+    config: Config,
+    start: float,
+    end: float,
+    incidents: Sequence[Incident] = (),
+    visitors: Sequence[FleetVisitor] = (),
+) -> FleetBacktest:
+    """Replay all groups from `start` to `end`, in unix seconds, through the daemon's path.
+
+    Raises:
+        PromadError: as `backtest`.
+    """
+    opened = open_detector(config)
+    preparation, budget = opened.detector.preparation, config.real_time_anomaly_detection
+    tally, outside = _replay_fleet(opened, start, end, visitors)
+    times, found = np.array(tally.times), tally.list_incidents()
+    return FleetBacktest(
+        detector=config.name,
+        step=preparation.step,
+        budget=budget.alert_budget.false_alarms_per_week,
+        per=budget.alert_budget.per,
+        times=times,
+        scored=tally.scored,
+        found=found,
+        events=tally.list_events(),
+        groups=tally.list_groups(),
+        alerts=_fetch_alerts(config, Span(times[0], times[-1]), preparation.step),
+        incidents=tuple(incidents),
+        figures=_compare_with_incidents(found, incidents, times, tally.scored, preparation.step)
+        if incidents
+        else None,
+        outside=outside,
+    )
+
+
+def _replay_fleet(
+    opened: Opened, start: float, end: float, visitors: Sequence[FleetVisitor]
+) -> tuple[FleetTally, dict[str, int]]:
+    """What the replay found, and by feature how many samples were outside of its valid range."""
+    replaying, tally, preparation = FleetReplay(opened), FleetTally(), opened.detector.preparation
+    outside: Counter[str] = Counter()
+    any_value = False
+    for piece in fetch_pieces(opened, start, end):
+        new = piece.frame.slice(piece.first, piece.frame.samples)
+        any_value = any_value or not np.isnan(new.values).all()
+        outside.update(_count_outside(preparation, new))
+        for sample in replaying.judge(piece):
+            tally.add(sample)
+            for visit in visitors:
+                visit(sample)
+    if not any_value:
+        raise _build_no_samples_error()
+    tally.finish(replaying)
+    return tally, dict(outside)
+
+
+def _build_no_samples_error() -> DataError:
+    return DataError("no samples of any query in the period — choose another period")
+
+
 def _count_outside(preparation: Preparation, frame: MetricFrame) -> dict[str, int]:
     counts = count_outside(frame.values, preparation.valid_ranges).tolist()
     return dict(zip(frame.features, counts, strict=True))
@@ -161,7 +313,7 @@ def _count_scored(states: NDArray[np.uint8]) -> int:
 
 
 def _compare_with_incidents(
-    events: Sequence[AnomalyEvent],
+    events: Sequence[AnomalyEvent] | Sequence[FoundIncident],
     incidents: Sequence[Incident],
     times: NDArray[np.float64],
     scored: int,
@@ -201,4 +353,4 @@ def _split_firing(series: Series, step: float) -> Iterator[Alert]:
     text = format_labels(sort_labels(labels))
     bounds = np.flatnonzero(np.diff(series.times) > 1.5 * step) + 1
     for times in np.split(series.times, bounds):
-        yield Alert(text, float(times[0]), float(times[-1]))
+        yield Alert(text, float(times[0]), float(times[-1]), sort_labels(labels))

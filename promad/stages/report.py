@@ -8,23 +8,43 @@ from pathlib import Path
 
 import numpy as np
 
+from promad.bundle import Opened, open_detector
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
 from promad.data.gaps import find_runs
+from promad.detection.fleet_tally import GroupTally
+from promad.detection.group_replay import fetch_group_samples
+from promad.detection.live import begin_live
 from promad.detection.recent_history import Recent, RecentHistory
+from promad.detection.replay import replay
 from promad.events.events import AnomalyEvent
-from promad.events.explanation import paragraph
+from promad.events.explanation import incident_paragraph, paragraph
+from promad.events.incidents import Incident
 from promad.events.verdict import STATES, FeatureView, State
 from promad.pages.figures import Figure
 from promad.pages.rendering import write_page
 from promad.pages.timelines import Period, draw_elevations, draw_feature, draw_score
-from promad.stages.backtest import Backtest, Visitor, backtest
+from promad.stages.backtest import (
+    Backtest,
+    FleetBacktest,
+    FleetVisitor,
+    Visitor,
+    backtest,
+    backtest_fleet,
+)
 
 _MAX_CHARTED_EVENTS = 20
 """The events with the highest peaks have charts."""
 
+_MAX_INCIDENTS = 50
+_MAX_MEMBERS = 20
+_MAX_GROUPS = 10
+"""The groups with the highest peaks are shown in detail."""
+
+_MAX_EVENTS_OF_GROUP = 5
 _MAX_FEATURES = 10
 _MARGIN_SECONDS = 1800.0
+_MEMBER_HEADINGS = ("since", "lasted", "peak", "features")
 _FEATURE_HEADINGS = ("share", "direction", "observed", "expected", "error, × baseline", "since")
 
 
@@ -44,10 +64,45 @@ class EventSection:
     charts: Mapping[str, Figure]
 
 
+@dataclass(frozen=True)
+class IncidentSection:
+    """What the page shows of one incident.
+
+    Attributes:
+        members: cells under `_MEMBER_HEADINGS` by group, earliest first.
+        members_left_out: how many more groups it has.
+    """
+
+    id: str
+    title: str
+    paragraph: str
+    members: Mapping[str, Sequence[str]]
+    members_left_out: int
+
+
+@dataclass(frozen=True)
+class GroupSection:
+    """What the page shows of one group; `id` is that of its chart."""
+
+    id: str
+    name: str
+    summary: str
+    score: Figure
+    events: Sequence[EventSection]
+
+
 def write_report(
-    config: Config, start: float, end: float, path: Path, visitors: Sequence[Visitor] = ()
+    config: Config,
+    start: float,
+    end: float,
+    path: Path,
+    visitors: Sequence[Visitor] = (),
+    group: str | None = None,
 ) -> Backtest:
     """Write the page about `start` to `end`, in unix seconds.
+
+    Args:
+        group: the name of one group of many.
 
     Raises:
         PromadError: as `backtest`; DataError if the page cannot be written.
@@ -55,7 +110,7 @@ def write_report(
     scored = config.features[: config.scored]
     ring = RecentHistory(scored, int((end - start) / config.data_settings.step) + 2)
     keep = [lambda status: ring.add(status.verdict), *visitors]
-    found = backtest(config, start, end, visitors=keep)
+    found = backtest(config, start, end, visitors=keep, group=group)
     recent = ring.between()
     anomalous = [(event.start, event.end or recent.times[-1]) for event in found.events]
     write_page(
@@ -73,16 +128,122 @@ def write_report(
     return found
 
 
-def _summarise(found: Backtest) -> str:
-    events, samples = len(found.events), len(found.times)
-    shares = ", ".join(
+def write_fleet_report(
+    config: Config, start: float, end: float, path: Path, visitors: Sequence[FleetVisitor] = ()
+) -> FleetBacktest:
+    """Write the page about all groups from `start` to `end`, in unix seconds.
+
+    Incidents come first, then the groups with the highest peaks, which are read from Prometheus
+    once more for their charts.
+
+    Raises:
+        PromadError: as `backtest_fleet`; DataError if the page cannot be written.
+    """
+    found = backtest_fleet(config, start, end, visitors=visitors)
+    worst = sorted(found.found, key=lambda incident: -incident.peak.peak_ratio)[:_MAX_INCIDENTS]
+    affected = [tally for tally in found.groups if tally.events]
+    opened = open_detector(config)
+    write_page(
+        path,
+        "fleet_report.html",
+        title=f"{found.detector}, {_format_period(found.times[0], found.times[-1])}",
+        summary=_summarise_fleet(found),
+        alerts=_list_fleet_alerts(found),
+        incidents=[_view_incident(incident) for incident in sorted(worst, key=lambda i: i.start)],
+        incidents_left_out=len(found.found) - len(worst),
+        member_headings=_MEMBER_HEADINGS,
+        groups=[
+            _view_group(opened, tally, number, found)
+            for number, tally in enumerate(affected[:_MAX_GROUPS])
+        ],
+        groups_left_out=max(0, len(affected) - _MAX_GROUPS),
+        feature_headings=_FEATURE_HEADINGS,
+        queries=config.promql,
+    )
+    return found
+
+
+def _summarise_fleet(found: FleetBacktest) -> str:
+    incidents, groups, events = len(found.found), len(found.groups), len(found.events)
+    affected = sum(bool(tally.events) for tally in found.groups)
+    return (
+        f"{incidents} incident{'' if incidents == 1 else 's'}; {events} "
+        f"event{'' if events == 1 else 's'} in {affected} of {groups} "
+        f"group{'' if groups == 1 else 's'}. Budget: {found.budget:g} false "
+        f"alarm{'' if found.budget == 1 else 's'} per week. One sample every "
+        f"{format_duration(found.step)}. Share of samples: {_list_shares(found)}."
+    )
+
+
+def _list_shares(found: Backtest | FleetBacktest) -> str:
+    return ", ".join(
         f"{found.share(state):.2%} {state}"
         for state in (State.ANOMALOUS, State.BLIND, State.WARMING)
     )
+
+
+def _list_fleet_alerts(found: FleetBacktest) -> dict[str, list[str]]:
+    rows = {}
+    for alert in found.alerts:
+        match = found.match_alert(alert)
+        lead = None if match is None else alert.start - match.flagged_at
+        rows[f"{alert.labels} at {format_instant(alert.start)}"] = [_describe_lead(lead)]
+    return rows
+
+
+def _view_incident(incident: Incident) -> IncidentSection:
+    groups = f"{incident.groups} group{'' if incident.groups == 1 else 's'}"
+    return IncidentSection(
+        id=incident.id,
+        title=f"{_format_period(incident.start, incident.end)}, {groups}, incident {incident.id}",
+        paragraph=incident_paragraph(incident),
+        members={
+            member.group: [
+                format_instant(member.onset),
+                "open" if member.end is None else format_duration(member.end - member.onset),
+                f"{member.peak_ratio:.2f}",
+                ", ".join(view.name for view in member.top_features),
+            ]
+            for member in incident.members[:_MAX_MEMBERS]
+        },
+        members_left_out=max(0, incident.groups - _MAX_MEMBERS),
+    )
+
+
+def _view_group(
+    opened: Opened, tally: GroupTally, number: int, found: FleetBacktest
+) -> GroupSection:
+    """One group in detail, from its own samples."""
+    start, end = float(found.times[0]), float(found.times[-1])
+    recent = RecentHistory(opened.detector.scored_features, len(found.times))
+    frame = fetch_group_samples(opened, tally.labels, start, end)
+    for sample in replay(begin_live(opened, [tally.labels]), frame):
+        recent.add(sample.status.verdict)
+    seen = recent.between()
+    worst = sorted(tally.events, key=lambda event: -event.peak_ratio)[:_MAX_EVENTS_OF_GROUP]
+    events = sorted(worst, key=lambda event: event.start)
+    anomalous = [(event.start, event.end or end) for event in tally.events]
+    count = len(tally.events)
+    more = f", of which {len(events)} are shown" if len(events) < count else ""
+    return GroupSection(
+        id=f"group-{number}",
+        name=tally.name,
+        summary=(
+            f"{count} event{'' if count == 1 else 's'}{more}; highest peak "
+            f"{tally.peak_ratio:.2f} × threshold; {tally.share(State.ANOMALOUS):.2%} of "
+            f"{tally.samples} samples anomalous, {tally.share(State.BLIND):.2%} blind."
+        ),
+        score=draw_score(seen.times, seen.score, anomalous, _find_blind(seen)),
+        events=_list_events(events, seen),
+    )
+
+
+def _summarise(found: Backtest) -> str:
+    events, samples = len(found.events), len(found.times)
     return (
         f"{events} event{'' if events == 1 else 's'} in {samples} "
         f"sample{'' if samples == 1 else 's'}, one every {format_duration(found.step)}. "
-        f"Share of samples: {shares}."
+        f"Share of samples: {_list_shares(found)}."
     )
 
 

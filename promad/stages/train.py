@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from promad.bundle import Bundle, BundleStore
 from promad.config import Config
+from promad.data.groups import Labels
 from promad.data.windows import Windows
 from promad.errors import DataError
 from promad.models import Progress, TrainingHistory
@@ -14,7 +15,7 @@ from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
 from promad.training.fitting import FittingOptions, fit_detector
 from promad.training.fleet_fitting import fit_fleet
-from promad.training.fleet_material import draw_material
+from promad.training.fleet_material import FleetMaterial, draw_material, read_filtered_fleet
 from promad.training.gate import Gate
 from promad.training.material import Material, read_filtered, split_material
 from promad.training.processed_file import (
@@ -39,6 +40,7 @@ class TrainingReport:
     Attributes:
         share_above: the share of the training and validation windows above the threshold, 0 to 1.
         blind: the features whose scale is that of sentinel values; the detector ignores them.
+        groups_left_out: of each group that has no calibration of its own why.
     """
 
     bundle: Bundle
@@ -49,6 +51,7 @@ class TrainingReport:
     gate: Gate
     share_above: float = 0.0
     blind: tuple[str, ...] = ()
+    groups_left_out: Mapping[Labels, str] = field(default_factory=dict)
 
 
 def train(
@@ -94,14 +97,11 @@ def _train_fleet(
     config: Config, progress: Progress, now: Callable[[], float], force: bool
 ) -> TrainingReport:
     """Train one model on windows of all groups, and calibrate it to each group."""
-    settings = config.training_settings
     source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
     if source.blind and not force:
         raise DataError(describe_blind(source.blind))
     files = _read_native_files(config, source)
-    material = draw_material(
-        source, settings.sequence_length, settings.max_training_windows, settings.seed
-    )
+    material = _read_fleet_material(config, source)
     budget = config.real_time_anomaly_detection.alert_budget
     fitted = fit_fleet(material, _choose_options(config, force), budget.per, progress)
     provenance = _describe_provenance(config, source, now())
@@ -115,6 +115,22 @@ def _train_fleet(
         fitted.gate,
         float((fitted.scores > fitted.detector.threshold.value).mean()),
         source.blind,
+        fitted.left_out,
+    )
+
+
+def _read_fleet_material(config: Config, source: ProcessedFleet) -> FleetMaterial:
+    """Windows drawn evenly over the groups and time, or those that `filter` found normal."""
+    settings, names = config.training_settings, config.data_filtering_settings
+    if settings.train_on_filtered_sequences:
+        return read_filtered_fleet(
+            source,
+            settings.sequence_length,
+            config.artifacts_dir / names.normal_sequences_output_filename,
+            config.artifacts_dir / names.anomalous_sequences_output_filename,
+        )
+    return draw_material(
+        source, settings.sequence_length, settings.max_training_windows, settings.seed
     )
 
 

@@ -81,8 +81,8 @@ class TrimReport:
     recurring: tuple[TrimmedStretch, ...]
 
 
-def score_windows(detector: Detector, windows: SampleWindows) -> ScoredWindows:
-    """Every window of complete samples with its score."""
+def score_windows(detector: Detector, windows: SampleWindows, unit: float = 1.0) -> ScoredWindows:
+    """Every window of complete samples with its score, in this unit."""
     scoring, preparation = detector.scoring, detector.preparation
     smoothed = scoring.smooth(
         select_errors(apply_model(detector.model, windows), scoring.method),
@@ -91,7 +91,7 @@ def score_windows(detector: Detector, windows: SampleWindows) -> ScoredWindows:
     errors = scoring.by_feature(smoothed)
     return ScoredWindows(
         windows,
-        scoring.score(smoothed),
+        scoring.score(smoothed) / unit,
         errors,
         share_excess(errors, scoring.baseline),
         preparation.features[: preparation.scored],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.groups import Labels
 from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
@@ -51,12 +53,14 @@ class Fitted:
         scores: of the training and the validation part, in order of time, by the model that was
             fitted to the training part alone: float64 (windows,).
         gate: the comparison with untrained baselines.
+        left_out: of each group that has no calibration of its own why.
     """
 
     trained: Trained
     detector: Detector
     scores: Values
     gate: Gate
+    left_out: Mapping[Labels, str] = field(default_factory=dict)
 
 
 def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.data.windows import SampleWindows, Windows, split_at
+from promad.data.windows import Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
 from promad.scoring.calibration import Calibration, CalibrationTable
@@ -26,6 +26,9 @@ from promad.training.gate import Gate, average_gates, run_gate, skip_gate
 from promad.training.threshold_choice import choose_fleet_threshold
 
 Values = NDArray[np.float64]
+
+FEWEST_WINDOWS = 100
+"""A group with fewer windows in the training part has the pooled calibration."""
 
 _GATE_GROUPS = 5
 """Groups on which the gate is run, evenly over the fleet."""
@@ -49,21 +52,23 @@ def fit_fleet(
         material.split, fleet.preparation.scored, settings, settings.seed, progress
     )
     scorings, scores = _score_groups(trained.model, material, settings)
+    kept = np.flatnonzero([each is not None for each in scorings])
+    known, scores = [each for each in scorings if each is not None], scores[kept]
     units, threshold = choose_fleet_threshold(
         scores, options.threshold_method, options.threshold, per
     )
-    gate = _pass_gate(trained.model, scorings, threshold, material, options)
+    gate = _pass_gate(trained.model, known, kept, threshold, material, options)
     final = trained.refit(material.windows)
     if final is not trained:
-        scorings = _fit_scorings(final.model, material, settings)
+        known = _fit_scorings(final.model, material, kept, settings)
     table = CalibrationTable(
-        fleet.groups,
+        tuple(fleet.groups[group] for group in kept.tolist()),
         Calibration(
-            center=fleet.center,
-            substitutes=fleet.substitutes,
-            scale=fleet.scale,
-            normaliser=np.array([each.normaliser for each in scorings]),
-            baseline=np.array([each.baseline for each in scorings]),
+            center=fleet.center[kept],
+            substitutes=fleet.substitutes[kept],
+            scale=fleet.scale[kept],
+            normaliser=np.array([each.normaliser for each in known]),
+            baseline=np.array([each.baseline for each in known]),
             unit=units.units,
         ),
         units.median,
@@ -71,13 +76,15 @@ def fit_fleet(
     detector = Detector(
         fleet.preparation,
         final.model,
-        _pool(scorings),
+        _pool(known),
         threshold,
         settings.sequence_length,
         table,
     )
     comparable = scores / units.units[:, np.newaxis]
-    return Fitted(final, detector, comparable[~np.isnan(comparable)], gate)
+    why = f"fewer than {FEWEST_WINDOWS} windows in the training part"
+    few = [labels for labels in fleet.groups if labels not in set(table.groups)]
+    return Fitted(final, detector, comparable[~np.isnan(comparable)], gate, dict.fromkeys(few, why))
 
 
 def _pool(scorings: Sequence[Scoring]) -> Scoring:
@@ -93,26 +100,43 @@ def _pool(scorings: Sequence[Scoring]) -> Scoring:
 
 def _score_groups(
     model: Model, material: FleetMaterial, settings: TrainingSettings
-) -> tuple[list[Scoring], Values]:
-    """Each group's scoring by its training part, and its scores, (groups, samples) on one grid."""
-    fleet, scorings, series = material.fleet, [], []
+) -> tuple[list[Scoring | None], Values]:
+    """Each group's scoring by its training part, and its scores, (groups, samples) on one grid.
+
+    None, and no scores, of a group with too few windows.
+
+    Raises:
+        DataError: if all groups have too few.
+    """
+    fleet = material.fleet
+    scorings: list[Scoring | None] = []
+    series: list[tuple[NDArray[np.int64], Values]] = []
     for _, _, windows in material.iterate_groups():
-        errors = select_errors(apply_model(model, windows), settings.scoring.method)
         at = _number(windows, fleet.preparation.step)
         training = windows.times <= fleet.training_ends_at + fleet.preparation.step / 2
+        if training.sum() < FEWEST_WINDOWS:
+            scorings.append(None)
+            series.append((at[:0], np.empty(0)))
+            continue
+        errors = select_errors(apply_model(model, windows), settings.scoring.method)
         scoring = _fit_scoring(errors[training], at[training], fleet.preparation.scored, settings)
         scorings.append(scoring)
         counted = training | _is_validation(windows, material)
         series.append((at[counted], scoring.score(scoring.smooth(errors, at))[counted]))
-    first = min(int(at[0]) for at, _ in series)
-    last = max(int(at[-1]) for at, _ in series)
+    if all(each is None for each in scorings):
+        raise DataError(
+            f"no group has {FEWEST_WINDOWS} windows of {material.length} samples in the training "
+            "part — collect a longer period"
+        )
+    first = min(int(at[0]) for at, _ in series if len(at))
+    last = max(int(at[-1]) for at, _ in series if len(at))
     scores = np.full((len(series), last - first + 1), np.nan)
     for own, (at, score) in zip(scores, series, strict=True):
         own[at - first] = score
     return scorings, scores
 
 
-def _is_validation(windows: SampleWindows, material: FleetMaterial) -> NDArray[np.bool_]:
+def _is_validation(windows: Windows, material: FleetMaterial) -> NDArray[np.bool_]:
     """Which windows share no sample with the training part."""
     split = split_at(windows, material.fleet.training_ends_at, material.fleet.preparation.step)
     return np.isin(windows.times, split.validation.times)
@@ -130,11 +154,11 @@ def _fit_scoring(
 
 
 def _fit_scorings(
-    model: Model, material: FleetMaterial, settings: TrainingSettings
+    model: Model, material: FleetMaterial, groups: NDArray[np.int64], settings: TrainingSettings
 ) -> list[Scoring]:
-    """Each group's scoring by all its windows."""
+    """The scoring of each of these groups by all its windows."""
     preparation, found = material.fleet.preparation, []
-    for _, _, windows in material.iterate_groups():
+    for _, _, windows in material.iterate_groups(groups.tolist()):
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
         at = _number(windows, preparation.step)
         found.append(_fit_scoring(errors, at, preparation.scored, settings))
@@ -144,11 +168,15 @@ def _fit_scorings(
 def _pass_gate(
     model: Model,
     scorings: Sequence[Scoring],
+    groups: NDArray[np.int64],
     threshold: Threshold,
     material: FleetMaterial,
     options: FittingOptions,
 ) -> Gate:
     """The mean of the gate's outcomes over some groups.
+
+    Args:
+        groups: which group of the fleet each scoring is of.
 
     Raises:
         DataError: if a network fails and is not forced.
@@ -156,11 +184,12 @@ def _pass_gate(
     settings, fleet = options.training, material.fleet
     if not settings.gate:
         return skip_gate(settings.model, "training_settings.gate is false")
-    chosen = np.unique(np.linspace(0, len(fleet.groups) - 1, _GATE_GROUPS).astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(groups) - 1, _GATE_GROUPS).astype(np.int64))
     gates = []
-    for group in chosen.tolist():
-        detector = Detector(fleet.preparation, model, scorings[group], threshold, material.length)
-        gates.append(run_gate(settings.model, detector, fleet.read(group), fleet.training_ends_at))
+    for place in chosen.tolist():
+        detector = Detector(fleet.preparation, model, scorings[place], threshold, material.length)
+        frames = fleet.read(int(groups[place]))
+        gates.append(run_gate(settings.model, detector, frames, fleet.training_ends_at))
     gate = average_gates(gates)
     if gate.passed or settings.model == BASELINE:
         return gate

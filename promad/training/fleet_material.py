@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame
-from promad.data.windows import Inputs, SampleWindows, Split, StoredWindows, Windows, split_at
+from promad.data.windows import (
+    ChosenWindows,
+    Inputs,
+    Split,
+    StoredWindows,
+    Windows,
+    split_at,
+)
 from promad.errors import DataError
+from promad.training.filtered_groups import read_groups_of
+from promad.training.material import read_end_times, read_stored_windows
 from promad.training.processed_file import ProcessedFleet
 
 Rows = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+_PROBED_GROUPS, _PROBES = 5, 20
 
 
 @dataclass(frozen=True)
@@ -25,23 +38,32 @@ class FleetMaterial:
         windows: both parts.
         fleet: the processed data.
         length: samples per window.
+        dropped: by place in the fleet, unix seconds of the last samples of windows that nothing is
+            learned from.
     """
 
     split: Split
     windows: Windows
     fleet: ProcessedFleet
     length: int
+    dropped: Mapping[int, Values] = field(default_factory=dict)
 
     @property
     def step(self) -> float:
         """Seconds between samples."""
         return self.fleet.preparation.step
 
-    def iterate_groups(self) -> Iterator[tuple[int, list[MetricFrame], SampleWindows]]:
-        """Each group: its place in the fleet, its scaled frames and all its windows."""
-        for group in range(len(self.fleet.groups)):
+    def iterate_groups(
+        self, groups: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, list[MetricFrame], Windows]]:
+        """Each group, or each of these: its place in the fleet, its frames and its windows."""
+        for group in range(len(self.fleet.groups)) if groups is None else groups:
             frames = self.fleet.read(group)
-            yield group, frames, self.fleet.preparation.windows(frames, self.length)
+            windows: Windows = self.fleet.preparation.windows(frames, self.length)
+            if group in self.dropped:
+                kept = ~np.isin(np.round(windows.times, 3), np.round(self.dropped[group], 3))
+                windows = ChosenWindows(windows, np.flatnonzero(kept))
+            yield group, frames, windows
 
 
 def draw_material(fleet: ProcessedFleet, length: int, most: int, seed: int) -> FleetMaterial:
@@ -59,19 +81,68 @@ def draw_material(fleet: ProcessedFleet, length: int, most: int, seed: int) -> F
         total = len(split.training) + len(split.validation)
         for drawn, part in zip(parts, (split.training, split.validation), strict=True):
             count = min(len(part), -(-each * len(part) // max(total, 1)))
-            drawn.append(_keep(part, _draw(len(part), count, chance)))
+            drawn.append(_keep(part, draw_rows(len(part), count, chance)))
     training, validation = (_join(drawn, length) for drawn in parts)
+    _require_both(training, validation, fleet, length)
+    everything = _join([training, validation], length)
+    return FleetMaterial(Split(training, validation), everything, fleet, length)
+
+
+def read_filtered_fleet(
+    fleet: ProcessedFleet, length: int, normal: Path, anomalous: Path
+) -> FleetMaterial:
+    """The windows that `filter` found normal; what it dropped of each group is left out of all.
+
+    Raises:
+        DataError: if a file is missing or damaged, was made from other data, or there are too few
+            windows to train and to validate on.
+    """
+    stored, of = read_stored_windows(normal), read_groups_of(normal, fleet.groups)
+    if len(of) != len(stored) or not _are_among(stored, of, fleet, length):
+        raise DataError(
+            f"{normal}: was not made from the current processed data in windows of {length} "
+            "samples — run promad filter again"
+        )
+    windows = ChosenWindows(stored, np.argsort(stored.times, kind="stable"))
+    split = split_at(windows, fleet.training_ends_at, fleet.preparation.step)
+    _require_both(split.training, split.validation, fleet, length)
+    times, groups = read_end_times(anomalous), read_groups_of(anomalous, fleet.groups)
+    if len(times) != len(groups):
+        raise DataError(f"{anomalous}: its groups are not of its windows — run promad filter again")
+    dropped = {group: times[groups == group] for group in np.unique(groups).tolist()}
+    return FleetMaterial(split, windows, fleet, length, dropped)
+
+
+def _are_among(stored: StoredWindows, of: Rows, fleet: ProcessedFleet, length: int) -> bool:
+    """Whether some of the stored windows are found, unchanged, in the data of their groups."""
+    if stored.length != length:
+        return False
+    groups = np.unique(of)
+    for group in groups[:: max(1, len(groups) // _PROBED_GROUPS)][:_PROBED_GROUPS].tolist():
+        windows = fleet.preparation.windows(fleet.read(group), length)
+        own = np.flatnonzero(of == group)
+        probes = own[:: max(1, len(own) // _PROBES)]
+        ends, wanted = np.round(windows.times * 1000), np.round(stored.times[probes] * 1000)
+        places = np.searchsorted(ends, wanted).astype(np.int64)
+        if windows.width != stored.width or not np.isin(wanted, ends).all():
+            return False
+        if not np.array_equal(stored.take(probes), windows.take(places)):
+            return False
+    return True
+
+
+def _require_both(
+    training: Windows, validation: Windows, fleet: ProcessedFleet, length: int
+) -> None:
     if len(training) == 0 or len(validation) == 0:
         raise DataError(
             f"the windows of {length} samples of {len(fleet.groups)} groups leave {len(training)} "
             f"for training and {len(validation)} for validation, with a gap of one window between "
             "them — collect a longer period, or lower sequence_length or train_split_ratio"
         )
-    everything = _join([training, validation], length)
-    return FleetMaterial(Split(training, validation), everything, fleet, length)
 
 
-def _draw(total: int, count: int, chance: np.random.Generator) -> Rows:
+def draw_rows(total: int, count: int, chance: np.random.Generator) -> Rows:
     """So many of the numbers below `total`, one from each of `count` equal stretches."""
     if count >= total:
         return np.arange(total)
@@ -83,7 +154,7 @@ def _keep(windows: Windows, rows: Rows) -> StoredWindows:
     return StoredWindows(windows.take(rows), windows.times[rows])
 
 
-def _join(parts: list[Windows], length: int) -> StoredWindows:
+def _join(parts: Sequence[Windows], length: int) -> StoredWindows:
     """The windows of all parts in order of time."""
     times = np.concatenate([part.times for part in parts])
     order = np.argsort(times, kind="stable")

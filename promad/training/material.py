@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promad.data.artifacts import end_times_path, read_array
 from promad.data.frame import MetricFrame
@@ -71,19 +72,37 @@ def read_filtered(path: Path, everything: SampleWindows) -> StoredWindows:
     Raises:
         DataError: if the file is missing or damaged, or was made from other data.
     """
-    array, times = read_array(path, "filter"), read_array(end_times_path(path), "filter")
-    if array.ndim != 3 or array.dtype != np.float32 or times.shape != array.shape[:1]:
-        raise DataError(
-            f"{path}: does not contain windows with an end time each — run promad filter again"
-        )
-    seconds = times.astype("datetime64[ms]").astype(np.float64) / 1000
-    windows = StoredWindows(array.view(np.float32), seconds)
+    windows = read_stored_windows(path)
     if not _are_among(windows, everything):
         raise DataError(
             f"{path}: was not made from the current processed data in windows of "
             f"{everything.length} samples — run promad filter again"
         )
     return windows
+
+
+def read_stored_windows(path: Path) -> StoredWindows:
+    """The windows that `filter` has written, with their end times.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    array, times = read_array(path, "filter"), read_end_times(path)
+    if array.ndim != 3 or array.dtype != np.float32 or times.shape != array.shape[:1]:
+        raise DataError(
+            f"{path}: does not contain windows with an end time each — run promad filter again"
+        )
+    return StoredWindows(array.view(np.float32), times)
+
+
+def read_end_times(path: Path) -> NDArray[np.float64]:
+    """Unix seconds of the last sample of each window that `filter` has written: (windows,).
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    times = read_array(end_times_path(path), "filter")
+    return np.asarray(times.astype("datetime64[ms]").astype(np.float64) / 1000, np.float64)
 
 
 def _are_among(stored: StoredWindows, everything: SampleWindows) -> bool:

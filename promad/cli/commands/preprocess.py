@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +13,7 @@ from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_outside, group_names, join_first, print_lines
 from promad.config import Config
 from promad.config.durations import format_instant
-from promad.data.groups import list_matchers
+from promad.data.groups import Labels, list_matchers
 
 if TYPE_CHECKING:
     from promad.data.sentinels import Sentinels
@@ -60,16 +60,21 @@ def format_preprocessed(done: Preprocessed) -> Iterator[str]:
             yield f"  {name}: constant so far; any change raises the score"
     yield from _format_excluded(done)
     yield from format_losses(done.losses)
-    for labels, why in list(done.groups_left_out.items())[:_MOST_GROUPS]:
-        yield f"  {{{list_matchers(labels)}}} has no calibration of its own: {why}"
-    if len(done.groups_left_out) > _MOST_GROUPS:
-        yield f"  and {format_count(len(done.groups_left_out) - _MOST_GROUPS, 'other group')}"
+    yield from format_left_out(done.groups_left_out)
     groups = f" of {format_count(done.groups, 'group')}" if done.groups else ""
     yield (
         f"preprocess: {format_count(done.rows, 'sample')}{groups}, {done.dropped} dropped, "
         f"{format_count(done.parts, 'segment')} without gaps → {done.path} "
         f"(scaler fitted on the first {format_count(done.training_rows, 'sample')})"
     )
+
+
+def format_left_out(groups: Mapping[Labels, str]) -> Iterator[str]:
+    """The groups without a calibration of their own, and why."""
+    for labels, why in list(groups.items())[:_MOST_GROUPS]:
+        yield f"  {{{list_matchers(labels)}}} has no calibration of its own: {why}"
+    if len(groups) > _MOST_GROUPS:
+        yield f"  and {format_count(len(groups) - _MOST_GROUPS, 'other group')}"
 
 
 def _format_sentinels(name: str, found: Sentinels) -> str:

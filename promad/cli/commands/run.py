@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,7 +61,7 @@ def trim_and_train(config: Config, force: bool = False) -> None:
 
     `config` trains on what filter left.
     """
-    dropped: tuple[float, ...] = ()
+    dropped: tuple[Any, ...] = ()
     for _ in range(config.data_filtering_settings.trim_rounds):
         before, dropped = dropped, run_trimming(config, dropped)
         if len(dropped) == len(before):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from promad.cli.commands.preprocess import format_left_out
 from promad.cli.extras import require_training
 from promad.cli.options import ForceOption, load_one_config
 from promad.cli.output import format_count, print_lines
@@ -59,6 +60,7 @@ def format_training(report: TrainingReport) -> Iterator[str]:
 
     if report.blind:
         yield f"  {describe_blind(report.blind)}"
+    yield from format_left_out(report.groups_left_out)
     yield from _format_gate(report.gate)
     yield f"  {format_threshold(report.threshold)}"
     yield f"    {report.threshold.method}: {report.threshold.why}"
