@@ -32,9 +32,10 @@ from promad.events.explanation import incident_paragraph
 from promad.events.incident_book import IncidentBook, IncidentChanges, Watched, survey_groups
 from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
-from promad.events.verdict import STATES, Verdict
+from promad.events.verdict import OBSERVED, STATES, Verdict
 from promad.exposition import DetectorMetrics
 from promad.exposition.fleet import FleetSnapshot, GroupColumns, IncidentColumns
+from promad.exposition.render import FleetRenderer
 from promad.prometheus.group_polling import GroupPoll, GroupPoller
 
 Values = NDArray[np.float64]
@@ -101,6 +102,9 @@ class FleetLoop(TickLoop):
         self._raised_together = 0
         self._offset = 0.0
         self._first_poll, self._caught_up = True, False
+        self._renderer = FleetRenderer(
+            options.name, options.metrics_prefix, outputs.max_feature_series
+        )
         self._published = self._withhold(clock.now(), WARMING, "not polled yet", {})
         self._snapshot = self._build_snapshot(self._published)
 
@@ -306,8 +310,10 @@ class FleetLoop(TickLoop):
         if published.judgements is None:
             unknown = np.full(len(published.labels), np.nan)
             self._outputs.history.add(published.at, published.states, unknown, published.limits)
-        self._published = published
-        self._snapshot = self._build_snapshot(published)
+        snapshot = self._build_snapshot(published)
+        if self._snapshot.rendered.is_compressed:
+            snapshot.rendered.compress()
+        self._published, self._snapshot = published, snapshot
         self._published_at = self._clock.elapsed()
 
     def _count_states(self, published: _Published) -> dict[str, int]:
@@ -319,7 +325,10 @@ class FleetLoop(TickLoop):
         options, outputs = self._options, self._outputs
         failed = tuple((alias, str(error)) for alias, error in published.failures.items())
         incidents = IncidentColumns(
-            outputs.incidents.open_incidents, dict(self._begun), self._refused
+            outputs.incidents.open_incidents,
+            dict(self._begun),
+            self._refused,
+            outputs.incidents.rules.scope,
         )
         return FleetSnapshot(
             options.name,
@@ -329,6 +338,7 @@ class FleetLoop(TickLoop):
             failed,
             outputs.max_feature_series,
             self._make_build_status(published),
+            self._renderer,
         )
 
     def _build_columns(self, published: _Published) -> GroupColumns:
@@ -338,7 +348,7 @@ class FleetLoop(TickLoop):
         names = live.detector.scored_features
         features = np.full((count, len(names), 6), np.nan) if judged is None else judged.features
         score = unknown if judged is None else judged.score
-        measured = ~np.isnan(features[:, :, 0])
+        measured = ~np.isnan(features[:, :, OBSERVED])
         with_event = state.events.hysteresis.open & (published.states == ANOMALOUS)
         return GroupColumns(
             labels=published.labels,
@@ -354,6 +364,7 @@ class FleetLoop(TickLoop):
             pooled=live.detector.find_pooled(published.labels),
             feature_names=names,
             features=np.where(np.isnan(score)[:, np.newaxis, np.newaxis], np.nan, features),
+            plain=judged is not None and judged.plain,
         )
 
     def _make_build_status(self, published: _Published) -> Callable[[int], GroupStatus]:

@@ -27,6 +27,7 @@ STATES = tuple(State)
 FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
 """What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
 
+CONTRIBUTION, OBSERVED = FEATURE_COLUMNS.index("contribution"), FEATURE_COLUMNS.index("observed")
 ELEVATION, SINCE = FEATURE_COLUMNS.index("elevation"), FEATURE_COLUMNS.index("since")
 
 
