@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from promad.data.groups import Labels
 from promad.events.verdict import STATES
-from promad.exposition.text import write_labels
+from promad.exposition.text import write_labels, write_variants
 
 
 class GroupText(NamedTuple):
@@ -24,7 +24,7 @@ class GroupText(NamedTuple):
     """
 
     plain: bytes
-    states: tuple[bytes, ...]
+    states: Sequence[bytes]
     calibrations: tuple[bytes, bytes]
     scope: Labels
 
@@ -61,6 +61,12 @@ class FleetLabels:
         """The labels of one series."""
         return write_labels({**dict(labels), **own, "detector": self._detector})
 
+    def write_variants(
+        self, labels: Iterable[tuple[str, str]], name: str, values: Sequence[str]
+    ) -> list[bytes]:
+        """The labels of series that differ in the value of one label."""
+        return write_variants({**dict(labels), "detector": self._detector}, name, values)
+
     def list_groups(self, groups: tuple[Labels, ...], scope: tuple[str, ...]) -> GroupLists:
         """The texts of these groups; `scope` has the label names in `incidents.scope`."""
         if self._listed != (groups, scope):
@@ -73,10 +79,11 @@ class FleetLabels:
         return self._lists
 
     def _write_group(self, labels: Labels, scope: tuple[str, ...]) -> GroupText:
+        own, pooled = self.write_variants(labels, "calibration", ("own", "pooled"))
         return GroupText(
             self.write(labels),
-            tuple(self.write(labels, state=state) for state in STATES),
-            (self.write(labels, calibration="own"), self.write(labels, calibration="pooled")),
+            self.write_variants(labels, "state", STATES),
+            (own, pooled),
             tuple(label for label in labels if label[0] in scope),
         )
 
@@ -84,8 +91,7 @@ class FleetLabels:
         """The texts of all features of one group after the other; only these are kept."""
         keys = [(labels, features) for labels in groups]
         self._features = {
-            key: self._features.get(key)
-            or [self.write(key[0], feature_name=name) for name in features]
+            key: self._features.get(key) or self.write_variants(key[0], "feature_name", features)
             for key in keys
         }
         return [text for key in keys for text in self._features[key]]

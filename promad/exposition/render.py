@@ -151,7 +151,7 @@ class FleetRenderer:
         self, columns: GroupColumns, incidents: IncidentColumns
     ) -> dict[MetricSpec, bytes]:
         counts = np.bincount(columns.state, minlength=len(STATES))
-        states = [self._labels.write((), state=state) for state in STATES]
+        states = self._labels.write_variants((), "state", STATES)
         refused = np.array([incidents.groups_refused])
         return {
             names.GROUPS: self._write(names.GROUPS, states, counts),

@@ -15,8 +15,10 @@ from promad.exposition.names import MetricSpec, MetricType
 
 Values = NDArray[np.float64]
 
-_PLAIN_FROM, _PLAIN_BELOW = 1e-4, 1e6
-"""Between these, JSON and the text format have the same digits; beyond, exponents differ."""
+_POINT_MOVES_AT = 1e6
+"""From here on, the text format has an exponent where JSON has none."""
+_SAME_FROM, _SAME_BELOW = 1e-4, 1e16
+"""Between these, the text format has the digits that JSON has."""
 
 
 def write_values(values: Values) -> list[bytes]:
@@ -29,17 +31,22 @@ def write_values(values: Values) -> list[bytes]:
         return []
     texts = msgspec.json.encode(values.tolist())[1:-1].split(b",")
     size = np.abs(values)
-    rows = np.flatnonzero((size >= _PLAIN_BELOW) | ((size < _PLAIN_FROM) & (values != 0)))
-    beyond = values[rows].tolist()
-    written = {value: _write_value(value) for value in set(beyond)}
-    for row, value in zip(rows.tolist(), beyond, strict=True):
-        texts[row] = written[value]
+    moved = np.flatnonzero((values >= _POINT_MOVES_AT) & (size < _SAME_BELOW)).tolist()
+    written = {text: _move_point(text) for text in {texts[row] for row in moved}}
+    for row in moved:
+        texts[row] = written[texts[row]]
+    differs = (size >= _SAME_BELOW) | ((size < _SAME_FROM) & (values != 0))
+    for row in np.flatnonzero(differs).tolist():
+        text: str = floatToGoString(values[row])  # type: ignore[no-untyped-call]
+        texts[row] = text.encode()
     return texts
 
 
-def _write_value(value: float) -> bytes:
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
-    return text.encode()
+def _move_point(text: bytes) -> bytes:
+    """A number of at least a million, with an exponent."""
+    whole, _, rest = text.partition(b".")
+    digits = (whole[:1] + b"." + whole[1:] + rest).rstrip(b"0.")
+    return b"%be+%02d" % (digits, len(whole) - 1)
 
 
 def write_labels(labels: Mapping[str, str]) -> bytes:
@@ -50,6 +57,19 @@ def write_labels(labels: Mapping[str, str]) -> bytes:
     """
     pairs = (f'{name}="{escape_label_value(value)}"' for name, value in sort_labels(labels))
     return f"{{{','.join(pairs)}}} ".encode()
+
+
+def write_variants(labels: Mapping[str, str], name: str, values: Sequence[str]) -> list[bytes]:
+    """The labels of series that differ in the value of one more label.
+
+    >>> write_variants({"detector": "web", "zone": "a"}, "state", ["ok"])
+    [b'{detector="web",state="ok",zone="a"} ']
+    """
+    before = {other: value for other, value in labels.items() if other < name}
+    after = {other: value for other, value in labels.items() if other > name}
+    head = write_labels(before).removesuffix(b"} ") + b"," * bool(before) + f'{name}="'.encode()
+    tail = b'"' + b"," * bool(after) + write_labels(after).removeprefix(b"{")
+    return [b"".join((head, escape_label_value(value).encode(), tail)) for value in values]
 
 
 def write_lines(name: str, labels: Sequence[bytes], values: Values) -> bytes:
