@@ -14,6 +14,7 @@ from promad.config import RealTimeSettings
 from promad.exposition.names import (
     DETECTOR_METRICS,
     GROUP_METRICS,
+    INCIDENT_METRICS,
     PROCESS_METRICS,
     MetricSpec,
     Subject,
@@ -37,6 +38,12 @@ SECTIONS = (
         "These names begin with `metrics_prefix`; the table shows its default. `feature_name` is\n"
         "the alias of a query, and `detector` the `name` in the configuration.",
         GROUP_METRICS,
+    ),
+    (
+        "Incidents",
+        "A detector with `group_by` exposes these for each scope, with the labels of\n"
+        "`incidents.scope`. A scope keeps the same series from incident to incident.",
+        INCIDENT_METRICS,
     ),
     (
         "Detectors",

@@ -23,6 +23,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _check_file_names(config)
     yield from _check_authentication(config)
     yield from _check_encryption(config)
+    yield from _check_scope(config)
 
 
 def _check_models(config: Config) -> Iterator[Contradiction]:
@@ -141,3 +142,12 @@ def _check_encryption(config: Config) -> Iterator[Contradiction]:
             (at, ("prometheus_url",)),
             "has no effect because prometheus_url uses http — change it to https",
         )
+
+
+def _check_scope(config: Config) -> Iterator[Contradiction]:
+    for label in config.incidents.scope:
+        if label not in config.group_by:
+            yield (
+                (("incidents", "scope"), ("group_by",)),
+                f"{label} is not a label of the groups — add it to group_by, or remove it here",
+            )

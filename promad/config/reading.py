@@ -113,18 +113,15 @@ def _validate(document: Document, context: dict[str, Any]) -> tuple[Config | Non
 
 
 def _drop_wrong(values: Mapping[str, Any], wrong: Iterable[Place]) -> dict[str, Any]:
-    """`values` without the keys of sections that are wrong, or have something wrong within.
-
-    A list at the top level is left out whole.
-    """
-    gone = {place[:2] for place in wrong}
-    spoilt = {place[0] for place in gone}
+    """`values` without the keys of sections that are wrong, or have something wrong within."""
+    sections = {section for section, keys in values.items() if isinstance(keys, dict)}
+    gone = {place[:2] if place[0] in sections else place[:1] for place in wrong}
     kept = {
         section: {key: value for key, value in keys.items() if (section, key) not in gone}
         if isinstance(keys, dict)
         else keys
         for section, keys in values.items()
-        if (section,) not in gone and (section not in spoilt or isinstance(keys, dict))
+        if (section,) not in gone
     }
     return {**kept, "queries": {"any": "up"}}  # they take no part in contradictions
 

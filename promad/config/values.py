@@ -192,7 +192,7 @@ def _check_regex(value: str) -> str:
     return value
 
 
-_RESERVED_LABELS = frozenset({"detector", "feature_name", "quantile", "state", "le"})
+_RESERVED_LABELS = frozenset({"calibration", "detector", "feature_name", "le", "quantile", "state"})
 """Labels of promad's own on the series of a group."""
 
 Text = Annotated[str, Field(min_length=1)]

@@ -89,4 +89,5 @@ def build_columns(
         pooled=live.detector.find_pooled(state.labels) if pooled is None else pooled,
         feature_names=names,
         features=features,
+        plain=judged is not None and judged.plain,
     )

@@ -38,6 +38,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import STATES, Verdict
 from promad.exposition import DetectorMetrics
 from promad.exposition.fleet import FleetSnapshot, IncidentColumns
+from promad.exposition.render import FleetRenderer
 from promad.prometheus.group_polling import GroupPoll, GroupPoller
 
 Values = NDArray[np.float64]
@@ -111,6 +112,9 @@ class FleetLoop(TickLoop):
         self._before: State | None = None
         self._offset = 0.0
         self._first_poll, self._caught_up = True, False
+        self._renderer = FleetRenderer(
+            options.name, options.metrics_prefix, outputs.max_feature_series
+        )
         self._published = self._withhold(clock.now(), WARMING, "not polled yet", {})
         self._snapshot = self._build_snapshot(self._published)
 
@@ -363,8 +367,10 @@ class FleetLoop(TickLoop):
         if published.judgements is None:
             unknown = np.full(len(published.labels), np.nan)
             self._outputs.history.add(published.at, published.states, unknown, published.limits)
-        self._published = published
-        self._snapshot = self._build_snapshot(published)
+        snapshot = self._build_snapshot(published)
+        if self._snapshot.rendered.is_compressed:
+            snapshot.rendered.compress()
+        self._published, self._snapshot = published, snapshot
         self._published_at = self._clock.elapsed()
 
     def _count_states(self, published: _Published) -> dict[str, int]:
@@ -376,7 +382,10 @@ class FleetLoop(TickLoop):
         options, outputs = self._options, self._outputs
         failed = tuple((alias, str(error)) for alias, error in published.failures.items())
         incidents = IncidentColumns(
-            outputs.incidents.open_incidents, dict(self._begun), self._refused
+            outputs.incidents.open_incidents,
+            dict(self._begun),
+            self._refused,
+            outputs.incidents.rules.scope,
         )
         return FleetSnapshot(
             options.name,
@@ -392,6 +401,7 @@ class FleetLoop(TickLoop):
             failed,
             outputs.max_feature_series,
             self._make_build_status(published),
+            self._renderer,
         )
 
     def _make_build_status(self, published: _Published) -> Callable[[int], GroupStatus]:

@@ -27,7 +27,9 @@ STATES = tuple(State)
 FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
 """What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
 
-OBSERVED, ELEVATION, SINCE = map(FEATURE_COLUMNS.index, ("observed", "elevation", "since"))
+CONTRIBUTION, OBSERVED, ELEVATION, SINCE = map(
+    FEATURE_COLUMNS.index, ("contribution", "observed", "elevation", "since")
+)
 
 
 @dataclass(frozen=True)

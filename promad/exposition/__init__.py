@@ -2,6 +2,10 @@
 
     names          every metric: name, type, labels, HELP text, and when it is absent
     groups         Snapshot ─► metrics about groups: scores, states, features
+    fleet          FleetSnapshot: a detector of many groups, rendered once per tick
+    render         columns over groups ─► lines (text, segments, fleet_labels, feature_choice)
+    incident_lines open incidents ─► lines
+    merging        the lines of all detectors, each family once
     daemon         metrics about the daemon itself: polls, ticks, queries, models, reloads
     web            metrics about the HTTP server
 
@@ -16,6 +20,7 @@ A value that is not known is withdrawn: never 0, never NaN.
 
 from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
 from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
+from promad.exposition.merging import merge_fleets
 from promad.exposition.web import WebMetrics
 
 __all__ = [
@@ -25,4 +30,5 @@ __all__ = [
     "Snapshot",
     "SnapshotCollector",
     "WebMetrics",
+    "merge_fleets",
 ]

@@ -5,67 +5,15 @@ A `GroupStatus` is built only for a group that is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
-from promad.data.groups import Labels
-from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
+from promad.exposition.columns import GroupColumns, IncidentColumns
+from promad.exposition.render import FleetRenderer, Rendered
 
-Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class GroupColumns:
-    """The groups of a detector after a tick; arrays are (groups,) where nothing else is said.
-
-    Attributes:
-        labels: of each group.
-        state: positions in `STATES`, uint8.
-        score: NaN without a score; `threshold` is what it is held to.
-        mse: mean squared error of the window, scaled units; NaN without a score.
-        known_share: of the features that a score is computed from; NaN without one.
-        anomalous_since: start of the event that is open, unix seconds; NaN if none is.
-        last_scored_at: unix seconds; NaN before the first score.
-        samples_in_window: usable samples in a row, at most a window's length.
-        events_begun: since the daemon started.
-        pooled: whether a group has no calibration of its own, bool.
-        feature_names: of the scored features.
-        features: what `FEATURE_COLUMNS` names, (groups, features, 6); NaN where unknown.
-    """
-
-    labels: tuple[Labels, ...]
-    state: NDArray[np.uint8]
-    score: Values
-    threshold: Values
-    mse: Values
-    known_share: Values
-    anomalous_since: Values
-    last_scored_at: Values
-    samples_in_window: NDArray[np.int64]
-    events_begun: NDArray[np.int64]
-    pooled: NDArray[np.bool_]
-    feature_names: tuple[str, ...]
-    features: Values
-
-
-@dataclass(frozen=True)
-class IncidentColumns:
-    """What is exposed about the incidents of a detector.
-
-    Attributes:
-        open: the open incidents.
-        begun: by scope how many have begun since the daemon started.
-        groups_refused: groups that are not watched, because there are `max_groups` already.
-    """
-
-    open: tuple[Incident, ...] = ()
-    begun: Mapping[Labels, int] | None = None
-    groups_refused: int = 0
+__all__ = ["FleetSnapshot", "GroupColumns", "IncidentColumns"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +28,7 @@ class FleetSnapshot:
         failed_queries: alias and error of each query that failed in the last poll.
         max_feature_series: series about single features that are exposed at most.
         build_status: makes the status of one group.
+        renderer: renders its metrics; one that rendered the previous tick keeps what is the same.
     """
 
     detector: str
@@ -89,8 +38,17 @@ class FleetSnapshot:
     failed_queries: tuple[tuple[str, str], ...]
     max_feature_series: int
     build_status: Callable[[int], GroupStatus]
+    renderer: FleetRenderer | None = None
 
     @cached_property
     def groups(self) -> tuple[GroupStatus, ...]:
         """A status for each group."""
         return tuple(map(self.build_status, range(len(self.columns.labels))))
+
+    @cached_property
+    def rendered(self) -> Rendered:
+        """Its metrics as they are sent to scrapers."""
+        renderer = self.renderer or FleetRenderer(
+            self.detector, self.metrics_prefix, self.max_feature_series
+        )
+        return renderer.render(self.columns, self.incidents)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -38,6 +39,33 @@ class Snapshot:
 
 
 AnySnapshot = Snapshot | FleetSnapshot
+
+
+class SplitSnapshots(NamedTuple):
+    """Snapshots by the way in which they are exposed.
+
+    Attributes:
+        fleets: those of many groups, which are rendered already.
+        beside_fleets: those of a single group that have the metrics prefix of a fleet.
+        others: the rest.
+    """
+
+    fleets: Sequence[FleetSnapshot]
+    beside_fleets: Sequence[Snapshot]
+    others: Sequence[Snapshot]
+
+
+def split_snapshots(snapshots: Sequence[AnySnapshot]) -> SplitSnapshots:
+    """The snapshots by the way in which they are exposed."""
+    fleets = [shot for shot in snapshots if isinstance(shot, FleetSnapshot)]
+    shared = {fleet.metrics_prefix for fleet in fleets}
+    single = [shot for shot in snapshots if isinstance(shot, Snapshot)]
+    return SplitSnapshots(
+        fleets,
+        [shot for shot in single if shot.metrics_prefix in shared],
+        [shot for shot in single if shot.metrics_prefix not in shared],
+    )
+
 
 _GroupValue = Callable[[GroupStatus], float | None]
 _FeatureValue = Callable[[FeatureView], float | None]
@@ -70,19 +98,22 @@ def _flag(verdict: Verdict) -> float | None:
 
 @dataclass(frozen=True)
 class SnapshotCollector(Collector):
-    """Exposes the newest snapshot of every detector, with its name as the label `detector`."""
+    """Exposes the newest snapshots of detectors, with their names as the label `detector`.
+
+    It leaves out what `merge_fleets` exposes.
+    """
 
     snapshots: Callable[[], Sequence[AnySnapshot]]
 
     def collect(self) -> Iterator[Metric]:
         """The metric families of one scrape; detectors with one prefix share theirs."""
-        snapshots = self.snapshots()
+        snapshots = split_snapshots(self.snapshots()).others
         for prefix in dict.fromkeys(snapshot.metrics_prefix for snapshot in snapshots):
             yield from self._families(
                 prefix, [shot for shot in snapshots if shot.metrics_prefix == prefix]
             )
 
-    def _families(self, prefix: str, snapshots: Sequence[AnySnapshot]) -> Iterator[Metric]:
+    def _families(self, prefix: str, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         rows = [
             ({**dict(status.group), "detector": shot.detector}, status)
             for shot in snapshots

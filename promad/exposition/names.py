@@ -163,6 +163,72 @@ FEATURE_EXPECTED = MetricSpec(
     _FEATURE,
 )
 
+_WITHOUT_GROUPS = "without `group_by`"
+_WITHOUT_INCIDENT = "while no incident is open, and while the scope has no group with a score"
+
+GROUP_INFO = MetricSpec(
+    "group_info",
+    "Always 1; `calibration` is `own`, or `pooled` for a group that has none of its own.",
+    _WITHOUT_GROUPS,
+    ("calibration",),
+)
+INCIDENT_OPEN = MetricSpec(
+    "incident_open",
+    "Number of open incidents.",
+    "without `group_by`, and while the scope has no group with a score",
+)
+INCIDENT_GROUPS = MetricSpec(
+    "incident_groups", "Groups with an open event in the open incidents.", _WITHOUT_INCIDENT
+)
+INCIDENT_GROUPS_SHARE = MetricSpec(
+    "incident_groups_share",
+    "Share of the watched groups that have an open event in the open incidents, 0 to 1.",
+    _WITHOUT_INCIDENT,
+)
+INCIDENT_SINCE = MetricSpec(
+    "incident_since_timestamp_seconds",
+    "Start of the open incident, in unix seconds; of several, of the one with the most groups.",
+    _WITHOUT_INCIDENT,
+)
+INCIDENT_FEATURE_SHARE = MetricSpec(
+    "incident_feature_share",
+    "Share of the deviation that the feature contributes over all groups of the open incidents, 0 "
+    "to 1; the shares sum to 1.",
+    _WITHOUT_INCIDENT,
+    _FEATURE,
+)
+INCIDENT_FIRST_GROUP = MetricSpec(
+    "incident_first_group_info",
+    "Always 1; the labels are those of the first group of the open incident; of several, of the "
+    "one with the most groups.",
+    _WITHOUT_INCIDENT,
+)
+INCIDENT_COMMON_LABELS = MetricSpec(
+    "incident_common_labels_info",
+    "Always 1; besides those of the scope, the labels are those that all groups of the open "
+    "incident have in common, but not all watched groups; of several incidents, of the one with "
+    "the most groups.",
+    f"without such labels, {_WITHOUT_INCIDENT}",
+)
+INCIDENTS = MetricSpec(
+    "incidents_total",
+    "Incidents that have begun.",
+    _WITHOUT_GROUPS,
+    type=MetricType.COUNTER,
+)
+
+INCIDENT_METRICS = (
+    INCIDENT_OPEN,
+    INCIDENT_GROUPS,
+    INCIDENT_GROUPS_SHARE,
+    INCIDENT_SINCE,
+    INCIDENT_FEATURE_SHARE,
+    INCIDENT_FIRST_GROUP,
+    INCIDENT_COMMON_LABELS,
+    INCIDENTS,
+)
+"""Metrics about the incidents of each scope, with the labels of the scope."""
+
 GROUP_METRICS = (
     SCORE,
     THRESHOLD,
@@ -181,6 +247,7 @@ GROUP_METRICS = (
     FEATURE_DEVIATING_SINCE,
     FEATURE_OBSERVED,
     FEATURE_EXPECTED,
+    GROUP_INFO,
 )
 """Metrics about groups; their names begin with `metrics_prefix`."""
 
@@ -256,6 +323,18 @@ TICK_DURATION = MetricSpec(
     type=MetricType.HISTOGRAM,
 )
 
+GROUPS = _gauge("promad_groups", "Groups in the state.", _WITHOUT_GROUPS, labels=("state",))
+GROUPS_REFUSED = _gauge(
+    "promad_groups_refused",
+    "Groups that are not watched, because `max_groups` are watched already.",
+    _WITHOUT_GROUPS,
+)
+FEATURE_SERIES_LEFT_OUT = _gauge(
+    "promad_feature_series_left_out",
+    "Series about single features that are not exposed, because of `max_feature_series`.",
+    _WITHOUT_GROUPS,
+)
+
 DETECTOR_METRICS = (
     MODEL_INFO,
     MODEL_TRAINED,
@@ -271,6 +350,9 @@ DETECTOR_METRICS = (
     TICK_FAILURES,
     EVENT_LOG_FAILURES,
     TICK_DURATION,
+    GROUPS,
+    GROUPS_REFUSED,
+    FEATURE_SERIES_LEFT_OUT,
 )
 """Metrics about the work of each detector."""
 
@@ -302,4 +384,4 @@ CONNECTIONS_CLOSED = MetricSpec(
 PROCESS_METRICS = (BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED)
 """Metrics about the daemon as a whole."""
 
-METRICS = (*GROUP_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)
+METRICS = (*GROUP_METRICS, *INCIDENT_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)

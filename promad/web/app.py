@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from urllib.parse import parse_qs
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -22,6 +20,7 @@ from promad.web import events_api, groups_api, incidents_api, scoring_api, state
 from promad.web.docs import create_docs_routes
 from promad.web.headers import HeadersMiddleware
 from promad.web.limits import RequestQueue
+from promad.web.metrics import answer_scrape
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
 from promad.web.scoring_process import Scorer, score_here
@@ -57,7 +56,7 @@ def build_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         routes=[
-            *_create_monitoring_routes(registry, is_ready, find_trouble),
+            *_create_monitoring_routes(registry, served, is_ready, find_trouble),
             *create_docs_routes(),
             *create_page_routes(),
         ],
@@ -81,15 +80,16 @@ def description() -> str:
 
 
 def _create_monitoring_routes(
-    registry: CollectorRegistry, is_ready: Callable[[], bool], find_trouble: Callable[[], str]
+    registry: CollectorRegistry,
+    served: Detectors,
+    is_ready: Callable[[], bool],
+    find_trouble: Callable[[], str],
 ) -> list[BaseRoute]:
     """`/metrics`, `/-/healthy` and `/-/ready`."""
 
     def get_metrics(request: Request) -> Response:
-        names = parse_qs(request.url.query).get("name[]")
-        selected = registry.restricted_registry(names) if names else registry
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(selected), media_type=None, headers={"content-type": content_type})
+        snapshots = [detector.snapshot() for detector in served()]
+        return answer_scrape(registry, snapshots, request)
 
     def get_health(request: Request) -> Response:
         if trouble := find_trouble():

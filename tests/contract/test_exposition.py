@@ -16,6 +16,7 @@ from promad.errors import PrometheusError
 from promad.events.status import GroupStatus
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, names
 from promad.exposition.names import MetricSpec, MetricType, Subject
+from tests.support.fleet_snapshots import make_incident_snapshot, read_families
 from tests.support.prometheus_server import require_binary
 from tests.support.statuses import ANOMALOUS, BLIND, CPU, JUDGED, LOAD, OK, WARMING
 
@@ -349,6 +350,9 @@ def test_promtool_finds_nothing_to_say(daemon_registry: CollectorRegistry) -> No
 # The table of names
 
 
+OF_GROUPS = {"instance", "zone"}
+
+
 def every_family() -> dict[str, Metric]:
     """All that a daemon can expose, by the names in the text format."""
     registry = CollectorRegistry()
@@ -363,9 +367,8 @@ def every_family() -> dict[str, Metric]:
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))
     WebMetrics(registry, ["too_many"])
-    return {
-        family.name + "_total" * (family.type == "counter"): family for family in registry.collect()
-    }
+    families = [*read_families(make_incident_snapshot()), *registry.collect()]
+    return {family.name + "_total" * (family.type == "counter"): family for family in families}
 
 
 def test_the_table_holds_every_metric_with_its_type_help_and_labels() -> None:
@@ -377,7 +380,7 @@ def test_the_table_holds_every_metric_with_its_type_help_and_labels() -> None:
         assert (family.type, family.documentation) == (spec.type, spec.help)
         assert family.samples
         for sample in family.samples:
-            assert set(sample.labels) - {"le"} == {*spec.labels, *common}
+            assert set(sample.labels) - {"le", *OF_GROUPS} == {*spec.labels, *common}
 
 
 def test_every_name_is_in_the_table_once() -> None:
