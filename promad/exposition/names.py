@@ -163,6 +163,56 @@ FEATURE_EXPECTED = MetricSpec(
     _FEATURE,
 )
 
+GROUP_INFO = MetricSpec(
+    "group_info",
+    "Always 1; `calibration` is `own`, or `pooled` for a group that has none of its own.",
+    "without `group_by`",
+    labels=("calibration",),
+)
+INCIDENT_OPEN = MetricSpec("incident_open", "Number of open incidents.", "without `group_by`")
+INCIDENT_GROUPS = MetricSpec(
+    "incident_groups", "Groups in the open incidents.", "while no incident is open"
+)
+INCIDENT_GROUPS_SHARE = MetricSpec(
+    "incident_groups_share",
+    "Share of the monitored groups that are in the open incidents, 0 to 1.",
+    "while no incident is open",
+)
+INCIDENT_SINCE = MetricSpec(
+    "incident_since_timestamp_seconds",
+    "Start of the oldest open incident, in unix seconds.",
+    "while no incident is open",
+)
+INCIDENT_FEATURE_SHARE = MetricSpec(
+    "incident_feature_share",
+    "Share of the deviation that the feature contributes over all groups of the open incidents, 0 "
+    "to 1.",
+    "while no incident is open",
+    _FEATURE,
+)
+INCIDENT_FIRST_GROUP = MetricSpec(
+    "incident_first_group_info",
+    "Always 1; the labels are those of the first group of an open incident.",
+    "while no incident is open",
+)
+INCIDENTS = MetricSpec(
+    "incidents_total",
+    "Incidents that have begun.",
+    "without `group_by`",
+    type=MetricType.COUNTER,
+)
+
+INCIDENT_METRICS = (
+    INCIDENT_OPEN,
+    INCIDENT_GROUPS,
+    INCIDENT_GROUPS_SHARE,
+    INCIDENT_SINCE,
+    INCIDENT_FEATURE_SHARE,
+    INCIDENT_FIRST_GROUP,
+    INCIDENTS,
+)
+"""Metrics about incidents: one series for each scope, with the labels of the scope."""
+
 GROUP_METRICS = (
     SCORE,
     THRESHOLD,
@@ -254,6 +304,24 @@ TICK_DURATION = MetricSpec(
     "Duration of a tick: poll, score and judge.",
     subject=Subject.DETECTOR,
     type=MetricType.HISTOGRAM,
+)
+
+GROUPS = _gauge(
+    "promad_groups",
+    "Number of groups in each state.",
+    "without `group_by`",
+    labels=("state",),
+)
+GROUPS_REFUSED = _gauge(
+    "promad_groups_refused",
+    "Groups that are not monitored, because there are `max_groups` already.",
+    "without `group_by`",
+)
+FEATURE_SERIES_LEFT_OUT = _gauge(
+    "promad_feature_series_left_out",
+    "Series of single features that are not exposed, because there are `max_feature_series` "
+    "already.",
+    "without `group_by`",
 )
 
 DETECTOR_METRICS = (
