@@ -163,42 +163,57 @@ FEATURE_EXPECTED = MetricSpec(
     _FEATURE,
 )
 
+_WITHOUT_GROUPS = "without `group_by`"
+_WITHOUT_INCIDENT = "while no incident is open, and while the scope has no group with a score"
+
 GROUP_INFO = MetricSpec(
     "group_info",
     "Always 1; `calibration` is `own`, or `pooled` for a group that has none of its own.",
-    "without `group_by`",
-    labels=("calibration",),
+    _WITHOUT_GROUPS,
+    ("calibration",),
 )
-INCIDENT_OPEN = MetricSpec("incident_open", "Number of open incidents.", "without `group_by`")
+INCIDENT_OPEN = MetricSpec(
+    "incident_open",
+    "Number of open incidents.",
+    "without `group_by`, and while the scope has no group with a score",
+)
 INCIDENT_GROUPS = MetricSpec(
-    "incident_groups", "Groups in the open incidents.", "while no incident is open"
+    "incident_groups", "Groups with an open event in the open incidents.", _WITHOUT_INCIDENT
 )
 INCIDENT_GROUPS_SHARE = MetricSpec(
     "incident_groups_share",
-    "Share of the monitored groups that are in the open incidents, 0 to 1.",
-    "while no incident is open",
+    "Share of the watched groups that have an open event in the open incidents, 0 to 1.",
+    _WITHOUT_INCIDENT,
 )
 INCIDENT_SINCE = MetricSpec(
     "incident_since_timestamp_seconds",
-    "Start of the oldest open incident, in unix seconds.",
-    "while no incident is open",
+    "Start of the open incident, in unix seconds; of several, of the one with the most groups.",
+    _WITHOUT_INCIDENT,
 )
 INCIDENT_FEATURE_SHARE = MetricSpec(
     "incident_feature_share",
     "Share of the deviation that the feature contributes over all groups of the open incidents, 0 "
-    "to 1.",
-    "while no incident is open",
+    "to 1; the shares sum to 1.",
+    _WITHOUT_INCIDENT,
     _FEATURE,
 )
 INCIDENT_FIRST_GROUP = MetricSpec(
     "incident_first_group_info",
-    "Always 1; the labels are those of the first group of an open incident.",
-    "while no incident is open",
+    "Always 1; the labels are those of the first group of the open incident; of several, of the "
+    "one with the most groups.",
+    _WITHOUT_INCIDENT,
+)
+INCIDENT_COMMON_LABELS = MetricSpec(
+    "incident_common_labels_info",
+    "Always 1; besides those of the scope, the labels are those that all groups of the open "
+    "incident have in common, but not all watched groups; of several incidents, of the one with "
+    "the most groups.",
+    f"without such labels, {_WITHOUT_INCIDENT}",
 )
 INCIDENTS = MetricSpec(
     "incidents_total",
     "Incidents that have begun.",
-    "without `group_by`",
+    _WITHOUT_GROUPS,
     type=MetricType.COUNTER,
 )
 
@@ -209,9 +224,10 @@ INCIDENT_METRICS = (
     INCIDENT_SINCE,
     INCIDENT_FEATURE_SHARE,
     INCIDENT_FIRST_GROUP,
+    INCIDENT_COMMON_LABELS,
     INCIDENTS,
 )
-"""Metrics about incidents: one series for each scope, with the labels of the scope."""
+"""Metrics about the incidents of each scope, with the labels of the scope."""
 
 GROUP_METRICS = (
     SCORE,
@@ -231,6 +247,7 @@ GROUP_METRICS = (
     FEATURE_DEVIATING_SINCE,
     FEATURE_OBSERVED,
     FEATURE_EXPECTED,
+    GROUP_INFO,
 )
 """Metrics about groups; their names begin with `metrics_prefix`."""
 
@@ -306,22 +323,16 @@ TICK_DURATION = MetricSpec(
     type=MetricType.HISTOGRAM,
 )
 
-GROUPS = _gauge(
-    "promad_groups",
-    "Number of groups in each state.",
-    "without `group_by`",
-    labels=("state",),
-)
+GROUPS = _gauge("promad_groups", "Groups in the state.", _WITHOUT_GROUPS, labels=("state",))
 GROUPS_REFUSED = _gauge(
     "promad_groups_refused",
-    "Groups that are not monitored, because there are `max_groups` already.",
-    "without `group_by`",
+    "Groups that are not watched, because `max_groups` are watched already.",
+    _WITHOUT_GROUPS,
 )
 FEATURE_SERIES_LEFT_OUT = _gauge(
     "promad_feature_series_left_out",
-    "Series of single features that are not exposed, because there are `max_feature_series` "
-    "already.",
-    "without `group_by`",
+    "Series about single features that are not exposed, because of `max_feature_series`.",
+    _WITHOUT_GROUPS,
 )
 
 DETECTOR_METRICS = (
@@ -339,6 +350,9 @@ DETECTOR_METRICS = (
     TICK_FAILURES,
     EVENT_LOG_FAILURES,
     TICK_DURATION,
+    GROUPS,
+    GROUPS_REFUSED,
+    FEATURE_SERIES_LEFT_OUT,
 )
 """Metrics about the work of each detector."""
 
@@ -370,4 +384,4 @@ CONNECTIONS_CLOSED = MetricSpec(
 PROCESS_METRICS = (BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED)
 """Metrics about the daemon as a whole."""
 
-METRICS = (*GROUP_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)
+METRICS = (*GROUP_METRICS, *INCIDENT_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)
