@@ -7,6 +7,7 @@ metrics of the group that an alert is about. Tests hold the two equal.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from promad.exposition import names
 
@@ -20,17 +21,23 @@ _METRICS = {
     "DEVIATING": names.FEATURE_DEVIATING_SINCE,
     "KNOWN": names.KNOWN_FEATURES,
     "QUERY_UP": names.QUERY_UP,
+    "STATE": names.STATE,
+    "IS_ANOMALY": names.IS_ANOMALY,
+    "INCIDENT_OPEN": names.INCIDENT_OPEN,
+    "INCIDENT_GROUPS": names.INCIDENT_GROUPS,
+    "INCIDENT_SPREAD": names.INCIDENT_GROUPS_SHARE,
+    "INCIDENT_SINCE": names.INCIDENT_SINCE,
+    "INCIDENT_SHARE": names.INCIDENT_FEATURE_SHARE,
+    "INCIDENT_FIRST": names.INCIDENT_FIRST_GROUP,
 }
 """Templates name a metric as @SCORE@."""
 
-_GROUP = (
-    '{{- $group := printf "job=%q, instance=%q, detector=%q" '
-    "$labels.job $labels.instance $labels.detector -}}\n"
-)
+INSTANT = r"""{{- define "instant" -}}
+{{ . | humanizeTimestamp | reReplaceAll "^(\\S+) (\\S{8}).*" "${1}T${2}Z" }}{{ end -}}
+"""
+"""Defines how a time is written."""
 
 _EXPLANATION = r"""
-{{- define "instant" -}}
-{{ . | humanizeTimestamp | reReplaceAll "^(\\S+) (\\S{8}).*" "${1}T${2}Z" }}{{ end -}}
 {{- define "factor" }}
 {{- if lt . 0.01 }}<0.01{{ else if lt . 100.0 }}{{ printf "%.3g" . }}
 {{- else if le . 10000.0 }}{{ printf "%.0f" . }}{{ else }}>10000{{ end }}×{{ end -}}
@@ -65,7 +72,7 @@ Score: {{ template "factor" .Value }} the threshold{{ end }}
 """
 
 _FAILED_QUERIES = r"""
-{{- with query (printf "@QUERY_UP@{%s} == 0" $group) }} Failed queries:
+{{- with query (printf "@QUERY_UP@{%s} == 0" $detector) }} Failed queries:
 {{- range $number, $query := sortByLabel "query" . }}
 {{- if $number }},{{ end }} {{ $query.Labels.query }}{{ end }}.
 {{- else }} All queries succeed, but samples are missing or stale.
@@ -73,16 +80,59 @@ _FAILED_QUERIES = r"""
 """
 
 
-def template_explanation(prefix: str) -> str:
-    """What is anomalous about the group: the score, then the features that cause it."""
-    return _GROUP + _fill_in(_EXPLANATION, prefix).strip()
+def template_explanation(prefix: str, identity: Sequence[str]) -> str:
+    """What is anomalous about the group: the score, then the features that cause it.
+
+    Args:
+        identity: the labels that tell the group's series from others.
+    """
+    whole = match_labels("group", identity) + INSTANT + _EXPLANATION.lstrip()
+    return fill_in_metrics(whole, prefix).strip()
 
 
-def template_blindness(sentence: str, prefix: str) -> str:
-    """A sentence, and which queries of the group's detector fail."""
-    return _GROUP + sentence + _fill_in(_FAILED_QUERIES, prefix).rstrip()
+def template_blindness(
+    sentence: str, prefix: str, identity: Sequence[str], shared: Sequence[str]
+) -> str:
+    """A sentence, and which queries of the group's detector fail.
+
+    Args:
+        shared: the labels by which the group and its detector belong together.
+    """
+    matchers = match_labels("group", identity) + match_labels("detector", shared)
+    return matchers + sentence + fill_in_metrics(_FAILED_QUERIES, prefix).rstrip()
 
 
-def _fill_in(template: str, prefix: str) -> str:
+def template_group(group_by: Sequence[str]) -> str:
+    """`: label="value", ...` of the group that an alert is about; empty without `group_by`."""
+    return f": {write_labels('$labels', group_by)}" if group_by else ""
+
+
+def template_group_name(group_by: Sequence[str]) -> str:
+    """The name of the group that an alert is about, as a parameter of a URL."""
+    if not group_by:
+        return "{{ $labels.detector | urlquery }}"
+    named = ", ".join(f"{name}=%q" for name in sorted(group_by))
+    values = " ".join(f"$labels.{name}" for name in ("detector", *sorted(group_by)))
+    return f'{{{{ printf "%s{{{named}}}" {values} | urlquery }}}}'
+
+
+def write_labels(source: str, labels: Sequence[str]) -> str:
+    """Labels with their values, which a template takes from `source`.
+
+    >>> write_labels("$labels", ["instance"])
+    '{{ printf "instance=%q" $labels.instance }}'
+    """
+    values = " ".join(f"{source}.{name}" for name in labels)
+    return f'{{{{ printf "{", ".join(f"{name}=%q" for name in labels)}" {values} }}}}'
+
+
+def match_labels(variable: str, labels: Sequence[str]) -> str:
+    """Sets a variable of a template to matchers for these labels of the alert."""
+    values = " ".join(f"$labels.{name}" for name in labels)
+    named = ", ".join(f"{name}=%q" for name in labels)
+    return f'{{{{- ${variable} := printf "{named}" {values} -}}}}\n'
+
+
+def fill_in_metrics(template: str, prefix: str) -> str:
     """The template with the whole names of its metrics."""
     return re.sub(r"@(\w+)@", lambda found: _METRICS[found[1]].full_name(prefix), template)

@@ -1,4 +1,4 @@
-"""The alerts: their conditions and their texts.
+"""The alerts of a daemon, and the conditions and texts of those about detectors and groups.
 
 An alert on a series that promad withdraws ends with it, so each way in which detection can stop has
 an alert of its own: a blind group, stale samples, a daemon that is down.
@@ -6,25 +6,39 @@ an alert of its own: a blind group, stale samples, a daemon that is down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 
 from promad.config import format_duration
 from promad.events.verdict import State
 from promad.exposition import names
-from promad.mixin.alert_templates import template_blindness, template_explanation
+from promad.mixin.alert import (
+    CRITICAL,
+    DETECTOR_NAME,
+    KEEP_FIRING_SECONDS,
+    SEVERE_RATIO,
+    SEVERE_SAMPLES,
+    WARNING,
+    Alert,
+    choose_patience,
+    choose_severe_seconds,
+    describe_budget,
+)
+from promad.mixin.alert_templates import (
+    template_blindness,
+    template_explanation,
+    template_group,
+    template_group_name,
+)
 from promad.mixin.deployment import Deployment
+from promad.mixin.incident_alerts import (
+    build_groups_blind,
+    build_groups_stale,
+    build_incident,
+    build_refused,
+    build_severe_incident,
+)
 from promad.mixin.rules import Rule
-
-SEVERE_RATIO = 3
-"""Above this score over threshold an anomaly is severe."""
-
-SEVERE_SAMPLES = 4
-"""For how many samples the score must be that high."""
-
-KEEP_FIRING_SECONDS = 600.0
-"""An anomaly that ends and begins again within this time is one notification."""
 
 OVERRUN_SHARE = 0.1
 """The acceptable share of skipped ticks."""
@@ -32,84 +46,64 @@ OVERRUN_SHARE = 0.1
 OLD_DAYS = 30
 """The age from which a model is old."""
 
-_WARNING, _CRITICAL = "warning", "critical"
 _DETECTOR = "job, instance, detector"
-_DETECTOR_NAME = "{{ $labels.detector }}"
 _IS_BLIND = f'state="{State.BLIND}"'
 
 
-@dataclass(frozen=True)
-class Alert:
-    """One alert.
+class AlertScope(StrEnum):
+    """What an alert about anomalies of a detector with `group_by` is about."""
 
-    Attributes:
-        name: its name, which is also the heading of its section in docs/runbooks.md.
-        why: the reason for its condition, as a comment.
-        expr: PromQL that has a value while the condition holds.
-        severity: `critical` should page someone, `warning` should not.
-        summary: the problem in one short line.
-        description: the details, and the effect.
-        after: seconds for which the condition must hold before the alert fires.
-        keep: seconds for which it keeps firing afterwards.
-        link: the daemon's page about it, if its address is known.
+    INCIDENTS = "incidents"
+    PER_GROUP = "per-group"
+
+
+_Builder = Callable[[Deployment], Alert]
+_Part = tuple[Deployment | None, tuple[_Builder, ...]]
+
+
+def build_alert_rules(
+    deployment: Deployment, scope: AlertScope = AlertScope.INCIDENTS
+) -> Mapping[str, Sequence[Rule]]:
+    """The rules by the name of their rule group.
+
+    Args:
+        scope: what alerts about detectors with `group_by` are about.
     """
-
-    name: str
-    why: str
-    expr: str
-    severity: str
-    summary: str
-    description: str
-    after: float = 0.0
-    keep: float = 0.0
-    link: str = ""
-
-    def to_rule(self, runbook_url: str) -> Rule:
-        """The alert as a rule that names its runbook.
-
-        Only a URL becomes `runbook_url`: Alertmanager and Grafana make that annotation a link.
-        """
-        times = {"for": self.after, "keep_firing_for": self.keep}
-        is_url = runbook_url.startswith(("http://", "https://"))
-        content: dict[str, Any] = {
-            "alert": self.name,
-            "expr": self.expr,
-            **{key: format_duration(seconds) for key, seconds in times.items() if seconds},
-            "labels": {"severity": self.severity},
-            "annotations": {
-                "summary": self.summary,
-                "description": self.description,
-                "runbook_url" if is_url else "runbook": f"{runbook_url}#{self.name.lower()}",
-                **({"link": self.link} if self.link else {}),
-            },
-        }
-        return Rule(self.why, content)
-
-
-def build_alert_rules(deployment: Deployment) -> Mapping[str, Sequence[Rule]]:
-    """The rules by the name of their rule group."""
-    groups = {
-        "anomalies": (_build_anomaly, _build_severe),
-        "silence": (_build_blind, _build_stale, _build_down),
-        "upkeep": (_build_overrun, _build_reload_failed, _build_old),
+    single, fleet = deployment.choose(grouped=False), deployment.choose(grouped=True)
+    of_groups: tuple[_Builder, ...] = (_build_anomaly, _build_severe)
+    by_incident: tuple[_Builder, ...] = (build_incident, build_severe_incident)
+    per_group = scope is AlertScope.PER_GROUP
+    groups: dict[str, tuple[_Part, ...]] = {
+        "anomalies": ((single, of_groups), (fleet, of_groups if per_group else by_incident)),
+        "silence": (
+            (single, (_build_blind, _build_stale)),
+            (fleet, (_build_blind if per_group else build_groups_blind, build_groups_stale)),
+            (deployment, (_build_down,)),
+        ),
+        "upkeep": (
+            (fleet, (build_refused,)),
+            (deployment, (_build_overrun, _build_reload_failed, _build_old)),
+        ),
     }
-    return {
-        f"promad-{name}": [build(deployment).to_rule(deployment.runbook_url) for build in alerts]
-        for name, alerts in groups.items()
-    }
+    return {f"promad-{name}": list(_build_rules(parts)) for name, parts in groups.items()}
+
+
+def _build_rules(parts: Sequence[_Part]) -> Iterator[Rule]:
+    for deployment, alerts in parts:
+        if deployment is not None:
+            for build in alerts:
+                yield build(deployment).to_rule(deployment.runbook_url)
 
 
 def _build_anomaly(deployment: Deployment) -> Alert:
-    budget = f"{deployment.false_alarms_per_week:g}"
-    alarms = "one false alarm" if budget == "1" else f"{budget} false alarms"
     return Alert(
         "PromadAnomaly",
         "No `for`: an event begins only after several consecutive samples above the threshold. "
-        f"The alert budget allows about {alarms} per week.",
+        + describe_budget(deployment),
         f"{deployment.select(names.IS_ANOMALY)} == 1",
-        _WARNING,
-        f"Detector {_DETECTOR_NAME} reports an anomaly",
-        template_explanation(deployment.prefix),
+        WARNING,
+        f"Detector {DETECTOR_NAME} reports an anomaly{template_group(deployment.group_by)}",
+        template_explanation(deployment.prefix, deployment.group_identity),
         keep=KEEP_FIRING_SECONDS,
         link=_link_page(deployment),
     )
@@ -120,31 +114,33 @@ def _build_severe(deployment: Deployment) -> Alert:
     return Alert(
         "PromadAnomalySevere",
         f"A score above {SEVERE_RATIO} times the threshold for {SEVERE_SAMPLES} samples. "
-        "PromadAnomaly fires too; inhibit it in Alertmanager with equal: [job, instance, "
-        "detector].",
+        "PromadAnomaly fires too; inhibit it in Alertmanager with "
+        f"equal: [{', '.join(deployment.group_identity)}].",
         f"{score} > {SEVERE_RATIO}\nand\n{flag} == 1",
-        _CRITICAL,
-        f"Detector {_DETECTOR_NAME} reports a severe anomaly",
-        template_explanation(deployment.prefix),
-        after=SEVERE_SAMPLES * max(deployment.step, deployment.interval),
+        CRITICAL,
+        f"Detector {DETECTOR_NAME} reports a severe anomaly{template_group(deployment.group_by)}",
+        template_explanation(deployment.prefix, deployment.group_identity),
+        after=choose_severe_seconds(deployment),
         keep=KEEP_FIRING_SECONDS,
         link=_link_page(deployment),
     )
 
 
 def _build_blind(deployment: Deployment) -> Alert:
-    after = _choose_patience(deployment)
+    after, shared = choose_patience(deployment), deployment.shared_identity
     return Alert(
         "PromadBlind",
         "While a group is blind, its score and its anomaly flag are absent, so alerts on them "
         "cannot fire. A warming group is not blind: it gets a score once its window of samples is "
         "full.",
         f"{deployment.select(names.STATE, _IS_BLIND)} == 1",
-        _WARNING,
-        f"Detector {_DETECTOR_NAME} is blind",
+        WARNING,
+        f"Detector {DETECTOR_NAME} is blind{template_group(deployment.group_by)}",
         template_blindness(
             f"No score for at least {format_duration(after)}: anomalies go undetected.",
             deployment.prefix,
+            deployment.group_identity,
+            shared,
         ),
         after=after,
     )
@@ -164,11 +160,11 @@ def _build_stale(deployment: Deployment) -> Alert:
         f"(\n  {age} > {oldest:g}\n  or\n"
         f"  time() - min by ({_DETECTOR}) ({scored}) > {unscored:g}\n)\n"
         f"unless on ({_DETECTOR})\n{blind} == 1",
-        _WARNING,
-        f"Detector {_DETECTOR_NAME} has stale data",
+        WARNING,
+        f"Detector {DETECTOR_NAME} has stale data",
         "The newest sample of a query, or the newest score, is {{ humanizeDuration $value }} old. "
         "The score leaves out features without a current sample.",
-        after=_choose_patience(deployment),
+        after=choose_patience(deployment),
     )
 
 
@@ -179,7 +175,7 @@ def _build_down(deployment: Deployment) -> Alert:
         "A scrape fails, something other than promad answers it, or the job has no target. No "
         "other alert can fire then.",
         f"{up} unless on (job, instance) {info}\nor\nabsent({up})",
-        _CRITICAL,
+        CRITICAL,
         "promad is down",
         "{{ if $labels.instance }}promad does not respond at {{ $labels.instance }}"
         "{{ else }}Prometheus has no target for the job {{ $labels.job }}{{ end }}. "
@@ -198,8 +194,8 @@ def _build_overrun(deployment: Deployment) -> Alert:
         "`for` is longer than the range of the rates, so that a single pause, as of a suspended "
         "machine, does not fire.",
         f"{skipped}\n/\n({skipped} + {done})\n> {OVERRUN_SHARE:g}",
-        _WARNING,
-        f"Detector {_DETECTOR_NAME} skips ticks",
+        WARNING,
+        f"Detector {DETECTOR_NAME} skips ticks",
         "{{ humanizePercentage $value }} of the ticks were skipped because the previous tick was "
         "still running. Anomalies are detected late.",
         after=1.5 * over,
@@ -212,7 +208,7 @@ def _build_reload_failed(deployment: Deployment) -> Alert:
         "The daemon continues with its previous configuration. `for` leaves time to fix the file "
         "and reload.",
         f"{deployment.select(names.RELOAD_SUCCEEDED)} == 0",
-        _WARNING,
+        WARNING,
         "promad could not reload its configuration",
         "{{ $labels.instance }} still runs with its previous configuration and bundles. The log "
         "names the error.",
@@ -225,20 +221,15 @@ def _build_old(deployment: Deployment) -> Alert:
         "PromadBundleOld",
         "The threshold assumes that new data resembles the training data.",
         f"time() - {deployment.select(names.MODEL_TRAINED)} > {OLD_DAYS} * 86400",
-        _WARNING,
-        f"Detector {_DETECTOR_NAME} uses an old model",
+        WARNING,
+        f"Detector {DETECTOR_NAME} uses an old model",
         "The model was trained {{ humanizeDuration $value }} ago and does not reflect later "
         "changes of the system. Train it again.",
         after=3600.0,
     )
 
 
-def _choose_patience(deployment: Deployment) -> float:
-    """Seconds without new samples after which it is unlikely that they resume by themselves."""
-    return max(600.0, 5 * max(deployment.interval, deployment.step))
-
-
 def _link_page(deployment: Deployment) -> str:
     if deployment.external_url is None:
         return ""
-    return f"{deployment.external_url}/?group={{{{ $labels.detector | urlquery }}}}"
+    return f"{deployment.external_url}/?group={template_group_name(deployment.group_by)}"

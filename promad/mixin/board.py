@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from promad.exposition import names
 from promad.mixin.panels import DATASOURCE
-from promad.mixin.promql import LEGEND, TARGET, Selector, select_process
+from promad.mixin.promql import LEGEND, Selector, name_variable
 
 TAG = "promad"
 """The tag of all of promad's dashboards, by which they link to each other."""
@@ -30,7 +30,7 @@ Rows = Sequence[tuple[str, Sequence[Any]]]
 def start_board(
     uid: str, title: str, description: str, select: Selector, *more_variables: Any
 ) -> dashboard.Dashboard:
-    """A dashboard without panels: variables for job, instance and detector, and events marked."""
+    """A dashboard without panels: variables for what is monitored, and events marked."""
     link = dashboard.DashboardLink("promad").type(DashboardLinkType.DASHBOARDS).tags([TAG])
     return (
         dashboard.Dashboard(title)
@@ -44,7 +44,7 @@ def start_board(
         .timezone("browser")
         .link(link.include_vars(True).keep_time(True))
         .variables([*_build_variables(select), *more_variables])
-        .annotation(_mark_events(select))
+        .annotation(_mark_incidents(select) if select.group_by else _mark_events(select))
     )
 
 
@@ -67,13 +67,44 @@ def to_json(board: dashboard.Dashboard, rows: Rows, collapsed: Collection[str] =
 
 
 def _build_variables(select: Selector) -> list[Any]:
+    source = dashboard.DatasourceVariable("datasource").label("Data Source").type("prometheus")
     state = names.STATE.full_name(select.prefix)
+    if not select.group_by:
+        chosen = f'{state}{{job=~"$job"}}'
+        return [
+            source,
+            build_variable("job", "Job", state, "job", ".+"),
+            build_variable("instance", "Instance", chosen, "instance", ".+"),
+            build_variable("detector", "Detector", select.select_process(state), "detector", ".*"),
+        ]
+    return [source, *_build_daemon_variables(select), *_build_group_variables(select)]
+
+
+def _build_daemon_variables(select: Selector) -> list[Any]:
+    """Variables for daemons and their detectors, beside those for groups."""
+    job, instance = select.target["job"], select.target["instance"]
+    titles = {"job": "Job", "daemon_job": "Job of promad", "instance": "Instance"}
+    up = names.BUILD_INFO.name
+    models = select.select_process(names.MODEL_INFO.name)
     return [
-        dashboard.DatasourceVariable("datasource").label("Data Source").type("prometheus"),
-        build_variable("job", "Job", state, "job", ".+"),
-        build_variable("instance", "Instance", f"{state}{{{TARGET[0]}}}", "instance", ".+"),
-        build_variable("detector", "Detector", select_process(state), "detector", ".*"),
+        build_variable(job, titles[job], up, "job", ".+"),
+        build_variable(
+            instance, titles.get(instance, "promad"), f'{up}{{job=~"${job}"}}', "instance", ".+"
+        ),
+        build_variable("detector", "Detector", models, "detector", ".*"),
     ]
+
+
+def _build_group_variables(select: Selector) -> list[Any]:
+    """A variable for each label of the groups; it offers what those before it leave."""
+    variables, matchers = [], ['detector=~"$detector"']
+    for label in select.group_by:
+        name = name_variable(label)
+        selector = f"{names.STATE.full_name(select.prefix)}{{{', '.join(matchers)}}}"
+        everything = ".+" if label in select.target else ".*"
+        variables.append(build_variable(name, label.title(), selector, label, everything))
+        matchers.append(f'{label}=~"${name}"')
+    return variables
 
 
 def build_variable(
@@ -105,6 +136,21 @@ def _mark_events(select: Selector) -> dashboard.AnnotationQuery:
         .icon_color("red")
         .expr(f"{select(names.IS_ANOMALY)} == 1")
         .title_format("Anomalous")
+        .text_format(LEGEND)
+        .step("15s")
+    )
+
+
+def _mark_incidents(select: Selector) -> dashboard.AnnotationQuery:
+    """The time of incidents as a coloured region on every panel over time."""
+    return (
+        dashboard.AnnotationQuery()
+        .name("Incidents")
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color("red")
+        .expr(f"{select(names.INCIDENT_OPEN)} > 0")
+        .title_format("Incident")
         .text_format(LEGEND)
         .step("15s")
     )

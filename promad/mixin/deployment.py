@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from promad.config import Config, RealTimeSettings
 from promad.errors import ConfigError
-from promad.exposition.names import MetricSpec
+from promad.exposition.names import INCIDENT_METRICS, MetricSpec, Subject
+
+TARGET_LABELS = ("job", "instance")
+"""The labels that Prometheus adds to what it scrapes, where promad's series do not have them."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class Deployment:
         false_alarms_per_week: the sum of all alert budgets.
         runbook_url: the page with a section for each alert.
         external_url: the address of the daemon for a browser, if it is known.
+        group_by: the labels of the groups, of all detectors.
+        scope: the labels that keep incidents apart, of all detectors.
+        only: the detectors that selectors are restricted to; None if the daemon has no other.
+        configs: the configurations.
     """
 
     job: str
@@ -38,6 +46,10 @@ class Deployment:
     false_alarms_per_week: float
     runbook_url: str
     external_url: str | None
+    group_by: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+    configs: tuple[Config, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_configs(cls, configs: Sequence[Config], job: str) -> Deployment:
@@ -59,16 +71,72 @@ class Deployment:
             false_alarms_per_week=sum(each.alert_budget.false_alarms_per_week for each in live),
             runbook_url=configs[0].web.runbook_url,
             external_url=configs[0].web.external_url,
+            group_by=_list_once(label for config in configs for label in config.group_by),
+            scope=_list_once(label for config in configs for label in config.incidents.scope),
+            configs=tuple(configs),
         )
+
+    def choose(self, *, grouped: bool) -> Deployment | None:
+        """The part that is about detectors with, or without, `group_by`; None if there is none."""
+        chosen = [config for config in self.configs if bool(config.group_by) is grouped]
+        if not chosen or len(chosen) == len(self.configs):
+            return self if chosen else None
+        only = tuple(config.name for config in chosen)
+        return replace(Deployment.from_configs(chosen, self.job), only=only)
+
+    @property
+    def group_identity(self) -> tuple[str, ...]:
+        """The labels that tell the series of two groups apart."""
+        return _list_once((*TARGET_LABELS, "detector", *self.group_by))
+
+    @property
+    def incident_identity(self) -> tuple[str, ...]:
+        """The labels that tell the series of two scopes apart."""
+        return _list_once((*TARGET_LABELS, "detector", *self.scope))
+
+    @property
+    def shared_identity(self) -> tuple[str, ...]:
+        """The labels by which groups and their incidents belong together.
+
+        A label of the groups hides that of the scraped daemon, which their incidents have.
+        """
+        hidden = set(self.group_by) - set(self.scope)
+        return tuple(label for label in self.incident_identity if label not in hidden)
 
     def select(self, metric: MetricSpec, *matchers: str) -> str:
         """A PromQL selector for the series of a metric of this daemon."""
-        return self.select_name(metric.full_name(self.prefix), *matchers)
+        name = metric.full_name(self.prefix)
+        own = self.scope if metric in INCIDENT_METRICS else self.group_by
+        if metric.subject is Subject.GROUP and "job" in own:
+            return _write_selector(name, _match_names(self.only or self.detectors), *matchers)
+        only = (
+            [_match_names(self.only)] if self.only and metric.subject is not Subject.PROCESS else []
+        )
+        return self.select_name(name, *only, *matchers)
+
+    def select_recorded(self, name: str) -> str:
+        """A selector for what a recording rule has recorded about these detectors."""
+        return self.select_name(name, *([_match_names(self.only)] if self.only else ()))
 
     def select_name(self, name: str, *matchers: str) -> str:
-        """The same for a name that is not promad's own, or that a recording rule has recorded."""
+        """A selector for a name that is not promad's own."""
         job = f"job={json.dumps(self.job, ensure_ascii=False)}"
-        return f"{name}{{{', '.join((job, *matchers))}}}"
+        return _write_selector(name, job, *matchers)
+
+
+def _write_selector(name: str, *matchers: str) -> str:
+    return f"{name}{{{', '.join(matchers)}}}"
+
+
+def _match_names(names: Sequence[str]) -> str:
+    """A matcher for the detectors with these names."""
+    if len(names) == 1:
+        return f"detector={json.dumps(names[0], ensure_ascii=False)}"
+    return f"detector=~{json.dumps('|'.join(map(re.escape, names)), ensure_ascii=False)}"
+
+
+def _list_once(labels: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(labels))
 
 
 def _find_window(config: Config) -> float:

@@ -23,16 +23,15 @@ from promad.mixin.panels import (
     show_number,
     show_states,
 )
-from promad.mixin.promql import LEGEND, Selector, number_states
+from promad.mixin.promql import WORST, Selector, number_states
 
 _CHOSEN = 'feature_name=~"$feature"'
 _OBSERVED = "Observed and expected values"
-_FEATURE_LEGEND = f"{{{{feature_name}}}} {LEGEND}"
 
 
 def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
-    select = Selector(deployment.prefix)
+    select = Selector.of(deployment)
     about = "Anomalies that promad detects, and the features that cause them."
     share = select(names.FEATURE_CONTRIBUTION)
     feature = build_variable("feature", "Feature", share, "feature_name", ".+")
@@ -50,17 +49,19 @@ def _build_rows(select: Selector) -> Rows:
 
 
 def _show_now(select: Selector) -> list[Any]:
-    state = number_states(select)
+    state = select.limit(number_states(select))
     return [
         show_states(
             "State",
             "State of each group. Warming: the window of samples is not full yet. "
-            "Blind: queries fail, or samples are missing or stale.",
+            f"Blind: queries fail, or samples are missing or stale.{_explain_limit(select)}",
             STATE_COLOURS,
-            (state, LEGEND),
+            (state, select.legend),
         ),
         show_meaning(
-            show_number("Current state", "Current state of each group.", "none", (state, LEGEND)),
+            show_number(
+                "Current state", "Current state of each group.", "none", (state, select.legend)
+            ),
             STATE_COLOURS,
         ),
         show_highest_score("Current score", select),
@@ -96,9 +97,9 @@ def _show_score(select: Selector) -> list[Any]:
     score = show_lines(
         "Score over threshold",
         "Score of each group divided by the threshold; above 1 is anomalous. A gap means that "
-        "there was no score.",
+        f"there was no score.{_explain_limit(select)}",
         "none",
-        (select(names.SCORE), LEGEND),
+        (select.limit(select(names.SCORE)), select.legend),
     )
     return [
         shade_above(score, 1.0).min(0).decimals(2),
@@ -107,19 +108,19 @@ def _show_score(select: Selector) -> list[Any]:
             "Threshold in the unit of the score. It changes when it adapts, and with another "
             "model.",
             "none",
-            (select(names.THRESHOLD), LEGEND),
+            (select.limit(select(names.THRESHOLD)), select.legend),
         ).min(0),
         show_lines(
             "Reconstruction error",
             "Mean squared reconstruction error of the newest window, in scaled units.",
             "none",
-            (select(names.RECONSTRUCTION_ERROR), LEGEND),
+            (select.limit(select(names.RECONSTRUCTION_ERROR)), select.legend),
         ).min(0),
         show_lines(
             "Known features",
             "Share of the features with current samples. The score leaves out the others.",
             "percentunit",
-            (select(names.KNOWN_FEATURES), LEGEND),
+            (select.limit(select(names.KNOWN_FEATURES)), select.legend),
         )
         .min(0)
         .max(1),
@@ -137,7 +138,7 @@ def _show_contributions(select: Selector) -> list[Any]:
             "Contribution of each feature to the score over threshold. The five features that "
             "rose highest above their baselines in the selected time range.",
             "none",
-            (f"{share} * {score} and {highest}", _FEATURE_LEGEND),
+            (f"{share} * {score} and {highest}", _legend_features(select)),
         )
         .min(0)
         .decimals(2),
@@ -145,20 +146,20 @@ def _show_contributions(select: Selector) -> list[Any]:
             "Top features now",
             "The five features with the largest shares of the current deviation.",
             "percentunit",
-            (f"topk(5, {share})", _FEATURE_LEGEND),
+            (f"topk(5, {share})", _legend_features(select)),
         ).max(1),
         show_bars(
             "Longest deviations",
             "The five features that have been above their baselines longest. The first feature to "
             "deviate is often closer to the cause than the one with the largest share.",
             "s",
-            (f"topk(5, {lasting})", _FEATURE_LEGEND),
+            (f"topk(5, {lasting})", _legend_features(select)),
         ).height(10),
     ]
 
 
 def _show_elevations(select: Selector) -> list[Any]:
-    chosen = (select(names.FEATURE_ELEVATION, _CHOSEN), _FEATURE_LEGEND)
+    chosen = (select.limit(select(names.FEATURE_ELEVATION, _CHOSEN), 1), _legend_features(select))
     return [
         show_heatmap(
             "Elevation of each feature",
@@ -186,13 +187,24 @@ def _show_elevations(select: Selector) -> list[Any]:
 
 
 def _show_observed(select: Selector) -> Any:
+    legend = _legend_features(select)
     panel = show_lines(
         "$feature",
         "Observed value, and the value that the model expected, in the unit of the feature: bytes, "
         "percent or seconds if its alias ends in _bytes, _ratio or _seconds.",
         "short",
-        (select(names.FEATURE_OBSERVED, _CHOSEN), f"observed {_FEATURE_LEGEND}"),
-        (select(names.FEATURE_EXPECTED, _CHOSEN), f"expected {_FEATURE_LEGEND}"),
+        (select.limit(select(names.FEATURE_OBSERVED, _CHOSEN), 1), f"observed {legend}"),
+        (select.limit(select(names.FEATURE_EXPECTED, _CHOSEN), 1), f"expected {legend}"),
     )
     panel = dash_query(set_units_by_alias(panel), "B")
     return panel.span(8).repeat("feature").repeat_direction("h").max_per_row(3)
+
+
+def _legend_features(select: Selector) -> str:
+    return f"{{{{feature_name}}}} {select.legend}"
+
+
+def _explain_limit(select: Selector) -> str:
+    if not select.group_by:
+        return ""
+    return f" The {WORST} selected groups with the highest scores in the time range."

@@ -8,6 +8,7 @@ from promad.events.verdict import State
 from promad.exposition import names
 from promad.mixin.board import Rows, start_board, to_json
 from promad.mixin.deployment import Deployment
+from promad.mixin.incident_rows import build_incident_rows
 from promad.mixin.panels import (
     HEALTHY_IS_LOW,
     PLAIN,
@@ -20,7 +21,7 @@ from promad.mixin.panels import (
     show_number,
     stack,
 )
-from promad.mixin.promql import BY_DETECTOR, LEGEND, Selector, number_states, select_detector
+from promad.mixin.promql import LEGEND, Selector, number_states
 from promad.mixin.recording import (
     name_events_in_week,
     name_events_over_expected,
@@ -35,12 +36,14 @@ _RECORDED = "Requires promad's recording rules."
 def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
     about = "All detectors: their states, highest scores, open events, and the last weeks."
-    select = Selector(deployment.prefix)
+    select = Selector.of(deployment)
     board = start_board("promad-fleet", "promad: fleet", about, select)
-    return to_json(board, _build_rows(deployment, select))
+    return to_json(board, _build_rows(select))
 
 
-def _build_rows(deployment: Deployment, select: Selector) -> Rows:
+def _build_rows(select: Selector) -> Rows:
+    if select.group_by:
+        return [*build_incident_rows(select), ("Features", _show_features(select))]
     return [
         ("Now", _show_now(select)),
         ("Groups", _show_groups(select)),
@@ -95,7 +98,7 @@ def _show_groups(select: Selector) -> list[Any]:
             "Highest scores",
             "The ten detectors with the highest scores over threshold; above 1 is anomalous.",
             "none",
-            (f"topk(10, max {BY_DETECTOR} ({select(names.SCORE)}))", LEGEND),
+            (f"topk(10, max {select.by_detector} ({select(names.SCORE)}))", LEGEND),
             HEALTHY_IS_LOW,
         )
         .decimals(2)
@@ -106,9 +109,9 @@ def _show_groups(select: Selector) -> list[Any]:
 
 def _show_detectors(select: Selector) -> Any:
     """Every detector in one row; a click opens its own dashboard."""
-    state = f"max {BY_DETECTOR} ({number_states(select)})"
-    since = f"min {BY_DETECTOR} ({select(names.ANOMALOUS_SINCE)})"
-    none = f"0 * max {BY_DETECTOR} ({select(names.THRESHOLD)})"
+    state = f"max {select.by_detector} ({number_states(select)})"
+    since = f"min {select.by_detector} ({select(names.ANOMALOUS_SINCE)})"
+    none = f"0 * max {select.by_detector} ({select(names.THRESHOLD)})"
     blind = select(names.STATE, f'state="{State.BLIND}"')
     begun = select(names.EVENTS)
     return show_table(
@@ -120,7 +123,7 @@ def _show_detectors(select: Selector) -> Any:
             Column(
                 "Score",
                 "none",
-                f"max {BY_DETECTOR} ({select(names.SCORE)})",
+                f"max {select.by_detector} ({select(names.SCORE)})",
                 {"decimals": 2, **colour_by_value((("text", None), ("red", 1.0)))},
             ),
             Column("State", "none", state, colour_by_meaning(STATE_COLOURS)),
@@ -128,11 +131,13 @@ def _show_detectors(select: Selector) -> Any:
             Column(
                 "Blind, last hour",
                 "percentunit",
-                f"max {BY_DETECTOR} (avg_over_time({blind}[1h]))",
+                f"max {select.by_detector} (avg_over_time({blind}[1h]))",
                 colour_by_value((("text", None), ("purple", 0.05))),
             ),
             Column(
-                "Events, last day", "short", f"round(sum {BY_DETECTOR} (increase({begun}[1d])))"
+                "Events, last day",
+                "short",
+                f"round(sum {select.by_detector} (increase({begun}[1d])))",
             ),
         ],
         "/d/promad?${datasource:queryparam}&${job:queryparam}"
@@ -175,9 +180,9 @@ def _show_features(select: Selector) -> list[Any]:
 
 
 def _show_weeks(select: Selector) -> list[Any]:
-    shares = select_detector(name_state_share(select.prefix))
-    ratio = select_detector(name_events_over_expected(select.prefix))
-    week = select_detector(name_events_in_week(select.prefix))
+    shares = select.select_detector(name_state_share(select.prefix))
+    ratio = select.select_detector(name_events_over_expected(select.prefix))
+    week = select.select_detector(name_events_in_week(select.prefix))
     return [
         show_daily_bars(
             show_lines(

@@ -20,12 +20,12 @@ from promad.mixin.panels import (
     show_number,
     show_states,
 )
-from promad.mixin.promql import LEGEND, Selector, compute_rate, select_process
+from promad.mixin.promql import LEGEND, Selector, compute_rate
 
 
 def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
-    select = Selector(deployment.prefix)
+    select = Selector.of(deployment)
     about = "Health of promad itself: its polls, ticks, queries, models and process."
     board = start_board("promad-health", "promad: health", about, select)
     return to_json(board, _build_rows(select))
@@ -37,7 +37,8 @@ def _build_rows(select: Selector) -> Rows:
         ("Polls", _show_polls(select)),
         ("Ticks", _show_ticks(select)),
         ("Models", _show_models(select)),
-        ("Process", _show_process()),
+        *([("Limits", _show_limits(select))] if select.group_by else ()),
+        ("Process", _show_process(select)),
     ]
 
 
@@ -48,7 +49,7 @@ def _show_now(select: Selector) -> list[Any]:
                 "Daemons",
                 "Whether Prometheus can scrape all daemons.",
                 "none",
-                (f"min({select_process('up')})", "scraped"),
+                (f"min({select.select_process('up')})", "scraped"),
                 HEALTHY_IS_HIGH,
             ),
             DOWN_UP,
@@ -197,18 +198,37 @@ def _show_models(select: Selector) -> list[Any]:
     ]
 
 
-def _show_process() -> list[Any]:
+def _show_limits(select: Selector) -> list[Any]:
+    """What is left out of a fleet."""
+    return [
+        show_lines(
+            "Refused groups",
+            "Groups that are not monitored, because there are max_groups already.",
+            "short",
+            (select(names.GROUPS_REFUSED), LEGEND),
+        ).min(0),
+        show_lines(
+            "Feature series left out",
+            "Series of single features that are not exposed, because there are max_feature_series "
+            "already. Groups with an open event come first.",
+            "short",
+            (select(names.FEATURE_SERIES_LEFT_OUT), LEGEND),
+        ).min(0),
+    ]
+
+
+def _show_process(select: Selector) -> list[Any]:
     return [
         show_lines(
             "Memory",
             "Resident memory of the process.",
             "bytes",
-            (select_process("process_resident_memory_bytes"), "{{instance}}"),
+            (select.select_process("process_resident_memory_bytes"), "{{instance}}"),
         ).min(0),
         show_lines(
             "CPU",
             "CPU time of the process; 100 % is one core.",
             "percentunit",
-            (compute_rate(select_process("process_cpu_seconds_total")), "{{instance}}"),
+            (compute_rate(select.select_process("process_cpu_seconds_total")), "{{instance}}"),
         ).min(0),
     ]

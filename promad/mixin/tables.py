@@ -45,20 +45,26 @@ def colour_by_value(steps: Steps) -> Mapping[str, object]:
 
 
 def show_table(
-    labels: Mapping[str, str], title: str, description: str, columns: Sequence[Column], link: str
+    labels: Mapping[str, str],
+    title: str,
+    description: str,
+    columns: Sequence[Column],
+    link: str,
+    opens: str = "Open the detector",
 ) -> table.Panel:
     """A table over the whole width, sorted by its first column, the highest value first.
 
     Args:
         labels: the labels that identify a row, each with the title of its column; a click there
-            opens `link`. Other labels are left out.
+            opens `link`. The label `job` is left out unless it is one of them.
+        opens: the title of that link.
     """
     queries = tuple((column.expr, column.title) for column in columns)
     panel = fill_panel(table.Panel(), title, description, "none", queries, kind="table")
     joined = DataTransformerConfig("merge", options={})
     panel.span(24).height(10).transformations([joined, _arrange(labels, columns)])
     for name in labels.values():
-        links = [{"title": "Open the detector", "url": link}]
+        links = [{"title": opens, "url": link}]
         panel.override_by_name(name, [DynamicConfigValue("links", links)])
     for column in columns:
         display = {"unit": column.unit, **column.display}

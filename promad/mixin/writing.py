@@ -9,7 +9,7 @@ from pathlib import Path
 from promad.config import Config, format_duration
 from promad.errors import PromadError
 from promad.files import write_whole
-from promad.mixin.alerts import build_alert_rules
+from promad.mixin.alerts import AlertScope, build_alert_rules
 from promad.mixin.deployment import Deployment
 from promad.mixin.recording import build_recording_rules
 from promad.mixin.rules import render_rules
@@ -26,25 +26,32 @@ class Written:
     alerts: int
 
 
-def write_mixin(configs: Sequence[Config], directory: Path, job: str) -> Written:
+def write_mixin(
+    configs: Sequence[Config],
+    directory: Path,
+    job: str,
+    alerts: AlertScope = AlertScope.INCIDENTS,
+) -> Written:
     """Write the mixin of a daemon that runs these detectors.
+
+    Args:
+        alerts: what alerts about detectors with `group_by` are about.
 
     Raises:
         ConfigError: if the detectors cannot share a mixin.
         PromadError: if Grafana's SDK is missing; nothing is written then.
     """
     deployment = Deployment.from_configs(configs, job)
-    boards, rules = build_dashboards(deployment), build_rule_files(deployment)
+    boards, rules = build_dashboards(deployment), build_rule_files(deployment, alerts)
     for name, text in {**boards, **rules}.items():
         with write_whole(directory / name) as aside:
             aside.write_text(text, encoding="utf-8")
-    recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment)
     return Written(
         directory,
         deployment.prefix,
         len(boards),
-        sum(map(len, recordings.values())),
-        sum(map(len, alerts.values())),
+        sum(map(len, build_recording_rules(deployment).values())),
+        sum(map(len, build_alert_rules(deployment, alerts).values())),
     )
 
 
@@ -68,15 +75,17 @@ def build_dashboards(deployment: Deployment) -> Mapping[str, str]:
     return {f"grafana/dashboards/{name}.json": text for name, text in boards.items()}
 
 
-def build_rule_files(deployment: Deployment) -> Mapping[str, str]:
-    """Rules as YAML, by their file's name."""
+def build_rule_files(
+    deployment: Deployment, scope: AlertScope = AlertScope.INCIDENTS
+) -> Mapping[str, str]:
+    """Rules as YAML, by their file's name; see `build_alert_rules`."""
     about = (
         f"for the job {deployment.job} and metrics with the prefix {deployment.prefix}. Generated "
         "by promad mixin: run it again instead of editing this file."
     )
     poll, step = format_duration(deployment.interval), format_duration(deployment.step)
     times = f"Durations follow from the configuration: a poll every {poll}, a sample every {step}."
-    recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment)
+    recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment, scope)
     return {
         "prometheus/promad-recording.yaml": render_rules(f"Recording rules {about}", recordings),
         "prometheus/promad-alerts.yaml": render_rules(f"Alerts {about} {times}", alerts),

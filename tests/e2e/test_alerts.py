@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import promql_parser
 import pytest
@@ -17,10 +18,13 @@ from promad.config import Config, load_config
 from promad.events.explanation import paragraph
 from promad.events.verdict import FeatureView
 from promad.exposition import names
-from promad.mixin.alerts import OLD_DAYS, OVERRUN_SHARE, SEVERE_RATIO, SEVERE_SAMPLES
+from promad.mixin.alert import SEVERE_RATIO, SEVERE_SAMPLES
+from promad.mixin.alerts import OLD_DAYS, OVERRUN_SHARE, AlertScope
 from promad.mixin.deployment import Deployment
+from promad.mixin.incident_alerts import BLIND_SHARE
 from promad.mixin.recording import name_events_over_expected, name_state_share
 from promad.mixin.writing import build_rule_files
+from tests.support.fleet_scrapes import name_hosts, scrape_fleet
 from tests.support.promtool import RuleTest, Story, promtool
 from tests.support.scrapes import (
     ANOMALOUS,
@@ -42,27 +46,46 @@ RECORDINGS = "prometheus/promad-recording.yaml"
 DEPLOYED = ROOT / "deploy"
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
 
-RULES = {
-    name: [
-        rule
-        for group in yaml.safe_load((DEPLOYED / name).read_text())["groups"]
-        for rule in group["rules"]
-    ]
-    for name in (ALERTS, RECORDINGS)
-}
-BY_NAME = {rule["alert"]: rule for rule in RULES[ALERTS]}
-
-SEVERE = replace(ANOMALOUS, verdict=replace(JUDGED, score=9.5))
-NOTHING: list[str] = []
-
 
 def config(**changed: object) -> Config:
     return Config.model_validate({"queries": {"cpu": "up"}, **changed})
 
 
+def build(*configs: Config, scope: AlertScope = AlertScope.INCIDENTS) -> Mapping[str, str]:
+    return build_rule_files(Deployment.from_configs(configs, "promad"), scope)
+
+
+def read_rules(text: str) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+FLEET = config(name="fleet", group_by=["instance"])
+WRITTEN = build(config())
+"""The rules of a detector without groups."""
+
+RULES = {name: read_rules(text) for name, text in WRITTEN.items()}
+BY_NAME = {rule["alert"]: rule for rule in RULES[ALERTS]}
+EVERY_ALERT = BY_NAME | {
+    rule["alert"]: rule
+    for scope in AlertScope
+    for rule in read_rules(build(config(), FLEET, scope=scope)[ALERTS])
+}
+EVERY_RULE = [*EVERY_ALERT.values(), *RULES[RECORDINGS], *read_rules(build(FLEET)[RECORDINGS])]
+
+SEVERE = replace(ANOMALOUS, verdict=replace(JUDGED, score=9.5))
+NOTHING: list[str] = []
+
+
 @pytest.fixture
 def rules(tmp_path: Path) -> RuleTest:
-    return RuleTest(tmp_path, DEPLOYED / ALERTS)
+    return rules_of(tmp_path, config())
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> RuleTest:
+    path = tmp_path / "recording.yaml"
+    path.write_text(WRITTEN[RECORDINGS], encoding="utf-8")
+    return RuleTest(tmp_path, path)
 
 
 def rules_of(tmp_path: Path, *configs: Config, job: str = "promad") -> RuleTest:
@@ -84,30 +107,41 @@ def test_the_committed_rules_are_what_promad_mixin_writes():
 
 def test_prometheus_takes_the_rules():
     found = promtool("check", "rules", *(DEPLOYED / name for name in RULES))
-    assert f"{len(RULES[ALERTS])} rules found" in found
-    assert f"{len(RULES[RECORDINGS])} rules found" in found
+    for name in RULES:
+        rules = read_rules((DEPLOYED / name).read_text(encoding="utf-8"))
+        assert f"{len(rules)} rules found" in found
 
 
-@pytest.mark.parametrize("rule", [*RULES[ALERTS], *RULES[RECORDINGS]], ids=str)
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda rule: rule.get("alert") or rule["record"])
 def test_every_expression_is_promql(rule):
     promql_parser.parse(rule["expr"])
 
 
 def test_recording_rules_are_named_by_level_metric_and_operations():
-    exposed = "|".join({re.split(r"[{]", name)[0].removesuffix("_total") for name in scrape(OK)})
-    for rule in RULES[RECORDINGS]:
-        assert re.fullmatch(rf"(group|group_state|detector):({exposed}):\w+1[hw]", rule["record"])
+    exposed = "|".join(name.removesuffix("_total") for name in EXPOSED)
+    levels = "group|group_state|detector|detector_state|scope"
+    for rule in EVERY_RULE:
+        if "record" in rule:
+            assert re.fullmatch(rf"({levels}):({exposed}):\w+1[hw]", rule["record"])
+
+
+EXPOSED = {
+    name.partition("{")[0]
+    for name in (
+        *scrape(replace(ANOMALOUS, samples_in_window=1)),
+        *scrape_fleet(name_hosts(2), (1,)),
+    )
+}
 
 
 def test_every_metric_in_the_rules_is_exposed():
-    exposed = {name.partition("{")[0] for name in scrape(replace(ANOMALOUS, samples_in_window=1))}
-    text = "".join((DEPLOYED / name).read_text() for name in RULES)
-    text = re.sub(r":\w+:\w+", "", text).replace(f"prefix {PREFIX}.", "")
-    assert set(re.findall(r"\b(?:promad|anomaly_detector)_\w+", text)) <= exposed
+    text = "".join(str(rule) for rule in EVERY_RULE)
+    text = re.sub(r":\w+:\w+", "", text)
+    assert set(re.findall(r"\b(?:promad|anomaly_detector)_\w+", text)) <= EXPOSED
 
 
 def test_every_alert_has_a_severity_a_summary_a_description_and_a_runbook():
-    for name, rule in BY_NAME.items():
+    for name, rule in EVERY_ALERT.items():
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert set(rule["annotations"]) == {"summary", "description", "runbook"}
         assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{name.lower()}"
@@ -115,7 +149,7 @@ def test_every_alert_has_a_severity_a_summary_a_description_and_a_runbook():
 
 
 def test_every_alert_has_its_section_in_the_runbooks_and_no_section_lacks_its_alert():
-    assert re.findall(r"^## (.+)$", RUNBOOKS, re.MULTILINE) == list(BY_NAME)
+    assert sorted(re.findall(r"^## (.+)$", RUNBOOKS, re.MULTILINE)) == sorted(EVERY_ALERT)
 
 
 QUERIES = [
@@ -128,9 +162,8 @@ QUERIES = [
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_query_in_the_runbooks_is_promql_on_metrics_that_are_there(query):
     promql_parser.parse(query)
-    recorded = {rule["record"] for rule in RULES[RECORDINGS]}
-    exposed = {name.partition("{")[0] for name in scrape(ANOMALOUS)}
-    assert set(re.findall(r"[\w:]*(?:promad|anomaly_detector)_[\w:]+", query)) <= exposed | recorded
+    recorded = {rule["record"] for rule in EVERY_RULE if "record" in rule}
+    assert set(re.findall(r"[\w:]*(?:promad|anomaly_detector)_[\w:]+", query)) <= EXPOSED | recorded
 
 
 def test_every_number_in_the_runbooks_is_that_of_the_rules():
@@ -140,6 +173,8 @@ def test_every_number_in_the_runbooks_is_that_of_the_rules():
     assert OVERRUN_SHARE == 0.1
     assert "more than thirty days ago" in RUNBOOKS
     assert OLD_DAYS == 30
+    assert "More than a tenth of the groups" in RUNBOOKS
+    assert BLIND_SHARE == 0.1
 
 
 # When they fire
@@ -451,22 +486,20 @@ def test_another_job_and_prefix_reach_every_rule(tmp_path):
 # Recording rules
 
 
-def test_half_an_hour_of_blindness_is_half_of_the_last_hour(tmp_path):
+def test_half_an_hour_of_blindness_is_half_of_the_last_hour(recording):
     story = Story().then(scrape(OK), 30).then(scrape(BLIND), 30)
     share = name_state_share(PREFIX)
     series = f'{share}{{{LABELS}, state="blind"}}'
-    recording = RuleTest(tmp_path, DEPLOYED / RECORDINGS)
     recording.yield_samples(story, 59.5, f'{share}{{state="blind"}}', {series: 0.5})
 
 
-def test_events_of_a_week_are_held_against_those_expected(tmp_path):
+def test_events_of_a_week_are_held_against_those_expected(recording):
     changed = {
         names.EVENTS: lambda at: 3.0 * (at >= 1800),
         names.EXPECTED_FALSE_ALARMS: 2.0,
     }
     story = Story().then(scrape(OK, changed=changed), 60)
     ratio = name_events_over_expected(PREFIX)
-    recording = RuleTest(tmp_path, DEPLOYED / RECORDINGS)
     recording.yield_samples(story, 59, f"round({ratio}, 0.1)", {f"{{{LABELS}}}": 1.5})
 
 

@@ -1,5 +1,6 @@
 """The dashboards: what is committed is what is built, and they keep Grafana's linters' rules."""
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,11 +16,25 @@ from promad.events.verdict import State
 from promad.exposition import names
 from promad.mixin import recording
 from promad.mixin.deployment import Deployment
+from promad.mixin.promql import Selector
 from promad.mixin.writing import build_dashboards
 from tests.support.dashboards import FOLDER, NAMES, ROOT, committed, panels, substitute, targets
+from tests.support.fleet_scrapes import name_hosts, scrape_fleet
 from tests.support.scrapes import ANOMALOUS, PREFIX, scrape
 
-BOARDS = {name: committed(name) for name in NAMES}
+
+def built(*configs: Config) -> dict[str, str]:
+    boards = build_dashboards(Deployment.from_configs(configs, "promad"))
+    return {Path(name).stem: text for name, text in boards.items()}
+
+
+SHIPPED = {name: committed(name) for name in NAMES}
+"""Those of a detector with groups."""
+
+SINGLE = {name: json.loads(text) for name, text in built(Config(queries={"a": "up"})).items()}
+"""Those of a detector without groups."""
+
+BOARDS = SHIPPED | {f"{name} without groups": board for name, board in SINGLE.items()}
 PANELS = [(name, panel) for name, board in BOARDS.items() for panel in panels(board)]
 TARGETS = [(name, title, expr) for name, board in BOARDS.items() for title, expr in targets(board)]
 VARIABLES = [
@@ -29,6 +44,9 @@ EVENTS = [(name, each) for name, board in BOARDS.items() for each in board["anno
 
 TARGET = {"job", "instance"}
 RECORDED = {
+    recording.name_fleet_state_share(): TARGET | {"detector", "state"},
+    recording.name_incidents_in_week(PREFIX): TARGET | {"detector"},
+    recording.name_incidents_over_expected(PREFIX): TARGET | {"detector"},
     recording.name_state_share(PREFIX): TARGET | {"detector", "state"},
     recording.name_events_in_week(PREFIX): TARGET | {"detector"},
     recording.name_events_over_expected(PREFIX): TARGET | {"detector"},
@@ -38,7 +56,7 @@ RECORDED = {
 def exposed() -> dict[str, set[str]]:
     """Every metric of a promad with several detectors, with its labels."""
     found: dict[str, set[str]] = {}
-    for series in scrape(ANOMALOUS, ANOMALOUS):
+    for series in {**scrape(ANOMALOUS, ANOMALOUS), **scrape_fleet(name_hosts(2), (1,))}:
         name, _, labels = series.partition("{")
         found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
     return found | RECORDED
@@ -80,11 +98,6 @@ def selectors(expr: str) -> list[promql_parser.VectorSelector]:
     return [node for node, _ in nodes(tree) if isinstance(node, promql_parser.VectorSelector)]
 
 
-def built(*configs: Config) -> dict[str, str]:
-    boards = build_dashboards(Deployment.from_configs(configs, "promad"))
-    return {Path(name).stem: text for name, text in boards.items()}
-
-
 def test_the_committed_dashboards_are_what_promad_mixin_writes():
     """If not: promad mixin -o mixin, and copy mixin/grafana/dashboards into grafana."""
     files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
@@ -93,14 +106,14 @@ def test_the_committed_dashboards_are_what_promad_mixin_writes():
 
 def test_another_prefix_reaches_every_query():
     live = {"metrics_prefix": "mine_"}
-    other = Config(queries={"cpu": "up"}, real_time_anomaly_detection=live)
+    other = Config(queries={"cpu": "up"}, group_by=("instance",), real_time_anomaly_detection=live)
     for name, text in built(other).items():
         default = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
         assert "anomaly_detector_" not in text
         assert text.replace("mine_", "anomaly_detector_") == default
 
 
-def test_a_click_in_the_table_leads_to_one_detector():
+def test_a_click_in_the_table_leads_to_one_group():
     fleet = (FOLDER / "promad-fleet.json").read_text(encoding="utf-8")
     chosen = "var-instance=${__data.fields.Instance}&var-detector=${__data.fields.Detector}"
     assert f"&{chosen}&" in fleet
@@ -112,12 +125,12 @@ def test_a_click_in_the_table_leads_to_one_detector():
 @each_board
 def test_a_dashboard_is_editable_and_has_a_fixed_identity(board):
     assert board["editable"] is True
-    assert BOARDS[board["uid"]] is board
+    assert board["uid"] in SHIPPED
     assert "id" not in board
 
 
 def test_titles_are_told_apart():
-    assert len({board["title"] for board in BOARDS.values()}) == len(BOARDS)
+    assert len({board["title"] for board in SHIPPED.values()}) == len(SHIPPED)
 
 
 @each_board
@@ -315,7 +328,7 @@ def test_a_target_keeps_to_what_is_chosen(expr):
     assert [name for name, _ in found] == [selector.name for selector in selectors(expr)]
     for name, matchers in found:
         for label in EXPOSED[name] & {"job", "instance", "detector"}:
-            assert f'{label}=~"${label}"' in matchers
+            assert re.search(rf'{label}=~"\$({label}|daemon)"', matchers)
 
 
 @each_target
@@ -326,6 +339,29 @@ def test_a_target_counts_counters_by_rate_or_increase(expr):
             matrix, call = parents[-1], parents[-2]
             assert isinstance(matrix, promql_parser.MatrixSelector)
             assert call.func.name in {"rate", "increase"}
+
+
+def test_daemons_and_groups_are_chosen_by_different_variables():
+    select = Selector(PREFIX, ("instance",))
+    assert 'instance=~"$instance"' in select(names.SCORE)
+    assert 'instance=~"$daemon"' in select(names.SAMPLE_AGE)
+    assert 'instance=~"$daemon"' in select(names.INCIDENT_OPEN)
+    for board in SHIPPED.values():
+        assert {"daemon", "instance"} <= {each["name"] for each in board["templating"]["list"]}
+
+
+def test_groups_with_several_labels_have_a_variable_and_a_panel_for_each():
+    labels = ("job", "datacenter", "instance")
+    boards = built(Config(queries={"a": "up"}, group_by=labels))
+    for text in boards.values():
+        variables = [each["name"] for each in json.loads(text)["templating"]["list"]]
+        expected = ["datasource", "daemon_job", "daemon", "detector", *labels]
+        assert variables[: len(expected)] == expected
+    fleet = json.loads(boards["promad-fleet"])
+    titles = {each["title"] for each in panels(fleet)}
+    assert {f"Anomalous groups by {label}" for label in labels} <= titles
+    for _, expr in targets(fleet):
+        promql_parser.parse(substitute(expr, datacenter=".*", daemon_job=".+"))
 
 
 @each_target
@@ -339,10 +375,13 @@ def test_a_rate_is_over_grafanas_rate_interval(expr):
 
 @pytest.mark.parametrize(("name", "events"), EVENTS, ids=list(BOARDS))
 def test_events_are_marked_for_as_long_as_they_last(name, events):
+    metric, end = (
+        (names.INCIDENT_OPEN, "} > 0") if name in SHIPPED else (names.IS_ANOMALY, "} == 1")
+    )
     assert events["enable"] is True
     assert promql_parser.parse(substitute(events["expr"]))
-    assert events["expr"].startswith(f"{names.IS_ANOMALY.full_name(PREFIX)}{{")
-    assert events["expr"].endswith("} == 1")
+    assert events["expr"].startswith(f"{metric.full_name(PREFIX)}{{")
+    assert events["expr"].endswith(end)
 
 
 def panel(name: str, title: str) -> dict[str, Any]:
@@ -355,7 +394,8 @@ def panel(name: str, title: str) -> dict[str, Any]:
     [
         ("promad", "Score over threshold", 1.0),
         ("promad", "Elevation over time", 1.0),
-        ("promad-fleet", "Events over expected", 3.0),
+        ("promad-fleet", "Incidents over expected", 3.0),
+        ("promad-fleet without groups", "Events over expected", 3.0),
         ("promad-health", "Model age", 30 * 86400.0),
     ],
 )
@@ -372,7 +412,7 @@ def test_a_panel_that_only_the_plain_error_fills_is_not_empty_with_another_scori
 
 
 def test_observed_and_expected_are_shown_together_for_each_chosen_feature():
-    (found,) = (each for _, each in PANELS if each.get("repeat"))
+    (found,) = (each for each in panels(SHIPPED["promad"]) if each.get("repeat"))
     assert found["repeat"] == "feature"
     assert ["observed" in each["expr"] for each in found["targets"]] == [True, False]
     assert all('feature_name=~"$feature"' in each["expr"] for each in found["targets"])
@@ -384,8 +424,13 @@ def test_states_are_numbered_and_coloured_in_order():
     assert shown == [(str(place), state.value) for place, state in enumerate(State)]
 
 
-def test_the_table_of_the_fleet_has_a_column_for_each_query():
-    table = panel("promad-fleet", "Detectors")
+@pytest.mark.parametrize(
+    ("board", "title"), [("promad-fleet", "Groups"), ("promad-fleet without groups", "Detectors")]
+)
+def test_the_table_of_the_fleet_has_a_column_for_each_query(board, title):
+    (table,) = (
+        each for each in panels(BOARDS[board]) if (each["title"], each["type"]) == (title, "table")
+    )
     (arranged,) = (each for each in table["transformations"] if each["id"] == "organize")
     titles = arranged["options"]["renameByName"]
     assert list(titles)[:2] == ["instance", "detector"]

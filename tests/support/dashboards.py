@@ -18,6 +18,7 @@ NAMES = ("promad", "promad-fleet", "promad-health")
 EVERYTHING = {
     "job": ".+",
     "instance": ".+",
+    "daemon": ".+",
     "detector": ".*",
     "feature": ".+",
     "__rate_interval": "1m",

@@ -53,7 +53,7 @@ def problems(text: str) -> tuple[str, ...]:
 
 def test_the_shipped_file_says_the_defaults_of_the_code():
     shipped = read_config(SHIPPED.read_text())
-    assert shipped == Config(queries=shipped.queries)
+    assert shipped == Config(queries=shipped.queries, group_by=("instance",))
 
 
 def test_every_key_occurs_in_the_shipped_file():
@@ -87,9 +87,9 @@ def test_every_optional_key_is_right_once_it_is_uncommented(first, end):
     assert changed != default
 
 
-def test_the_shipped_queries_come_to_one_series_whatever_is_scraped():
+def test_the_shipped_queries_yield_one_series_for_each_instance_whatever_is_scraped():
     for alias, expr in read_config(SHIPPED.read_text()).promql.items():
-        assert re.match(r"(1 - )?(sum|avg|min|max)\(", expr), alias
+        assert re.match(r"(1 - )?(sum|avg|min|max) by \(instance\) \(", expr), alias
 
 
 def test_every_section_may_be_left_empty():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,15 +23,24 @@ def mixin(
         str,
         typer.Option("--job", metavar="NAME", help="Name of the scrape job of promad."),
     ] = "promad",
+    alerts: Annotated[
+        Literal["incidents", "per-group"],
+        typer.Option(
+            "--alerts",
+            help="With group_by: one alert for an incident of many groups, or one for each group.",
+        ),
+    ] = "incidents",
 ) -> None:
     """Write Grafana dashboards, and recording and alerting rules for Prometheus.
 
     They match the metric names and the polling interval of the configuration. With several
     configuration files, they cover a daemon that runs all of these detectors.
     """
+    from promad.mixin.alerts import AlertScope
     from promad.mixin.writing import write_mixin
 
-    print_lines([format_mixin(write_mixin(load_configs(context), directory, job))])
+    written = write_mixin(load_configs(context), directory, job, AlertScope(alerts))
+    print_lines([format_mixin(written)])
 
 
 def format_mixin(written: Written) -> str:
