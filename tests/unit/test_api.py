@@ -636,6 +636,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
         "last_scored_at": NOW,
         "samples_in_window": LENGTH,
         "top_features": ["cpu", "load", "memory"],
+        "calibration": "own",
     }
 
 
