@@ -113,6 +113,7 @@ def build_incident(logged: LoggedIncident) -> IncidentAnswer:
         spread=incident.spread,
         feature_share=incident.feature_share,
         first_group=incident.first.group,
+        first_labels=dict(incident.first.labels),
         peak_group=peak.group,
         peak_at=peak.peak_at,
         peak_score=peak.peak_ratio,

@@ -86,6 +86,7 @@ def get_groups(
         groups=[build_group(group) for group in table.build(page)],
         total=len(table.names),
         matching=int(matching.sum()),
+        states=table.count_states(np.ones_like(found)),
         counts=table.count_states(found),
         detectors=[roster.served.config.name for roster in table.rosters],
         selected=None if chosen is None else build_group(chosen),

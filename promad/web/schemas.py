@@ -245,6 +245,7 @@ class IncidentAnswer(_Answer):
         description="Share of the features that deviate in any group, 0 to 1."
     )
     first_group: str = Field(description="The group with the earliest onset.")
+    first_labels: dict[str, str] = Field(description="Labels of that group.")
     peak_group: str
     peak_at: float
     peak_score: float
@@ -327,6 +328,7 @@ class GroupList(_Answer):
     )
     total: int = Field(description="All groups.")
     matching: int = Field(description="Groups that match `search` and `state`.")
+    states: dict[State, int] = Field(description="All groups, by state.")
     counts: dict[State, int] = Field(description="Groups that match `search`, by state.")
     detectors: list[str] = Field(description="Names of the running detectors.")
     selected: GroupAnswer | None = Field(

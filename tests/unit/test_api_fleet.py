@@ -128,6 +128,7 @@ def test_a_search_is_for_words_in_name_state_and_leading_features(
 def test_chips_count_what_a_search_finds_and_the_page_what_matches_both(fleet: Fleet) -> None:
     answer = fleet.get("groups", search="host-000", state="blind", limit=1)
     assert answer["counts"] == {"warming": 0, "ok": 8, "anomalous": 0, "blind": 2}
+    assert answer["states"] == {"warming": 0, "ok": 295, "anomalous": 3, "blind": 2}
     assert (answer["total"], answer["matching"], len(answer["groups"])) == (HOSTS, 2, 1)
 
 
