@@ -99,6 +99,13 @@ _CLOSE = "UPDATE events SET ended = last_above, end_reason = ? WHERE ended IS NU
 _BUSY_SECONDS = 5.0
 
 
+_SELECT = {
+    "events": """
+        SELECT *, (SELECT incident FROM incident_events WHERE event = events.id) AS incident
+        FROM events
+    """,
+    "incidents": "SELECT * FROM incidents",
+}
 _MEMBERS = """
     SELECT incident, ended, content FROM incident_members
     WHERE incident IN (SELECT value FROM json_each(?))
@@ -355,7 +362,7 @@ class EventLog:
 
     def event(self, id_: str) -> LoggedEvent | None:
         """The event with this id; None if there is none."""
-        rows = self._rows("SELECT * FROM events WHERE id = ?", (id_,))
+        rows = self._rows(f"{_SELECT['events']} WHERE id = ?", (id_,))
         return read_event(rows[0]) if rows else None
 
 
@@ -404,5 +411,5 @@ def _make_query(
         wanted.append(("(start, id) < (?, ?)", below))
     where = " AND ".join(condition for condition, _ in wanted)
     values = [value for _, some in wanted for value in some]
-    sql = f"SELECT * FROM {table} WHERE {where} ORDER BY start DESC, id DESC LIMIT ?"  # noqa: S608
+    sql = f"{_SELECT[table]} WHERE {where} ORDER BY start DESC, id DESC LIMIT ?"
     return sql, (*values, limit)

@@ -84,6 +84,7 @@ class LoggedEvent:
         acknowledged_at: unix seconds; None if nobody has.
         feedback: what a person made of it, `true` or `false`; None if nobody said.
         comment: in that person's words.
+        incident: id of the incident that it is part of; None if it is part of none.
     """
 
     event: AnomalyEvent
@@ -92,6 +93,7 @@ class LoggedEvent:
     acknowledged_at: float | None = None
     feedback: str | None = None
     comment: str | None = None
+    incident: str | None = None
 
 
 def make_event_row(row: EventRow, bundle: str) -> tuple[Any, ...]:

@@ -30,6 +30,8 @@ from promad.web.schemas import (
     MemberAnswer,
 )
 
+_MEMBER_FEATURES = 5
+
 
 def drop_nan(number: float | None) -> float | None:
     """The number, or None if it is missing or not finite."""
@@ -88,6 +90,8 @@ def build_event(logged: LoggedEvent) -> EventAnswer:
         acknowledged_at=logged.acknowledged_at,
         feedback=logged.feedback,
         comment=logged.comment,
+        labels=dict(event.labels),
+        incident=logged.incident,
     )
 
 
@@ -109,6 +113,7 @@ def build_incident(logged: LoggedIncident) -> IncidentAnswer:
         spread=incident.spread,
         feature_share=incident.feature_share,
         first_group=incident.first.group,
+        first_labels=dict(incident.first.labels),
         peak_group=peak.group,
         peak_at=peak.peak_at,
         peak_score=peak.peak_ratio,
@@ -121,9 +126,10 @@ def build_incident(logged: LoggedIncident) -> IncidentAnswer:
     )
 
 
-def build_incident_detail(logged: LoggedIncident) -> IncidentDetail:
-    """One incident with its groups."""
-    members = [_build_member(member) for member in logged.incident.members]
+def build_incident_detail(logged: LoggedIncident, offset: int, limit: int) -> IncidentDetail:
+    """One incident with a page of its groups."""
+    page = logged.incident.members[offset : offset + limit]
+    members = [_build_member(member) for member in page]
     return IncidentDetail(incident=build_incident(logged), members=members)
 
 
@@ -139,7 +145,7 @@ def _build_member(member: Member) -> MemberAnswer:
         peak_score=member.peak_ratio,
         event=member.event,
         events=member.events,
-        features=[build_feature_state(view) for view in member.features],
+        features=[build_feature_state(view) for view in member.features[:_MEMBER_FEATURES]],
     )
 
 
@@ -160,6 +166,7 @@ def build_group(group: MonitoredGroup) -> GroupAnswer:
         last_scored_at=status.last_scored_at,
         samples_in_window=status.samples_in_window,
         top_features=[view.name for view in verdict.top_features],
+        calibration="pooled" if group.is_pooled else "own",
     )
 
 
@@ -181,6 +188,7 @@ def build_group_detail(group: MonitoredGroup) -> GroupDetail:
         model=bundle.manifest.model,
         prometheus_url=config.web.prometheus_url or config.prometheus_url,
         grafana_url=config.web.grafana_url,
+        peers=0 if group.fleet is None else len(group.fleet.labels) - 1,
         explanation=build_explanation(group.name, status.verdict, status.anomalous_since),
     )
 

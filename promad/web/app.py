@@ -16,8 +16,9 @@ from starlette.routing import BaseRoute, Route
 
 import promad
 from promad.detection.running_detector import Detectors
-from promad.web import events_api, groups_api, incidents_api, scoring_api, state_api
+from promad.web import events_api, groups_api, incidents_api, peers_api, scoring_api, state_api
 from promad.web.docs import create_docs_routes
+from promad.web.group_changes import GroupChanges
 from promad.web.headers import HeadersMiddleware
 from promad.web.limits import RequestQueue
 from promad.web.metrics import answer_scrape
@@ -68,8 +69,9 @@ def build_app(
     )
     app.state.served, app.state.now = served, now
     app.state.score = score
+    app.state.group_changes = GroupChanges()
     app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
-    for api in (state_api, scoring_api, groups_api, events_api, incidents_api):
+    for api in (state_api, scoring_api, groups_api, peers_api, events_api, incidents_api):
         app.include_router(api.router)
     return app
 

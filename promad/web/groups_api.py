@@ -6,20 +6,24 @@ import math
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, Query
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 import promad
 from promad.config.durations import format_instant
-from promad.events.verdict import State, Verdict
+from promad.events.verdict import STATES, State, Verdict
 from promad.web.answers import (
     build_explanation,
     build_group,
     build_group_detail,
     build_history,
 )
+from promad.web.group_changes import Changes
+from promad.web.group_table import GroupTable, Sort, read_groups
 from promad.web.lookup import (
     REFUSALS,
     GroupParameter,
@@ -27,12 +31,11 @@ from promad.web.lookup import (
     Running,
     Time,
     find_group,
-    list_groups,
+    pick_group,
 )
 from promad.web.problems import list_some
 from promad.web.schemas import (
     ExplanationAnswer,
-    GroupAnswer,
     GroupDetail,
     GroupList,
     HistoryAnswer,
@@ -40,32 +43,63 @@ from promad.web.schemas import (
 
 router = APIRouter(prefix="/api/v1", responses=REFUSALS, tags=["Groups"])
 
-_WORST_FIRST = (State.ANOMALOUS, State.BLIND, State.WARMING, State.OK)
+_Since = Annotated[
+    str | None,
+    Query(
+        pattern=r"^[0-9a-f]{8}\.[0-9]{1,12}$",
+        description="`token` of a previous list: only groups that changed since are returned.",
+    ),
+]
+_Selected = Annotated[
+    str | None,
+    Query(alias="group", description="Name of a group to return as `selected` as well."),
+]
 
 
 @router.get("/groups", name="groups")
 def get_groups(
     request: Request,
     running: Running,
+    search: Annotated[
+        str, Query(max_length=200, description="Words in the name, state or leading features.")
+    ] = "",
     state: State | None = None,
+    sort: Sort = "worst",
     limit: Annotated[int | None, Query(ge=1)] = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    since: _Since = None,
+    selected: _Selected = None,
 ) -> GroupList:
-    """List all groups, worst state first."""
-    answers = [
-        build_group(group)
-        for group in list_groups(running)
-        if state in {None, group.status.verdict.state}
-    ]
-    answers.sort(key=_sort_key)
-    now = request.app.state.now()
-    return GroupList(now=now, version=promad.__version__, groups=answers[:limit])
+    """List groups, worst first: searched, filtered by state, sorted, and a page at a time."""
+    if since is not None and (limit is not None or offset):
+        raise HTTPException(400, "since returns all changes — omit limit and offset")
+    table = read_groups(running)
+    token, changes = request.app.state.group_changes.compare(table, since)
+    found = table.search(search)
+    matching = found if state is None else found & (table.state == STATES.index(state))
+    rows = np.flatnonzero(matching if changes is None else matching & changes.rows)
+    page = table.sort(rows, sort)[offset:][:limit]
+    chosen = pick_group(table.rosters, selected)
+    return GroupList(
+        now=request.app.state.now(),
+        version=promad.__version__,
+        groups=[build_group(group) for group in table.build(page)],
+        total=len(table.names),
+        matching=int(matching.sum()),
+        states=table.count_states(np.ones_like(found)),
+        counts=table.count_states(found),
+        detectors=[roster.served.config.name for roster in table.rosters],
+        selected=None if chosen is None else build_group(chosen),
+        token=token,
+        delta=changes is not None,
+        gone=[] if changes is None else _list_gone(table, changes, matching),
+    )
 
 
-def _sort_key(group: GroupAnswer) -> tuple[int, float, str]:
-    """Worst first; scores below the threshold are rounded, so that rows rarely change places."""
-    score = -math.inf if group.score is None else group.score
-    coarse = math.floor(5 * score) if 0 <= score < 1 else score
-    return _WORST_FIRST.index(group.state), -coarse, group.group
+def _list_gone(table: GroupTable, changes: Changes, matching: NDArray[np.bool_]) -> list[str]:
+    """The groups that are gone, or changed and do not match any more."""
+    left = np.flatnonzero(changes.rows & ~matching).tolist()
+    return [*changes.gone, *(table.names[row] for row in left)]
 
 
 @router.get("/group", name="group")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 
 from promad.events.event_log import LoggedIncident
@@ -44,12 +45,17 @@ def list_incidents(
 
 
 @router.get("/incidents/{id}", name="incident")
-def get_incident(running: Running, id: str) -> IncidentDetail:
-    """Return one incident with its groups, earliest onset first."""
+def get_incident(
+    running: Running,
+    id: str,
+    limit: Limit = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> IncidentDetail:
+    """Return one incident with a page of its groups, earliest onset first."""
     for served in running:
         found = served.events.incident(id)
         if found is not None:
-            return build_incident_detail(found)
+            return build_incident_detail(found, offset, limit)
     raise HTTPException(
         404, f"no incident has the id {id[:40]} — GET /api/v1/incidents lists all incidents"
     )

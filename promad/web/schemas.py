@@ -206,6 +206,8 @@ class EventAnswer(_Answer):
     acknowledged_at: float | None
     feedback: str | None
     comment: str | None
+    labels: dict[str, str] = Field(description="Labels of the group.")
+    incident: str | None = Field(description="Id of the incident that it is part of.")
 
 
 class EventPage(_Answer):
@@ -243,6 +245,7 @@ class IncidentAnswer(_Answer):
         description="Share of the features that deviate in any group, 0 to 1."
     )
     first_group: str = Field(description="The group with the earliest onset.")
+    first_labels: dict[str, str] = Field(description="Labels of that group.")
     peak_group: str
     peak_at: float
     peak_score: float
@@ -267,14 +270,16 @@ class MemberAnswer(_Answer):
     peak_score: float
     event: str = Field(description="Id of its newest event.")
     events: int = Field(description="Its events that are part of the incident.")
-    features: list[FeatureState] = Field(description="At the peak, largest contribution first.")
+    features: list[FeatureState] = Field(
+        description="At the peak, largest contribution first; at most five."
+    )
 
 
 class IncidentDetail(_Answer):
-    """One incident with its groups, earliest onset first."""
+    """One incident with its groups, earliest onset first; `incident.groups` is their number."""
 
     incident: IncidentAnswer
-    members: list[MemberAnswer]
+    members: list[MemberAnswer] = Field(description="A page of its groups.")
 
 
 class IncidentPage(_Answer):
@@ -308,14 +313,34 @@ class GroupAnswer(_Answer):
     last_scored_at: float | None
     samples_in_window: int
     top_features: list[str]
+    calibration: Literal["own", "pooled"] = Field(
+        description="`pooled` for a group that was not part of the training."
+    )
 
 
 class GroupList(_Answer):
-    """All groups, worst state first."""
+    """Groups, worst first unless sorted otherwise."""
 
     now: float
     version: str
-    groups: list[GroupAnswer]
+    groups: list[GroupAnswer] = Field(
+        description="One page; with `since`, the groups whose state or coarse score changed."
+    )
+    total: int = Field(description="All groups.")
+    matching: int = Field(description="Groups that match `search` and `state`.")
+    states: dict[State, int] = Field(description="All groups, by state.")
+    counts: dict[State, int] = Field(description="Groups that match `search`, by state.")
+    detectors: list[str] = Field(description="Names of the running detectors.")
+    selected: GroupAnswer | None = Field(
+        description="The group that `group` names, or the only group."
+    )
+    token: str = Field(description="`since` of the next request.")
+    delta: bool = Field(
+        description="Whether `groups` are only those that changed; false for an expired token."
+    )
+    gone: list[str] = Field(
+        description="With `since`, groups that are not monitored or do not match any more."
+    )
 
 
 class GroupDetail(_Answer):
@@ -331,7 +356,41 @@ class GroupDetail(_Answer):
     model: str
     prometheus_url: str
     grafana_url: str | None
+    peers: int = Field(description="Other groups of the fleet; 0 without `group_by`.")
     explanation: ExplanationAnswer
+
+
+class PeerComparison(_Answer):
+    """A value of one group compared with the other groups of its fleet."""
+
+    value: float | None
+    peers: int = Field(description="Other groups with a value.")
+    lower_quartile: float | None = None
+    median: float | None = None
+    upper_quartile: float | None = None
+    share_below: float | None = Field(
+        default=None, description="Share of the other groups with a lower value, 0 to 1."
+    )
+    share_above: float | None = Field(
+        default=None, description="Share of the other groups with a higher value, 0 to 1."
+    )
+
+
+class PeerFeature(PeerComparison):
+    """The observed value of one feature compared with the other groups."""
+
+    name: str
+    contribution: float
+
+
+class PeersAnswer(_Answer):
+    """How a group differs from the other groups of its fleet at the newest sample."""
+
+    group: str
+    at: float
+    peers: int = Field(description="Other groups of the fleet.")
+    score: PeerComparison = Field(description="Score over threshold.")
+    features: list[PeerFeature] = Field(description="Largest contribution first.")
 
 
 class FeatureHistory(_Answer):

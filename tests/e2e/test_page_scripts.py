@@ -56,7 +56,7 @@ def test_the_scripts_are_free_of_type_errors(check: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
-        ("group-list.js", "top_features: features", "top_feature: features"),
+        ("group-list.js", "group.top_features.join", "group.top_feature.join"),
         ("event-table.js", "event.acknowledged_at !== null", "event.comment"),
         ("event-table.js", "event.peak_score", "event.peakScore"),
         ("charts.js", "toWallClock(at)", "toWallClock(String(at))"),

@@ -636,6 +636,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
         "last_scored_at": NOW,
         "samples_in_window": LENGTH,
         "top_features": ["cpu", "load", "memory"],
+        "calibration": "own",
     }
 
 
@@ -873,6 +874,7 @@ def test_an_incident_has_its_spread_its_first_group_and_a_paragraph(incidents: B
         "spread": 0.05,
         "feature_share": 0.5,
         "first_group": 'd{instance="a", rack="x"}',
+        "first_labels": {"instance": "a", "rack": "x"},
         "peak_group": 'd{instance="a", rack="x"}',
         "peak_at": 60.0,
         "peak_score": 6.0,

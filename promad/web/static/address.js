@@ -3,12 +3,12 @@
 /**
  * What the page shows.
  *
- * group: name of a group, or null for the list; range: a key of LIVE_RANGES, or null where start
- * and end (unix seconds) are given; at: the explained time, or null for now; search and state: the
- * filters of the list.
+ * group: name of a group, or null for the list; incident: id of an incident, or null; range: a key of LIVE_RANGES, or null where start
+ * and end (unix seconds) are given; at: the explained time, or null for now; search, state and sort:
+ * the filters and the order of the list.
  *
- * @typedef {{group: ?string, range: ?string, start: ?number, end: ?number, at: ?number,
- *   search: string, state: ?string}} View
+ * @typedef {{group: ?string, incident: ?string, range: ?string, start: ?number, end: ?number,
+ *   at: ?number, search: string, state: ?string, sort: string}} View
  */
 
 /**
@@ -18,6 +18,9 @@
  */
 export const LIVE_RANGES = { "15m": 900, "1h": 3600, "6h": 21600, all: Infinity };
 const DEFAULT_RANGE = "1h";
+const STATES = ["anomalous", "blind", "warming", "ok"];
+const SORTS = ["worst", "score", "name"];
+const MAX_SEARCH = 200;
 
 /**
  * The view that a query string describes; invalid values fall back to the defaults.
@@ -33,12 +36,14 @@ export function readAddress(query) {
   const isFixed = start !== null && end !== null && start < end;
   return {
     group: given.get("group"),
+    incident: given.get("incident"),
     range: isFixed ? null : live,
     start: isFixed ? start : null,
     end: isFixed ? end : null,
     at,
-    search: given.get("search") ?? "",
-    state: given.get("state"),
+    search: (given.get("search") ?? "").slice(0, MAX_SEARCH),
+    state: STATES.find((state) => state === given.get("state")) ?? null,
+    sort: SORTS.find((sort) => sort === given.get("sort")) ?? SORTS[0],
   };
 }
 
@@ -47,7 +52,7 @@ export function readAddress(query) {
  *
  * @param {View} view
  */
-export function writeAddress({ group, range, start, end, at, search, state }) {
+export function writeAddress({ group, incident, range, start, end, at, search, state, sort }) {
   const query = new URLSearchParams();
   if (group !== null) {
     query.set("group", group);
@@ -58,9 +63,12 @@ export function writeAddress({ group, range, start, end, at, search, state }) {
       query.set("range", range);
     }
     if (at !== null) query.set("at", formatTime(at));
+  } else if (incident !== null) {
+    query.set("incident", incident);
   }
   if (search) query.set("search", search);
   if (state) query.set("state", state);
+  if (sort !== SORTS[0]) query.set("sort", sort);
   // Colons and commas are valid in a query and easier to read.
   const text = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
   return text ? `?${text}` : "./";

@@ -63,8 +63,12 @@ function createRow(event, view, now) {
   setText(findPart(row, "features"), listContributions(event.features));
   findPart(row, "features").title = event.paragraph;
   findPart(row, "feedback").append(...createFeedback(event, now));
+  const incident = findPart(row, "incident");
+  incident.hidden = event.incident === null;
+  incident.setAttribute("href", writeAddress({ ...view, group: null, incident: event.incident }));
   const link = findPart(row, "show");
-  link.setAttribute("href", writeAddress({ ...view, ...getRange(event, now), at: event.peak_at }));
+  const range = getRange(event.start, event.end, now);
+  link.setAttribute("href", writeAddress({ ...view, ...range, at: event.peak_at }));
   link.append(createTime(event.start, now));
   return row;
 }
@@ -87,14 +91,15 @@ function createFeedback(event, now) {
 }
 
 /**
- * The time range that shows an event with some time before and after it.
+ * The time range that shows an event with some time before and after it; unix seconds.
  *
- * @param {EventAnswer} event
+ * @param {number} start
+ * @param {?number} ended null while it is open
  * @param {number} now
  */
-function getRange(event, now) {
-  const end = event.end ?? now;
-  const margin = Math.max(MARGIN_SECONDS, (end - event.start) / 2);
+export function getRange(start, ended, now) {
+  const end = ended ?? now;
+  const margin = Math.max(MARGIN_SECONDS, (end - start) / 2);
   const latest = Math.min(end + margin, Math.max(now, end));
-  return { range: null, start: event.start - margin, end: latest };
+  return { range: null, start: start - margin, end: latest };
 }

@@ -94,6 +94,22 @@ export function formatCount(amount, noun = "") {
 }
 
 /**
+ * A group by its label values; by its name if it has no labels.
+ *
+ * @param {Record<string, string>} labels
+ * @param {string} name
+ */
+export const formatGroup = (labels, name) => Object.values(labels).join(" · ") || name;
+
+/**
+ * Labels as in PromQL, without braces.
+ *
+ * @param {Record<string, string>} labels
+ */
+export const formatLabels = (labels) =>
+  Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(", ");
+
+/**
  * "latency 73%, disk 20%": the three features that contribute most.
  *
  * @param {{name: string, contribution: number}[]} features largest contribution first

@@ -16,6 +16,8 @@ export class GroupData {
   /** The samples of the view's range; complete once `isKnown`. @type {Row[]} */
   rows = [];
   isKnown = false;
+  /** How the group differs from its peers; null if it has none. @type {?PeersAnswer} */
+  peers = null;
   /** @type {?GroupDetail} */
   #detail = null;
   #isComplete = false;
@@ -143,12 +145,14 @@ export class GroupData {
     /** @type {GroupDetail} */
     const detail = await fetchApi("group", { group: view.group }, signal);
     if (this.#detail && hasChanged(this.#detail, detail)) this.#expireHistory();
-    const [history, events] = await Promise.all([
+    const [history, events, peers] = await Promise.all([
       this.#fetchHistory(detail, view, signal),
       fetchApi("events", { group: view.group, limit: EVENTS_PER_PAGE }, signal),
+      detail.peers ? fetchApi("peers", { group: view.group }, signal) : null,
     ]);
     if (this.view !== view) return;
     this.#detail = detail;
+    this.peers = peers;
     this.#setHistory(view, history);
     this.#setEvents(events);
     this.#explained ??= await this.#fetchExplanation(view, signal);

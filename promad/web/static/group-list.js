@@ -1,34 +1,34 @@
-/** The list of groups: worst first, filtered by search and state, one row kept for each group. */
+/** The list of groups: a page that the daemon searched and sorted, one row kept for each group. */
 
 import { writeAddress } from "./address.js";
 import {
   arrangeChildren, cloneTemplate, fillMeter, find, findById, findPart, setText, showState,
 } from "./elements.js";
-import { formatCount, formatDuration, formatMultiple } from "./format.js";
+import { formatCount, formatDuration, formatGroup, formatMultiple } from "./format.js";
 
 /** @import { View } from "./address.js" */
 
 const WORST_FIRST = ["anomalous", "blind", "warming", "ok"];
-/** The rows in the document at first, and those that "more" adds: a thousand would be slow. */
+/** The rows that are fetched at first, and those that "more" adds: a thousand would be slow. */
 const PAGE = 100;
 
 export class GroupTable {
   /** @type {Map<string, HTMLElement>} */
   #rows = new Map();
   #maxRows = PAGE;
-  /** @type {GroupAnswer[]} */
-  #groups = [];
   /** @type {View} */
   #view;
   #body = find(document, "table.groups tbody");
   #search = /** @type {HTMLInputElement} */ (findById("search"));
+  #sort = /** @type {HTMLSelectElement} */ (findById("sort"));
   #chips = /** @type {HTMLElement[]} */ ([...document.querySelectorAll(".chip")]);
 
   /**
    * @param {View} view
-   * @param {(filter: Partial<View>) => void} onFilter is called with a new search or state
+   * @param {(filter: Partial<View>) => void} onFilter is called with a new search, state or order
+   * @param {() => void} onMore is called when more groups are asked for
    */
-  constructor(view, onFilter) {
+  constructor(view, onFilter, onMore) {
     this.#view = view;
     /** @param {Partial<View>} filter */
     const apply = (filter) => {
@@ -36,6 +36,7 @@ export class GroupTable {
       onFilter(filter);
     };
     this.#search.addEventListener("input", () => apply({ search: this.#search.value }));
+    this.#sort.addEventListener("change", () => apply({ sort: this.#sort.value }));
     for (const chip of this.#chips) {
       const state = chip.dataset.state ?? null;
       chip.addEventListener("click", () => {
@@ -44,21 +45,25 @@ export class GroupTable {
     }
     findById("more-groups").addEventListener("click", () => {
       this.#maxRows += PAGE;
-      this.#render();
+      onMore();
     });
   }
 
+  /** The number of groups to fetch. */
+  get limit() {
+    return this.#maxRows;
+  }
+
   /**
-   * Show the groups that the view asks for.
+   * Show a page of the groups that the view asks for.
    *
-   * @param {GroupAnswer[]} groups
+   * @param {GroupList} list
    * @param {View} view
    */
-  update(groups, view) {
-    this.#groups = groups;
+  update(list, view) {
     this.#view = view;
-    this.#dropRows();
-    this.#render();
+    this.#dropRows(list);
+    this.#render(list);
   }
 
   /**
@@ -71,45 +76,54 @@ export class GroupTable {
     if (row) findPart(row, "name").focus();
   }
 
-  /** Drop the rows of groups that are gone; they would be kept for ever. */
-  #dropRows() {
-    const groups = new Set(this.#groups.map(({ group }) => group));
+  /**
+   * Drop the rows of groups that are not on the page; they would be kept for ever.
+   *
+   * @param {GroupList} list
+   */
+  #dropRows(list) {
+    const groups = new Set(list.groups.map(({ group }) => group));
     for (const group of this.#rows.keys()) if (!groups.has(group)) this.#rows.delete(group);
   }
 
-  #render() {
-    const words = this.#view.search.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = this.#sortGroups().filter((group) => matchesAll(group, words));
-    const { state: wanted } = this.#view;
-    const matching = found.filter(({ state }) => wanted === null || state === wanted);
-    const shown = matching.slice(0, this.#maxRows);
-    arrangeChildren(this.#body, shown.map((group) => this.#updateRow(group)));
+  /** @param {GroupList} list */
+  #render(list) {
+    const shown = this.#sortGroups(list.groups);
+    arrangeChildren(this.#body, shown.map((group) => this.#updateRow(group, list)));
     if (this.#search.value !== this.#view.search) this.#search.value = this.#view.search;
-    this.#renderChips(found);
-    this.#renderNote(matching.length, shown.length);
+    this.#sort.value = this.#view.sort;
+    this.#renderChips(list);
+    renderNote(list);
   }
 
-  /** Groups worst first; while the reader points at the list, only a new state moves a row. */
-  #sortGroups() {
-    if (!this.#body.matches(":hover, :focus-within")) return this.#groups;
+  /**
+   * Groups in their order; while the reader points at the list, only a new state moves a row.
+   *
+   * @param {GroupAnswer[]} groups
+   */
+  #sortGroups(groups) {
+    const isRead = this.#body.matches(":hover, :focus-within");
+    if (!isRead || this.#view.sort !== "worst") return groups;
     const rows = /** @type {HTMLElement[]} */ ([...this.#body.children]);
     const places = new Map(rows.map((row, place) => [row.dataset.group, place]));
     /** @param {GroupAnswer} group */
     const rank = ({ state }) => WORST_FIRST.indexOf(state);
     /** @param {GroupAnswer} group */
     const getPlace = ({ group }) => places.get(group) ?? places.size;
-    return [...this.#groups].sort((a, b) => rank(a) - rank(b) || getPlace(a) - getPlace(b));
+    return [...groups].sort((a, b) => rank(a) - rank(b) || getPlace(a) - getPlace(b));
   }
 
-  /** @param {GroupAnswer} group */
-  #updateRow(group) {
+  /**
+   * @param {GroupAnswer} group
+   * @param {GroupList} list
+   */
+  #updateRow(group, { detectors }) {
     const row = this.#rows.get(group.group) ?? this.#createRow(group);
     fillRow(row, group);
-    const hasSeveral = this.#groups.some(({ detector }) => detector !== group.detector);
-    const showsDetector = hasSeveral && Object.keys(group.labels).length > 0;
+    const showsDetector = detectors.length > 1 && Object.keys(group.labels).length > 0;
     setText(findPart(row, "detector"), showsDetector ? group.detector : "");
     const link = findPart(row, "name");
-    link.setAttribute("href", writeAddress({ ...this.#view, group: group.group, at: null }));
+    link.setAttribute("href", writeAddress({ ...this.#view, ...toGroup(group.group) }));
     if (this.#view.group === group.group) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
     return row;
@@ -120,17 +134,17 @@ export class GroupTable {
     const row = cloneTemplate("group-row");
     row.dataset.group = group;
     // The label values distinguish groups; the tooltip has the whole name.
-    setText(findPart(row, "name"), Object.values(labels).join(" · ") || detector);
+    setText(findPart(row, "name"), formatGroup(labels, detector));
     findPart(row, "name").title = group;
     this.#rows.set(group, row);
     return row;
   }
 
-  /** @param {GroupAnswer[]} found the groups that match the search, in any state */
-  #renderChips(found) {
+  /** @param {GroupList} list */
+  #renderChips({ counts }) {
     for (const chip of this.#chips) {
-      const { state } = chip.dataset;
-      const amount = found.filter((group) => group.state === state).length;
+      const state = chip.dataset.state ?? "";
+      const amount = counts[state] ?? 0;
       if (!chip.children.length) {
         const icon = /** @type {Element} */ (find(document, "#group-state .icon").cloneNode(true));
         icon.children[0].setAttribute("href", `#icon-${state}`);
@@ -140,33 +154,26 @@ export class GroupTable {
       chip.setAttribute("aria-pressed", String(this.#view.state === state));
     }
   }
-
-  /**
-   * @param {number} matching
-   * @param {number} shown
-   */
-  #renderNote(matching, shown) {
-    const all = this.#groups.length;
-    const total = matching === all
-      ? `${formatCount(all, "group")}`
-      : `${formatCount(matching, "matching group")} (${formatCount(all)} in total)`;
-    const note = shown === all ? "" : `Showing ${formatCount(shown)} of ${total}.`;
-    setText(findById("list-note"), note);
-    const button = findById("more-groups");
-    button.hidden = shown === matching;
-    setText(button, `Show ${formatCount(Math.min(PAGE, matching - shown))} more`);
-  }
 }
 
 /**
- * Whether a group matches all words of a search.
+ * The change that leads to a group.
  *
- * @param {GroupAnswer} group
- * @param {string[]} words
+ * @param {string} group
  */
-function matchesAll({ group, state, top_features: features }, words) {
-  const text = `${group} ${state} ${features}`.toLowerCase();
-  return words.every((word) => text.includes(word));
+const toGroup = (group) => ({ group, incident: null, at: null });
+
+/** @param {GroupList} list */
+function renderNote({ groups, matching, total }) {
+  const shown = groups.length;
+  const all = matching === total
+    ? `${formatCount(total, "group")}`
+    : `${formatCount(matching, "matching group")} (${formatCount(total)} in total)`;
+  const note = shown === total ? "" : `Showing ${formatCount(shown)} of ${all}.`;
+  setText(findById("list-note"), note);
+  const button = findById("more-groups");
+  button.hidden = shown >= matching;
+  setText(button, `Show ${formatCount(Math.min(PAGE, matching - shown))} more`);
 }
 
 /**

@@ -10,6 +10,7 @@ import { GroupCharts, MAX_FEATURE_CHARTS } from "./group-charts.js";
 import { GroupData } from "./group-data.js";
 import { findNearest, findStateStart, rankFeatures } from "./history.js";
 import { linkToDashboard, linkToPrometheus } from "./links.js";
+import { renderPeers } from "./peer-table.js";
 import { loadPlotly } from "./plot.js";
 
 /** @import { View } from "./address.js" */
@@ -92,6 +93,7 @@ export class GroupView {
     const names = rankFeatures(scored, shown, view.at);
     renderHeadline(data);
     renderExplainedTime(data);
+    renderPeers(data.peers, now);
     renderRange(data, names.slice(0, MAX_FEATURE_CHARTS));
     this.#renderFeatures(data);
     this.#events.update(data.events, data.hasOlderEvents, view, now);
@@ -243,6 +245,7 @@ function renderFacts({ group, model, bundle, step_seconds: step, window_size: si
     Model: model,
     Bundle: bundle,
     Step: formatDuration(step),
+    Calibration: group.calibration === "pooled" ? "pooled, not trained on this group" : "own",
     Window: `${group.samples_in_window} of ${formatCount(size, "sample")}`,
     Events: `${formatCount(group.events_begun)} since the daemon started`,
   };

@@ -5,30 +5,42 @@ import { findById, setText } from "./elements.js";
 import { formatClock, formatCount } from "./format.js";
 import { GroupTable } from "./group-list.js";
 import { GroupView } from "./group-view.js";
+import { IncidentList } from "./incident-list.js";
+import { IncidentView } from "./incident-view.js";
 import { fetchApi, Poller } from "./polling.js";
 
 /** @import { View } from "./address.js" */
 
 const LIST_SECONDS = 5;
+/** What the list is fetched again for. @type {(keyof View)[]} */
+const FILTERS = ["group", "search", "state", "sort"];
 
 let view = readAddress(location.search);
 /** @type {?GroupList} */
 let list = null;
+/** The group that the newest list was asked for. @type {?string} */
+let askedFor = null;
 /** Unix seconds of the last response. @type {?number} */
 let respondedAt = null;
 /** Unix seconds of the first failure since. @type {?number} */
 let lostSince = null;
 
-const groupTable = new GroupTable(view, (filter) => changeView(filter, { replace: true }));
+const groupTable = new GroupTable(
+  view, (filter) => changeView(filter, { replace: true }), () => poller.run(),
+);
 const groupView = new GroupView(changeView);
+const incidentList = new IncidentList(() => render());
+const incidentView = new IncidentView(view);
 const poller = new Poller(refresh, () => LIST_SECONDS);
 
 /** @param {AbortSignal} signal */
 async function refresh(signal) {
+  const { group, search, state, sort } = view;
+  const query = { search: search || null, state, sort, group, limit: groupTable.limit };
   /** @type {GroupList} */
   let answer;
   try {
-    answer = await fetchApi("groups", {}, signal);
+    [answer] = await Promise.all([fetchApi("groups", query, signal), refreshIncidents(signal)]);
   } catch (error) {
     lostSince ??= Date.now() / 1000;
     renderConnection();
@@ -41,8 +53,15 @@ async function refresh(signal) {
   lostSince = null;
   if (list) announceChanges(list, answer);
   list = answer;
+  askedFor = group;
   render();
   if (wasLost) groupView.refresh();
+}
+
+/** @param {AbortSignal} signal */
+async function refreshIncidents(signal) {
+  const isShown = view.group === null && view.incident === null && list?.total !== 1;
+  if (isShown) await incidentList.refresh(signal);
 }
 
 /**
@@ -51,68 +70,104 @@ async function refresh(signal) {
  * @param {Partial<View>} change
  */
 function changeView(change, { replace = false } = {}) {
-  const before = getShownName();
+  const before = { shown: getShown(), view };
   view = { ...view, ...change };
   const address = writeAddress(view);
   if (replace) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
-  render();
-  if (before !== getShownName()) moveFocus(before);
+  showView(before.view);
+  if (before.shown !== getShown()) moveFocus(before.shown);
 }
 
-/** @param {?string} from the group that was shown */
+/**
+ * Show the view, and fetch what the list of the previous one lacks.
+ *
+ * @param {View} before
+ */
+function showView(before) {
+  render();
+  const isBack = before.incident !== null && view.incident === null;
+  if (isBack || FILTERS.some((name) => before[name] !== view[name])) poller.run();
+}
+
+/** @param {?string} from the group or incident that was shown */
 function moveFocus(from) {
   scrollTo(0, 0);
-  if (getShownName() === null) groupTable.focus(from);
-  else findById("group").focus();
+  if (view.incident !== null) findById("incident").focus();
+  else if (getShownName() !== null) findById("group").focus();
+  else if (!incidentList.focus(from)) groupTable.focus(from);
 }
+
+/** What is shown beside the lists: an incident's id, a group's name, or null. */
+const getShown = () => view.incident ?? getShownName();
 
 /** The name of the group to show: that of the view, or of the only group. */
 function getShownName() {
-  const only = list?.groups.length === 1 ? list.groups[0].group : null;
-  return view.group ?? only;
+  if (view.group !== null) return view.group;
+  return list?.total === 1 && view.incident === null ? list.selected?.group ?? null : null;
+}
+
+/**
+ * The group with this name; undefined if there is none, or if the list was not asked for it.
+ *
+ * @param {?string} name
+ */
+function findGroup(name) {
+  if (list?.selected?.group === name) return list?.selected ?? undefined;
+  return list?.groups.find(({ group }) => group === name);
 }
 
 function render() {
   renderConnection();
   if (!list) return;
-  const { groups } = list;
   const name = getShownName();
-  const shown = groups.find(({ group }) => group === name);
-  document.body.dataset.view = shown ? "group" : "list";
-  document.body.dataset.single = String(groups.length === 1);
-  findById("list").hidden = !groups.length;
-  findById("group").hidden = !shown;
-  const listAddress = writeAddress({ ...view, group: null });
-  for (const id of ["home", "back"]) findById(id).setAttribute("href", listAddress);
-  groupTable.update(groups, view);
-  if (shown) groupView.open({ ...view, group: shown.group });
-  else groupView.close();
-  renderEmpty(groups, name);
-  renderTitle(groups, shown);
+  const group = findGroup(name);
+  const isMissing = name !== null && !group && askedFor === name;
+  const shown = isMissing ? null : name;
+  document.body.dataset.view = findViewName(shown);
+  document.body.dataset.single = String(list.total === 1);
+  findById("list").hidden = !list.total;
+  findById("group").hidden = shown === null;
+  findById("incident").hidden = view.incident === null;
+  const listAddress = writeAddress({ ...view, group: null, incident: null });
+  for (const id of ["home", "back", "incident-back"]) findById(id).setAttribute("href", listAddress);
+  groupTable.update(list, view);
+  const isFleet = list.groups.some(({ labels }) => Object.keys(labels).length > 0);
+  incidentList.update(isFleet, view, list.now);
+  if (shown === null) groupView.close();
+  else groupView.open({ ...view, group: shown });
+  if (view.incident === null) incidentView.close();
+  else incidentView.open({ ...view, incident: view.incident }, list.now);
+  renderEmpty(list, isMissing ? name : null);
+  renderTitle(list, group);
+}
+
+/** @param {?string} group */
+function findViewName(group) {
+  if (group !== null) return "group";
+  return view.incident === null ? "list" : "incident";
 }
 
 /**
- * @param {GroupAnswer[]} groups
- * @param {?string} name
+ * @param {GroupList} list
+ * @param {?string} missing the group of the view, if there is none with its name
  */
-function renderEmpty(groups, name) {
-  const isFound = name === null || groups.some(({ group }) => group === name);
-  findById("empty").hidden = groups.length > 0 && isFound;
-  setText(findById("empty"), groups.length
-    ? `No group is named ${name}.`
-    : "promad is starting. No detector is running yet.");
+function renderEmpty({ total, detectors }, missing) {
+  findById("empty").hidden = total > 0 && missing === null;
+  const empty = detectors.length
+    ? "No group is monitored yet. No query has returned series."
+    : "promad is starting. No detector is running yet.";
+  setText(findById("empty"), total ? `No group is named ${missing}.` : empty);
 }
 
 /**
- * @param {GroupAnswer[]} groups
+ * @param {GroupList} list
  * @param {GroupAnswer} [shown]
  */
-function renderTitle(groups, shown) {
+function renderTitle({ states }, shown) {
   const counts = ["anomalous", "blind"]
-    .map((state) => [groups.filter((group) => group.state === state).length, state])
-    .filter(([amount]) => amount)
-    .map(([amount, state]) => `${amount} ${state}`);
+    .filter((state) => states[state])
+    .map((state) => `${states[state]} ${state}`);
   const summary = shown ? `${shown.group} ${shown.state}` : counts.join(", ") || "all ok";
   document.title = lostSince === null ? `${summary} · promad` : "no response · promad";
 }
@@ -139,18 +194,35 @@ function getConnection() {
 }
 
 /**
- * Report changed states to screen readers.
+ * Report changed states to screen readers. A group that was not on the page before is reported if
+ * the number of groups in its state rose.
  *
  * @param {GroupList} before
  * @param {GroupList} after
  */
 function announceChanges(before, after) {
-  const states = new Map(before.groups.map(({ group, state }) => [group, state]));
-  const changed = after.groups.filter(({ group, state }) => (states.get(group) ?? state) !== state);
+  const states = new Map(listGroups(before).map(({ group, state }) => [group, state]));
+  /** @param {GroupAnswer} group */
+  const hasChanged = ({ group, state }) => {
+    const earlier = states.get(group);
+    const rose = state !== "ok" && after.states[state] > before.states[state];
+    return earlier === undefined ? rose && before.total > 1 : earlier !== state;
+  };
+  const changed = listGroups(after).filter(hasChanged);
   if (!changed.length) return;
   const each = changed.map(({ group, state }) => `${group} is ${state}`).join(", ");
   const text = changed.length > 3 ? `${formatCount(changed.length)} groups changed state` : each;
   setText(findById("announcer"), text);
+}
+
+/**
+ * The groups of a response, each once.
+ *
+ * @param {GroupList} list
+ */
+function listGroups({ groups, selected }) {
+  const isListed = groups.some(({ group }) => group === selected?.group);
+  return selected && !isListed ? [...groups, selected] : groups;
 }
 
 /**
@@ -175,19 +247,21 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  const isTyping = event.target instanceof HTMLInputElement;
+  const isTyping = event.target instanceof HTMLInputElement ||
+    event.target instanceof HTMLSelectElement;
   if (event.key === "/" && !isTyping && findById("search").checkVisibility()) {
     event.preventDefault();
     findById("search").focus();
   }
-  if (event.key === "Escape" && !isTyping && view.group !== null) {
-    changeView({ group: null, at: null });
+  if (event.key === "Escape" && !isTyping && (view.group ?? view.incident) !== null) {
+    changeView({ group: null, incident: null, at: null });
   }
 });
 
 addEventListener("popstate", () => {
+  const before = view;
   view = readAddress(location.search);
-  render();
+  showView(before);
 });
 
 document.addEventListener("visibilitychange", () => render());

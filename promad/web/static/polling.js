@@ -6,11 +6,13 @@ const MAX_PAUSE_SECONDS = 30;
 /** A response of the API with an error status. */
 export class ApiError extends Error {}
 
+/** @typedef {?(string | number | boolean)} Parameter */
+
 /**
  * A response below api/v1/; parameters that are null are omitted.
  *
  * @param {string} path
- * @param {Record<string, ?(string | number)>} parameters
+ * @param {Record<string, Parameter>} parameters
  * @param {?AbortSignal} signal
  * @returns {Promise<any>}
  */

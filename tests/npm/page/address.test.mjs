@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { readAddress, writeAddress } from "../../../promad/web/static/address.js";
 
 const LIST = {
-  group: null, range: "1h", start: null, end: null, at: null, search: "", state: null,
+  group: null, incident: null, range: "1h", start: null, end: null, at: null, search: "",
+  state: null, sort: "worst",
 };
 
 test("an empty address is the list", () => {
@@ -16,6 +17,8 @@ test("what is written is read again", () => {
   const [start, end, at] = [1_750_000_000, 1_750_003_600, 1_750_001_000];
   for (const view of [
     { ...LIST, search: "db & 1", state: "blind" },
+    { ...LIST, sort: "name" },
+    { ...LIST, incident: "0123456789ab" },
     { ...LIST, group: 'web{instance="a:9100", job="node"}' },
     { ...LIST, group: "web", range: "15m", at },
     { ...LIST, group: "web", range: null, start, end },
@@ -38,7 +41,8 @@ test("times are unix seconds or ISO 8601", () => {
 });
 
 test("invalid values fall back to the defaults", () => {
-  for (const query of ["?range=2y", "?range=toString", "?start=9&end=3", "?start=x&end=9", "?end=9"]) {
+  for (const query of ["?range=2y", "?range=toString", "?start=9&end=3", "?start=x&end=9", "?end=9",
+    "?state=odd", "?sort=age"]) {
     assert.deepEqual(readAddress(query), LIST);
   }
   assert.equal(readAddress("?at=noon").at, null);

@@ -1,0 +1,188 @@
+/** The list of incidents: open ones first, then those that ended, newest first. */
+
+import { writeAddress } from "./address.js";
+import {
+  cloneTemplate, createTime, find, findById, findPart, setText,
+} from "./elements.js";
+import {
+  formatClock, formatCount, formatDuration, formatGroup, formatLabels, formatMultiple,
+} from "./format.js";
+import { fetchApi } from "./polling.js";
+
+/** @import { View } from "./address.js" */
+
+const MAX_OPEN = 50;
+const ENDED_PER_PAGE = 5;
+/** Ended incidents are fetched again after this time, or when an open one appears or ends. */
+const ENDED_SECONDS = 60;
+const FEATURES = 3;
+
+export class IncidentList {
+  /** @type {IncidentAnswer[]} */
+  #open = [];
+  #hasMoreOpen = false;
+  /** @type {IncidentAnswer[]} */
+  #ended = [];
+  /** @type {?string} */
+  #cursor = null;
+  #pages = 1;
+  /** Unix seconds. */
+  #endedAt = -Infinity;
+  #isLoaded = false;
+  #table = find(document, "table.incidents");
+
+  /** @param {() => void} onChange is called when more incidents were fetched */
+  constructor(onChange) {
+    findById("older-incidents").addEventListener("click", async () => {
+      this.#pages += 1;
+      await this.#fetchEnded(null).catch(showError);
+      onChange();
+    });
+  }
+
+  /**
+   * Fetch what may have changed. Failures are shown.
+   *
+   * @param {AbortSignal} signal
+   */
+  async refresh(signal) {
+    try {
+      /** @type {IncidentPage} */
+      const page = await fetchApi("incidents", { open: true, limit: MAX_OPEN }, signal);
+      const isSame = listIds(page.incidents) === listIds(this.#open);
+      this.#open = page.incidents;
+      this.#hasMoreOpen = page.next !== null;
+      if (!isSame || Date.now() / 1000 - this.#endedAt > ENDED_SECONDS) {
+        await this.#fetchEnded(signal);
+      }
+      this.#isLoaded = true;
+      findById("incidents-note").hidden = true;
+    } catch (error) {
+      if (!signal.aborted) showError(error);
+    }
+  }
+
+  /** @param {?AbortSignal} signal */
+  async #fetchEnded(signal) {
+    const query = { open: false, limit: ENDED_PER_PAGE * this.#pages };
+    /** @type {IncidentPage} */
+    const page = await fetchApi("incidents", query, signal);
+    this.#ended = page.incidents;
+    this.#cursor = page.next;
+    this.#endedAt = Date.now() / 1000;
+  }
+
+  /**
+   * Show the incidents; none of detectors of one group each, which have no incidents.
+   *
+   * @param {boolean} isFleet
+   * @param {View} view
+   * @param {number} now unix seconds
+   */
+  update(isFleet, view, now) {
+    const incidents = [...this.#open, ...this.#ended];
+    const isEmpty = !incidents.length;
+    findById("incidents").hidden = !this.#isLoaded || (isEmpty && !isFleet);
+    this.#table.hidden = isEmpty;
+    findById("no-incidents").hidden = !isEmpty;
+    findById("older-incidents").hidden = this.#cursor === null;
+    const open = `${formatCount(this.#open.length)}${this.#hasMoreOpen ? "+" : ""} open`;
+    setText(findById("incidents-count"), isEmpty ? "" : open);
+    // A row that has the focus keeps it.
+    const focused = this.#findFocused();
+    const rows = incidents.map((incident) => createRow(incident, view, now));
+    find(this.#table, "tbody").replaceChildren(...rows);
+    if (focused) this.focus(focused);
+  }
+
+  #findFocused() {
+    const row = document.activeElement?.closest("table.incidents tbody tr");
+    return row instanceof HTMLElement ? row.dataset.incident ?? null : null;
+  }
+
+  /**
+   * Move the focus to an incident; false if it is not in the list.
+   *
+   * @param {?string} id
+   */
+  focus(id) {
+    const rows = /** @type {HTMLElement[]} */ ([...find(this.#table, "tbody").children]);
+    const row = rows.find(({ dataset }) => dataset.incident === id);
+    if (row) findPart(row, "link").focus();
+    return row !== undefined;
+  }
+}
+
+/** @param {IncidentAnswer[]} incidents */
+const listIds = (incidents) => incidents.map(({ id }) => id).join();
+
+/** @param {unknown} error */
+function showError(error) {
+  const note = findById("incidents-note");
+  const reason = error instanceof Error ? error.message : String(error);
+  setText(note, `Could not refresh the incidents: ${reason}.`);
+  note.hidden = false;
+  findById("incidents").hidden = false;
+}
+
+/**
+ * @param {IncidentAnswer} incident
+ * @param {View} view
+ * @param {number} now
+ */
+function createRow(incident, view, now) {
+  const row = cloneTemplate("incident-row");
+  row.dataset.open = String(incident.open);
+  row.dataset.state = incident.open ? "anomalous" : "ok";
+  row.dataset.incident = incident.id;
+  setText(findPart(row, "state"), incident.open ? "open" : "ended");
+  const link = findPart(row, "link");
+  link.setAttribute("href", writeAddress({ ...view, group: null, incident: incident.id }));
+  link.append(createTime(incident.start, now));
+  link.title = incident.paragraph;
+  const length = formatDuration((incident.end ?? now) - incident.start);
+  const features = listLeading(incident);
+  const first = formatGroup(incident.first_labels, incident.first_group);
+  setText(findPart(row, "summary"), [length, `first ${first}`, features].join(" · "));
+  setText(findPart(row, "groups"), countGroups(incident));
+  setText(findPart(row, "length"), length);
+  setText(findPart(row, "peak"), `${formatMultiple(incident.peak_score)} ×`);
+  setText(findPart(row, "first"), first);
+  const common = formatLabels(incident.common_labels);
+  setText(findPart(row, "features"), common ? `${features} · in common: ${common}` : features);
+  return row;
+}
+
+/**
+ * "7 of 200": its groups, of all groups of its scope.
+ *
+ * @param {IncidentAnswer} incident
+ */
+const countGroups = ({ groups, groups_watched: watched }) =>
+  `${formatCount(groups)} of ${formatCount(watched)}`;
+
+/**
+ * "latency (38), errors (31)": leading features and in how many groups they deviate.
+ *
+ * @param {IncidentAnswer} incident
+ */
+function listLeading({ leading_features: features }) {
+  return features
+    .filter(({ groups }) => groups)
+    .slice(0, FEATURES)
+    .map(({ name, groups }) => `${name} (${formatCount(groups)})`)
+    .join(", ");
+}
+
+/**
+ * When an incident began and ended: "10:02:00 to 10:24:00, 22 min".
+ *
+ * @param {IncidentAnswer} incident
+ * @param {number} now
+ */
+export function describeTime({ start, end }, now) {
+  const length = formatDuration((end ?? now) - start);
+  return end === null
+    ? `since ${formatClock(start, now)}, ${length}`
+    : `${formatClock(start, now)} to ${formatClock(end, now)}, ${length}`;
+}
