@@ -85,6 +85,8 @@ def build_rule_files(
     )
     poll, step = format_duration(deployment.interval), format_duration(deployment.step)
     times = f"Durations follow from the configuration: a poll every {poll}, a sample every {step}."
+    if deployment.group_by:
+        times += " Scrape the job with honor_labels: true, which keeps the labels of groups."
     recordings, alerts = build_recording_rules(deployment), build_alert_rules(deployment, scope)
     return {
         "prometheus/promad-recording.yaml": render_rules(f"Recording rules {about}", recordings),

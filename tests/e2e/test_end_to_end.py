@@ -33,8 +33,6 @@ from tests.support.running_world import (
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -47,10 +45,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     prometheus = PrometheusServer(directory, scrapes)
     with (directory / "prometheus.yml").open("a") as more:
-        more.write(f"rule_files: ['{ROOT}/deploy/prometheus/*.yaml']\n")
+        more.write(f"rule_files: ['{directory}/mixin/prometheus/*.yaml']\n")
     prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
     config = directory / "config.yaml"
     config.write_text(configuration(prometheus.url, port))
+    assert promad(config, "mixin", "-o", str(directory / "mixin")).returncode == 0
     with prometheus:
         stages = promad(config, "run", "--retrain")
         assert stages.returncode == 0, stages.stdout + stages.stderr
@@ -140,7 +139,9 @@ def test_the_event_is_kept_and_explained_alike_by_api_log_and_replay(world: Worl
 def test_every_panel_of_every_dashboard_has_data(world: World) -> None:
     until(lambda: world.value("min_over_time(up{job='promad'}[20s]) > 0"), 90)
     empty = {}
-    for where, expr in dashboards.every_target():
+    for where, expr in dashboards.every_target(
+        world.config.parent / "mixin" / "grafana" / "dashboards"
+    ):
         query = dashboards.substitute(expr, __rate_interval="15s")
         now = time.time()
         answer = requests.post(

@@ -27,9 +27,9 @@ EVERYTHING = {
 """The value of each variable when everything is selected."""
 
 
-def committed(name: str = "promad") -> dict[str, Any]:
-    """A dashboard as shipped."""
-    document: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def committed(name: str = "promad", folder: Path = FOLDER) -> dict[str, Any]:
+    """A dashboard as shipped, or from the folder of another mixin."""
+    document: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return document
 
 
@@ -50,10 +50,12 @@ def targets(dashboard: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def every_target() -> list[tuple[str, str]]:
+def every_target(folder: Path = FOLDER) -> list[tuple[str, str]]:
     """Each query of all dashboards: its panel, and its PromQL, variables still in it."""
     return [
-        (f"{name}: {title}", expr) for name in NAMES for title, expr in targets(committed(name))
+        (f"{name}: {title}", expr)
+        for name in NAMES
+        for title, expr in targets(committed(name, folder))
     ]
 
 

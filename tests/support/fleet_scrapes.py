@@ -71,13 +71,30 @@ def _scrape_group(own: Mapping[str, str], state: State, score: float) -> Scrape:
     found[_name(names.GROUP_INFO, {**own, "calibration": "own"})] = 1.0
     found[_name(names.THRESHOLD, own)] = 3.0
     found[_name(names.EVENTS, own)] = float(state is State.ANOMALOUS)
+    found[_name(names.WINDOW_SAMPLES, own)] = 30.0
     found[_name(names.LAST_SCORED, own)] = lambda at: at
     if state is not State.BLIND:
         anomalous = state is State.ANOMALOUS
         found[_name(names.SCORE, own)] = score if anomalous else 0.5
         found[_name(names.IS_ANOMALY, own)] = float(anomalous)
         found[_name(names.KNOWN_FEATURES, own)] = 1.0
+        found[_name(names.RECONSTRUCTION_ERROR, own)] = 0.1
+        if anomalous:
+            found[_name(names.ANOMALOUS_SINCE, own)] = START
+        for feature in ("cpu", "load"):
+            found |= _scrape_feature({**own, "feature_name": feature})
     return found
+
+
+def _scrape_feature(own: Mapping[str, str]) -> Scrape:
+    """A feature below its baseline."""
+    return {
+        _name(names.FEATURE_CONTRIBUTION, own): 0.5,
+        _name(names.FEATURE_ELEVATION, own): 0.5,
+        _name(names.FEATURE_ERROR, own): 0.1,
+        _name(names.FEATURE_OBSERVED, own): 2.0,
+        _name(names.FEATURE_EXPECTED, own): 1.0,
+    }
 
 
 def _scrape_incident(groups: Sequence[Mapping[str, str]], anomalous: Sequence[int]) -> Scrape:

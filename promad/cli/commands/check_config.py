@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from promad.cli.fleet_check import (
+    check_groups,
+    check_labels,
+    find_refused,
+    format_group_checks,
+    format_prediction,
+)
 from promad.cli.options import load_configs
 from promad.cli.output import format_count, group_names, print_lines
 from promad.config import Config
@@ -46,7 +53,7 @@ def check_config(
         print_lines(find_implied_preset(path, config))
         print_lines(f"{path}: {warning}" for warning in find_raw_counters(config))
         if online:
-            problems += run_check(config)
+            problems += run_fleet_check(config) if config.group_by else run_check(config)
         else:
             print_lines(f"{path}: warning: {warning}" for warning in find_warnings(config))
     if problems:
@@ -88,6 +95,32 @@ def run_check(config: Config) -> int:
     if problems:
         print_lines([f"{config.prometheus_url}: problems with {problems} of {len(checks)} queries"])
     return problems + (clock is not None)
+
+
+def run_fleet_check(config: Config) -> int:
+    """Run every query for all groups and print how it fares; how many problems there are."""
+    from promad.prometheus.checking import find_clock_problem, inspect_latency
+    from promad.prometheus.client import PrometheusClient
+    from promad.prometheus.group_checking import list_groups
+
+    setting, now = config.real_time_anomaly_detection.latency_offset, time.time()
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        latency = inspect_latency(client, setting, now)
+        checks = check_groups(client, config, now - latency.offset)
+        hidden = check_labels(client, config, now)
+        clock = find_clock_problem(client, latency.offset)
+    if latency.repeated is not None:
+        print_lines([format_latency(latency, setting)])
+    print_lines(format_group_checks(checks))
+    groups = len(list_groups(checks))
+    if groups:
+        print_lines([format_prediction(config, groups)])
+    failed = sum(check.problem is not None for check in checks)
+    others = [line for line in (*hidden, find_refused(config, groups), clock) if line is not None]
+    print_lines(others)
+    if failed:
+        print_lines([f"{config.prometheus_url}: problems with {failed} of {len(checks)} queries"])
+    return failed + len(others)
 
 
 def choose_limits(config: Config, latency_offset: float) -> CheckLimits:
