@@ -27,7 +27,7 @@ from prometheus_client.core import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from promad.events.verdict import State
-from promad.exposition import merge_fleets
+from promad.exposition import collect_fleets, merge_fleets
 from promad.exposition.fleet import FleetSnapshot
 from promad.exposition.render import FleetRenderer
 from promad.http_server import WebServer, listen
@@ -37,7 +37,6 @@ from tests.support.fleet_snapshots import (
     make_columns,
     make_snapshot,
     name_hosts,
-    read_families,
 )
 
 FEATURES = tuple(f"feature_{number:02d}" for number in range(38))
@@ -79,7 +78,7 @@ def measure(series: int, repeat: int) -> None:
         rendering.append(take_time(lambda shot=snapshot: shot.rendered))
         deflating.append(take_time(snapshot.rendered.compress))
         snapshots = [snapshot]
-    families = read_families(snapshots[0])
+    families = [*collect_fleets(snapshots)]
     text = b"".join(segment.plain for segment in merge_fleets(snapshots, openmetrics=False))
     assert text == generate_latest(Families(families))
     lines = sum(not line.startswith(b"#") for line in text.splitlines())

@@ -42,6 +42,7 @@ from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
 from promad.events.incident_book import IncidentBook, IncidentRules
 from promad.exposition import AnySnapshot, DaemonMetrics, DetectorMetrics, SnapshotCollector
+from promad.exposition.groups import split_snapshots
 from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.group_polling import GroupPoller
@@ -101,7 +102,7 @@ class Daemon:
         self._locks: dict[Path, DirectoryLock] = {}
         self._configured_port = configs[0].real_time_anomaly_detection.exporter_port
         self.registry = _make_registry()
-        self.registry.register(SnapshotCollector(self._snapshots))
+        self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
         self.port = 0
 
@@ -132,8 +133,9 @@ class Daemon:
         """How many bytes the answers of the servers had."""
         return sum(one.client.bytes_read for one in self._running)
 
-    def _snapshots(self) -> list[AnySnapshot]:
-        return [one.loop.snapshot for one in self._running]
+    def _list_single_groups(self) -> Sequence[AnySnapshot]:
+        """What the registry exposes; `/metrics` adds the detectors of many groups."""
+        return split_snapshots([one.loop.snapshot for one in self._running]).others
 
     def start(self, configs: Sequence[Config]) -> None:
         """Let these detectors begin, in place of those at work.

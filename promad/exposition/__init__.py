@@ -20,7 +20,7 @@ A value that is not known is withdrawn: never 0, never NaN.
 
 from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
 from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
-from promad.exposition.merging import merge_fleets
+from promad.exposition.merging import collect_fleets, merge_fleets
 from promad.exposition.web import WebMetrics
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "Snapshot",
     "SnapshotCollector",
     "WebMetrics",
+    "collect_fleets",
     "merge_fleets",
 ]

@@ -45,9 +45,9 @@ class SplitSnapshots(NamedTuple):
     """Snapshots by the way in which they are exposed.
 
     Attributes:
-        fleets: those of many groups, which are rendered already.
-        beside_fleets: those of a single group that have the metrics prefix of a fleet.
-        others: the rest.
+        fleets: those of many groups, which are rendered already: `merge_fleets` exposes them.
+        beside_fleets: those of a single group with the metrics prefix of a fleet; it does so too.
+        others: the rest, which a `SnapshotCollector` exposes.
     """
 
     fleets: Sequence[FleetSnapshot]
@@ -98,22 +98,19 @@ def _flag(verdict: Verdict) -> float | None:
 
 @dataclass(frozen=True)
 class SnapshotCollector(Collector):
-    """Exposes the newest snapshots of detectors, with their names as the label `detector`.
-
-    It leaves out what `merge_fleets` exposes.
-    """
+    """Exposes the newest snapshot of every detector, with its name as the label `detector`."""
 
     snapshots: Callable[[], Sequence[AnySnapshot]]
 
     def collect(self) -> Iterator[Metric]:
         """The metric families of one scrape; detectors with one prefix share theirs."""
-        snapshots = split_snapshots(self.snapshots()).others
+        snapshots = self.snapshots()
         for prefix in dict.fromkeys(snapshot.metrics_prefix for snapshot in snapshots):
             yield from self._families(
                 prefix, [shot for shot in snapshots if shot.metrics_prefix == prefix]
             )
 
-    def _families(self, prefix: str, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
+    def _families(self, prefix: str, snapshots: Sequence[AnySnapshot]) -> Iterator[Metric]:
         rows = [
             ({**dict(status.group), "detector": shot.detector}, status)
             for shot in snapshots

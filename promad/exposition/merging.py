@@ -6,12 +6,13 @@ their families.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector, split_snapshots
@@ -43,6 +44,13 @@ def merge_fleets(
             merged.append(_make_header(spec, name, openmetrics))
             merged += [segment for segment in segments if segment.plain]
     return merged
+
+
+def collect_fleets(snapshots: Sequence[AnySnapshot]) -> Iterable[Metric]:
+    """The same as objects of `prometheus_client`, for history that is exported."""
+    segments = merge_fleets(snapshots, openmetrics=False)
+    text = b"".join(segment.plain for segment in segments).decode()
+    return text_string_to_metric_families(text)
 
 
 @lru_cache(maxsize=1000)

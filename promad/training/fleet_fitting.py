@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.data.windows import Windows, split_at
+from promad.data.windows import ChosenWindows, Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
 from promad.scoring.calibration import Calibration, CalibrationTable
@@ -29,6 +29,9 @@ Values = NDArray[np.float64]
 
 FEWEST_WINDOWS = 100
 """A group with fewer windows in the training part has the pooled calibration."""
+
+_SCORED_IN_ALL, _FEWEST_SCORED = 2_000_000, 2000
+"""Windows of each part that are scored: of all groups together, and of each group at least."""
 
 _GATE_GROUPS = 5
 """Groups on which the gate is run, evenly over the fleet."""
@@ -111,7 +114,8 @@ def _score_groups(
     fleet = material.fleet
     scorings: list[Scoring | None] = []
     series: list[tuple[NDArray[np.int64], Values]] = []
-    for _, _, windows in material.iterate_groups():
+    for _, _, everything in material.iterate_groups():
+        windows = _keep_newest(everything, material)
         at = _number(windows, fleet.preparation.step)
         training = windows.times <= fleet.training_ends_at + fleet.preparation.step / 2
         if training.sum() < FEWEST_WINDOWS:
@@ -136,6 +140,18 @@ def _score_groups(
     return scorings, scores
 
 
+def _keep_newest(windows: Windows, material: FleetMaterial) -> Windows:
+    """The newest windows of both parts: as many of each group as all groups together can afford."""
+    most = max(_FEWEST_SCORED, _SCORED_IN_ALL // len(material.fleet.groups))
+    ends = material.fleet.training_ends_at + material.fleet.preparation.step / 2
+    training = int((windows.times <= ends).sum())
+    kept = [
+        np.arange(max(first, last - most), last)
+        for first, last in ((0, training), (training, len(windows)))
+    ]
+    return ChosenWindows(windows, np.concatenate(kept))
+
+
 def _is_validation(windows: Windows, material: FleetMaterial) -> NDArray[np.bool_]:
     """Which windows share no sample with the training part."""
     split = split_at(windows, material.fleet.training_ends_at, material.fleet.preparation.step)
@@ -158,7 +174,8 @@ def _fit_scorings(
 ) -> list[Scoring]:
     """The scoring of each of these groups by all its windows."""
     preparation, found = material.fleet.preparation, []
-    for _, _, windows in material.iterate_groups(groups.tolist()):
+    for _, _, everything in material.iterate_groups(groups.tolist()):
+        windows = _keep_newest(everything, material)
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
         at = _number(windows, preparation.step)
         found.append(_fit_scoring(errors, at, preparation.scored, settings))

@@ -14,9 +14,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs import metrics as reference
 from promad.errors import PrometheusError
 from promad.events.status import GroupStatus
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, names
+from promad.exposition import (
+    DaemonMetrics,
+    Snapshot,
+    SnapshotCollector,
+    WebMetrics,
+    collect_fleets,
+    names,
+)
 from promad.exposition.names import MetricSpec, MetricType, Subject
-from tests.support.fleet_snapshots import make_incident_snapshot, read_families
+from tests.support.fleet_snapshots import make_incident_snapshot
 from tests.support.prometheus_server import require_binary
 from tests.support.statuses import ANOMALOUS, BLIND, CPU, JUDGED, LOAD, OK, WARMING
 
@@ -367,7 +374,7 @@ def every_family() -> dict[str, Metric]:
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))
     WebMetrics(registry, ["too_many"])
-    families = [*read_families(make_incident_snapshot()), *registry.collect()]
+    families = [*collect_fleets([make_incident_snapshot()]), *registry.collect()]
     return {family.name + "_total" * (family.type == "counter"): family for family in families}
 
 

@@ -21,11 +21,11 @@ from promad.config.settings import key_paths
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, collect_fleets
 from promad.exposition.names import GROUP_METRICS, INCIDENT_METRICS
 from promad.http_server import CLOSE_REASONS
 from promad.models import MODELS
-from tests.support.fleet_snapshots import make_incident_snapshot, read_families
+from tests.support.fleet_snapshots import make_incident_snapshot
 from tests.support.prometheus_server import require_binary
 
 ROOT = Path(__file__).parents[2]
@@ -175,7 +175,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
             family.type,
             frozenset(label for sample in family.samples for label in sample.labels) - of_groups,
         )
-        for family in [*read_families(make_incident_snapshot()), *registry.collect()]
+        for family in [*collect_fleets([make_incident_snapshot()]), *registry.collect()]
     }
 
 

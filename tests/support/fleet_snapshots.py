@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from promad.data.groups import Labels
 from promad.events.events import AnomalyEvent
@@ -24,7 +22,6 @@ from promad.events.verdict import (
     Verdict,
     view_features,
 )
-from promad.exposition import merge_fleets
 from promad.exposition.columns import GroupColumns, IncidentColumns
 from promad.exposition.fleet import FleetSnapshot
 from promad.exposition.render import FleetRenderer
@@ -146,10 +143,3 @@ def make_incident_snapshot() -> FleetSnapshot:
     events = [make_event(AT, **dict(labels)) for labels in hosts[:2]]
     book.update(AT + 60, events, watched=survey_groups(hosts, rules))
     return make_snapshot(columns, IncidentColumns(book.open_incidents))
-
-
-def read_families(snapshot: FleetSnapshot) -> list[Metric]:
-    """The families of a fleet, as a scraper reads them."""
-    segments = merge_fleets([snapshot], openmetrics=False)
-    text = b"".join(segment.plain for segment in segments).decode()
-    return [*text_string_to_metric_families(text)]

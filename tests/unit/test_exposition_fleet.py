@@ -24,9 +24,17 @@ from prometheus_client.registry import Collector
 from promad.data.groups import Labels
 from promad.events.incident_book import IncidentBook, IncidentRules, survey_groups
 from promad.events.verdict import CONTRIBUTION, State
-from promad.exposition import AnySnapshot, Snapshot, SnapshotCollector, merge_fleets, names
+from promad.exposition import (
+    AnySnapshot,
+    Snapshot,
+    SnapshotCollector,
+    collect_fleets,
+    merge_fleets,
+    names,
+)
 from promad.exposition.columns import IncidentColumns
 from promad.exposition.feature_choice import choose_features
+from promad.exposition.groups import split_snapshots
 from promad.exposition.names import INCIDENT_METRICS, MetricSpec, MetricType
 from promad.exposition.render import FleetRenderer
 from promad.exposition.segments import Segment, join_compressed
@@ -133,7 +141,12 @@ def test_the_registry_has_the_detectors_of_one_group_whose_prefix_no_fleet_has()
     fleet = make_snapshot(make_columns(name_hosts(3)))
     status = make_status(make_columns([()]), 0)
     shared, own = Snapshot("a", PREFIX, (status,)), Snapshot("b", "own_", (status,))
-    found = {family.name for family in SnapshotCollector(lambda: [fleet, shared, own]).collect()}
+    found = {
+        family.name
+        for family in SnapshotCollector(
+            lambda: split_snapshots([fleet, shared, own]).others
+        ).collect()
+    }
     assert found
     assert all(name.startswith("own_") for name in found)
     assert "\nown_" not in read([fleet, shared, own])
@@ -184,6 +197,13 @@ def test_a_group_without_a_calibration_of_its_own_is_marked() -> None:
         '{calibration="own",detector="hosts",instance="host-00000:9100"} 1.0',
         '{calibration="pooled",detector="hosts",instance="host-00001:9100"} 1.0',
     ]
+
+
+def test_history_has_the_same_samples() -> None:
+    columns = make_columns(name_hosts(9), STATES, ("cpu", 'lo"\\ad'))
+    snapshot = make_snapshot(columns)
+    families = [*collect_fleets([snapshot])]
+    assert generate_latest(Families(families)).decode() == read([snapshot])
 
 
 def test_metrics_can_be_chosen_by_name() -> None:
