@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +24,13 @@ RACK = tuple(range(3, HOSTS, 10))
 GROUPS = "table.groups tbody tr"
 INCIDENTS = "table.incidents tbody tr"
 MEMBERS = "table.members tbody tr"
+NOTE_LIST = """
+    new MutationObserver(() => {
+        if (document.querySelector("table.groups tbody tr")) {
+            window.listShownAt ??= performance.now();
+        }
+    }).observe(document, { childList: true, subtree: true });
+"""
 NARROW = {"width": 360, "height": 740}
 
 
@@ -151,15 +157,16 @@ def test_an_incident_that_is_not_there_is_shown_as_such(fleet: Fleet) -> None:
     fleet.complaints[:] = [text for text in fleet.complaints if "404" not in text]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1300, "light")])
 @pytest.mark.parametrize(
-    ("path", "ready"),
+    ("path", "ready", "width", "scheme"),
     [
-        ("/?search=0003", INCIDENTS),
-        ("/?incident={incident}&search=0003", MEMBERS),
-        (f"/?group={quote(name_of(3))}&search=0003", "#group[data-drawn]"),
+        ("/?search=0003", INCIDENTS, 360, "dark"),
+        ("/?search=0003", INCIDENTS, 1300, "light"),
+        ("/?incident={incident}&search=0003", MEMBERS, 360, "light"),
+        ("/?incident={incident}&search=0003", MEMBERS, 1300, "dark"),
+        (f"/?group={quote(name_of(3))}&search=0003", "#group[data-drawn]", 360, "dark"),
     ],
-    ids=["list", "incident", "group"],
+    ids=["list, phone", "list", "incident, phone", "incident", "group"],
 )
 def test_axe_finds_nothing_serious(
     fleet: Fleet, path: str, ready: str, width: int, scheme: str
@@ -202,10 +209,10 @@ def test_time_until_the_list_is_shown_and_bytes_of_a_refresh(fleet: Fleet) -> No
     session.on("Network.loadingFinished", lambda done: sizes.update(
         {done["requestId"]: done["encodedDataLength"]}
     ))  # fmt: skip
-    began = time.perf_counter()
+    page.add_init_script(NOTE_LIST)
     page.goto(fleet.url)
     page.locator(GROUPS).first.wait_for()
-    seconds = time.perf_counter() - began
+    seconds = page.evaluate("() => window.listShownAt") / 1000
     expect(page.locator(INCIDENTS)).to_have_count(1)
     refresh = sum(size for id_, size in sizes.items() if "/api/" in paths.get(id_, ""))
     print(f"\nlist shown after {seconds:.2f} s; a refresh is {refresh / 1000:.1f} kB")  # noqa: T201
