@@ -72,7 +72,7 @@ def get_groups(
 ) -> GroupList:
     """List groups, worst first: searched, filtered by state, sorted, and a page at a time."""
     if since is not None and (limit is not None or offset):
-        raise HTTPException(400, "since returns all changes — omit limit and offset")
+        raise HTTPException(422, "since returns all changes — omit limit and offset")
     table = read_groups(running)
     token, changes = request.app.state.group_changes.compare(table, since)
     found = table.search(search)

@@ -162,7 +162,7 @@ function showError(data, error) {
 /** @param {GroupData} data */
 function renderHeadline(data) {
   const { group, explanation, failed_queries: failed } = data.detail;
-  find(document, ".headline").dataset.state = group.state;
+  find(document, "#group .headline").dataset.state = group.state;
   showState(findById("group-state"), group.state);
   findById("group-since").replaceChildren(...describeDuration(data));
   const [score, unit] = findById("group-score").children;

@@ -143,13 +143,14 @@ function createRow(incident, view, now) {
   const length = formatDuration((incident.end ?? now) - incident.start);
   const features = listLeading(incident);
   const first = formatGroup(incident.first_labels, incident.first_group);
-  setText(findPart(row, "summary"), [length, `first ${first}`, features].join(" · "));
+  const common = formatLabels(incident.common_labels);
+  const causes = [features, common && `in common: ${common}`].filter(Boolean).join(" · ");
+  setText(findPart(row, "summary"), [length, `first ${first}`, causes].join(" · "));
   setText(findPart(row, "groups"), countGroups(incident));
   setText(findPart(row, "length"), length);
   setText(findPart(row, "peak"), `${formatMultiple(incident.peak_score)} ×`);
   setText(findPart(row, "first"), first);
-  const common = formatLabels(incident.common_labels);
-  setText(findPart(row, "features"), common ? `${features} · in common: ${common}` : features);
+  setText(findPart(row, "features"), causes);
   return row;
 }
 
