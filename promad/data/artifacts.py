@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels, sort_labels
 from promad.errors import DataError
-from promad.files import DAMAGED, explain_damage, write_whole
+from promad.files import DAMAGED, explain_damage, remove_abandoned, write_whole
 
 _TIME = "timestamp"
 _GROUP_PREFIX = "group:"
@@ -39,6 +39,7 @@ def open_scratch(path: Path) -> Iterator[Path]:
         DataError: if it cannot be made.
     """
     directory = path.with_name(f".{path.name}.chunks.{os.getpid()}.partial")
+    remove_abandoned(path.parent)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -169,24 +169,23 @@ class FleetHistory:
     def read(self, name: str, start: float, end: float) -> Recent:
         """What is kept of a group from `start` to `end`, unix seconds, without details."""
         with self._lock:
-            order = self._list_places()
+            row = self._place.get(name)
+            order = self._list_places() if row is not None else np.zeros(0, np.int64)
             times = self._times[order]
-            row = self._place.get(name, -1)
-            inside = (times >= start) & (times <= end)
-            if row < 0:
-                inside[:] = False
-            places = order[inside]
-            states = self._states[places, row]
-            known = states != _UNKNOWN
-            shape = (int(known.sum()), len(self.features), 5)
+            places = order[(times >= start) & (times <= end)]
+            places = places[self._states[places, row] != _UNKNOWN] if row is not None else places
+            columns = (self._states, self._scores, self._limits)
+            states, score, limit = (
+                each[places, row] if row is not None else each[:0].reshape(0) for each in columns
+            )
             return Recent(
                 features=self.features,
-                times=times[inside][known],
-                states=states[known],
-                score=self._scores[places, row][known].astype(np.float64),
-                threshold=self._limits[places, row][known].astype(np.float64),
-                why=("",) * int(known.sum()),
-                values=np.full(shape, np.nan, np.float32),
+                times=self._times[places],
+                states=states,
+                score=score.astype(np.float64),
+                threshold=limit.astype(np.float64),
+                why=("",) * len(places),
+                values=np.full((len(places), len(self.features), 5), np.nan, np.float32),
             )
 
     def read_details(self, name: str) -> RecentHistory | None:

@@ -70,13 +70,24 @@ class Linear(SingleScoringMode):
         squared residual of the first part in scaled units.
         """
         rows = _clip_tails(windows, self.length)
-        reconstruction, prediction = self.reconstruct(rows), self.predict(rows)
-        actual = rows[:, :, : self.features]
-        residuals = np.square(actual - reconstruction)
-        together = residuals[:, -1] / self.baselines[0]
-        in_time = np.square(actual[:, -1] - prediction) / self.baselines[1]
-        expected = (reconstruction[:, -1] + prediction) / 2
-        return Outcome(together + in_time, expected, residuals.mean(axis=1))
+        prediction = self.predict(rows)
+        newest = rows[:, -1, : self.features].copy()
+        residuals = self._leave_residuals(rows)
+        together = np.square(residuals[:, -1]) / self.baselines[0]
+        in_time = np.square(newest - prediction) / self.baselines[1]
+        expected = (newest - residuals[:, -1] + prediction) / 2
+        window_errors = np.einsum("wsf,wsf->wf", residuals, residuals) / self.length
+        return Outcome(together + in_time, expected, window_errors)
+
+    def _leave_residuals(self, rows: Values) -> Values:
+        """Turn windows into what the first part does not reconstruct: (windows, length, features).
+
+        It is done in place: of many windows, each copy costs more than the arithmetic.
+        """
+        flat = rows.reshape(len(rows), self.mean.size)
+        flat -= self.mean
+        flat -= (flat @ self.directions) @ self.directions.T
+        return flat.reshape(rows.shape)[:, :, : self.features]
 
     def reconstruct(self, rows: Values) -> Values:
         """The windows projected onto the directions: (windows, length, features)."""
@@ -93,7 +104,7 @@ class Linear(SingleScoringMode):
 def _clip_tails(windows: Inputs, length: int) -> Values:
     """The last `length` samples of each window as float64, clipped to what can be squared."""
     tail = windows[:, windows.shape[1] - length :].astype(np.float64)
-    return np.asarray(np.clip(tail, -_FARTHEST, _FARTHEST), np.float64)
+    return np.asarray(np.clip(tail, -_FARTHEST, _FARTHEST, out=tail), np.float64)
 
 
 def _collect_known(rows: Values, features: int, lags: int) -> Values:

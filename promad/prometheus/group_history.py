@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from promad.data.frame import MetricFrame, points_between
 from promad.data.groups import Grouping, Labels
 from promad.errors import DataError, PrometheusError
+from promad.files import remove_abandoned
 from promad.prometheus.cache import ChunkCache
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, align_periods, find_places, requests_for
@@ -200,6 +201,8 @@ def fetch_fleet(
             f"no time in the collection periods is a multiple of the step ({request.step:g} s) and "
             "in the past — set a longer or an earlier period"
         )
+    for folder in cache.directory.glob("*/"):
+        remove_abandoned(folder)
     fetch = _Fetch(client, request, scratch, now, cache, FleetHistory(spans, request.step))
     fetch.run(progress)
     return fetch.history
@@ -332,6 +335,11 @@ class _Fetch:
         for alias, chunks in of_series.items():
             if not any(group is not None for chunk in chunks for group in chunk):
                 error = build_no_series_error(self.request.queries[alias])
+                if count := sum(len(chunk) for chunk in chunks):
+                    message = (
+                        f"group_relabel_configs drop all of its {count} series — fix the rules"
+                    )
+                    error = PrometheusError(message, "no_series")
                 raise add_alias(alias, error)
         everyone = sorted(
             {

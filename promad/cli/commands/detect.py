@@ -17,6 +17,9 @@ from promad.cli.output import format_url, print_lines, print_warnings
 from promad.config import Config
 from promad.config.original import find_implied_preset
 
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""What the libraries below numpy call their number of threads."""
+
 
 def detect(
     context: typer.Context, config: ConfigOption = None, listen_address: ListenOption = None
@@ -42,6 +45,7 @@ def run_detect(
         paths: the files that `read` reads, to warn about what they imply; empty if that is done.
     """
     signals = _queue_signals()
+    limit_threads()
 
     from promad.clock import RealClock
     from promad.stages.detect import detect as stage
@@ -57,6 +61,16 @@ def run_detect(
             daemon.reload(read)
     if not daemon.has_ended():
         _exit_at_once()
+
+
+def limit_threads() -> None:
+    """Let numpy compute on one thread, unless the environment says how many.
+
+    Its libraries read this once, when they are loaded. On the small arrays of a tick, more threads
+    only wait for each other, and each of them uses a whole CPU for it.
+    """
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, "1")
 
 
 def _exit_at_once() -> None:
