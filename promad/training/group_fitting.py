@@ -89,7 +89,7 @@ def fit_groups(
     failed: dict[int, str] = {}
     waiting, attempts = deque(left), dict.fromkeys(left, 0)
     while waiting:
-        for group, why in _work_off(material, settings, kept, waiting, attempts, processes):
+        for group, why in _fit_waiting(material, settings, kept, waiting, attempts, processes):
             if why:
                 failed[group] = why
             else:
@@ -100,7 +100,7 @@ def fit_groups(
     return done, failed
 
 
-def _work_off(
+def _fit_waiting(
     material: FleetMaterial,
     settings: TrainingSettings,
     kept: Path,
