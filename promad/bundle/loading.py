@@ -33,6 +33,9 @@ from promad.data.valid_range import format_ranges, read_ranges
 from promad.errors import BundleError
 from promad.files import DAMAGED, explain_damage, read_plain
 from promad.models import load_model
+from promad.models.linear import Linear
+from promad.models.linear_groups import GROUPS_FILE as GROUPS_FILE_OF_LINEAR
+from promad.models.linear_groups import load_groups
 from promad.models.loading import LARGEST_FILE, read_arrays
 from promad.scoring.calibration import CalibrationTable
 from promad.scoring.detector import Detector
@@ -64,6 +67,7 @@ def check_fits(bundle: Bundle, config: Config) -> None:
         ranges = read_ranges(prepared.get("valid_ranges", ()), len(trained))
     for key, trained_as, asked_for in (
         ("group_by", ", ".join(trained_by) or "nothing", ", ".join(wanted_by) or "nothing"),
+        ("model_scope", *_compare_scopes(manifest, config)),
         ("step", manifest.step_seconds, step),
         ("number of scored features", scored, config.scored),
         ("valid_range", *map(format_ranges, (ranges, config.valid_ranges))),
@@ -77,6 +81,12 @@ def check_fits(bundle: Bundle, config: Config) -> None:
                 f"{where}: {key} is {trained_as} in the bundle, {asked_for} in the configuration "
                 "— train again, or restore the configuration"
             )
+
+
+def _compare_scopes(manifest: Manifest, config: Config) -> tuple[str, str]:
+    """The scope of the model in a bundle, and the one that is asked for."""
+    own = "per_group" if GROUPS_FILE_OF_LINEAR in manifest.files else "pooled"
+    return own, config.training_settings.model_scope if config.group_by else own
 
 
 def _insist_on_equal_promql(
@@ -136,6 +146,8 @@ def load_detector(bundle: Bundle, threshold_value: float | None = None) -> Detec
     members = None if scoring.method == "mse" else scoring.members
     model = load_model(manifest.model, directory, shape, preparation.scored, members)
     table = _load_table(bundle, preparation, scoring) if manifest.group_by else None
+    if table is not None and GROUPS_FILE_OF_LINEAR in manifest.files and isinstance(model, Linear):
+        model = load_groups(directory, model, len(table.groups))
     return Detector(preparation, model, scoring, threshold, manifest.sequence_length, table)
 
 

@@ -33,6 +33,13 @@ def _check_models(config: Config) -> Iterator[Contradiction]:
             (("training_settings", "preset"), ("training_settings", "model")),
             f"{model} has no preset {preset} — use one of auto, {', '.join(PRESETS[model])}",
         )
+    scope = config.training_settings.model_scope
+    if config.group_by and scope == "per_group" and model != "linear":
+        yield (
+            (("training_settings", "model_scope"), ("training_settings", "model")),
+            f"per_group supports the model linear only; this is {model} — set model_scope: pooled, "
+            "which scales and calibrates each group by itself",
+        )
 
 
 def _check_periods(config: Config) -> Iterator[Contradiction]:

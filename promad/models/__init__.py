@@ -4,6 +4,7 @@
 
     base                the protocols Model and Trained, Outcome and TrainingHistory
     linear              projection and autoregression, in numpy
+    linear_groups       the same with weights of each group's own
     lstm_autoencoder    reconstructs whole windows; autoencoder_training, lstm_onnx
     lstm_forecaster     predicts the newest sample; forecaster_training, lstm_onnx
     tranad              reconstructs the newest sample twice; tranad_design, tranad_network,
@@ -28,6 +29,7 @@ from types import ModuleType
 
 from promad.models import fusion
 from promad.models.base import (
+    GroupedModel,
     Model,
     Outcome,
     Progress,
@@ -35,6 +37,7 @@ from promad.models.base import (
     Trained,
     TrainingHistory,
 )
+from promad.models.linear_groups import GROUPS_FILE
 from promad.models.loading import refuse_unreadable, require_fit
 
 MODELS: Mapping[str, str] = {**fusion.MODULES, "fusion": "promad.models.fusion"}
@@ -79,7 +82,8 @@ def list_model_files(name: str, names: Collection[str]) -> set[str]:
         return {
             f"{member}/{import_module(fusion.MODULES[member]).CODE_FREE_FILE}" for member in members
         }
-    return {find_model(name).CODE_FREE_FILE}
+    own = {find_model(name).CODE_FREE_FILE}
+    return own | ({GROUPS_FILE} & set(names)) if name == "linear" else own
 
 
 def _has_folder(member: str, names: Collection[str]) -> bool:
@@ -88,6 +92,7 @@ def _has_folder(member: str, names: Collection[str]) -> bool:
 
 __all__ = [
     "MODELS",
+    "GroupedModel",
     "Model",
     "Outcome",
     "Progress",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,19 @@ class Model(Protocol):
 
     def in_scoring_mode(self, mode: str) -> Model:
         """The same model in another of its `scoring_modes`."""
+        ...
+
+
+@runtime_checkable
+class GroupedModel(Model, Protocol):
+    """A model with weights of its own for each group that was trained on."""
+
+    def apply_groups(self, windows: Inputs, groups: NDArray[np.int64]) -> Outcome:
+        """As `apply`, each window by the weights of its group, int64 (windows,); -1 has none."""
+        ...
+
+    def of_group(self, row: int) -> Model:
+        """The model of one group; the pooled one for -1."""
         ...
 
 

@@ -69,7 +69,7 @@ class Linear(SingleScoringMode):
         """Errors in units of both parts' baselines, the mean of both expectations, and the mean
         squared residual of the first part in scaled units.
         """
-        rows = _clip_tails(windows, self.length)
+        rows = clip_tails(windows, self.length)
         prediction = self.predict(rows)
         newest = rows[:, -1, : self.features].copy()
         residuals = self._leave_residuals(rows)
@@ -97,17 +97,34 @@ class Linear(SingleScoringMode):
 
     def predict(self, rows: Values) -> Values:
         """The last sample, from the ones before it: (windows, features)."""
-        known = _collect_known(rows, self.features, self.lags)
+        known = collect_known(rows, self.features, self.lags)
         return np.asarray(known @ self.coefficients, np.float64)
 
 
-def _clip_tails(windows: Inputs, length: int) -> Values:
+def judge_residuals(
+    actual: Values, reconstruction: Values, prediction: Values, baselines: Values
+) -> Outcome:
+    """What both parts make of windows.
+
+    Args:
+        actual, reconstruction: (windows, length, features).
+        prediction: of the last samples, (windows, features).
+        baselines: of both parts, (2,), or of each window's, (windows, 2).
+    """
+    residuals = np.square(actual - reconstruction)
+    together = residuals[:, -1] / baselines[..., :1]
+    in_time = np.square(actual[:, -1] - prediction) / baselines[..., 1:]
+    expected = (reconstruction[:, -1] + prediction) / 2
+    return Outcome(together + in_time, expected, residuals.mean(axis=1))
+
+
+def clip_tails(windows: Inputs, length: int) -> Values:
     """The last `length` samples of each window as float64, clipped to what can be squared."""
     tail = windows[:, windows.shape[1] - length :].astype(np.float64)
     return np.asarray(np.clip(tail, -_FARTHEST, _FARTHEST, out=tail), np.float64)
 
 
-def _collect_known(rows: Values, features: int, lags: int) -> Values:
+def collect_known(rows: Values, features: int, lags: int) -> Values:
     """What the second part predicts the last sample from: (windows, 1 + lags * columns + ...)."""
     count = len(rows)
     before = rows[:, -1 - lags : -1].reshape(count, lags * rows.shape[2])
@@ -211,7 +228,7 @@ def _fit(windows: Windows, features: int, settings: TrainingSettings) -> Linear:
 
 def _iterate_batches(windows: Windows) -> Iterator[Values]:
     for batch in batches(windows):
-        yield _clip_tails(batch, windows.length)
+        yield clip_tails(batch, windows.length)
 
 
 def _fit_directions(windows: Windows, most: int) -> tuple[Values, Values]:
@@ -236,7 +253,7 @@ def _fit_autoregression(windows: Windows, features: int, lags: int, ridge: float
     size = 1 + lags * windows.width + windows.width - features
     products, targets = np.zeros((size, size)), np.zeros((size, features))
     for rows in _iterate_batches(windows):
-        known = _collect_known(rows, features, lags)
+        known = collect_known(rows, features, lags)
         products += known.T @ known
         targets += known.T @ rows[:, -1, :features]
     penalty = np.full(size, ridge)

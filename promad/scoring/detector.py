@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from promad.data.groups import Labels
 from promad.data.preparation import Preparation
-from promad.data.windows import Windows, batches
-from promad.models import Model, Outcome
+from promad.data.windows import Windows, batches, windows_per_batch
+from promad.models import GroupedModel, Model, Outcome
 from promad.scoring.calibration import Calibration, CalibrationTable, pool_calibration
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 
 Values = NDArray[np.float64]
+
+_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,27 @@ class Detector:
         """The detector with one group's own scoring, and the unit of its scores."""
         own = self.calibrate([labels])
         scoring = replace(self.scoring, normaliser=own.normaliser[0], baseline=own.baseline[0])
-        return replace(self, scoring=scoring, table=None), float(own.unit[0])
+        model = self.model
+        if isinstance(model, GroupedModel) and self.table is not None:
+            model = model.of_group(int(self.table.find([labels])[0]))
+        return replace(self, model=model, scoring=scoring, table=None), float(own.unit[0])
+
+    def apply(self, windows: Windows, groups: Sequence[Labels], of: NDArray[np.int64]) -> Outcome:
+        """The model's outcome for windows of several groups, a batch at a time.
+
+        Args:
+            of: the place in `groups` of each window's group, int64 (windows,).
+        """
+        model, table = self.model, self.table
+        if not isinstance(model, GroupedModel) or table is None or not len(windows):
+            return apply_model(model, windows)
+        rows, size = table.find(groups)[of], windows_per_batch(windows, _BATCH)
+        return _join_outcomes(
+            [
+                model.apply_groups(windows.take(part), rows[part])
+                for part in np.split(np.arange(len(windows)), range(size, len(windows), size))
+            ]
+        )
 
     def find_pooled(self, groups: Sequence[Labels]) -> NDArray[np.bool_]:
         """Which of these groups have no calibration of their own: bool (groups,)."""
@@ -75,6 +97,10 @@ def apply_model(model: Model, windows: Windows) -> Outcome:
     outcomes = [model.apply(batch) for batch in batches(windows)]
     if not outcomes:
         outcomes = [model.apply(windows.take(np.empty(0, np.int64)))]
+    return _join_outcomes(outcomes)
+
+
+def _join_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
     if len(outcomes) == 1:
         return outcomes[0]
     return Outcome(

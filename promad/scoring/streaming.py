@@ -19,7 +19,7 @@ from promad.data.moving_average import Averages, average
 from promad.data.rows import Move, move_rows
 from promad.data.windows import Inputs
 from promad.scoring.calibration import Calibration
-from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.detector import Detector, select_errors
 from promad.scoring.scores import Scores
 
 Values = NDArray[np.float64]
@@ -134,7 +134,7 @@ def score_samples(
     )
     ends = (in_window == detector.length) & measured
     windows = _cut_windows(scaled, frame.times, ends, detector, state)
-    outcome = apply_model(detector.model, windows)
+    outcome = detector.apply(windows, frame.groups, windows.groups)
 
     def place(rows: Values) -> Values:
         """Rows of windows at their groups and samples, NaN elsewhere and where a feature lacks."""

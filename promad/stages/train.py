@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,9 +15,10 @@ from promad.models import Progress, TrainingHistory
 from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
 from promad.training.fitting import FittingOptions, fit_detector
-from promad.training.fleet_fitting import fit_fleet
+from promad.training.fleet_fitting import fit_fleet, fit_fleet_by_group
 from promad.training.fleet_material import FleetMaterial, draw_material, read_filtered_fleet
 from promad.training.gate import Gate
+from promad.training.group_fitting import name_kept
 from promad.training.material import Material, read_filtered, split_material
 from promad.training.processed_file import (
     ProcessedFile,
@@ -28,6 +30,9 @@ from promad.training.processed_file import (
 )
 from promad.training.processing import ProcessingOptions
 from promad.training.threshold_choice import make_threshold_settings
+
+PER_GROUP = frozenset({"linear"})
+"""The models that can have weights of each group's own."""
 
 FEWEST_ROWS_SHARE = 0.1
 """The share of the rows with data that must be complete to train on."""
@@ -96,16 +101,30 @@ def train(
 def _train_fleet(
     config: Config, progress: Progress, now: Callable[[], float], force: bool
 ) -> TrainingReport:
-    """Train one model on windows of all groups, and calibrate it to each group."""
+    """Train on the windows of all groups, or on each group's own, and calibrate to each group."""
     source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
     if source.blind and not force:
         raise DataError(describe_blind(source.blind))
     files = _read_native_files(config, source)
     material = _read_fleet_material(config, source)
     budget = config.real_time_anomaly_detection.alert_budget
-    fitted = fit_fleet(material, _choose_options(config, force), budget.per, progress)
+    options = _choose_options(config, force)
+    kept = None
+    if config.training_settings.model_scope == "per_group":
+        if config.training_settings.model not in PER_GROUP:
+            raise DataError(
+                f"model_scope: per_group supports the model {', '.join(sorted(PER_GROUP))} only; "
+                f"this is {config.training_settings.model} — set model_scope: pooled"
+            )
+        dropped = {group: float(times.sum()) for group, times in material.dropped.items()}
+        kept = name_kept(config.artifacts_dir, source.file.path, options.training, dropped)
+        fitted = fit_fleet_by_group(material, options, budget.per, progress, kept)
+    else:
+        fitted = fit_fleet(material, options, budget.per, progress)
     provenance = _describe_provenance(config, source, now())
     bundle = write_bundle(BundleStore.of(config), material, fitted, provenance, files)
+    if kept is not None:
+        shutil.rmtree(kept, ignore_errors=True)
     return TrainingReport(
         bundle,
         fitted.detector.threshold,

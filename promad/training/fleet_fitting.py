@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from promad.config import TrainingSettings
 from promad.data.windows import ChosenWindows, Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
+from promad.models.linear_groups import TrainedGroups, stack_rows
 from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
@@ -23,12 +25,19 @@ from promad.thresholds import Threshold
 from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
 from promad.training.fleet_material import FleetMaterial
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
+from promad.training.group_fitting import (
+    FEWEST_WINDOWS,
+    fit_groups,
+    pool_scorings,
+    read_fit,
+    spread_scores,
+)
 from promad.training.threshold_choice import choose_fleet_threshold
 
 Values = NDArray[np.float64]
 
-FEWEST_WINDOWS = 100
-"""A group with fewer windows in the training part has the pooled calibration."""
+_POOLED_GROUPS = 50
+"""Groups that the pooled scoring is fitted to where each has weights of its own."""
 
 _SCORED_IN_ALL, _FEWEST_SCORED = 2_000_000, 2000
 """Windows of each part that are scored: of all groups together, and of each group at least."""
@@ -79,7 +88,7 @@ def fit_fleet(
     detector = Detector(
         fleet.preparation,
         final.model,
-        _pool(known),
+        pool_scorings(known),
         threshold,
         settings.sequence_length,
         table,
@@ -90,15 +99,57 @@ def fit_fleet(
     return Fitted(final, detector, comparable[~np.isnan(comparable)], gate, dict.fromkeys(few, why))
 
 
-def _pool(scorings: Sequence[Scoring]) -> Scoring:
-    """The scoring of a group of which nothing is known: the medians."""
-    normalisers = [each.normaliser for each in scorings]
-    baselines = [each.baseline for each in scorings]
-    return replace(
-        scorings[0],
-        normaliser=np.median(normalisers, axis=0),
-        baseline=np.median(baselines, axis=0),
+def fit_fleet_by_group(
+    material: FleetMaterial, options: FittingOptions, per: str, progress: Progress, kept: Path
+) -> Fitted:
+    """As `fit_fleet`, with weights of each group's own; a group without any has the pooled ones.
+
+    Args:
+        kept: a directory for the groups that are finished; see `fit_groups`.
+
+    Raises:
+        DataError: if no group could be fitted, or the material is too little for a threshold.
+    """
+    settings, fleet = options.training, material.fleet
+    pooled = find_model(settings.model).fit(
+        material.split, fleet.preparation.scored, settings, settings.seed, progress
     )
+    pooled = pooled.refit(material.windows)
+    files, failed = fit_groups(material, settings, kept)
+    if not files:
+        why = next(iter(failed.values()))
+        raise DataError(f"no group could be fitted; the first: {why}")
+    rows = sorted(files)
+    fits = {group: read_fit(files[group]) for group in rows}
+    units, threshold = choose_fleet_threshold(
+        spread_scores(fits), options.threshold_method, options.threshold, per
+    )
+    few = rows[:: max(1, len(rows) // _POOLED_GROUPS)][:_POOLED_GROUPS]
+    scoring = pool_scorings(
+        _fit_scorings(pooled.model, material, np.array(few, np.int64), settings)
+    )
+    trained = TrainedGroups(pooled, stack_rows([fit.weights for fit in fits.values()]))
+    table = CalibrationTable(
+        tuple(fleet.groups[group] for group in rows),
+        Calibration(
+            center=fleet.center[rows],
+            substitutes=fleet.substitutes[rows],
+            scale=fleet.scale[rows],
+            normaliser=np.array([fit.normaliser for fit in fits.values()]),
+            baseline=np.array([fit.baseline for fit in fits.values()]),
+            unit=units.units,
+        ),
+        units.median,
+    )
+    detector = Detector(
+        fleet.preparation, trained.model, scoring, threshold, settings.sequence_length, table
+    )
+    scores = np.concatenate(
+        [fit.scores / unit for fit, unit in zip(fits.values(), units.units, strict=True)]
+    )
+    gate = skip_gate(settings.model, "each group has weights of its own")
+    left_out = {fleet.groups[group]: why for group, why in sorted(failed.items())}
+    return Fitted(trained, detector, scores, gate, left_out)
 
 
 def _score_groups(

@@ -240,7 +240,7 @@ def format_fleet(found: FleetBacktest) -> Iterator[str]:
     from promad.events.verdict import State
 
     for incident in found.found:
-        yield from _format_found(incident)
+        yield from _format_incident(incident)
     yield from _format_known(found)
     yield from _format_fleet_alerts(found)
     yield from format_outside(found.outside)
@@ -265,7 +265,7 @@ def format_fleet(found: FleetBacktest) -> Iterator[str]:
     )
 
 
-def _format_found(incident: Incident) -> Iterator[str]:
+def _format_incident(incident: Incident) -> Iterator[str]:
     from promad.events.explanation import incident_paragraph
 
     end = "still open" if incident.end is None else format_duration(incident.end - incident.start)
