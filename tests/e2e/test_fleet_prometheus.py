@@ -192,8 +192,10 @@ def _read_rules(server: PrometheusServer) -> list[dict[str, Any]]:
 
 def test_every_rule_of_a_fleet_is_evaluated(recorded: PrometheusServer) -> None:
     deadline = time.monotonic() + 10
-    while {rule["health"] for rule in (rules := _read_rules(recorded))} != {"ok"}:
+    rules = _read_rules(recorded)
+    while {rule["health"] for rule in rules} != {"ok"}:
         assert time.monotonic() < deadline, rules
         time.sleep(0.2)
+        rules = _read_rules(recorded)
     (alert,) = next(rule for rule in rules if rule["name"] == "PromadIncident")["alerts"]
     assert alert["annotations"]["description"].startswith("2 groups (33.3% of those monitored)")
