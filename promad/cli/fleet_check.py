@@ -12,6 +12,7 @@ from promad.config.durations import format_duration
 if TYPE_CHECKING:
     from promad.prometheus.client import PrometheusClient
     from promad.prometheus.group_checking import GroupCheck
+    from promad.prometheus.sample_gaps import CheckLimits
 
 _BASE_BYTES = 95e6
 _DETAILED_GROUPS = 64
@@ -21,7 +22,9 @@ _DETAIL_BYTES = 24
 _SPARE_SAMPLES = 50
 
 
-def check_groups(client: PrometheusClient, config: Config, at: float) -> list[GroupCheck]:
+def check_groups(
+    client: PrometheusClient, config: Config, limits: CheckLimits, at: float
+) -> list[GroupCheck]:
     """A check of each query at `at`, in unix seconds."""
     from promad.data.groups import Grouping
     from promad.prometheus.group_checking import GroupCheckOptions, inspect_groups
@@ -30,7 +33,7 @@ def check_groups(client: PrometheusClient, config: Config, at: float) -> list[Gr
         queries=config.promql,
         grouping=Grouping.of(config),
         step=config.data_settings.step,
-        stale_after=config.real_time_anomaly_detection.stale_after,
+        limits=limits,
         max_groups=config.max_groups,
     )
     return inspect_groups(client, options, at)

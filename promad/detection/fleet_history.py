@@ -181,7 +181,7 @@ class FleetHistory:
             return Recent(
                 features=self.features,
                 times=self._times[places],
-                states=states,
+                states=np.asarray(states, np.uint8),
                 score=score.astype(np.float64),
                 threshold=limit.astype(np.float64),
                 why=("",) * len(places),

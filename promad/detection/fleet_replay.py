@@ -176,6 +176,7 @@ class FleetSample:
         open: the incidents that are open.
         changes: what happened to incidents.
         begun: by scope how many incidents have begun.
+        scope: the label names in `incidents.scope`.
     """
 
     live: LiveDetector
@@ -184,6 +185,7 @@ class FleetSample:
     open: tuple[Incident, ...]
     changes: IncidentChanges
     begun: dict[Labels, int]
+    scope: tuple[str, ...] = ()
 
     def build_status(self, row: int) -> GroupStatus:
         """One group."""
@@ -198,7 +200,7 @@ class FleetSample:
             detector,
             prefix,
             build_columns(self.live, judged.state, judged.limit, judged),
-            IncidentColumns(self.open, dict(self.begun)),
+            IncidentColumns(self.open, dict(self.begun), scope=self.scope),
             (),
             max_feature_series,
             self.build_status,
@@ -300,6 +302,7 @@ class FleetReplay:
                 )
             ),
             self._begun,
+            self.incidents.rules.scope,
         )
 
 

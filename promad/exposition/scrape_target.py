@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
 from promad.data.groups import Labels, sort_labels
 from promad.events.status import GroupStatus
+from promad.exposition.fleet import FleetSnapshot
 from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
+from promad.exposition.merging import collect_fleets
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,10 @@ class ScrapeTarget:
         """One sample of one group as what is exposed."""
         return Snapshot(self.detector, self.metrics_prefix, (status,))
 
-    def collect(self, snapshot: AnySnapshot) -> Iterator[Metric]:
+    def collect(self, snapshot: AnySnapshot) -> Iterable[Metric]:
         """The metric families of one sample, without the labels of the scrape."""
+        if isinstance(snapshot, FleetSnapshot):
+            return collect_fleets([snapshot])
         return SnapshotCollector(lambda: [snapshot]).collect()
 
     def complete(self, own: Mapping[str, str]) -> Labels:

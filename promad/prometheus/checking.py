@@ -261,7 +261,7 @@ def _find_problem(
             "divisor"
         )
     if hour.limits is not None:
-        found = _find_lookahead_problem(expr, hour.limits.latency_offset) or find_gap_problem(
+        found = find_lookahead_problem(expr, hour.limits.latency_offset) or find_gap_problem(
             values, ages, hour.step, hour.limits
         )
         if found:
@@ -276,7 +276,8 @@ def _find_problem(
     )
 
 
-def _find_lookahead_problem(expr: str, latency_offset: float) -> str | None:
+def find_lookahead_problem(expr: str, latency_offset: float) -> str | None:
+    """What to do about an expression that looks further ahead than samples are read behind."""
     lookahead = find_lookahead(expr)
     if lookahead <= latency_offset:
         return None

@@ -12,6 +12,7 @@ from promad.config import format_duration
 from promad.data.frame import align_down, points_between
 from promad.data.groups import Grouping, Labels
 from promad.errors import PrometheusError, UnreachableError
+from promad.prometheus.checking import find_lookahead_problem
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, on_grid
 from promad.prometheus.group_freshness import build_oldest_query, list_labels
@@ -23,6 +24,8 @@ from promad.prometheus.one_series import (
     flatten_text,
     format_labels,
 )
+from promad.prometheus.sample_gaps import CheckLimits, find_gap_problem
+from promad.prometheus.server_clock import find_clock_difference
 
 Values = NDArray[np.float64]
 
@@ -39,14 +42,14 @@ class GroupCheckOptions:
         queries: alias → PromQL.
         grouping: which group each series belongs to.
         step: seconds between samples.
-        stale_after: the age in seconds from which samples count as missing.
+        limits: what `detect` and `preprocess` require of samples.
         max_groups: groups that are admitted at most.
     """
 
     queries: Mapping[str, str]
     grouping: Grouping
     step: float
-    stale_after: float
+    limits: CheckLimits
     max_groups: int
 
     @property
@@ -86,8 +89,18 @@ def inspect_groups(
     """A check of each query over the hour before `at` (unix seconds).
 
     A query that fails is a finding, not an error. Once the server is found unreachable it is not
-    asked about the remaining queries.
+    asked about the remaining queries. If its clock differs from this machine's by more than
+    `limits` accept, the hour is that of the server.
     """
+    checks = _inspect_all(client, options, at)
+    if find_clock_difference(client.clock_offset, options.limits.latency_offset):
+        return _inspect_all(client, options, at + (client.clock_offset or 0.0))
+    return checks
+
+
+def _inspect_all(
+    client: PrometheusClient, options: GroupCheckOptions, at: float
+) -> list[GroupCheck]:
     checks: list[GroupCheck] = []
     lost: tuple[str, UnreachableError] | None = None
     for alias, expr in options.queries.items():
@@ -145,29 +158,67 @@ def _inspect(
         columns.setdefault(group, []).append(on_grid(series, span, step))
         labels_of.setdefault(group, []).append(series.labels)
     present = {group for group, own in columns.items() if not np.isnan(own).all()}
-    newest = _find_newest_age(client, expr, columns, options, span, at)
+    hour = _Hour(span, step, points, at)
+    ages = _measure_ages(client, expr, options, hour)
+    newest = _find_newest_age(columns, ages, hour)
+    problem = _find_problem(expr, columns, labels_of, ages, newest, hour, options)
     return GroupCheck(
         alias=alias,
         groups=frozenset(present),
         series=len(answer.series),
         dropped=dropped,
         newest_age_seconds=newest,
-        problem=_find_problem(alias, expr, columns, labels_of, newest, options),
+        problem=problem and f"query {alias}: {flatten_text(expr)}: {problem}",
     )
 
 
+@dataclass(frozen=True)
+class _Hour:
+    """Which samples are looked at, and when: unix seconds."""
+
+    span: Span
+    step: float
+    points: int
+    at: float
+
+    @property
+    def times(self) -> Values:
+        """The unix time of each sample."""
+        return self.span.start + self.step * np.arange(self.points, dtype=np.float64)
+
+
+def _find_gap_problem(
+    columns: Mapping[Labels, list[Values]],
+    ages: Mapping[Labels, Values],
+    hour: _Hour,
+    limits: CheckLimits,
+) -> str | None:
+    """What is wrong with the times of the samples of the group that has the most of them.
+
+    Other groups may have fewer because their targets were down.
+    """
+    counts = {
+        group: int((~np.isnan(own[0])).sum()) for group, own in columns.items() if len(own) == 1
+    }
+    if not counts:
+        return None
+    fullest = max(counts, key=lambda group: counts[group])
+    own = ages.get(fullest, np.full(hour.points, np.nan))
+    return find_gap_problem(columns[fullest][0], own, hour.step, limits)
+
+
 def _find_problem(
-    alias: str,
     expr: str,
     columns: Mapping[Labels, list[Values]],
     labels_of: Mapping[Labels, list[Labels]],
+    ages: Mapping[Labels, Values],
     newest: float | None,
+    hour: _Hour,
     options: GroupCheckOptions,
 ) -> str | None:
     """What is wrong with the series of an expression and what to do."""
-    shown = f"query {alias}: {flatten_text(expr)}: "
     if not columns:
-        return f"{shown}group_relabel_configs drops all series — change the rules"
+        return "group_relabel_configs drops all series — change the rules"
     several = [group for group, own in columns.items() if _overlap_too_often(own)]
     if several:
         first = labels_of[several[0]]
@@ -175,17 +226,22 @@ def _find_problem(
         more = f" and {len(first) - _MOST_NAMED} more" if len(first) > _MOST_NAMED else ""
         by = ", ".join(options.grouping.by)
         return (
-            f"{shown}several series of one group in {len(several)} of {len(columns)} groups, such "
+            f"several series of one group in {len(several)} of {len(columns)} groups, such "
             f"as {named}{more} — aggregate with sum by ({by}) (…), or add labels to group_by"
         )
     if newest is None:
         return (
-            f"{shown}all values are NaN or infinite — check for a division by zero, or add `> 0` "
+            "all values are NaN or infinite — check for a division by zero, or add `> 0` "
             "to the divisor"
         )
-    if newest > options.stale_after + options.step:
+    found = find_lookahead_problem(expr, options.limits.latency_offset) or _find_gap_problem(
+        columns, ages, hour, options.limits
+    )
+    if found:
+        return found
+    if newest - (hour.at - hour.span.end) > options.limits.stale_after:
         return (
-            f"{shown}the newest sample of all groups is {format_duration(round(newest))} old — "
+            f"the newest sample of all groups is {format_duration(round(newest))} old — "
             "check that the targets are still scraped"
         )
     return None
@@ -202,31 +258,39 @@ def _overlap_too_often(columns: list[Values]) -> bool:
 
 
 def _find_newest_age(
-    client: PrometheusClient,
-    expr: str,
-    columns: Mapping[Labels, list[Values]],
-    options: GroupCheckOptions,
-    span: Span,
-    at: float,
+    columns: Mapping[Labels, list[Values]], ages: Mapping[Labels, Values], hour: _Hour
 ) -> float | None:
     """Age of the newest sample of any group: that of its scrape, where the server knows it."""
-    known = [np.flatnonzero(~np.isnan(own)) for each in columns.values() for own in each]
-    newest = max((int(places[-1]) for places in known if places.size), default=None)
-    if newest is None:
-        return None
-    age = at - (span.start + newest * options.step)
+    found = []
+    for group, own in columns.items():
+        known = np.flatnonzero((~np.isnan(own)).any(axis=0))
+        if known.size:
+            newest = int(known[-1])
+            age = ages[group][newest] if group in ages else np.nan
+            found.append(hour.at - hour.times[newest] + (0.0 if np.isnan(age) else age))
+    return float(min(found)) if found else None
+
+
+def _measure_ages(
+    client: PrometheusClient, expr: str, options: GroupCheckOptions, hour: _Hour
+) -> dict[Labels, Values]:
+    """By group, seconds since the scrape that each sample rests on; NaN where it is unknown."""
     rules = options.grouping.rules
     sources = (name for rule in rules for name in rule.source_labels)
     query = build_oldest_query({"": expr}, list_labels(options.grouping.by, sources))
     if query is None:
-        return age
+        return {}
     try:
-        scraped = client.query_range(
-            query, span.end, span.end, options.step, most_series=options.most_series
+        answer = client.query_range(
+            query, hour.span.start, hour.span.end, hour.step, most_series=options.most_series
         )
     except UnreachableError:
         raise
     except PrometheusError:
-        return age
-    times = [series.values[-1] for series in scraped.series if len(series.values)]
-    return max(age, at - max(times)) if times else age
+        return {}
+    ages = {}
+    for series in answer.series:
+        group = options.grouping.find_group(series.labels)
+        if group is not None:
+            ages[group] = hour.times - on_grid(series, hour.span, hour.step)
+    return ages

@@ -106,7 +106,8 @@ def run_fleet_check(config: Config) -> int:
     setting, now = config.real_time_anomaly_detection.latency_offset, time.time()
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         latency = inspect_latency(client, setting, now)
-        checks = check_groups(client, config, now - latency.offset)
+        limits = choose_limits(config, latency.offset)
+        checks = check_groups(client, config, limits, now - latency.offset)
         hidden = check_labels(client, config, now)
         clock = find_clock_problem(client, latency.offset)
     if latency.repeated is not None:
