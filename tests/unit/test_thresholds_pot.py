@@ -214,7 +214,7 @@ def test_spot_learns_from_peaks_that_are_no_alarms():
 
 def test_spot_looks_at_the_newest_peaks_only():
     state = moving(budget=3.0, enter_after=1).begin()
-    after = follow(state, scores_of(60000, 5, memory=0.5))
+    after = follow(state, scores_of(20000, 5, memory=0.5))
     assert len(after["excesses"]) == len(after["taken"]) == MOST_PEAKS
     assert 0 < after["since"] < after["taken"][0]
 
