@@ -190,7 +190,8 @@ def test_per_group_alerts_are_one_for_each_group_with_its_labels(tmp_path):
     one = Story().then(begin(7), 5)
     notes = {
         "summary": 'Detector d0 reports an anomaly: instance="host-7:9100"',
-        "description": "Score: 2× the threshold. No feature is above its baseline.",
+        "description": "Score: 2× the threshold; anomalous since 2023-11-14T22:13:20Z. No "
+        "feature is above its baseline.",
         "runbook": "docs/runbooks.md#promadanomaly",
     }
     labels = {"job": "promad", "instance": "host-7:9100", "detector": "d0", "severity": "warning"}
