@@ -52,8 +52,7 @@ def run_stages(
     run_collect(config, now)
     run_preprocess(config)
     run_train(config, force)
-    if not config.group_by:
-        run_filter(config)
+    run_filter(config)
 
 
 def trim_and_train(config: Config, force: bool = False) -> None:
