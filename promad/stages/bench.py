@@ -206,6 +206,11 @@ def fit(options: BenchOptions, artifacts: Path) -> Fit:
             groups, options.features, options.interval, options.ticks, options.url
         )
         found.append(measure(smaller, artifacts / str(groups)))
+    return conclude(found)
+
+
+def conclude(found: list[Measured]) -> Fit:
+    """How many groups fit, from the measurements of a small fleet and a large one."""
     limits = {
         name: _extrapolate([each.groups for each in found], shares)
         for name, shares in _list_shares(found).items()

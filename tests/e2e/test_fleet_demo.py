@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from promad.stages.bench import Measured, conclude
 from tests.support.prometheus_server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +44,8 @@ def test_a_bench_measures_ticks_memory_and_scrapes(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     done = promad(
         *("bench", "--groups=12", "--features=4", "--ticks=3", "--interval=15"),
-        *("--fit", f"--json={path}"),
-        timeout=200,
+        f"--json={path}",
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(path.read_text())
@@ -53,5 +54,15 @@ def test_a_bench_measures_ticks_memory_and_scrapes(tmp_path: Path) -> None:
     assert found["tick_cpu_seconds_p50"] > 0
     assert 0 < found["tick_wall_seconds_p50"] <= found["tick_wall_seconds_max"]
     assert found["metrics_series"] > 12 * 10
-    assert found["groups_that_fit"] > 12
-    assert f"{found['groups_that_fit']} groups of 4 features fit this machine" in done.stdout
+    assert "bench: 12 groups of 4 features, every 15 s, 3 ticks" in done.stdout
+
+
+def test_what_fits_follows_from_the_costs_of_two_fleets() -> None:
+    def measured(groups: int, wall: float, memory: float) -> Measured:
+        return Measured(
+            *(groups, 4, 10.0, 3, wall, wall, wall, 0.01, None, memory, groups * 4),
+            *(1000, 1000, 100, 0.001, "", 0.0),
+        )
+
+    fitted = conclude([measured(100, 0.5, 100.0), measured(500, 1.5, 100.0)])
+    assert (fitted.groups_that_fit, fitted.limiting_resource) == (1900, "time of a tick")
