@@ -216,7 +216,7 @@ def conclude(found: list[Measured]) -> Fit:
         for name, shares in _list_shares(found).items()
     }
     limiting = min(limits, key=lambda name: limits[name])
-    return Fit(int(limits[limiting]), limiting, tuple(found))
+    return Fit(int(limits[limiting] + 1e-6), limiting, tuple(found))
 
 
 def _list_shares(found: list[Measured]) -> dict[str, list[float]]:
