@@ -282,8 +282,8 @@ def test_values_that_rest_on_old_samples_are_missing_in_their_group_alone():
 def test_the_age_of_samples_is_asked_in_one_query_while_all_are_fresh():
     queries = {"one": "up", "two": "load1"}
     both = (
-        'min by (instance) (label_replace(max by (instance) (timestamp(load1)), "promad_source", '
-        '"0", "", "") or label_replace(max by (instance) (timestamp(up)), "promad_source", "1", '
+        'min by (instance) (label_replace(max by (instance) (timestamp(load1)), "age_source", '
+        '"0", "", "") or label_replace(max by (instance) (timestamp(up)), "age_source", "1", '
         '"", ""))'
     )
     fresh = [({"instance": "a"}, lambda at: at)]
