@@ -191,7 +191,7 @@ def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> 
     peak = Verdict(now - 60, State.ANOMALOUS, 1.0, score=2.86, features=(view,))
     event = AnomalyEvent("promad", now - 90, now - 60, None, peak)
     with running(sketched.config) as daemon:
-        state = daemon._running[0].live.state
+        state = daemon._running[0].only.live.state
         state.resume(
             0,
             {
@@ -209,7 +209,7 @@ def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> 
         train(sketched.config, silent, now=lambda: NOW + 7)
         daemon.reload(lambda: [reachable(sketched.config)])
         assert daemon.served()[0].bundle.id != before
-        after = daemon._running[0].live.state
+        after = daemon._running[0].only.live.state
         continued = after.events.open_event(0)
         assert (continued.id, continued.peak_ratio) == (event.id, 2.86)
         assert after.events.begun.tolist() == [4]

@@ -122,6 +122,16 @@ def test_groups_beyond_max_groups_are_refused_and_those_admitted_stay():
         assert poll.refused == ((("instance", "z"),),)
 
 
+def test_many_more_groups_than_max_groups_do_not_blind_those_admitted():
+    answers = Changing(cpu=hosts("a"))
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, ["cpu"], max_groups=1)
+        poller.poll(AT)
+        answers.ask(cpu=hosts("a", *(f"h{number}" for number in range(1500))))
+        poll = poller.poll(AT + STEP)
+    assert (names_of(poll), len(poll.refused), poll.failures) == (["a"], 1500, {})
+
+
 def test_a_refused_group_that_is_gone_is_no_longer_counted():
     answers = Changing(cpu=hosts("a") + hosts("b", curve=until(AT + STEP)))
     with stub_server(answers) as stub:
