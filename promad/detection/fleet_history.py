@@ -172,18 +172,16 @@ class FleetHistory:
             row = self._place.get(name)
             order = self._list_places() if row is not None else np.zeros(0, np.int64)
             times = self._times[order]
-            places = order[(times >= start) & (times <= end)]
-            places = places[self._states[places, row] != _UNKNOWN] if row is not None else places
-            columns = (self._states, self._scores, self._limits)
-            states, score, limit = (
-                each[places, row] if row is not None else each[:0].reshape(0) for each in columns
-            )
+            order = order[(times >= start) & (times <= end)]
+            rows = np.full(len(order), row or 0)
+            known = self._states[order, rows] != _UNKNOWN
+            places, rows = order[known], rows[known]
             return Recent(
                 features=self.features,
                 times=self._times[places],
-                states=np.asarray(states, np.uint8),
-                score=score.astype(np.float64),
-                threshold=limit.astype(np.float64),
+                states=self._states[places, rows],
+                score=self._scores[places, rows].astype(np.float64),
+                threshold=self._limits[places, rows].astype(np.float64),
                 why=("",) * len(places),
                 values=np.full((len(places), len(self.features), 5), np.nan, np.float32),
             )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from promad.prometheus.freshness import Selector, find_selectors
 
-_LABEL = "asked_source"
+_LABEL = "age_source"
 
 
 def list_labels(by: Sequence[str], source_labels: Iterable[str]) -> str:

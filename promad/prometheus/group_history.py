@@ -39,7 +39,7 @@ from promad.prometheus.one_series import (
     check_warnings,
     format_labels,
 )
-from promad.prometheus.parsing import TableAnswer, read_labels
+from promad.prometheus.parsing import MOST_SERIES, TableAnswer, read_labels
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -76,8 +76,8 @@ class FleetRequest:
 
     @property
     def most_series(self) -> int:
-        """Series that an answer may have: of each group some that follow one another."""
-        return 2 * self.max_groups + 1000
+        """Series that an answer may have: more than are watched, so that the others are refused."""
+        return max(MOST_SERIES, 4 * self.max_groups)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from promad.prometheus.group_buffer import GroupBuffer
 from promad.prometheus.group_freshness import build_oldest_query, list_labels
 from promad.prometheus.group_rows import GroupRows, spread_samples
 from promad.prometheus.one_series import add_alias, build_not_asked_error, check_warnings
+from promad.prometheus.parsing import MOST_SERIES
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -84,8 +85,8 @@ class PollOptions:
 
     @property
     def most_series(self) -> int:
-        """Series that an answer may have: of each group some that follow one another."""
-        return 2 * self.max_groups + 1000
+        """Series that an answer may have: more than are watched, so that the others are refused."""
+        return max(MOST_SERIES, 4 * self.max_groups)
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,10 @@ class GroupRows:
         self._set_refused({group: at for group, at in self.refused.items() if at >= since})
 
     def _set_refused(self, refused: dict[Labels, float]) -> None:
-        for group in self.refused.keys() ^ refused.keys():
-            self._row_of[self._number_of[group]] = _REFUSED if group in refused else _NONE
+        changed = self.refused.keys() ^ refused.keys()
         self.refused, self._table = refused, None
+        for group in changed:
+            self._row_of[self._find_number(group)] = _REFUSED if group in refused else _NONE
 
     def keep(self, rows: Rows) -> None:
         """Forget all groups but those in these rows, which are numbered anew in this order."""

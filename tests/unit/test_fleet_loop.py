@@ -84,7 +84,7 @@ def test_columns_say_the_same_as_the_status_of_each_group(tmp_path):
             assert np.isnan(columns.features[row]).all()
 
 
-@pytest.mark.parametrize("stopped", [39, 41, 44, 51])
+@pytest.mark.parametrize("stopped", [39, 44, 51])
 def test_a_restart_at_any_moment_continues_the_same_events_and_incidents(tmp_path, stopped):
     def spoil(world):
         world.jump(0, 40, 9)
@@ -252,7 +252,7 @@ def test_an_event_log_that_cannot_be_written_is_counted_and_ends_nothing(tmp_pat
 
 
 def test_many_events_at_once_are_written_with_bounded_work(tmp_path):
-    hosts = 80
+    hosts = 70  # more than have details, and than peaks are written at once
     world = world_of(tmp_path, hosts=hosts, samples=68)
     for host in range(hosts):
         world.jump(host, 40, 8)

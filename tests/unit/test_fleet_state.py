@@ -132,7 +132,7 @@ SCHEDULES = st.dictionaries(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 1000), schedule=SCHEDULES)
 def test_a_group_continues_as_if_it_were_alone_whatever_others_do(method, seed, schedule):
     detector, values = make_detector(method), make_values(seed)

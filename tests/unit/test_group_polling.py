@@ -122,6 +122,16 @@ def test_groups_beyond_max_groups_are_refused_and_those_admitted_stay():
         assert poll.refused == ((("instance", "z"),),)
 
 
+def test_many_more_groups_than_max_groups_do_not_blind_those_admitted():
+    answers = Changing(cpu=hosts("a"))
+    with stub_server(answers) as stub:
+        poller = poller_of(stub, ["cpu"], max_groups=1)
+        poller.poll(AT)
+        answers.ask(cpu=hosts("a", *(f"h{number}" for number in range(1500))))
+        poll = poller.poll(AT + STEP)
+    assert (names_of(poll), len(poll.refused), poll.failures) == (["a"], 1500, {})
+
+
 def test_a_refused_group_that_is_gone_is_no_longer_counted():
     answers = Changing(cpu=hosts("a") + hosts("b", curve=until(AT + STEP)))
     with stub_server(answers) as stub:
@@ -282,8 +292,8 @@ def test_values_that_rest_on_old_samples_are_missing_in_their_group_alone():
 def test_the_age_of_samples_is_asked_in_one_query_while_all_are_fresh():
     queries = {"one": "up", "two": "load1"}
     both = (
-        'min by (instance) (label_replace(max by (instance) (timestamp(load1)), "asked_source", '
-        '"0", "", "") or label_replace(max by (instance) (timestamp(up)), "asked_source", "1", '
+        'min by (instance) (label_replace(max by (instance) (timestamp(load1)), "age_source", '
+        '"0", "", "") or label_replace(max by (instance) (timestamp(up)), "age_source", "1", '
         '"", ""))'
     )
     fresh = [({"instance": "a"}, lambda at: at)]
