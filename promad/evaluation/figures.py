@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,16 @@ class Judged:
     step: float
     enter_after: int = 1
     leave_after: int = 1
+
+    def slice(self, first: int, last: int) -> Judged:
+        """Samples `first` to `last` - 1."""
+        kept = slice(first, last)
+        return replace(
+            self,
+            scores=self.scores[kept],
+            limits=self.limits[kept],
+            contributions=self.contributions[kept],
+        )
 
 
 def figures_of(judged: Judged, data: LabelledData, seed: int) -> Figures:

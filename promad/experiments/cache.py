@@ -67,7 +67,12 @@ class EvaluationCache:
 
 def _key(task: Task) -> str:
     """A digest of all that the rows of a task depend on."""
-    files = sorted(path for path in task.folder.iterdir() if path.is_file())
+    files = [
+        path
+        for folder in task.fleet or (task.folder,)
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    ]
     parts: Sequence[Any] = (
         promad.__version__,
         task.config.model_dump(mode="json", exclude=_IRRELEVANT),

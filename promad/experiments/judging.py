@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from promad.config import Config, TrainingSettings
-from promad.data.frame import MetricFrame, single_group
+from promad.data.frame import MetricFrame
+from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.detection.state import begin_state
 from promad.detection.step import run
 from promad.evaluation.agreement import Reals, alarms
@@ -25,12 +26,12 @@ from promad.evaluation.figures import Judged
 from promad.evaluation.labelled import LabelledData, read_labelled
 from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
 from promad.events.hysteresis import Hysteresis
-from promad.experiments.rows import Rows, build_chart, build_row
+from promad.experiments.rows import Row, Rows, build_chart, build_row
 from promad.experiments.tasks import NAIVE_ROWS, Columns, Task, config_by_budget
 from promad.files import write_whole
 from promad.scoring.detector import Detector
 from promad.thresholds import ThresholdSettings
-from promad.thresholds.controller import put_to_work
+from promad.thresholds.controller import FleetBudget, put_to_work
 from promad.training.fitting import FittingOptions, fit_detector
 from promad.training.material import split_material
 from promad.training.processing import ProcessingOptions, process
@@ -71,8 +72,8 @@ def run_task(task: Task) -> Rows:
         DataError: if the entity cannot be read, or is too little to train on.
     """
     data = read_labelled(task.folder)
-    scored = _count_scored(data, task.columns)
-    of_scored, config = data.with_first(scored), _with_step_of(data, task.config)
+    scored = count_scored(data, task.columns)
+    of_scored, config = data.with_first(scored), take_step(data, task.config)
     if task.row == NAIVE_ROWS:
         return {
             name: build_row(_judge_naive(name, of_scored, task.seed, config), of_scored, task.seed)
@@ -80,18 +81,23 @@ def run_task(task: Task) -> Rows:
         }
     seen = data if config.training_settings.model in CONDITIONED else of_scored
     judged = _judge_model(seen, scored, task.seed, config)
+    return {task.row: make_row(task, judged, of_scored)}
+
+
+def make_row(task: Task, judged: Judged, data: LabelledData) -> Row:
+    """A model's row; its scores are written where the task asks for them."""
     if task.scores_path is not None:
-        _write_scores(task.scores_path, of_scored.features, judged)
-    chart = build_chart(judged, data.labels)
-    return {task.row: build_row(judged, of_scored, task.seed, chart)}
+        _write_scores(task.scores_path, data.features, judged)
+    return build_row(judged, data, task.seed, build_chart(judged, data.labels))
 
 
-def _count_scored(data: LabelledData, columns: Columns) -> int:
+def count_scored(data: LabelledData, columns: Columns) -> int:
+    """How many columns, from the first, are scored."""
     first = columns == "first" or (columns == "auto" and data.counting == "sequences")
     return 1 if first else len(data.features)
 
 
-def _with_step_of(data: LabelledData, config: Config) -> Config:
+def take_step(data: LabelledData, config: Config) -> Config:
     """The configuration with the step of the data, if that is known."""
     if data.test_times is None or len(data.test_times) < 2:
         return config
@@ -106,7 +112,8 @@ def _judge_model(data: LabelledData, scored: int, seed: int, config: Config) -> 
     It is scored by itself: whether it follows the training part directly is not known, so the
     samples before the first whole window are blind. Rows count as one step apart.
     """
-    step, settings = config.data_settings.step, _settings_for(data, seed, config.training_settings)
+    settings = choose_settings(len(data.train), seed, config.training_settings)
+    step = config.data_settings.step
     options = ProcessingOptions(
         queries=dict.fromkeys(data.features, ""),
         scored=scored,
@@ -116,48 +123,68 @@ def _judge_model(data: LabelledData, scored: int, seed: int, config: Config) -> 
         train_split_ratio=settings.train_split_ratio,
         length=settings.sequence_length,
     )
-    processed = process([_frame(data.features, data.train, data.train_times, step)], options)
+    processed = process([build_frame(data.features, data.train, data.train_times, step)], options)
     frames, preparation = processed.parts, processed.preparation
     windows = preparation.windows(frames, settings.sequence_length)
     material = split_material(windows, frames, preparation, processed.training_ends_at)
     judging = JudgingOptions.of(config)
     fitting = FittingOptions(settings, judging.method, judging.settings)
     fitted = fit_detector(material, fitting, lambda *epoch: None)
-    test = _frame(data.features, data.test, data.test_times, step)
-    return judge_frame(fitted.detector, test, judging)
+    test = build_frame(data.features, data.test, data.test_times, step)
+    (judged,) = judge_frames(fitted.detector, test, judging)
+    return judged
 
 
-def _settings_for(data: LabelledData, seed: int, settings: TrainingSettings) -> TrainingSettings:
+def choose_settings(samples: int, seed: int, settings: TrainingSettings) -> TrainingSettings:
     """The settings with this seed, and without the gate.
 
     Windows are no longer than a twelfth of the training part, so that short series are not lost to
     models with long windows.
     """
-    longest = max(2, len(data.train) // _WINDOWS_IN_TRAINING)
+    longest = max(2, samples // _WINDOWS_IN_TRAINING)
     length = min(settings.sequence_length, longest)
     return settings.model_copy(update={"seed": seed, "sequence_length": length, "gate": False})
 
 
-def _frame(features: Sequence[str], values: Reals, times: Reals | None, step: float) -> MetricFrame:
+def build_frame(
+    features: Sequence[str],
+    values: Reals,
+    times: Reals | None,
+    step: float,
+    group: Labels = THE_ONLY_GROUP,
+) -> MetricFrame:
+    """Values (samples, features) of a group, from the first of the times on, if they are known."""
     start = 0.0 if times is None else float(times[0])
-    return single_group(start, step, features, values)
+    return MetricFrame(start, step, tuple(features), (group,), values[np.newaxis])
 
 
-def judge_frame(detector: Detector, frame: MetricFrame, options: JudgingOptions) -> Judged:
-    """A row for each sample of the frame, NaN where the detector has no score.
+def judge_frames(
+    detector: Detector,
+    frame: MetricFrame,
+    options: JudgingOptions,
+    budget: FleetBudget | None = None,
+) -> list[Judged]:
+    """Of each group a row for each sample of the frame, NaN where the detector has no score.
 
     Samples go through the step of the daemon.
+
+    Args:
+        budget: how groups share the alert budget; None if there is but one group.
     """
-    settings = options.settings
-    hysteresis = Hysteresis.begin(1, settings.enter_after, settings.leave_after)
-    limits = put_to_work(detector.threshold, settings, adapt=options.adapt)
+    settings, groups = options.settings, len(frame.groups)
+    hysteresis = Hysteresis.begin(groups, settings.enter_after, settings.leave_after)
+    limits = put_to_work(
+        detector.threshold, settings, adapt=options.adapt, groups=groups, fleet=budget
+    )
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
-    scores, held_to, errors = [], [], []
-    for judgements in run(detector, detector.calibrate(frame.groups), state, frame):
-        scores.append(judgements.score[0])
-        held_to.append(judgements.limit[0])
-        errors.append(judgements.errors[0])
-    return _make_judged(np.array(scores), np.array(held_to), np.stack(errors), settings)
+    scores, held_to = np.empty((2, groups, frame.samples))
+    errors = np.empty((groups, frame.samples, detector.preparation.scored))
+    found = run(detector, detector.calibrate(frame.groups), state, frame)
+    for sample, judgements in enumerate(found):
+        scores[:, sample] = judgements.score
+        held_to[:, sample] = judgements.limit
+        errors[:, sample] = judgements.errors
+    return [_make_judged(*own, settings) for own in zip(scores, held_to, errors, strict=True)]
 
 
 def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:

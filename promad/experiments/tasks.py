@@ -25,6 +25,7 @@ class Task:
     Attributes:
         row: the model's name, or NAIVE_ROWS.
         scores_path: where to write the scores, if anywhere.
+        fleet: the folders of all entities that are trained on together; empty if each is by itself.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Task:
     config: Config
     columns: Columns
     scores_path: Path | None = None
+    fleet: tuple[Path, ...] = ()
 
     @property
     def entity(self) -> str:
@@ -59,6 +61,39 @@ def list_tasks(
             name = f"{folder.resolve().name}.parquet"
             path = None if scores_to is None else scores_to.joinpath(*parts, name)
             yield Task(folder, model, seed, config, columns, path)
+
+
+def name_pooled(model: str) -> str:
+    """The name of the row of one model for all entities."""
+    return f"{model}, pooled"
+
+
+def list_fleet_tasks(
+    folders: Sequence[Path],
+    configs: Sequence[Config],
+    seeds: Sequence[int],
+    columns: Columns,
+    scores_to: Path | None,
+) -> Iterator[list[Task]]:
+    """What is done at once: the tasks of all entities of one model and seed."""
+    for config in configs:
+        row = name_pooled(config.training_settings.model)
+        for seed in seeds:
+            parts = [row, *[f"seed-{seed}"] * (len(seeds) > 1)]
+            yield [
+                Task(
+                    folder,
+                    row,
+                    seed,
+                    config,
+                    columns,
+                    None
+                    if scores_to is None
+                    else scores_to.joinpath(*parts, f"{folder.resolve().name}.parquet"),
+                    tuple(folders),
+                )
+                for folder in folders
+            ]
 
 
 def includes_linear(configs: Sequence[Config]) -> bool:

@@ -7,7 +7,7 @@ Read `promad.experiments` next: `judging` makes the rows of one task, `cache` re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from promad.config import Config
@@ -15,10 +15,19 @@ from promad.errors import DataError
 from promad.evaluation.labelled import TEST_TIMES, entities_in
 from promad.evaluation.naive import NAIVE
 from promad.experiments.cache import EvaluationCache
+from promad.experiments.fleet import run_fleet
 from promad.experiments.judging import run_task
 from promad.experiments.outcome import Evaluation
 from promad.experiments.rows import Row, Rows
-from promad.experiments.tasks import LINEAR_ROW, Columns, Task, includes_linear, list_tasks
+from promad.experiments.tasks import (
+    LINEAR_ROW,
+    Columns,
+    Task,
+    includes_linear,
+    list_fleet_tasks,
+    list_tasks,
+    name_pooled,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class EvaluationOptions:
             score is above it), and `error:<feature>` for the features that are scored.
         cache: where the rows of finished tasks are stored and found again.
         jobs: how many processes work at once.
+        fleet: whether each model is also trained on all entities together, with one threshold and
+            the alert budget as in `alert_budget`.
     """
 
     seeds: Sequence[int]
@@ -43,6 +54,7 @@ class EvaluationOptions:
     scores_to: Path | None = None
     cache: EvaluationCache | None = None
     jobs: int = 1
+    fleet: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,15 +97,12 @@ def evaluate(
     Raises:
         DataError: if there is no such data.
     """
-    tasks = [
-        task
-        for folder in _select(entities_in(directory), options.entities, directory)
-        for task in list_tasks(folder, configs, options.seeds, options.columns, options.scores_to)
-    ]
+    folders = _select(entities_in(directory), options.entities, directory)
+    work = _list_work(folders, configs, options)
     found: dict[str, dict[int, dict[str, Row]]] = {}
     failed: dict[str, str] = {}
     extra = () if includes_linear(configs) else (LINEAR_ROW,)
-    for progress in _run_all(tasks, options.cache, options.jobs):
+    for progress in _run_all(work, options.cache, options.jobs):
         done(progress)
         task = progress.task
         if progress.failure is not None:
@@ -103,7 +112,18 @@ def evaluate(
     for entity in failed:
         del found[entity]
     models = tuple(config.training_settings.model for config in configs)
-    return Evaluation(models, (*models, *extra, *NAIVE), tuple(options.seeds), found, failed)
+    pooled = tuple(map(name_pooled, models)) if options.fleet else ()
+    rows = (*models, *pooled, *extra, *NAIVE)
+    return Evaluation(models, rows, tuple(options.seeds), found, failed)
+
+
+def _list_work(
+    folders: Sequence[Path], configs: Sequence[Config], options: EvaluationOptions
+) -> list[list[Task]]:
+    """Tasks that are run at once, in the order of the tables."""
+    wanted = (configs, options.seeds, options.columns, options.scores_to)
+    work = [[task] for folder in folders for task in list_tasks(folder, *wanted)]
+    return [*work, *list_fleet_tasks(folders, *wanted)] if options.fleet else work
 
 
 def require_time_stamps(directory: Path, entities: Sequence[str] = ()) -> None:
@@ -128,25 +148,41 @@ def _select(folders: Sequence[Path], names: Sequence[str], directory: Path) -> l
     return [by_name[name] for name in names or by_name]
 
 
-def _run_all(tasks: Sequence[Task], cache: EvaluationCache | None, jobs: int) -> Iterator[Progress]:
+def _run_all(
+    work: Sequence[Sequence[Task]], cache: EvaluationCache | None, jobs: int
+) -> Iterator[Progress]:
     from joblib import Parallel, delayed
 
-    work = (delayed(_run_or_reuse)(task, cache) for task in tasks)
-    outcomes = Parallel(n_jobs=jobs, return_as="generator")(work)
-    for number, outcome in enumerate(outcomes, 1):
-        yield Progress(
-            outcome.task, outcome.rows, outcome.failure, outcome.reused, number, len(tasks)
-        )
+    calls = (delayed(_run_or_reuse)(tasks, cache) for tasks in work)
+    finished = (
+        progress
+        for several in Parallel(n_jobs=jobs, return_as="generator")(calls)
+        for progress in several
+    )
+    total = sum(map(len, work))
+    for number, progress in enumerate(finished, 1):
+        yield replace(progress, number=number, total=total)
 
 
-def _run_or_reuse(task: Task, cache: EvaluationCache | None) -> Progress:
-    known = None if cache is None else cache.load(task)
-    if known is not None:
-        return Progress(task, known, None, reused=True)
+def _run_or_reuse(tasks: Sequence[Task], cache: EvaluationCache | None) -> list[Progress]:
+    """The outcome of tasks that are run at once."""
+    known = [None if cache is None else cache.load(task) for task in tasks]
+    reused = [
+        Progress(task, rows, None, reused=True)
+        for task, rows in zip(tasks, known, strict=True)
+        if rows is not None
+    ]
+    if len(reused) == len(tasks):
+        return reused
     try:
-        rows = run_task(task)
+        found = _run(tasks)
     except DataError as error:
-        return Progress(task, {}, str(error), reused=False)
-    if cache is not None:
-        cache.store(task, rows)
-    return Progress(task, rows, None, reused=False)
+        return [Progress(task, {}, str(error), reused=False) for task in tasks]
+    for task, rows in zip(tasks, found, strict=True):
+        if cache is not None:
+            cache.store(task, rows)
+    return [Progress(*each, None, reused=False) for each in zip(tasks, found, strict=True)]
+
+
+def _run(tasks: Sequence[Task]) -> Sequence[Rows]:
+    return run_fleet(tasks) if tasks[0].fleet else [run_task(task) for task in tasks]

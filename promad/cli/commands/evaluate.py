@@ -50,6 +50,7 @@ class Options:
         report_path: where to write a page with tables and charts.
         scores_to: the directory for the scores of every sample.
         step_is_given: whether the step of data without time stamps is known.
+        fleet: whether each model is also trained on all entities together.
     """
 
     seeds: int = 1
@@ -61,6 +62,7 @@ class Options:
     report_path: Path | None = None
     scores_to: Path | None = None
     step_is_given: bool = True
+    fleet: bool = False
 
 
 def evaluate(
@@ -115,6 +117,14 @@ def evaluate(
         Columns,
         typer.Option("--columns", help="Columns to score; first suits telemetry with commands."),
     ] = Columns.AUTO,
+    fleet: Annotated[
+        bool,
+        typer.Option(
+            "--fleet",
+            metavar="",
+            help="Also train each model once on all entities as one fleet, with one threshold.",
+        ),
+    ] = False,
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, help="Number of seeds to train with.")
     ] = 1,
@@ -150,6 +160,9 @@ def evaluate(
 
     Each entity is preprocessed, trained on and scored like live data: one sample after the other,
     from past samples only. The tables also have rows for a linear model and untrained baselines.
+
+    With --fleet, the row "<model>, pooled" is of one model for all entities, whose alert budget is
+    shared as alert_budget.per says: by the whole fleet, or one for each entity (group).
     """
     overrides = [
         *(set_ or []),
@@ -170,6 +183,7 @@ def evaluate(
         report_path=report,
         scores_to=scores,
         step_is_given=any(each.startswith("data_settings.step=") for each in overrides),
+        fleet=fleet,
     )
     if run_evaluate(directory, configs, options):
         raise typer.Exit(PromadError.exit_code)
@@ -206,6 +220,7 @@ def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -
             scores_to=options.scores_to,
             cache=cache,
             jobs=options.jobs,
+            fleet=options.fleet,
         )
         found = stage(directory, configs, wanted, show)
     if json_path is not None and cache is not None:
