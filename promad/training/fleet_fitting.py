@@ -20,6 +20,7 @@ from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import Threshold
+from promad.thresholds.fleet import find_usual
 from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
 from promad.training.fleet_material import FleetMaterial
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
@@ -29,6 +30,11 @@ Values = NDArray[np.float64]
 
 _GATE_GROUPS = 5
 """Groups on which the gate is run, evenly over the fleet."""
+_POOLED_GROUPS = 40
+"""Groups that are scored as if they were new, evenly over the fleet."""
+_FEWEST_WINDOWS = 100
+_QUIET_GROUPS = 0.95
+"""The share of groups whose scores, were they new, would be like those of others."""
 
 
 def fit_fleet(
@@ -53,9 +59,12 @@ def fit_fleet(
         scores, options.threshold_method, options.threshold, per
     )
     gate = _pass_gate(trained.model, scorings, threshold, material, options)
+    comparable = scores / units.units[:, np.newaxis]
     final = trained.refit(material.windows)
     if final is not trained:
-        scorings = _fit_scorings(final.model, material, settings)
+        scorings, usual = _fit_scorings(final.model, material, settings)
+        units = units.follow(np.array([find_usual(own) for own in scores]), usual)
+    pooled, unit = _fit_pooled(final.model, material, settings) or (_pool(scorings), units.median)
     table = CalibrationTable(
         fleet.groups,
         Calibration(
@@ -66,17 +75,16 @@ def fit_fleet(
             baseline=np.array([each.baseline for each in scorings]),
             unit=units.units,
         ),
-        units.median,
+        unit,
     )
     detector = Detector(
         fleet.preparation,
         final.model,
-        _pool(scorings),
+        pooled,
         threshold,
         settings.sequence_length,
         table,
     )
-    comparable = scores / units.units[:, np.newaxis]
     return Fitted(final, detector, comparable[~np.isnan(comparable)], gate)
 
 
@@ -89,6 +97,36 @@ def _pool(scorings: Sequence[Scoring]) -> Scoring:
         normaliser=np.median(normalisers, axis=0),
         baseline=np.median(baselines, axis=0),
     )
+
+
+def _fit_pooled(
+    model: Model, material: FleetMaterial, settings: TrainingSettings
+) -> tuple[Scoring, float] | None:
+    """The scoring and the unit of scores of a group that has no calibration of its own.
+
+    Some groups are scored as if they were new, scaled like the whole fleet. The unit is that of one
+    of which few have higher scores: how a new group differs from the others is no anomaly. None if
+    no group has enough windows.
+    """
+    found = []
+    for group in _spread(len(material.fleet.groups), _POOLED_GROUPS):
+        windows = material.read_as_new(group)
+        if len(windows) < _FEWEST_WINDOWS:
+            continue
+        errors = select_errors(apply_model(model, windows), settings.scoring.method)
+        at = _number(windows, material.step)
+        found.append((errors, at))
+    if not found:
+        return None
+    preparation = material.fleet.preparation
+    pooled = _pool([_fit_scoring(*each, preparation.scored, settings) for each in found])
+    usual = [find_usual(pooled.score(pooled.smooth(*each))) for each in found]
+    return pooled, float(np.nanquantile(usual, _QUIET_GROUPS))
+
+
+def _spread(total: int, most: int) -> list[int]:
+    """At most so many of the numbers below `total`, evenly."""
+    return np.unique(np.linspace(0, total - 1, most).astype(np.int64)).tolist()
 
 
 def _score_groups(
@@ -131,14 +169,16 @@ def _fit_scoring(
 
 def _fit_scorings(
     model: Model, material: FleetMaterial, settings: TrainingSettings
-) -> list[Scoring]:
-    """Each group's scoring by all its windows."""
-    preparation, found = material.fleet.preparation, []
+) -> tuple[list[Scoring], Values]:
+    """Each group's scoring by all its windows, and the 98 % quantile of its scores, (groups,)."""
+    preparation, scorings, usual = material.fleet.preparation, [], []
     for _, _, windows in material.iterate_groups():
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
         at = _number(windows, preparation.step)
-        found.append(_fit_scoring(errors, at, preparation.scored, settings))
-    return found
+        scoring = _fit_scoring(errors, at, preparation.scored, settings)
+        scorings.append(scoring)
+        usual.append(find_usual(scoring.score(scoring.smooth(errors, at))))
+    return scorings, np.array(usual)
 
 
 def _pass_gate(
@@ -156,9 +196,8 @@ def _pass_gate(
     settings, fleet = options.training, material.fleet
     if not settings.gate:
         return skip_gate(settings.model, "training_settings.gate is false")
-    chosen = np.unique(np.linspace(0, len(fleet.groups) - 1, _GATE_GROUPS).astype(np.int64))
     gates = []
-    for group in chosen.tolist():
+    for group in _spread(len(fleet.groups), _GATE_GROUPS):
         detector = Detector(fleet.preparation, model, scorings[group], threshold, material.length)
         gates.append(run_gate(settings.model, detector, fleet.read(group), fleet.training_ends_at))
     gate = average_gates(gates)
