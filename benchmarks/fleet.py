@@ -1,6 +1,10 @@
-"""How well a fleet is watched: incidents on simulated fleets whose faults are known.
+"""How well a fleet is watched: incidents on simulated fleets, and on Nezha's, beside the truth.
 
-python -m benchmarks.fleet [--seeds 11 12 13] [--hosts 200] [--days 14] [--step 60]
+    python -m benchmarks.fleet [--seeds 11 12 13] [--hosts 200] [--days 14] [--nezha DIR]
+
+Prints the tables of fleet.md. Each seed is a fleet of its own, with as many days to train as to
+test; a seed that `--work` already has is not measured again. `--nezha DIR` measures on that folder
+in place of simulated fleets.
 """
 
 from __future__ import annotations
@@ -8,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fleet_nezha import measure_nezha
 from benchmarks.fleet_replay import (
     Record,
     TrainedFleet,
@@ -26,6 +31,7 @@ from benchmarks.fleet_replay import (
     train_fleet,
 )
 from benchmarks.fleet_truth import compare_alerts, compare_incidents, count_weeks
+from promad.data.artifacts import open_groups
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels, sort_labels
 from promad.events.hysteresis import Hysteresis
@@ -95,7 +101,8 @@ def measure(seed: int, size: ScenarioSize, step: float, folder: Path) -> dict[st
     )
     trained = train_fleet(config, source.iterate_training())
     trained_at = time.perf_counter()
-    record = replay(trained, source.iterate_test())
+    kept: list[MetricFrame] = []
+    record = replay(trained, _keep(source.iterate_test(), kept))
     print(
         f"seed {seed}: train {trained_at - began:.0f} s, "
         f"replay {time.perf_counter() - trained_at:.0f} s",
@@ -108,8 +115,15 @@ def measure(seed: int, size: ScenarioSize, step: float, folder: Path) -> dict[st
     np.savez_compressed(folder / "scores.npz", **_pack_scores(source, record))
     (folder / "incidents.json").write_text(json.dumps(_describe(record, faults), indent=1))
     found["per_host"] = _compare_per_host(trained, source, record, weeks)
-    found["z"] = _compare_z(trained, source, weeks)
+    found["z"] = _compare_z(trained, source, kept, weeks)
     return found
+
+
+def _keep(frames: Iterator[MetricFrame], kept: list[MetricFrame]) -> Iterator[MetricFrame]:
+    """The frames, also put into a list, in single precision."""
+    for frame in frames:
+        yield frame
+        kept.append(frame.with_values(frame.values.astype(np.float32)))
 
 
 def _pack_scores(source: Simulated, record: Record) -> dict[str, Values]:
@@ -174,14 +188,19 @@ def _hysteresis(settings: Any, frame: MetricFrame) -> Hysteresis:
     return Hysteresis.begin(len(frame.groups), settings.enter_after, settings.leave_after)
 
 
-def _compare_z(trained: TrainedFleet, source: Simulated, weeks: float) -> dict[str, Any]:
+def _compare_z(
+    trained: TrainedFleet, source: Simulated, test: Sequence[MetricFrame], weeks: float
+) -> dict[str, Any]:
     """Any host above its own limit of the largest distance of a feature from its mean."""
     settings = make_threshold_settings(
         trained.config.real_time_anomaly_detection, trained.config.data_settings.step
     )
     scenario, step = source.scenario, source.step
     fitted: dict[Labels, tuple[Values, Values, Values]] = {}
-    for (frame,) in source.iterate_training():
+    data = trained.config.data_settings
+    collected = open_groups(trained.config.artifacts_dir / data.output_filename, "collect")
+    for number in range(len(collected.groups)):
+        frame = max(collected.read(number), key=lambda each: each.samples)
         values = frame.values[0]
         if frame.samples * step < 0.5 * DAY:
             continue
@@ -199,7 +218,7 @@ def _compare_z(trained: TrainedFleet, source: Simulated, weeks: float) -> dict[s
     samples = round((scenario.end - scenario.test_start) / step)
     scores = np.full((len(groups), samples, 1), np.nan)
     shares = np.full((len(groups), samples, len(scenario.fleet.features)), np.nan, np.float32)
-    for frame in source.iterate_test():
+    for frame in test:
         first = round((frame.start - scenario.test_start) / step)
         for row, labels in enumerate(frame.groups):
             if labels in place:
@@ -220,15 +239,21 @@ def _compare_z(trained: TrainedFleet, source: Simulated, weeks: float) -> dict[s
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.nezha is not None:
+        print_nezha(measure_nezha(arguments.nezha, arguments.work / "nezha"))
+        return
     size = ScenarioSize(
         arguments.hosts, arguments.days, arguments.days, arguments.faults, arguments.faults
     )
+    found = {}
     for seed in arguments.seeds:
         folder = arguments.work / f"seed-{seed}-{arguments.hosts}-{arguments.days:g}"
-        folder.mkdir(parents=True, exist_ok=True)
-        found = measure(seed, size, arguments.step, folder)
-        (folder / "figures.json").write_text(json.dumps(found, indent=1))
-        print(json.dumps(found, indent=1), flush=True)
+        path = folder / "figures.json"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(measure(seed, size, arguments.step, folder), indent=1))
+        found[seed] = json.loads(path.read_text())
+    print_simulated(found)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -236,10 +261,84 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="*", default=(11, 12, 13))
     parser.add_argument("--hosts", type=int, default=200)
     parser.add_argument("--days", type=float, default=14.0)
-    parser.add_argument("--faults", type=int, default=20)
-    parser.add_argument("--step", type=float, default=60.0)
+    parser.add_argument("--faults", type=int, default=20, help="on one host, and on several")
+    parser.add_argument("--step", type=float, default=60.0, help="seconds")
+    parser.add_argument("--nezha", type=Path, metavar="DIR")
     parser.add_argument("--work", type=Path, default=Path("artifacts/fleet"))
     return parser.parse_args()
+
+
+# The tables
+
+
+INCIDENT_ROWS = {
+    "faults found": "found",
+    "on one host": "found_single",
+    "on several hosts": "found_multi",
+    "false incidents per week": "false_per_week",
+    "several hosts, one incident": "as_one",
+    "overlapping faults kept apart": "apart",
+    "a host with the fault among the first three": "host_in_three",
+    "the first host among the first three": "first_in_three",
+    "the same by chance": "first_by_chance",
+    "a feature of the cause among the leading three": "feature_in_three",
+    "median delay, minutes": "delay_median_seconds",
+}
+
+
+def print_simulated(found: Mapping[int, Mapping[str, Any]]) -> None:
+    """Two tables: mean (lowest to highest seed)."""
+    print("|  | promad | z-limit per host |\n|---|---|---|")
+    for title, name in INCIDENT_ROWS.items():
+        scale = 60.0 if name.endswith("_seconds") else 1.0
+        cells = [
+            format_spread([each[how][name] / scale for each in found.values()])
+            for how in ("promad", "z")
+        ]
+        print(f"| {title} | {' | '.join(cells)} |")
+    budgets = list(next(iter(found.values()))["per_host"])
+    print(f"\n|  | {' | '.join(budgets)} |\n|---|{'---|' * len(budgets)}")
+    for title, name in {
+        "faults found": "found",
+        "alerts per fault found": "alerts_per_fault",
+        "false alerts per week": "false_per_week",
+    }.items():
+        cells = [
+            format_spread([each["per_host"][budget][name] for each in found.values()])
+            for budget in budgets
+        ]
+        print(f"| {title} | {' | '.join(cells)} |")
+
+
+def format_spread(values: Sequence[float]) -> str:
+    """The mean, and the lowest and highest.
+
+    >>> format_spread([1.0, 2.0])
+    '1.50 (1.00–2.00)'
+    """
+    known = [value for value in values if value == value]
+    if not known:
+        return "–"
+    return f"{np.mean(known):.2f} ({min(known):.2f}–{max(known):.2f})"
+
+
+def print_nezha(found: Mapping[str, Mapping[str, float]]) -> None:
+    """A table with a row for each way to train and to name groups; chance in brackets."""
+    print(
+        "| groups, trained on, tested on | faults caught | resource faults | false a day among "
+        "faults | incidents a day in quiet hours | first named | among the first three |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    for name, each in found.items():
+        cells = (
+            f"{each['caught']} of {each['faults']} ({each['caught_by_chance']:.1f})",
+            f"{each['resource_caught']} of {each['resource']} ({each['resource_by_chance']:.1f})",
+            f"{each['false_per_day_among_faults']:.0f}",
+            f"{each['per_day_in_quiet_hours']:.0f}",
+            f"{each['first_named']} ({each['first_by_chance']:.1f})",
+            f"{each['three_named']} ({each['three_by_chance']:.1f})",
+        )
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

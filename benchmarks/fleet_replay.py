@@ -155,6 +155,7 @@ def make_rules(trained: TrainedFleet) -> IncidentRules:
         config.incidents.join_seconds(preparation.step),
         config.incidents.reenter_within,
         config.incidents.scope,
+        config.incidents.join_similar_within,
     )
 
 

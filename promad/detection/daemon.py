@@ -364,6 +364,7 @@ def _build_fleet_loop(
         config.incidents.join_seconds(step),
         config.incidents.reenter_within,
         config.incidents.scope,
+        config.incidents.join_similar_within,
     )
     persistence = FleetPersistence(
         events,

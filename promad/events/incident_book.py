@@ -1,10 +1,12 @@
 """`IncidentBook`: which events of many groups are one incident, sample by sample.
 
 An event joins the open incident of its scope whose newest group began at most `join_within` before;
-of several, the one with the nearest onset. Otherwise it begins an incident of its own. An incident
-is over with its last event. An event that begins at most `reenter_within` after that was found
-continues it: the same incident is open again. An event of a group that left an incident which
-others keep open continues that one in the same way.
+of several, the one with the nearest onset. An incident is over with its last event. An event that
+begins at most `reenter_within` after that was found continues it: the same incident is open again.
+An event of a group that left an incident which others keep open continues that one in the same way.
+Scores are smoothed, so that groups which one cause affects at once may be found minutes apart, and
+again once it is removed: an event in which the same features deviate as in an incident has longer
+to join or to continue it, `join_similar_within`. Otherwise an event begins an incident of its own.
 
 Work is done for events that change, never for all groups.
 """
@@ -27,6 +29,9 @@ from promad.events.incidents import (
     sort_members,
 )
 
+SIMILAR = 0.5
+"""The share of the contributions to an event that those to an incident have in common, at least."""
+
 _LATE_SECONDS = 3600.0
 """How long after its first sample an event may be found, if the group was blind in between."""
 
@@ -40,6 +45,7 @@ class IncidentRules:
         features: how many features are scored.
         join_within, reenter_within: seconds.
         scope: label names.
+        join_similar_within: seconds.
     """
 
     detector: str
@@ -47,6 +53,7 @@ class IncidentRules:
     join_within: float = 120.0
     reenter_within: float = 120.0
     scope: tuple[str, ...] = ()
+    join_similar_within: float = 0.0
 
     def find_scope(self, labels: Labels) -> Labels:
         """The scope of a group with these labels."""
@@ -55,6 +62,12 @@ class IncidentRules:
     def may_continue(self, closed_at: float, onset: float) -> bool:
         """Whether an event with this onset continues what was found to be over at `closed_at`."""
         return self.reenter_within > 0 and onset <= closed_at + self.reenter_within
+
+
+def share_in_common(event: AnomalyEvent, incident: Incident) -> float:
+    """The share of the contributions to an event that the incident has too, 0 to 1."""
+    shares = {leading.name: leading.contribution for leading in incident.leading_features}
+    return sum(min(view.contribution, shares.get(view.name, 0.0)) for view in event.peak.features)
 
 
 class Watched(NamedTuple):
@@ -233,7 +246,8 @@ class IncidentBook:
 
     def _forget(self, at: float) -> None:
         """Remove incidents that nothing can continue any more."""
-        latest = at - self.rules.reenter_within - _LATE_SECONDS
+        longest = max(self.rules.reenter_within, self.rules.join_similar_within)
+        latest = at - longest - _LATE_SECONDS
         gone = [
             entry
             for entries in self._entries.values()
@@ -299,10 +313,23 @@ class IncidentBook:
             ):
                 over.append(entry)
         return min(
-            together or over,
+            together or over or self._find_similar(event),
             key=lambda entry: (abs(onset - entry.newest_onset), entry.start),
             default=None,
         )
+
+    def _find_similar(self, event: AnomalyEvent) -> list[_Entry]:
+        """The incidents in which the same features deviate, and not for long."""
+        rules = self.rules
+        earliest = event.start - rules.join_similar_within
+        return [
+            entry
+            for entry in self._entries.get(rules.find_scope(event.labels), [])
+            if rules.join_similar_within > 0
+            and entry.start <= event.start
+            and max(entry.newest_onset, entry.closed_at or 0.0) >= earliest
+            and share_in_common(event, entry.view(rules)) >= SIMILAR
+        ]
 
     def _leave(self, group: str, update: _Update) -> None:
         """End a group's event where it was last seen, if it is open."""

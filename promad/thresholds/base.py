@@ -47,6 +47,7 @@ class ThresholdSettings:
         step: seconds between scores.
         enter_after, leave_after: the hysteresis that turns scores into events.
         level: the quantile of scores above which a tail is fitted.
+        bounded: whether the tail of `pot` may have an end.
         drift_samples: the normal scores whose mean `dspot` subtracts.
         dynamic: what `dynamic` needs.
     """
@@ -57,6 +58,7 @@ class ThresholdSettings:
     leave_after: int = 1
     value: float | None = None
     level: float = 0.98
+    bounded: bool = True
     drift_samples: int = 200
     dynamic: DynamicSettings = DynamicSettings()
 

@@ -39,7 +39,13 @@ MOST = 10.0
 
 LOWERED_PER_DAY = 0.2
 
+TYPICAL = "typical"
+"""In the parameters of a fleet's threshold: the median, over time, of the highest score of all
+groups over the limit."""
+
 _MOST_KEPT = 20160
+_MOST_KEPT_OF_ALL = 1_000_000
+"""Of the highest score of all groups: every one, as its median is compared."""
 _MOST_KEPT_OF_MANY = 1008
 """Of each group of a fleet: the highest score of every ten minutes."""
 
@@ -291,8 +297,10 @@ class FleetControlled:
     """Limits of many groups that share one alert budget, which is counted in incidents.
 
     What all groups exceed together raises all limits: at each sample only the highest score over
-    its limit counts, so that a fault on forty hosts counts once. A group that by itself uses more
-    than its share of the budget raises its own limit alone.
+    its limit counts, so that a fault on forty hosts counts once. They are raised by as much as the
+    typical highest score has risen, if that is known of training: a fleet has real incidents every
+    week, and these must not raise the limits of all groups. A group that by itself uses more than
+    its share of the budget raises its own limit alone.
     """
 
     def __init__(self, own: Controlled, fleet: Controlled) -> None:
@@ -332,6 +340,17 @@ class FleetControlled:
 
     def resume(self, group: int, content: Mapping[str, Any]) -> None:
         self._own.resume(group, content)
+
+
+def _choose_shared_fit(threshold: Threshold) -> Fit:
+    """What all limits become a multiple of, once too many events began."""
+    typical = float(threshold.parameters.get(TYPICAL, 0.0))
+
+    def follow_typical(scores: Scores, settings: ThresholdSettings) -> Threshold:
+        """The limit that the typical score is as far below as it was in training."""
+        return Threshold("fixed", float(np.median(scores)) / typical, None, "")
+
+    return follow_typical if typical > 0 else pot.fit
 
 
 def _find_highest(ratios: Scores) -> float:
@@ -375,5 +394,7 @@ def put_to_work(
         return Controlled(own, settings, pot.fit, groups, _MOST_KEPT_OF_MANY)
     share = settings.false_alarms_per_week * fleet.max_group_share
     of_group = replace(settings, false_alarms_per_week=share)
-    together = Controlled(Constant(np.ones(1)), settings, pot.fit, 1)
+    together = Controlled(
+        Constant(np.ones(1)), settings, _choose_shared_fit(threshold), 1, _MOST_KEPT_OF_ALL
+    )
     return FleetControlled(Controlled(own, of_group, pot.fit, groups, _MOST_KEPT_OF_MANY), together)

@@ -32,11 +32,25 @@ class Units:
 
     Attributes:
         units: of each group, float64 (groups,).
-        median: that of a group which is not among them.
+        median: of all groups.
     """
 
     units: Values
     median: float
+
+    def follow(self, before: Values, after: Values) -> Units:
+        """The units of scores whose 98 % quantiles, of each group, changed; NaN where unknown."""
+        ratio = after / before
+        units = self.units * np.where(np.isnan(ratio), 1.0, ratio)
+        return Units(units, float(np.median(units)))
+
+
+def find_usual(scores: Values) -> float:
+    """The 98 % quantile of one group's scores, float64 (samples,); NaN if they are too few."""
+    known = scores[~np.isnan(scores)]
+    if len(known) < _FEWEST_SCORES:
+        return float("nan")
+    return max(float(np.quantile(known, _USUAL)), _SMALLEST)
 
 
 def choose_units(scores: Values, settings: ThresholdSettings) -> Units:
@@ -45,12 +59,10 @@ def choose_units(scores: Values, settings: ThresholdSettings) -> Units:
     Raises:
         DataError: if no group has enough scores.
     """
-    usual, reach = np.full((2, len(scores)), np.nan)
-    for group, own in enumerate(scores):
-        known = own[~np.isnan(own)]
-        if len(known) >= _FEWEST_SCORES:
-            usual[group] = max(float(np.quantile(known, _USUAL)), _SMALLEST)
-            reach[group] = fit_pot(own, settings).value / usual[group]
+    usual = np.array([find_usual(own) for own in scores])
+    reach = np.full(len(scores), np.nan)
+    for group in np.flatnonzero(~np.isnan(usual)).tolist():
+        reach[group] = fit_pot(scores[group], settings).value / usual[group]
     if np.isnan(usual).all():
         raise DataError(
             f"no group has {_FEWEST_SCORES} scores to choose a threshold by "
@@ -73,6 +85,13 @@ def follow_highest(scores: Values, enter_after: int) -> Values:
     known = ~np.isnan(lowest)
     highest = np.where(known, lowest, -np.inf).max(axis=0)
     return np.where(known.any(axis=0), highest, np.nan)
+
+
+def find_typical(scores: Values) -> float:
+    """The median, over time, of the highest score of all groups: (groups, samples)."""
+    known = ~np.isnan(scores)
+    highest = np.where(known, scores, -np.inf).max(axis=0)
+    return float(np.median(highest[known.any(axis=0)]))
 
 
 def share_settings(settings: ThresholdSettings, groups: int, per: str) -> ThresholdSettings:

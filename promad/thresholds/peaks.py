@@ -60,9 +60,11 @@ def lowest_in_a_row(values: Values, enter_after: int) -> Values:
     return np.lib.stride_tricks.sliding_window_view(values, enter_after).min(axis=1)
 
 
-def fit_tail(excesses: Values) -> Tail:
-    """The tail of excesses above 0."""
+def fit_tail(excesses: Values, bounded: bool = True) -> Tail:
+    """The tail of excesses above 0: exponential in place of one with an end, if not `bounded`."""
     shape, scale = by_likelihood(excesses)
+    if shape < 0 and not bounded:
+        return Tail(0.0, float(excesses.mean()))
     return Tail(float(shape), float(scale))
 
 

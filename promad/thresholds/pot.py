@@ -62,7 +62,8 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     (an event needs them all above the limit). Stretches above the `level` quantile that are less
     than 10 samples (or `leave_after`, if more) apart are one cluster, of which the highest is kept;
     the budget is a share of clusters, and the generalised Pareto tail of their excesses gives the
-    limit that as many reach. At most 50 times the highest score.
+    limit that as many reach. At most 50 times the highest score. If `settings.bounded` is false, an
+    exponential tail takes the place of one that ends.
 
     Where that says nothing, the method falls back, and `why` says so: to `quantile` where scores
     are tied or the budget is worth more events than there are clusters, and to the highest score
@@ -84,7 +85,7 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     weeks = len(known) * settings.step / WEEK_SECONDS
     if len(found.excesses) < FEWEST_PEAKS:
         return _above_all(highest, len(found.excesses), weeks)
-    tail = fit_tail(found.excesses)
+    tail = fit_tail(found.excesses, settings.bounded)
     value = min(from_log(found.level + tail.level(share), typical), highest * LARGEST_FACTOR)
     excess = float(np.log1p(value / typical)) - found.level
     why = (

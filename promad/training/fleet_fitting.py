@@ -22,6 +22,7 @@ from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import Threshold
+from promad.thresholds.fleet import find_usual
 from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
 from promad.training.fleet_material import FleetMaterial
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
@@ -36,14 +37,15 @@ from promad.training.threshold_choice import choose_fleet_threshold
 
 Values = NDArray[np.float64]
 
-_POOLED_GROUPS = 50
-"""Groups that the pooled scoring is fitted to where each has weights of its own."""
-
 _SCORED_IN_ALL, _FEWEST_SCORED = 2_000_000, 2000
 """Windows of each part that are scored: of all groups together, and of each group at least."""
 
 _GATE_GROUPS = 5
 """Groups on which the gate is run, evenly over the fleet."""
+_POOLED_GROUPS = 40
+"""Groups that are scored as if they were new, evenly over the fleet."""
+_QUIET_GROUPS = 0.95
+"""The share of groups whose scores, were they new, would be like those of others."""
 
 
 def fit_fleet(
@@ -70,9 +72,15 @@ def fit_fleet(
         scores, options.threshold_method, options.threshold, per
     )
     gate = _pass_gate(trained.model, known, kept, threshold, material, options)
+    comparable = scores / units.units[:, np.newaxis]
     final = trained.refit(material.windows)
     if final is not trained:
-        known = _fit_scorings(final.model, material, kept, settings)
+        known, usual = _fit_scorings(final.model, material, kept, settings)
+        units = units.follow(np.array([find_usual(own) for own in scores]), usual)
+    pooled, unit = _fit_pooled(final.model, material, settings) or (
+        pool_scorings(known),
+        units.median,
+    )
     table = CalibrationTable(
         tuple(fleet.groups[group] for group in kept.tolist()),
         Calibration(
@@ -83,17 +91,16 @@ def fit_fleet(
             baseline=np.array([each.baseline for each in known]),
             unit=units.units,
         ),
-        units.median,
+        unit,
     )
     detector = Detector(
         fleet.preparation,
         final.model,
-        pool_scorings(known),
+        pooled,
         threshold,
         settings.sequence_length,
         table,
     )
-    comparable = scores / units.units[:, np.newaxis]
     why = f"fewer than {FEWEST_WINDOWS} windows in the training part"
     few = [labels for labels in fleet.groups if labels not in set(table.groups)]
     return Fitted(final, detector, comparable[~np.isnan(comparable)], gate, dict.fromkeys(few, why))
@@ -125,9 +132,8 @@ def fit_fleet_by_group(
         spread_scores(fits), options.threshold_method, options.threshold, per
     )
     few = rows[:: max(1, len(rows) // _POOLED_GROUPS)][:_POOLED_GROUPS]
-    scoring = pool_scorings(
-        _fit_scorings(pooled.model, material, np.array(few, np.int64), settings)
-    )
+    scorings, _ = _fit_scorings(pooled.model, material, np.array(few, np.int64), settings)
+    scoring = pool_scorings(scorings)
     trained = TrainedGroups(pooled, stack_rows([fit.weights for fit in fits.values()]))
     table = CalibrationTable(
         tuple(fleet.groups[group] for group in rows),
@@ -150,6 +156,36 @@ def fit_fleet_by_group(
     gate = skip_gate(settings.model, "each group has weights of its own")
     left_out = {fleet.groups[group]: why for group, why in sorted(failed.items())}
     return Fitted(trained, detector, scores, gate, left_out)
+
+
+def _fit_pooled(
+    model: Model, material: FleetMaterial, settings: TrainingSettings
+) -> tuple[Scoring, float] | None:
+    """The scoring and the unit of scores of a group that has no calibration of its own.
+
+    Some groups are scored as if they were new, scaled like the whole fleet. The unit is that of one
+    of which few have higher scores: how a new group differs from the others is no anomaly. None if
+    no group has enough windows.
+    """
+    found = []
+    for group in _spread(len(material.fleet.groups), _POOLED_GROUPS):
+        windows = material.read_as_new(group)
+        if len(windows) < FEWEST_WINDOWS:
+            continue
+        errors = select_errors(apply_model(model, windows), settings.scoring.method)
+        at = _number(windows, material.step)
+        found.append((errors, at))
+    if not found:
+        return None
+    preparation = material.fleet.preparation
+    pooled = pool_scorings([_fit_scoring(*each, preparation.scored, settings) for each in found])
+    usual = [find_usual(pooled.score(pooled.smooth(*each))) for each in found]
+    return pooled, float(np.nanquantile(usual, _QUIET_GROUPS))
+
+
+def _spread(total: int, most: int) -> list[int]:
+    """At most so many of the numbers below `total`, evenly."""
+    return np.unique(np.linspace(0, total - 1, most).astype(np.int64)).tolist()
 
 
 def _score_groups(
@@ -222,15 +258,17 @@ def _fit_scoring(
 
 def _fit_scorings(
     model: Model, material: FleetMaterial, groups: NDArray[np.int64], settings: TrainingSettings
-) -> list[Scoring]:
-    """The scoring of each of these groups by all its windows."""
-    preparation, found = material.fleet.preparation, []
+) -> tuple[list[Scoring], Values]:
+    """The scoring of each of these groups by its windows, and the 98 % quantile of its scores."""
+    preparation, scorings, usual = material.fleet.preparation, [], []
     for _, _, everything in material.iterate_groups(groups.tolist()):
         windows = _keep_newest(everything, material)
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
         at = _number(windows, preparation.step)
-        found.append(_fit_scoring(errors, at, preparation.scored, settings))
-    return found
+        scoring = _fit_scoring(errors, at, preparation.scored, settings)
+        scorings.append(scoring)
+        usual.append(find_usual(scoring.score(scoring.smooth(errors, at))))
+    return scorings, np.array(usual)
 
 
 def _pass_gate(
@@ -252,9 +290,8 @@ def _pass_gate(
     settings, fleet = options.training, material.fleet
     if not settings.gate:
         return skip_gate(settings.model, "training_settings.gate is false")
-    chosen = np.unique(np.linspace(0, len(groups) - 1, _GATE_GROUPS).astype(np.int64))
     gates = []
-    for place in chosen.tolist():
+    for place in _spread(len(groups), _GATE_GROUPS):
         detector = Detector(fleet.preparation, model, scorings[place], threshold, material.length)
         frames = fleet.read(int(groups[place]))
         gates.append(run_gate(settings.model, detector, frames, fleet.training_ends_at))

@@ -65,6 +65,15 @@ class FleetMaterial:
                 windows = ChosenWindows(windows, np.flatnonzero(kept))
             yield group, frames, windows
 
+    def read_as_new(self, group: int) -> SampleWindows:
+        """All windows of a group, scaled as if it had no scaler of its own."""
+        fleet = self.fleet
+        pooled = fleet.preparation.scaler
+        factor = fleet.scale[group] / pooled.scale
+        shift = (fleet.center[group] - pooled.center) / pooled.scale
+        frames = [frame.with_values(frame.values * factor + shift) for frame in fleet.read(group)]
+        return fleet.preparation.windows(frames, self.length)
+
 
 def draw_material(fleet: ProcessedFleet, length: int, most: int, seed: int) -> FleetMaterial:
     """At most `most` windows, as many of each group, evenly over time.

@@ -14,9 +14,11 @@ from promad.thresholds import (
     Threshold,
     ThresholdSettings,
 )
+from promad.thresholds.controller import TYPICAL
 from promad.thresholds.fleet import (
     Units,
     choose_units,
+    find_typical,
     follow_highest,
     multiply_rate,
     share_settings,
@@ -51,8 +53,9 @@ def choose_fleet_threshold(
     """The units of the groups' normal scores, and the one threshold of scores in such units.
 
     Thresholds that stay where they are keep a budget of all groups by the highest of all scores at
-    each sample. Those that move are fitted to the groups' scores one after the other, and follow
-    each group by itself, with an equal share of the budget.
+    each sample. Its tail is not taken to have an end: in training few of many groups reached it.
+    Those that move are fitted to the groups' scores one after the other, and follow each group by
+    itself, with an equal share of the budget.
 
     Args:
         scores: float64 (groups, samples), NaN = unknown; all groups on one grid.
@@ -69,7 +72,10 @@ def choose_fleet_threshold(
     comparable = scores / units.units[:, np.newaxis]
     if per == "detector" and method not in _MOVING:
         highest = follow_highest(comparable, settings.enter_after)
-        return units, choose_threshold(highest, method, replace(settings, enter_after=1))
+        own = replace(settings, enter_after=1, bounded=False)
+        threshold = choose_threshold(highest, method, own)
+        typical = find_typical(comparable) / threshold.value
+        return units, replace(threshold, parameters={**threshold.parameters, TYPICAL: typical})
     own = share_settings(settings, len(scores), per)
     in_a_row = comparable[~np.isnan(comparable)]
     return units, multiply_rate(choose_threshold(in_a_row, method, own), settings, own)

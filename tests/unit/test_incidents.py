@@ -116,6 +116,28 @@ def test_a_group_that_returns_to_an_incident_which_others_keep_open_lets_no_stra
     assert second.first.group == 'd{instance="c"}'
 
 
+SIMILAR = replace(RULES, join_similar_within=900.0)
+
+
+def test_a_group_in_which_the_same_features_deviate_has_longer_to_join():
+    first = make_event(0, HOUR, features={"cpu": 0.7, "load": 0.3}, instance="a")
+    for features, after, count in (
+        ({"load": 0.4, "cpu": 0.6}, 600.0, 1),
+        ({"disk": 0.6, "cpu": 0.4}, 600.0, 2),
+        ({"load": 0.4, "cpu": 0.6}, 960.0, 2),
+    ):
+        late = make_event(after, HOUR, features=features, instance="b")
+        assert len(incidents_of([first, late], SIMILAR)) == count, (features, after)
+
+
+def test_the_end_of_a_fault_continues_its_incident():
+    over_at = 600.0 + OVER_AFTER
+    events = [*hosts(3), *hosts(3, first=over_at + 600)]
+    (incident,) = incidents_of(events, SIMILAR)
+    assert [member.events for member in incident.members] == [2, 2, 2]
+    assert len(incidents_of([*hosts(3), *hosts(3, first=over_at + 960)], SIMILAR)) == 2
+
+
 def test_scopes_are_kept_apart():
     rules = replace(RULES, scope=("zone",))
     found = incidents_of([*hosts(4, zone="a"), *hosts(2, every=9, zone="b"), *hosts(1)], rules)
@@ -267,6 +289,7 @@ RULE_SETS = st.builds(
     join_within=st.sampled_from([0.0, 60.0, 120.0]),
     reenter_within=st.sampled_from([0.0, 60.0, 240.0]),
     scope=st.sampled_from([(), ("zone",)]),
+    join_similar_within=st.sampled_from([0.0, 300.0]),
 )
 
 

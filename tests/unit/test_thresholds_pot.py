@@ -261,3 +261,11 @@ def test_a_threshold_of_another_level_is_another_threshold():
     content["plan"]["level"] = 0.1
     with pytest.raises(ValueError, match="another threshold"):
         state.resume(0, content)
+
+
+def test_a_tail_that_is_not_bounded_gives_no_lower_limit():
+    scores = np.minimum(scores_of(4 * WEEK), 4.0)
+    fitted, unbounded = (
+        THRESHOLDS["pot"](scores, settings_of(bounded=bounded)).value for bounded in (True, False)
+    )
+    assert unbounded > fitted
