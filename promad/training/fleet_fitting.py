@@ -169,7 +169,7 @@ def _fit_pooled(
     """
     found = []
     for group in _spread(len(material.fleet.groups), _POOLED_GROUPS):
-        windows = material.read_as_new(group)
+        windows = _keep_newest(material.read_as_new(group), material)
         if len(windows) < FEWEST_WINDOWS:
             continue
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
@@ -185,7 +185,7 @@ def _fit_pooled(
 
 def _spread(total: int, most: int) -> list[int]:
     """At most so many of the numbers below `total`, evenly."""
-    return np.unique(np.linspace(0, total - 1, most).astype(np.int64)).tolist()
+    return [int(each) for each in np.unique(np.linspace(0, total - 1, most).astype(np.int64))]
 
 
 def _score_groups(

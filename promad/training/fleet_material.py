@@ -13,6 +13,7 @@ from promad.data.frame import MetricFrame
 from promad.data.windows import (
     ChosenWindows,
     Inputs,
+    SampleWindows,
     Split,
     StoredWindows,
     Windows,
