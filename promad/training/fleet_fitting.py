@@ -126,7 +126,7 @@ def _fit_pooled(
 
 def _spread(total: int, most: int) -> list[int]:
     """At most so many of the numbers below `total`, evenly."""
-    return np.unique(np.linspace(0, total - 1, most).astype(np.int64)).tolist()
+    return sorted(set(np.linspace(0, total - 1, most).astype(np.int64).tolist()))
 
 
 def _score_groups(
