@@ -5,8 +5,10 @@ of several, the one with the nearest onset. An incident is over with its last ev
 begins at most `reenter_within` after that was found continues it: the same incident is open again.
 An event of a group that left an incident which others keep open continues that one in the same way.
 Scores are smoothed, so that groups which one cause affects at once may be found minutes apart, and
-again once it is removed: an event in which the same features deviate as in an incident has longer
-to join or to continue it, `join_similar_within`. Otherwise an event begins an incident of its own.
+again once it is removed. So an event joins or continues an incident in which the same features
+deviate first of all, and has longer to, `join_similar_within`. That lets no stranger in:
+`join_within` counts from the newest group that joined by its onset alone. An event that fits none
+begins an incident of its own.
 
 Work is done for events that change, never for all groups.
 """
@@ -112,6 +114,7 @@ class _Entry:
 
     Attributes:
         open: the groups whose events are open.
+        joined: the newest onset of an event that joined or continued it by time alone.
         closed_at: unix seconds of the sample at which it was found to be over; None while open.
         seen: the incident as it was last looked at; None if it has changed since.
     """
@@ -119,6 +122,7 @@ class _Entry:
     scope: Labels
     start: float
     newest_onset: float
+    joined: float
     members: dict[str, Member] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     closed_at: float | None = None
@@ -133,7 +137,7 @@ class _Entry:
 
     def admits(self, onset: float, join_within: float) -> bool:
         """Whether an event with this onset began together with it."""
-        return self.start - join_within <= onset <= self.newest_onset + join_within
+        return self.start - join_within <= onset <= self.joined + join_within
 
     def survey(self, watched: Watched) -> None:
         """Compare the members with all groups of the scope."""
@@ -276,11 +280,14 @@ class IncidentBook:
         """Let an event continue, join or begin an incident."""
         group = event.group
         self._leave(group, update)
-        entry = self._find_entry(event) or self._begin_entry(event, update)
+        left, similar = self._find_left(event), self._find_similar(event)
+        entry = left or similar or self._find_by_time(event) or self._begin_entry(event, update)
         update.touch(entry)
         member = entry.members.get(group)
         if member is None or not entry.open:
             entry.newest_onset = max(entry.newest_onset, event.start)
+            by_time = entry is left or similar is None
+            entry.joined = max(entry.joined, event.start) if by_time else entry.joined
             update.joined.add(entry)
         entry.members[group] = Member.begin(event) if member is None else member.follow(event)
         entry.open.add(group)
@@ -290,21 +297,40 @@ class IncidentBook:
 
     def _begin_entry(self, event: AnomalyEvent, update: _Update) -> _Entry:
         """A new incident."""
-        entry = _Entry(self.rules.find_scope(event.labels), event.start, event.start)
+        scope = self.rules.find_scope(event.labels)
+        entry = _Entry(scope, event.start, event.start, event.start)
         self._entries.setdefault(entry.scope, []).append(entry)
         update.began.add(entry)
         return entry
 
-    def _find_entry(self, event: AnomalyEvent) -> _Entry | None:
-        """The incident that a new event belongs to; None if it begins one."""
-        onset, rules = event.start, self.rules
+    def _find_left(self, event: AnomalyEvent) -> _Entry | None:
+        """The incident that the group has just left; None if there is none."""
         own = self._newest.get(event.group)
-        if own is not None:
-            left_at = own.members[event.group].closed_at
-            if left_at is not None and rules.may_continue(left_at, onset):
-                return own
+        left_at = None if own is None else own.members[event.group].closed_at
+        may = left_at is not None and self.rules.may_continue(left_at, event.start)
+        return own if may else None
+
+    def _find_similar(self, event: AnomalyEvent) -> _Entry | None:
+        """The incident in which the same features deviate, and which is not over for long."""
+        rules = self.rules
+        earliest = event.start - rules.join_similar_within
+        return _find_nearest(
+            (
+                entry
+                for entry in self._list_scope(event)
+                if rules.join_similar_within > 0
+                and entry.start - rules.join_within <= event.start
+                and max(entry.newest_onset, entry.closed_at or 0.0) >= earliest
+                and share_in_common(event, entry.view(rules)) >= SIMILAR
+            ),
+            event.start,
+        )
+
+    def _find_by_time(self, event: AnomalyEvent) -> _Entry | None:
+        """The incident that an event may join by its onset alone."""
+        onset, rules = event.start, self.rules
         together, over = [], []
-        for entry in self._entries.get(rules.find_scope(event.labels), []):
+        for entry in self._list_scope(event):
             admitted = entry.admits(onset, rules.join_within)
             if entry.closed_at is None and admitted:
                 together.append(entry)
@@ -312,24 +338,10 @@ class IncidentBook:
                 admitted or rules.may_continue(entry.closed_at, onset)
             ):
                 over.append(entry)
-        return min(
-            together or over or self._find_similar(event),
-            key=lambda entry: (abs(onset - entry.newest_onset), entry.start),
-            default=None,
-        )
+        return _find_nearest(together or over, onset)
 
-    def _find_similar(self, event: AnomalyEvent) -> list[_Entry]:
-        """The incidents in which the same features deviate, and not for long."""
-        rules = self.rules
-        earliest = event.start - rules.join_similar_within
-        return [
-            entry
-            for entry in self._entries.get(rules.find_scope(event.labels), [])
-            if rules.join_similar_within > 0
-            and entry.start <= event.start
-            and max(entry.newest_onset, entry.closed_at or 0.0) >= earliest
-            and share_in_common(event, entry.view(rules)) >= SIMILAR
-        ]
+    def _list_scope(self, event: AnomalyEvent) -> list[_Entry]:
+        return self._entries.get(self.rules.find_scope(event.labels), [])
 
     def _leave(self, group: str, update: _Update) -> None:
         """End a group's event where it was last seen, if it is open."""
@@ -377,6 +389,13 @@ class IncidentBook:
                     self._newest[group] = entry
 
 
+def _find_nearest(entries: Iterable[_Entry], onset: float) -> _Entry | None:
+    """The entry whose newest onset is nearest; None if there is no entry."""
+    return min(
+        entries, key=lambda entry: (abs(onset - entry.newest_onset), entry.start), default=None
+    )
+
+
 def _read_entry(content: Mapping[str, Any]) -> _Entry:
     members = [member_from_json(each) for each in content["members"]]
     rest = {key: value for key, value in content.items() if key != "members"}
@@ -386,6 +405,7 @@ def _read_entry(content: Mapping[str, Any]) -> _Entry:
         scope=incident.scope,
         start=incident.start,
         newest_onset=incident.newest_onset,
+        joined=incident.newest_onset,
         members={member.group: member for member in incident.members},
         open={member.group for member in members if member.end is None},
         closed_at=None if incident.end is None else max(closed),

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.groups import Labels, name_group
-from promad.data.rows import plan_move
 from promad.detection.fleet_history import FleetHistory, Histories
 from promad.detection.running_detector import RunningDetector
 from promad.events.events import AnomalyEvent
@@ -68,7 +67,7 @@ def create_running_fleet(
         only.events.record(event, only.bundle.id, NOW)
     history = FleetHistory(features, 720)
     names = [name_group("promad", each) for each in labels]
-    history.regroup(names, labels, plan_move((), labels))
+    history.regroup(names, labels)
     columns = snapshot.columns
     for back in range(20, -1, -1):
         history.add(NOW - STEP * back, states, columns.score, columns.threshold)

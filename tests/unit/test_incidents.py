@@ -138,6 +138,25 @@ def test_the_end_of_a_fault_continues_its_incident():
     assert len(incidents_of([*hosts(3), *hosts(3, first=over_at + 960)], SIMILAR)) == 2
 
 
+def test_groups_that_join_late_for_their_features_let_no_stranger_in():
+    late = make_event(600, HOUR, features={"cpu": 1.0}, instance="b")
+    stranger = make_event(690, HOUR, features={"disk": 1.0}, instance="c")
+    of_cpu, of_disk = incidents_of([*hosts(1, lasting=HOUR), late, stranger], SIMILAR)
+    assert (of_cpu.groups, of_disk.groups) == (2, 1)
+
+
+def test_of_two_incidents_an_event_joins_that_with_the_same_features_though_it_is_older():
+    cpu, disk = {"cpu": 1.0}, {"disk": 1.0}
+    events = [
+        make_event(0, HOUR, features=cpu, instance="a"),
+        make_event(300, HOUR, features=disk, instance="b"),
+        make_event(330, HOUR, features=cpu, instance="c"),
+    ]
+    of_cpu, of_disk = incidents_of(events, SIMILAR)
+    assert [member.labels[0][1] for member in of_cpu.members] == ["a", "c"]
+    assert of_disk.groups == 1
+
+
 def test_scopes_are_kept_apart():
     rules = replace(RULES, scope=("zone",))
     found = incidents_of([*hosts(4, zone="a"), *hosts(2, every=9, zone="b"), *hosts(1)], rules)
