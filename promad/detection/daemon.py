@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +25,20 @@ from promad.config import Config
 from promad.config.durations import format_duration
 from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DirectoryLock, lock_directory
-from promad.detection.fleet_history import FleetHistory, Histories
-from promad.detection.fleet_loop import FleetLoop, FleetOutputs
-from promad.detection.fleet_persistence import FleetPersistence
-from promad.detection.group_replay import make_fill_details, make_poll_options
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
 from promad.detection.running_detector import History, RunningDetector
-from promad.detection.state_file import StateFile
 from promad.detection.threshold_file import ThresholdFile
+from promad.detection.tick_loop import TickLoop
 from promad.errors import PromadError
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
-from promad.events.incident_book import IncidentBook, IncidentRules
 from promad.exposition import AnySnapshot, DaemonMetrics, DetectorMetrics, SnapshotCollector
 from promad.exposition.groups import split_snapshots
 from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.group_polling import GroupPoller
 from promad.prometheus.latency import make_find_offset
 from promad.prometheus.polling import Poller
 
@@ -58,10 +51,6 @@ _STOP_SECONDS = 2.0
 _POLL_RETRIES = 1
 _POLL_WAIT_SECONDS = 2.0
 """The longest wait within a poll that a busy server may ask for; the next poll asks again."""
-
-
-FLEET_CATCH_UP_SAMPLES = 40
-"""The same for each of many groups: what is kept of all of them must stay small."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class _Running:
     """One detector at work, in a thread of its own."""
 
     opened: Opened
-    loop: DetectionLoop | FleetLoop
+    loop: TickLoop
     client: PrometheusClient
     events: EventLog
     metrics: DetectorMetrics
@@ -231,11 +220,16 @@ class Daemon:
         client = _make_client(config)
         building.callback(client.close)
         metrics = self._metrics.of(config.name)
-        loop: DetectionLoop | FleetLoop
+        loop: TickLoop
         histories: Mapping[str, History]
         only: _OneGroup | None = None
         if config.group_by:
-            loop, histories = _build_fleet_loop(opened, client, events, metrics, self._clock)
+            from promad.detection.fleet_building import build_fleet_loop  # heavy, not for one group
+
+            options = _make_loop_options(opened, client)
+            loop, histories = build_fleet_loop(
+                opened, client, events, metrics, self._clock, options
+            )
         else:
             only = self._build_only(opened, client, events, metrics)
             options = _make_loop_options(opened, client)
@@ -301,11 +295,8 @@ class Daemon:
 def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
     """Let groups continue over a reload where their features are the same, whatever the bundle."""
     for other in before:
-        loops = one.loop, other.loop
-        if one.opened.config.name == other.opened.config.name and all(
-            isinstance(loop, FleetLoop) for loop in loops
-        ):
-            one.loop.continue_from(other.loop)  # type: ignore[union-attr, arg-type]
+        if one.opened.config.name == other.opened.config.name:
+            one.loop.continue_from(other.loop)
         if one.only is None or other.only is None:
             continue
         if one.opened.config.name == other.opened.config.name:
@@ -342,44 +333,6 @@ def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
         config.real_time_anomaly_detection.stale_after,
         allow_partial=config.data_settings.allow_partial,
     )
-
-
-def _build_fleet_loop(
-    opened: Opened,
-    client: PrometheusClient,
-    events: EventLog,
-    metrics: DetectorMetrics,
-    clock: Clock,
-) -> tuple[FleetLoop, Histories]:
-    config, detector = opened.config, opened.detector
-    settings, step = config.real_time_anomaly_detection, detector.preparation.step
-    samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
-    poller = GroupPoller(client, make_poll_options(config, samples))
-    history = FleetHistory(
-        detector.scored_features, settings.history_samples, make_fill_details(opened, clock)
-    )
-    rules = IncidentRules(
-        config.name,
-        detector.preparation.scored,
-        config.incidents.join_seconds(step),
-        config.incidents.reenter_within,
-        config.incidents.scope,
-        config.incidents.join_similar_within,
-    )
-    persistence = FleetPersistence(
-        events,
-        StateFile(config.artifacts_dir, opened.bundle.id),
-        opened.bundle.id,
-        settings.events_retention,
-        FLEET_CATCH_UP_SAMPLES * step,
-        metrics,
-    )
-    outputs = FleetOutputs(
-        metrics, history, persistence, IncidentBook(rules), settings.max_feature_series
-    )
-    options = _make_loop_options(opened, client)
-    loop = FleetLoop(options, partial(begin_live, opened), poller, clock, outputs)
-    return loop, Histories(history)
 
 
 def _make_registry() -> CollectorRegistry:

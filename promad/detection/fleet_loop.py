@@ -132,11 +132,13 @@ class FleetLoop(TickLoop):
         why = f"no tick has ended for {format_duration(round(since))}"
         return _withhold_snapshot(self._snapshot, self._clock.now(), why)
 
-    def continue_from(self, other: FleetLoop) -> None:
+    def continue_from(self, other: TickLoop) -> None:
         """Continue what another loop of the same detector has left, after it was retired.
 
         Events continue where the features are the same, whatever the bundle.
         """
+        if not isinstance(other, FleetLoop):
+            return
         self._outputs.history.continue_from(other._outputs.history)
         self._begun = other._begun
         if other._live.detector.scored_features == self._live.detector.scored_features:

@@ -216,6 +216,7 @@ def make_rules(opened: Opened) -> IncidentRules:
         config.incidents.join_seconds(preparation.step),
         config.incidents.reenter_within,
         config.incidents.scope,
+        config.incidents.join_similar_within,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from promad.clock import Clock
 from promad.data.frame import align_down
-from promad.exposition import DetectorMetrics
+from promad.exposition import AnySnapshot, DetectorMetrics
 
 OVERDUE_INTERVALS = 3
 """After how many query intervals without a tick's end the last verdict is withdrawn: a tick may
@@ -44,6 +44,14 @@ class TickLoop(ABC):
     @abstractmethod
     def _save(self) -> None:
         """Save what is remembered for the next start."""
+
+    @property
+    @abstractmethod
+    def snapshot(self) -> AnySnapshot:
+        """What the last tick found out, or that it is too long ago to say anything now."""
+
+    def continue_from(self, other: TickLoop) -> None:  # noqa: B027 - some have nothing to continue
+        """Continue what another loop of the same detector has left, after it was retired."""
 
     def overdue(self) -> float | None:
         """Seconds since the end of the last tick, if that is too long ago; None if it is not."""

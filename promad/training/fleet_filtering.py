@@ -90,7 +90,9 @@ def sort_windows(
     found = SortedFleet()
     for group, labels in enumerate(fleet.groups):
         own, unit = detector.of_group(labels)
-        windows = fleet.preparation.windows(fleet.read(group), detector.length)
+        is_pooled = bool(detector.find_pooled([labels])[0])
+        frames = fleet.read_as_new(group) if is_pooled else fleet.read(group)
+        windows = fleet.preparation.windows(frames, detector.length)
         scored = score_windows(own, windows, unit)
         anomalous = scored.anomalous
         if trimming is None:

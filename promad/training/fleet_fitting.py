@@ -180,7 +180,7 @@ def _fit_pooled(
     preparation = material.fleet.preparation
     pooled = pool_scorings([_fit_scoring(*each, preparation.scored, settings) for each in found])
     usual = [find_usual(pooled.score(pooled.smooth(*each))) for each in found]
-    return pooled, float(np.nanquantile(usual, _QUIET_GROUPS))
+    return pooled, float(np.nanquantile(usual, _QUIET_GROUPS, method="higher"))
 
 
 def _spread(total: int, most: int) -> list[int]:

@@ -68,12 +68,8 @@ class FleetMaterial:
 
     def read_as_new(self, group: int) -> SampleWindows:
         """All windows of a group, scaled as if it had no scaler of its own."""
-        fleet = self.fleet
-        pooled = fleet.preparation.scaler
-        factor = fleet.scale[group] / pooled.scale
-        shift = (fleet.center[group] - pooled.center) / pooled.scale
-        frames = [frame.with_values(frame.values * factor + shift) for frame in fleet.read(group)]
-        return fleet.preparation.windows(frames, self.length)
+        frames = self.fleet.read_as_new(group)
+        return self.fleet.preparation.windows(frames, self.length)
 
 
 def draw_material(fleet: ProcessedFleet, length: int, most: int, seed: int) -> FleetMaterial:

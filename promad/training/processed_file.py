@@ -100,6 +100,17 @@ class ProcessedFleet:
         """
         return self.file.read(group)
 
+    def read_as_new(self, group: int) -> list[MetricFrame]:
+        """The same, scaled as if the group had no scaler of its own.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        pooled = self.preparation.scaler
+        factor = self.scale[group] / pooled.scale
+        shift = (self.center[group] - pooled.center) / pooled.scale
+        return [frame.with_values(frame.values * factor + shift) for frame in self.read(group)]
+
 
 def build_fleet_metadata(
     preparation: Preparation,

@@ -859,7 +859,9 @@ def incidents(bench: Bench) -> Bench:
 def test_an_incident_has_its_spread_its_first_group_and_a_paragraph(incidents: Bench) -> None:
     newest, oldest = incidents.get("/api/v1/incidents")["incidents"]
     assert (newest["open"], newest["groups"], newest["start"]) == (True, 1, 7200.0)
-    assert newest["paragraph"].startswith("Score: 4× the threshold; anomalous since")
+    assert newest["paragraph"].startswith(
+        'instance="c", rack="y": Score: 4× the threshold; anomalous since'
+    )
     assert oldest == {
         "id": oldest["id"],
         "detector": "d",

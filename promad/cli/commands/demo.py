@@ -23,7 +23,6 @@ from promad.clock import RealClock
 from promad.config.durations import format_duration, format_instant
 from promad.config.model_defaults import PRESETS
 from promad.errors import PromadError
-from promad.events.explanation import incident_paragraph
 
 if TYPE_CHECKING:
     from promad.detection.daemon import Daemon
@@ -207,6 +206,8 @@ class _FleetWatch:
 
     def report(self) -> Iterator[str]:
         """What is new since the last call."""
+        from promad.events.explanation import incident_paragraph
+
         for served in self._daemon.served():
             snapshot = served.snapshot()
             states = [status.verdict for status in snapshot.groups]

@@ -345,7 +345,6 @@ class World:
     def _reload(self, name: str) -> None:
         before = self._daemon.served()[0]
         self._oracle.begin(self._find_newest())
-        self._oracle.forget()
         self._daemon.reload(lambda: [self._config])
         if self._daemon.served()[0] is before:
             self.complain(f"{name}: not reloaded: {self._log.last[-1]}")

@@ -1,0 +1,55 @@
+"""What a detector of many groups is made of."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from promad.bundle import Opened
+from promad.clock import Clock
+from promad.detection.fleet_history import FleetHistory, Histories
+from promad.detection.fleet_loop import FleetLoop, FleetOutputs
+from promad.detection.fleet_persistence import FleetPersistence
+from promad.detection.fleet_replay import make_rules
+from promad.detection.group_replay import make_fill_details, make_poll_options
+from promad.detection.live import begin_live
+from promad.detection.loop import LoopOptions
+from promad.detection.state_file import StateFile
+from promad.events.event_log import EventLog
+from promad.events.incident_book import IncidentBook
+from promad.exposition import DetectorMetrics
+from promad.prometheus.client import PrometheusClient
+from promad.prometheus.group_polling import GroupPoller
+
+FLEET_CATCH_UP_SAMPLES = 40
+"""How many samples beyond a window are kept of each group: of many, it must stay small."""
+
+
+def build_fleet_loop(
+    opened: Opened,
+    client: PrometheusClient,
+    events: EventLog,
+    metrics: DetectorMetrics,
+    clock: Clock,
+    options: LoopOptions,
+) -> tuple[FleetLoop, Histories]:
+    """A detector of many groups before its first tick, and the histories of its groups."""
+    config, detector = opened.config, opened.detector
+    settings, step = config.real_time_anomaly_detection, detector.preparation.step
+    samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
+    poller = GroupPoller(client, make_poll_options(config, samples))
+    history = FleetHistory(
+        detector.scored_features, settings.history_samples, make_fill_details(opened, clock)
+    )
+    persistence = FleetPersistence(
+        events,
+        StateFile(config.artifacts_dir, opened.bundle.id),
+        opened.bundle.id,
+        settings.events_retention,
+        FLEET_CATCH_UP_SAMPLES * step,
+        metrics,
+    )
+    outputs = FleetOutputs(
+        metrics, history, persistence, IncidentBook(make_rules(opened)), settings.max_feature_series
+    )
+    loop = FleetLoop(options, partial(begin_live, opened), poller, clock, outputs)
+    return loop, Histories(history)
