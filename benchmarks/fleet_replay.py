@@ -149,14 +149,7 @@ def live_run(live: LiveDetector, frame: MetricFrame) -> Iterator[Judgements]:
 def make_rules(trained: TrainedFleet) -> IncidentRules:
     """The rules that the configuration gives for incidents."""
     config, preparation = trained.config, trained.detector.preparation
-    return IncidentRules(
-        config.name,
-        preparation.scored,
-        config.incidents.join_seconds(preparation.step),
-        config.incidents.reenter_within,
-        config.incidents.scope,
-        config.incidents.join_similar_within,
-    )
+    return IncidentRules.of(config.incidents, config.name, preparation.scored, preparation.step)
 
 
 def _regroup(

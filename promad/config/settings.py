@@ -386,6 +386,7 @@ class IncidentSettings(_Section):
     join_within: JoinWithin = "auto"
     reenter_within: Duration = 120.0
     join_similar_within: Duration = 900.0
+    return_within: Duration = 7200.0
     scope: tuple[LabelName, ...] = ()
 
     @field_validator("scope")

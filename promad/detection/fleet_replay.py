@@ -210,14 +210,7 @@ class FleetSample:
 def make_rules(opened: Opened) -> IncidentRules:
     """What makes events of a detector one incident."""
     config, preparation = opened.config, opened.detector.preparation
-    return IncidentRules(
-        config.name,
-        preparation.scored,
-        config.incidents.join_seconds(preparation.step),
-        config.incidents.reenter_within,
-        config.incidents.scope,
-        config.incidents.join_similar_within,
-    )
+    return IncidentRules.of(config.incidents, config.name, preparation.scored, preparation.step)
 
 
 class FleetReplay:

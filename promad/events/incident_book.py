@@ -6,9 +6,10 @@ begins at most `reenter_within` after that was found continues it: the same inci
 An event of a group that left an incident which others keep open continues that one in the same way.
 Scores are smoothed, so that groups which one cause affects at once may be found minutes apart, and
 again once it is removed. So an event joins or continues an incident in which the same features
-deviate first of all, and has longer to, `join_similar_within`. That lets no stranger in:
-`join_within` counts from the newest group that joined by its onset alone. An event that fits none
-begins an incident of its own.
+deviate first of all, and has longer to: `join_similar_within`, or `return_within` if its group was
+in the incident. That lets no stranger in: `join_within` counts from the newest group that joined by
+its onset alone, and from the start of the incident if that has several groups in which the same
+features deviate, and the event others. An event that fits none begins an incident of its own.
 
 Work is done for events that change, never for all groups.
 """
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, NamedTuple
 
+from promad.config.settings import IncidentSettings
 from promad.data.groups import Labels
 from promad.events.events import AnomalyEvent
 from promad.events.incidents import (
@@ -30,9 +33,14 @@ from promad.events.incidents import (
     member_to_json,
     sort_members,
 )
+from promad.events.verdict import FeatureView
 
 SIMILAR = 0.5
 """The share of the contributions to an event that those to an incident have in common, at least."""
+DIFFERENT = 0.2
+"""The same share of a stranger, at most."""
+SEVERAL = 3
+"""Groups in which the same features deviate, before others are strange to the incident."""
 
 _LATE_SECONDS = 3600.0
 """How long after its first sample an event may be found, if the group was blind in between."""
@@ -47,7 +55,7 @@ class IncidentRules:
         features: how many features are scored.
         join_within, reenter_within: seconds.
         scope: label names.
-        join_similar_within: seconds.
+        join_similar_within, return_within: seconds.
     """
 
     detector: str
@@ -56,6 +64,20 @@ class IncidentRules:
     reenter_within: float = 120.0
     scope: tuple[str, ...] = ()
     join_similar_within: float = 0.0
+    return_within: float = 0.0
+
+    @staticmethod
+    def of(settings: IncidentSettings, detector: str, features: int, step: float) -> IncidentRules:
+        """The rules in a configuration, for samples that are `step` seconds apart."""
+        return IncidentRules(
+            detector,
+            features,
+            settings.join_seconds(step),
+            settings.reenter_within,
+            settings.scope,
+            settings.join_similar_within,
+            settings.return_within,
+        )
 
     def find_scope(self, labels: Labels) -> Labels:
         """The scope of a group with these labels."""
@@ -64,12 +86,6 @@ class IncidentRules:
     def may_continue(self, closed_at: float, onset: float) -> bool:
         """Whether an event with this onset continues what was found to be over at `closed_at`."""
         return self.reenter_within > 0 and onset <= closed_at + self.reenter_within
-
-
-def share_in_common(event: AnomalyEvent, incident: Incident) -> float:
-    """The share of the contributions to an event that the incident has too, 0 to 1."""
-    shares = {leading.name: leading.contribution for leading in incident.leading_features}
-    return sum(min(view.contribution, shares.get(view.name, 0.0)) for view in event.peak.features)
 
 
 class Watched(NamedTuple):
@@ -108,6 +124,56 @@ class IncidentChanges(NamedTuple):
         return tuple({each.id: each for part in self for each in part}.values())
 
 
+@dataclass
+class _Mix:
+    """Which features deviate in an incident; follows its members one by one, at no cost of all.
+
+    Attributes:
+        weights: by feature its contributions to the members' peaks, weighted by the peaks.
+        total: the sum of the peaks.
+        members: how many there were.
+        alike: the sum, over them, of what each had in common with those before it.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    total: float = 0.0
+    members: int = 0
+    alike: float = 0.0
+
+    def add(self, member: Member) -> None:
+        """Enter a member that is new."""
+        self.alike += self.share_in_common(member.features) if self.members else 1.0
+        self.members += 1
+        self._weigh(member, 1.0)
+
+    def replace(self, before: Member, after: Member) -> None:
+        """Enter what became of a member."""
+        if before.features is not after.features:
+            self._weigh(before, -1.0)
+            self._weigh(after, 1.0)
+
+    def share_in_common(self, features: Iterable[FeatureView]) -> float:
+        """The share of the features' contributions that the incident has too, 0 to 1."""
+        total = self.total or 1.0
+        return sum(
+            min(view.contribution, self.weights.get(view.name, 0.0) / total) for view in features
+        )
+
+    def has_stranger(self, event: AnomalyEvent) -> bool:
+        """Whether the same features deviate in several groups of the incident, but not here."""
+        return (
+            self.members >= SEVERAL
+            and self.alike >= SIMILAR * self.members
+            and self.share_in_common(event.peak.features) <= DIFFERENT
+        )
+
+    def _weigh(self, member: Member, sign: float) -> None:
+        self.total += sign * member.peak_ratio
+        for view in member.features:
+            share = sign * member.peak_ratio * view.contribution
+            self.weights[view.name] = self.weights.get(view.name, 0.0) + share
+
+
 @dataclass(eq=False)
 class _Entry:
     """An incident that is open, or that may be continued; for its attributes see `Incident`.
@@ -124,6 +190,7 @@ class _Entry:
     newest_onset: float
     joined: float
     members: dict[str, Member] = field(default_factory=dict)
+    mix: _Mix = field(default_factory=_Mix)
     open: set[str] = field(default_factory=set)
     closed_at: float | None = None
     groups_watched: int = 0
@@ -135,9 +202,23 @@ class _Entry:
         """Where it is in a list of all."""
         return self.start, self.scope
 
+    def enter(self, event: AnomalyEvent) -> None:
+        """Enter an event of a group, or what became of it."""
+        before = self.members.get(event.group)
+        member = Member.begin(event) if before is None else before.follow(event)
+        self.members[event.group] = member
+        if before is None:
+            self.mix.add(member)
+        else:
+            self.mix.replace(before, member)
+
     def admits(self, onset: float, join_within: float) -> bool:
-        """Whether an event with this onset began together with it."""
+        """Whether an event with this onset began together with its groups."""
         return self.start - join_within <= onset <= self.joined + join_within
+
+    def begins_with(self, onset: float, join_within: float) -> bool:
+        """Whether an event with this onset began together with the first of its groups."""
+        return abs(onset - self.start) <= join_within
 
     def survey(self, watched: Watched) -> None:
         """Compare the members with all groups of the scope."""
@@ -250,7 +331,8 @@ class IncidentBook:
 
     def _forget(self, at: float) -> None:
         """Remove incidents that nothing can continue any more."""
-        longest = max(self.rules.reenter_within, self.rules.join_similar_within)
+        rules = self.rules
+        longest = max(rules.reenter_within, rules.join_similar_within, rules.return_within)
         latest = at - longest - _LATE_SECONDS
         gone = [
             entry
@@ -272,7 +354,7 @@ class IncidentBook:
         if entry is None or entry.members[event.group].event != event.id:
             return False
         update.touch(entry)
-        entry.members[event.group] = entry.members[event.group].follow(event)
+        entry.enter(event)
         self._close(entry, event.group, event.end, update)
         return True
 
@@ -289,7 +371,7 @@ class IncidentBook:
             by_time = entry is left or similar is None
             entry.joined = max(entry.joined, event.start) if by_time else entry.joined
             update.joined.add(entry)
-        entry.members[group] = Member.begin(event) if member is None else member.follow(event)
+        entry.enter(event)
         entry.open.add(group)
         entry.closed_at = None
         self._newest[group] = entry
@@ -312,31 +394,37 @@ class IncidentBook:
 
     def _find_similar(self, event: AnomalyEvent) -> _Entry | None:
         """The incident in which the same features deviate, and which is not over for long."""
-        rules = self.rules
-        earliest = event.start - rules.join_similar_within
         return _find_nearest(
             (
                 entry
                 for entry in self._list_scope(event)
-                if rules.join_similar_within > 0
-                and entry.start - rules.join_within <= event.start
-                and max(entry.newest_onset, entry.closed_at or 0.0) >= earliest
-                and share_in_common(event, entry.view(rules)) >= SIMILAR
+                if entry.start - self.rules.join_within
+                <= event.start
+                <= self._wait_until(entry, event)
+                and entry.mix.share_in_common(event.peak.features) >= SIMILAR
             ),
             event.start,
         )
+
+    def _wait_until(self, entry: _Entry, event: AnomalyEvent) -> float:
+        """The latest onset of an event that joins for its features; in unix seconds."""
+        rules = self.rules
+        longest = rules.return_within if event.group in entry.members else 0.0
+        newest = max(entry.newest_onset, entry.closed_at or 0.0)
+        longest = max(longest, rules.join_similar_within)
+        return newest + longest if longest else -inf
 
     def _find_by_time(self, event: AnomalyEvent) -> _Entry | None:
         """The incident that an event may join by its onset alone."""
         onset, rules = event.start, self.rules
         together, over = [], []
         for entry in self._list_scope(event):
-            admitted = entry.admits(onset, rules.join_within)
-            if entry.closed_at is None and admitted:
-                together.append(entry)
-            elif entry.closed_at is not None and (
-                admitted or rules.may_continue(entry.closed_at, onset)
-            ):
+            strange = rules.join_similar_within > 0 and entry.mix.has_stranger(event)
+            admitted = (entry.begins_with if strange else entry.admits)(onset, rules.join_within)
+            if entry.closed_at is None:
+                if admitted:
+                    together.append(entry)
+            elif admitted or (not strange and rules.may_continue(entry.closed_at, onset)):
                 over.append(entry)
         return _find_nearest(together or over, onset)
 
@@ -401,7 +489,11 @@ def _read_entry(content: Mapping[str, Any]) -> _Entry:
     rest = {key: value for key, value in content.items() if key != "members"}
     incident = incident_from_json(rest, members)
     closed = [member.closed_at for member in members if member.closed_at is not None]
+    mix = _Mix()
+    for member in incident.members:
+        mix.add(member)
     return _Entry(
+        mix=mix,
         scope=incident.scope,
         start=incident.start,
         newest_onset=incident.newest_onset,

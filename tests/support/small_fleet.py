@@ -133,7 +133,7 @@ def write_config(path: Path, url: str, **sections: str) -> Path:
     live = "query_interval_seconds: 30, forget_after: 10m, latency_offset: 0s, exporter_port: 0"
     path.write_text(
         f"name: web\nprometheus_url: {url}\ngroup_by: [instance]\n"
-        "incidents: {join_similar_within: 0s}\n"
+        "incidents: {join_similar_within: 0s, return_within: 0s}\n"
         f"artifacts_dir: {path.parent / 'artifacts'}\nqueries:\n{queries}"
         f"data_settings: {{step: 30s, start_time_iso: '{format_instant(at(0))}', "
         f"end_time_iso: '{format_instant(at(TRAINED))}'}}\n"

@@ -145,6 +145,38 @@ def test_groups_that_join_late_for_their_features_let_no_stranger_in():
     assert (of_cpu.groups, of_disk.groups) == (2, 1)
 
 
+def test_a_group_in_which_the_same_features_deviate_again_continues_its_incident():
+    rules = replace(SIMILAR, return_within=2 * HOUR)
+    cpu, disk = {"cpu": 1.0}, {"disk": 1.0}
+    first = make_event(0, 600, features=cpu, instance="a")
+    for instance, features, at, count in (
+        ("a", cpu, HOUR, 1),
+        ("a", cpu, 3 * HOUR, 2),
+        ("a", disk, HOUR, 2),
+        ("b", cpu, HOUR, 2),
+    ):
+        again = make_event(at, at + 600, features=features, instance=instance)
+        assert len(incidents_of([first, again], rules)) == count, (instance, features, at)
+    others = hosts(3, first=HOUR, features=cpu)
+    again = make_event(HOUR, HOUR + 600, features=cpu, instance="a")
+    (incident,) = incidents_of([first, again, *others], rules)
+    assert incident.groups == 4
+
+
+def test_a_stranger_to_several_groups_in_which_the_same_features_deviate_joins_only_at_the_start():
+    cpu, disk = {"cpu": 1.0}, {"disk": 1.0}
+    same = hosts(3, every=100.0, lasting=HOUR, features=cpu)
+    early, late = (make_event(at, HOUR, features=disk, instance="x") for at in (100.0, 250.0))
+    assert len(incidents_of([*same, early], SIMILAR)) == 1
+    assert [each.groups for each in incidents_of([*same, late], SIMILAR)] == [3, 1]
+    assert len(incidents_of([*same, late], RULES)) == 1
+    mixed = [
+        make_event(100.0 * number, HOUR, features={name: 1.0}, instance=f"h{number}")
+        for number, name in enumerate(("cpu", "net", "mem"))
+    ]
+    assert len(incidents_of([*mixed, late], SIMILAR)) == 1
+
+
 def test_of_two_incidents_an_event_joins_that_with_the_same_features_though_it_is_older():
     cpu, disk = {"cpu": 1.0}, {"disk": 1.0}
     events = [
@@ -309,6 +341,7 @@ RULE_SETS = st.builds(
     reenter_within=st.sampled_from([0.0, 60.0, 240.0]),
     scope=st.sampled_from([(), ("zone",)]),
     join_similar_within=st.sampled_from([0.0, 300.0]),
+    return_within=st.sampled_from([0.0, 1200.0]),
 )
 
 
@@ -404,7 +437,7 @@ def test_a_new_incident_is_never_begun_where_an_onset_belongs_to_one_that_is_ope
 def test_five_hundred_of_ten_thousand_groups_at_one_sample(capsys):
     names = [f"f{number}" for number in range(38)]
     labels = [(("instance", f"h{n}"), ("zone", "ab"[n % 2])) for n in range(10_000)]
-    watched = survey_groups(labels, RULES)
+    watched = survey_groups(labels, SIMILAR)
     events = [
         make_event(
             float(n % 60), None, 2.0 + n, dict.fromkeys(names[:10], 0.1), instance=f"h{n}", zone="a"
@@ -412,7 +445,7 @@ def test_five_hundred_of_ten_thousand_groups_at_one_sample(capsys):
         for n in range(500)
     ]
     random.Random(1).shuffle(events)
-    book = IncidentBook(RULES)
+    book = IncidentBook(SIMILAR)
     began = time.process_time()
     changes = book.update(60 + FOUND_AFTER, began=events, watched=watched)
     leading = changes.began[0].leading_features
