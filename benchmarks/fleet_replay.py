@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.bundle import Bundle, Opened
 from promad.config import Config
 from promad.data.artifacts import write_groups
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
-from promad.detection.judgements import Judgements
-from promad.detection.live import LiveDetector
-from promad.detection.state import begin_state
+from promad.detection import fleet_replay
+from promad.detection.fleet_replay import FleetReplay, Piece
 from promad.events.event_book import EventBook, JudgedColumns
 from promad.events.events import AnomalyEvent
 from promad.events.hysteresis import Hysteresis
@@ -25,8 +25,6 @@ from promad.events.incident_book import IncidentBook, IncidentRules, survey_grou
 from promad.events.incidents import Incident
 from promad.scoring.detector import Detector
 from promad.stages.preprocess import preprocess
-from promad.thresholds import Threshold
-from promad.thresholds.controller import FleetBudget, put_to_work
 from promad.training.fitting import FittingOptions
 from promad.training.fleet_fitting import fit_fleet
 from promad.training.fleet_material import draw_material
@@ -84,24 +82,6 @@ def write_collected(config: Config, groups: Iterable[Sequence[MetricFrame]]) -> 
     write_groups(path, data.step, sorted(config.group_by), groups, lambda: metadata)
 
 
-def begin(
-    trained: TrainedFleet, groups: Sequence[Labels], threshold: Threshold | None = None
-) -> LiveDetector:
-    """The detector before its first sample, as `begin_live` makes it of a bundle."""
-    config, detector = trained.config, trained.detector
-    live = config.real_time_anomaly_detection
-    limits = put_to_work(
-        threshold or detector.threshold,
-        make_threshold_settings(live, config.data_settings.step),
-        adapt=live.adapt_threshold,
-        groups=len(groups),
-        fleet=FleetBudget(live.alert_budget.per, live.alert_budget.max_group_share),
-    )
-    hysteresis = Hysteresis.begin(len(groups), live.enter_after_samples, live.leave_after_samples)
-    state = begin_state(detector, limits, config.name, groups, hysteresis)
-    return LiveDetector(detector, detector.calibrate(groups), state)
-
-
 @dataclass
 class Record:
     """What a replay brought.
@@ -120,80 +100,62 @@ class Record:
 
 
 def replay(trained: TrainedFleet, frames: Iterable[MetricFrame]) -> Record:
-    """Judge frames that follow each other, whose groups may differ, as `FleetLoop` would.
-
-    A group that is not in the next frame has vanished, and its open event ends.
-    """
-    record, live = Record(), begin(trained, ())
-    book = IncidentBook(make_rules(trained))
+    """Judge frames that follow each other, whose groups may differ, as `promad backtest` does."""
+    record = Record()
+    fleet, before = FleetReplay(_open(trained)), None
     for frame in frames:
-        live = _regroup(trained, live, frame, book, record)
-        watched = survey_groups(frame.groups, book.rules)
-        scores = np.full((len(frame.groups), frame.samples), np.nan)
-        for sample, judgements in enumerate(live_run(live, frame)):
-            scores[:, sample] = judgements.score
-            _record(live, judgements, book, watched, record)
-        for row, labels in enumerate(frame.groups):
-            record.scores.setdefault(labels, []).append((frame.start, scores[row]))
-    _finish(live, book, record)
+        piece = _precede(frame, before, trained.detector.samples_needed)
+        before = piece.frame
+        scores = {labels: np.full(frame.samples, np.nan) for labels in piece.frame.groups}
+        for sample in fleet.judge(piece):
+            place = round((sample.judgements.at - frame.start) / frame.step)
+            for labels, score in zip(
+                sample.live.state.labels, sample.judgements.score.tolist(), strict=True
+            ):
+                scores[labels][place] = score
+            record.events.update({event.id: event for event in sample.ended})
+            _keep(record, sample.changes.incidents)
+        for labels, known in scores.items():
+            record.scores.setdefault(labels, []).append((frame.start, known))
+    _finish(fleet, record)
     return record
 
 
-def live_run(live: LiveDetector, frame: MetricFrame) -> Iterator[Judgements]:
-    """The judgement of every sample; the first frame has no samples that lead up to it."""
-    from promad.detection.step import run
+def _precede(frame: MetricFrame, before: MetricFrame | None, lead: int) -> Piece:
+    """A frame after the newest samples of the one before it, which are missing if there is none.
 
-    yield from run(live.detector, live.calibration, live.state, frame)
+    Groups that only the one before has are kept while it has samples of them.
+    """
+    row_of = {labels: row for row, labels in enumerate(frame.groups)}
+    known = (
+        {} if before is None else dict(zip(before.groups, before.values[:, -lead:], strict=True))
+    )
+    for labels, newest in known.items():
+        if not np.isnan(newest).all():
+            row_of.setdefault(labels, len(row_of))
+    values = np.full((len(row_of), lead + frame.samples, len(frame.features)), np.nan)
+    values[: len(frame.groups), lead:] = frame.values
+    for labels, row in row_of.items():
+        if labels in known:
+            values[row, :lead] = known[labels]
+    start, groups = frame.start - lead * frame.step, tuple(row_of)
+    return Piece(MetricFrame(start, frame.step, frame.features, groups, values), lead)
 
 
 def make_rules(trained: TrainedFleet) -> IncidentRules:
     """The rules that the configuration gives for incidents."""
-    config, preparation = trained.config, trained.detector.preparation
-    return IncidentRules.of(config.incidents, config.name, preparation.scored, preparation.step)
+    return fleet_replay.make_rules(_open(trained))
 
 
-def _regroup(
-    trained: TrainedFleet,
-    live: LiveDetector,
-    frame: MetricFrame,
-    book: IncidentBook,
-    record: Record,
-) -> LiveDetector:
-    """Continue with the groups of a frame."""
-    old = live.state
-    if frame.groups == old.labels:
-        return live
-    gone = set(old.labels) - set(frame.groups)
-    for row, labels in enumerate(old.labels):
-        if labels in gone:
-            _keep(record, book.drop(frame.start, old.names[row]).incidents)
-            if (event := old.events.open_event(row)) is not None:
-                record.events[event.id] = event
-    new = begin(trained, frame.groups)
-    new.state.adopt(old)
-    return new
+def _open(trained: TrainedFleet) -> Opened:
+    return Opened(trained.config, cast(Bundle, None), trained.detector)
 
 
-def _record(
-    live: LiveDetector, judged: Judgements, book: IncidentBook, watched: Any, record: Record
-) -> None:
-    """As `FleetLoop._record`."""
-    events = live.state.events
-    began = [events.event(row) for row in np.flatnonzero(judged.began).tolist()]
-    grows = events.hysteresis.open & ~judged.began & (events.peak_at == judged.at)
-    grew = [events.event(row) for row in np.flatnonzero(grows).tolist()]
-    ended = list(judged.ended.values())
-    if began or grew or ended:
-        record.events.update({event.id: event for event in ended})
-        _keep(record, book.update(judged.at, began, grew, ended, watched).incidents)
-    else:
-        book.update(judged.at)
-
-
-def _finish(live: LiveDetector, book: IncidentBook, record: Record) -> None:
-    _keep(record, book.open_incidents)
-    events, limits = live.state.events, live.state.limits
-    for row in range(live.state.groups):
+def _finish(fleet: FleetReplay, record: Record) -> None:
+    _keep(record, fleet.incidents.open_incidents)
+    state = fleet.live.state
+    events, limits = state.events, state.limits
+    for row in range(state.groups):
         if (event := events.open_event(row)) is not None:
             record.events[event.id] = event
     shared = getattr(limits, "shared", None)

@@ -207,7 +207,8 @@ class FleetLoop(TickLoop):
         live.state.adopt(old)
         if self._first_poll:
             self._resume(live.state, now)
-        elif new:
+        live = live.calibrate()
+        if new and live.state.seen_until is not None:
             rows = np.array([row for row, labels in enumerate(groups) if labels in new], np.int64)
             rewarm(live.detector, live.calibration, live.state, poll.frame, rows)
         self._live = live
@@ -246,11 +247,13 @@ class FleetLoop(TickLoop):
 
     def _judge(self, poll: GroupPoll, now: float) -> _Published:
         """Judge what is new."""
+        self._live, met = self._live.meet(poll.frame)
         live, newest = self._live, None
         seen_until = -np.inf if live.state.seen_until is None else live.state.seen_until
         corrected = np.flatnonzero(poll.corrected_from < seen_until + poll.frame.step / 2)
-        if corrected.size:
-            rewarm(live.detector, live.calibration, live.state, poll.frame, corrected)
+        changed = np.union1d(corrected, met)
+        if changed.size:
+            rewarm(live.detector, live.calibration, live.state, poll.frame, changed)
         for judgements in live.catch_up(poll.frame):
             self._record(judgements)
             newest = judgements

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ from promad.events.status import GroupStatus
 from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.group_polling import GroupPoller
+from promad.scoring.peers import is_hourly
 
 Flags = NDArray[np.bool_]
 
@@ -233,13 +235,32 @@ class FleetReplay:
     def judge(self, piece: Piece) -> Iterator[FleetSample]:
         """Every new sample of a piece."""
         for stretch in self._roster.plan(piece):
-            lead = max(0, stretch.first - self.live.detector.samples_needed)
+            needed = self.live.detector.samples_needed
+            lead = max(0, stretch.first - needed)
             part = _take_rows(piece.frame.slice(lead, stretch.last), stretch.rows)
-            ended, changes = self._regroup(part.slice(0, stretch.first - lead))
-            new = part.slice(stretch.first - lead, part.samples)
-            for judgements in run(self.live.detector, self.live.calibration, self.live.state, new):
-                yield self._enter(judgements, ended, changes)
-                ended, changes = (), ()
+            first = stretch.first - lead
+            ended, changes = self._regroup(part.slice(0, first))
+            for begin, end in pairwise([*self._list_meetings(part, first), part.samples]):
+                self._meet(part.slice(max(0, begin + 1 - needed), begin + 1))
+                live = self.live
+                new = part.slice(begin, end)
+                for judgements in run(live.detector, live.calibration, live.state, new):
+                    yield self._enter(judgements, ended, changes)
+                    ended, changes = (), ()
+
+    def _list_meetings(self, frame: MetricFrame, first: int) -> list[int]:
+        """From sample `first` on, those at which groups that came after training may be met."""
+        detector = self.live.detector
+        new = frame.values[detector.find_pooled(frame.groups)]
+        if not len(new):
+            return [first]
+        seen = (~np.isnan(new)).any(axis=2).cumsum(axis=1)
+        counts = np.pad(seen, ((0, 0), (detector.samples_needed, 0)))
+        until = counts[:, detector.samples_needed - detector.length + 1 :][:, : frame.samples]
+        whole = until > counts[:, : frame.samples]
+        begins = np.pad((whole[:, 1:] & ~whole[:, :-1]).any(axis=0), (1, 0))
+        begins |= is_hourly(frame.times, frame.step)
+        return [first, *(first + 1 + np.flatnonzero(begins[first + 1 :])).tolist()]
 
     def _regroup(
         self, lead: MetricFrame
@@ -259,6 +280,7 @@ class FleetReplay:
         changes = tuple(self.incidents.drop(now, event.group) for event in ended)
         live = begin_live(self._opened, groups)
         live.state.adopt(old)
+        live = live.calibrate()
         if old.seen_until is None:
             samples = live.detector.samples_needed - 1
             first = max(0, lead.samples - samples)
@@ -271,6 +293,13 @@ class FleetReplay:
         self.live = live
         self._watched = survey_groups(groups, self.incidents.rules)
         return ended, changes
+
+    def _meet(self, frame: MetricFrame) -> None:
+        """Calibrate groups that came after training, whose first window ends with this frame."""
+        self.live, rows = self.live.meet(frame)
+        if rows.size:
+            live = self.live
+            rewarm(live.detector, live.calibration, live.state, frame, rows)
 
     def _enter(
         self,

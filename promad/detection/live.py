@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from promad.bundle import Opened
 from promad.data.frame import MetricFrame
@@ -14,6 +17,7 @@ from promad.detection.step import catch_up, run, warm
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
+from promad.scoring.peers import find_whole
 from promad.thresholds.controller import FleetBudget, put_to_work
 from promad.training.threshold_choice import make_threshold_settings
 
@@ -32,12 +36,39 @@ class LiveDetector:
         """The judgements of what is new in a frame of the newest samples."""
         return catch_up(self.detector, self.calibration, self.state, frame, corrected_from)
 
+    def calibrate(self) -> LiveDetector:
+        """The same, calibrated by the peers that its state remembers."""
+        calibration = self.detector.calibrate(self.state.labels, self.state.peers)
+        return replace(self, calibration=calibration)
+
+    def meet(self, frame: MetricFrame) -> tuple[LiveDetector, NDArray[np.int64]]:
+        """The same, with groups that came after training calibrated by those that they resemble.
+
+        Peers are chosen once the first window of a group is whole, and again each hour for a day.
+
+        Args:
+            frame: the newest `samples_needed` samples of all groups.
+
+        Returns:
+            Also the rows whose calibration changed: what the state has seen of them is to be seen
+            again.
+        """
+        peers, table, length = self.state.peers, self.detector.table, self.detector.length
+        rows = peers.find_due(frame.end, frame.step)
+        rows = rows[find_whole(frame.values[rows], length)]
+        if table is None or not rows.size:
+            return self, rows
+        peers.follow(rows, frame.values[rows, -length:])
+        peers.rows[rows] = table.find_peers(peers.levels[rows])
+        return self.calibrate(), rows
+
     def replay(self, frame: MetricFrame) -> Iterator[Judgements]:
         """The judgements of every sample of a frame but those that only lead up to the first."""
         lead = self.detector.samples_needed - 1
-        warm(self.detector, self.calibration, self.state, frame.slice(0, lead))
+        live, _ = self.meet(frame.slice(0, lead + 1))
+        warm(live.detector, live.calibration, live.state, frame.slice(0, lead))
         yield from run(
-            self.detector, self.calibration, self.state, frame.slice(lead, frame.samples)
+            live.detector, live.calibration, live.state, frame.slice(lead, frame.samples)
         )
 
 

@@ -17,6 +17,7 @@ from promad.data.rows import move_rows, plan_move
 from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
+from promad.scoring.peers import Peers
 from promad.scoring.streaming import ScoringState
 from promad.thresholds import ThresholdState
 
@@ -38,6 +39,7 @@ class State:
             before the first.
         deviating_since: since when each feature has deviated, unix seconds, float64
             (groups, features); NaN if it does not.
+        peers: by which groups that came after training are calibrated.
     """
 
     labels: tuple[Labels, ...]
@@ -48,6 +50,7 @@ class State:
     judged_from: Values
     scored_until: Values
     deviating_since: Values
+    peers: Peers
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ class State:
         self.scoring.adopt(other.scoring, move)
         self.limits.adopt(other.limits, move)
         self.events.adopt(other.events, move)
+        self.peers.adopt(other.peers, move)
         move_rows(
             move,
             (other.judged_from, self.judged_from),
@@ -140,4 +144,9 @@ def begin_state(
         judged_from=np.full(count, -np.inf),
         scored_until=np.full(count, np.nan),
         deviating_since=np.full((count, len(features)), np.nan),
+        peers=Peers.begin(
+            detector.find_pooled(groups),
+            len(detector.table.groups) if detector.table else 0,
+            len(detector.preparation.features),
+        ),
     )

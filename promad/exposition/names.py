@@ -168,7 +168,7 @@ _WITHOUT_INCIDENT = "while no incident is open, and while the scope has no group
 
 GROUP_INFO = MetricSpec(
     "group_info",
-    "Always 1; `calibration` is `own`, or `pooled` for a group that has none of its own.",
+    "Always 1; `calibration` is `own`, or `pooled` for a group that is calibrated by others.",
     _WITHOUT_GROUPS,
     ("calibration",),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from promad.data.groups import Labels, sort_labels
 from promad.data.preparation import Preparation
+from promad.scoring.peers import Peers, find_caution, find_farthest, find_peers
 from promad.scoring.scoring import Scoring
 
 Values = NDArray[np.float64]
@@ -51,6 +52,25 @@ class Calibration:
     def take(self, rows: NDArray[np.int64]) -> Calibration:
         """These rows, in this order."""
         return Calibration(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def replace_rows(self, rows: NDArray[np.int64], by: Calibration) -> None:
+        """Replace some rows."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(by, field.name)
+
+    def take_medians(self, rows: NDArray[np.int64]) -> Calibration:
+        """One row for each group of these rows, int64 (groups, rows): their medians."""
+        return Calibration(
+            *(np.median(getattr(self, field.name)[rows], axis=1) for field in fields(self))
+        )
+
+
+def join_calibrations(first: Calibration, second: Calibration) -> Calibration:
+    """The rows of both."""
+    names = [field.name for field in fields(Calibration)]
+    return Calibration(
+        *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names)
+    )
 
 
 def pool_calibration(preparation: Preparation, scoring: Scoring, unit: float = 1.0) -> Calibration:
@@ -94,15 +114,30 @@ class CalibrationTable:
         """The row of each group, -1 for one that has none: int64 (groups,)."""
         return np.array([self._row_of.get(labels, -1) for labels in groups], np.int64)
 
-    def calibrate(self, groups: Sequence[Labels], pooled: Calibration) -> Calibration:
-        """Each group's own row, or the pooled one."""
-        both = Calibration(
-            *(
-                np.concatenate([getattr(each, field.name) for each in (self.rows, pooled)])
-                for field in fields(Calibration)
-            )
-        )
-        return both.take(self.find(groups))  # -1 is the last row: the pooled one
+    @cached_property
+    def _farthest(self) -> float:
+        return find_farthest(self.rows.center, self.rows.scale)
+
+    def find_peers(self, levels: Values) -> NDArray[np.int64]:
+        """The rows that groups at these levels, (groups, features), resemble; see `find_peers`."""
+        return find_peers(levels, self.rows.center, self.rows.scale, self._farthest)
+
+    def calibrate(
+        self,
+        groups: Sequence[Labels],
+        pooled: Calibration,
+        peers: Peers | None = None,
+    ) -> Calibration:
+        """Each group's own row, or the medians of its peers' rows, or the pooled one."""
+        own = self.find(groups)
+        found = join_calibrations(self.rows, pooled).take(own)  # -1 is the last row: the pooled one
+        if peers is None:
+            return found
+        known = ((peers.rows >= 0) & (peers.rows < len(self.groups))).all(axis=1)
+        new = np.flatnonzero((own < 0) & known)
+        medians = self.rows.take_medians(peers.rows[new])
+        found.replace_rows(new, replace(medians, unit=medians.unit * find_caution(peers.met[new])))
+        return found
 
     def to_arrays(self) -> dict[str, Values]:
         """The numbers, from which `from_parts` makes the same table to the last bit."""

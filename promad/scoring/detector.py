@@ -13,6 +13,7 @@ from promad.data.preparation import Preparation
 from promad.data.windows import Windows, batches, windows_per_batch
 from promad.models import GroupedModel, Model, Outcome
 from promad.scoring.calibration import Calibration, CalibrationTable, pool_calibration
+from promad.scoring.peers import Peers
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 
@@ -46,13 +47,13 @@ class Detector:
         """The features that are scored; conditions are left out."""
         return self.preparation.features[: self.preparation.scored]
 
-    def calibrate(self, groups: Sequence[Labels]) -> Calibration:
-        """The calibration of these groups: each group's own, or the pooled one."""
+    def calibrate(self, groups: Sequence[Labels], peers: Peers | None = None) -> Calibration:
+        """The calibration of these groups: each group's own, or its peers', or the pooled one."""
         if self.table is None:
             pooled = pool_calibration(self.preparation, self.scoring)
             return pooled.take(np.zeros(len(groups), np.int64))
         pooled = pool_calibration(self.preparation, self.scoring, self.table.median_unit)
-        return self.table.calibrate(groups, pooled)
+        return self.table.calibrate(groups, pooled, peers)
 
     def of_group(self, labels: Labels) -> tuple[Detector, float]:
         """The detector with one group's own scoring, and the unit of its scores."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from promad.detection.judgements import BLIND
 from promad.errors import PrometheusError
 from promad.events.verdict import STATES, State
+from promad.scoring.calibration import CalibrationTable, join_calibrations, pool_calibration
 from tests.support.detectors import detector_of
 from tests.support.fleet_world import STEP, FleetWorld, label
 from tests.support.simulated import NAMES, START
@@ -171,6 +173,32 @@ def test_a_new_group_is_scored_once_its_window_is_full(tmp_path):
     world.run(31 + world.detector.length)
     assert set(world.states().values()) == {"ok"}
     assert len(world.loop.snapshot.columns.labels) == 3
+
+
+def knows_hosts_at_two_levels():
+    """A detector that was trained on host 0 and, at ten times its level, host 1."""
+    detector = detector_of(threshold=3.0, share=0.6)
+    own = pool_calibration(detector.preparation, detector.scoring)
+    tenfold = replace(own, center=10 * own.center, scale=10 * own.scale)
+    table = CalibrationTable((label(0), label(1)), join_calibrations(own, tenfold), 1.0)
+    return replace(detector, table=table)
+
+
+@pytest.mark.parametrize("stopped", [30, 50, 60])
+def test_a_new_group_is_judged_by_the_one_that_it_resembles(tmp_path, stopped):
+    world = FleetWorld(tmp_path, knows_hosts_at_two_levels())
+    world.values[1:] *= 10
+    world.present[2] = (20, 80)
+    world.jump(2, 65, 5)
+    world.run(stopped)
+    world.loop.retire()
+    world.events.close()
+    world.open()
+    world.run(60 + 1)
+    assert set(world.states().values()) == {"ok"}
+    world.run(80)
+    ((_, group, start, *_),) = world.list_events()
+    assert (group, start) == (world.name(2), at(65))
 
 
 def test_failing_queries_make_every_group_blind_and_no_group_goes(tmp_path):
