@@ -29,7 +29,7 @@ NO_PEER = -1
 HOURS = 24
 """How often the peers of a group are chosen, once an hour."""
 HOUR_SECONDS = 3600.0
-FIRST_CAUTION = 1.5
+FIRST_CAUTION = 2.0
 """What the unit of a group is multiplied by while only one window is known."""
 
 _SHARE = 0.25
@@ -131,7 +131,7 @@ def find_caution(times: Rows) -> Values:
         times: how often the peers of each group were chosen, int64 (groups,).
 
     >>> find_caution(np.array([1, 24])).tolist()
-    [1.5, 1.0]
+    [2.0, 1.0]
     """
     left = np.clip((HOURS - times) / (HOURS - 1), 0.0, 1.0)
     return np.asarray(1.0 + (FIRST_CAUTION - 1.0) * left, np.float64)
