@@ -37,12 +37,14 @@ def build_fleet_loop(
     settings, step = config.real_time_anomaly_detection, detector.preparation.step
     samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
     poller = GroupPoller(client, make_poll_options(config, samples))
+    state_file = StateFile(config.artifacts_dir, opened.bundle.id)
+    poller.prefer(state_file.read_groups())
     history = FleetHistory(
         detector.scored_features, settings.history_samples, make_fill_details(opened, clock)
     )
     persistence = FleetPersistence(
         events,
-        StateFile(config.artifacts_dir, opened.bundle.id),
+        state_file,
         opened.bundle.id,
         settings.events_retention,
         FLEET_CATCH_UP_SAMPLES * step,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from promad.data.groups import Labels, sort_labels
 from promad.detection.state import State
 from promad.errors import DataError
-from promad.files import DAMAGED, write_whole
+from promad.files import DAMAGED, open_plain, write_whole
 
 FILE_NAME = "detection_state.npz"
 """What the file is called, in artifacts_dir."""
@@ -28,6 +29,7 @@ _SAVE_SECONDS = 60.0
 _SAVE_SECONDS_PER_BYTE = 60.0 / 4e6
 _LONGEST_SAVE_SECONDS = 300.0
 """A large state is saved less often: what is missing is judged again after a restart."""
+_MOST_BYTES = 2**30
 _LEFT_OUT = frozenset({"scoring"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
 
@@ -74,13 +76,13 @@ class StateFile:
         """What was saved for this bundle; None if nothing was, or if it is unreadable."""
         path = self.directory / FILE_NAME
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            with self._open() as stored:
                 about = json.loads(str(stored["about"]))
                 self.other_bundle = about["bundle"] != self.bundle
                 if self.other_bundle:
                     return None
                 groups = tuple(sort_labels(labels) for labels in about["groups"])
-                arrays = {name: stored[name] for name in stored.files if name != "about"}
+                arrays = {name: stored[name] for name in stored if name != "about"}
                 return SavedState(groups, arrays, about["shared"])
         except FileNotFoundError:
             return None
@@ -91,6 +93,23 @@ class StateFile:
                 error=str(error),
             )
             return None
+
+    def read_groups(self) -> tuple[Labels, ...]:
+        """The groups that were saved, of whatever bundle; none if nothing readable was."""
+        try:
+            with self._open() as stored:
+                groups = json.loads(str(stored["about"]))["groups"]
+                return tuple(sort_labels(labels) for labels in groups)
+        except DAMAGED:
+            return ()
+
+    @contextmanager
+    def _open(self) -> Iterator[Arrays]:
+        with (
+            open_plain(self.directory / FILE_NAME, _MOST_BYTES) as file,
+            np.load(file, allow_pickle=False) as stored,
+        ):
+            yield stored
 
     def is_due(self, now: float) -> bool:
         """Whether it was not saved for a minute, a large one for five; `now` in unix seconds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -106,7 +106,7 @@ class GroupPoller:
 
     Only what is not known yet is asked for, and the last minute again. A group is admitted once it
     has two samples, and forgotten after `forget_after` without any; once there are `max_groups`, no
-    other is admitted.
+    other is admitted, and those that were there before a restart come first.
     """
 
     def __init__(self, client: PrometheusClient, options: PollOptions) -> None:
@@ -129,6 +129,11 @@ class GroupPoller:
         self._knows_ages = False
         self._ageless: set[str] = set()
         self._labels = labels
+        self._preferred: frozenset[Labels] = frozenset()
+
+    def prefer(self, groups: Iterable[Labels]) -> None:
+        """Admit these groups before others, should there be too many."""
+        self._preferred = frozenset(groups)
 
     def poll(self, at: float) -> GroupPoll:
         """The newest samples up to the last multiple of the step that is not after `at`."""
@@ -375,7 +380,7 @@ class GroupPoller:
             return everyone
         sightings = self._count_sightings(waiting)
         sightings[np.isin(waiting, list(ambiguous))] = 2
-        ready = waiting[sightings >= 2]
+        ready = self._rank(waiting[sightings >= 2])
         admitted = ready[: max(0, options.max_groups - len(kept))]
         refused = [self._rows.groups[row] for row in ready[len(admitted) :].tolist()]
         chosen = fill_holes(np.concatenate([kept, admitted]))
@@ -388,6 +393,11 @@ class GroupPoller:
         self._admitted = len(kept) + len(admitted)
         self._groups = tuple(self._rows.groups[: self._admitted])
         return order
+
+    def _rank(self, rows: Rows) -> Rows:
+        """The same rows, those of preferred groups first."""
+        others = [self._rows.groups[row] not in self._preferred for row in rows.tolist()]
+        return rows[np.argsort(others, kind="stable")]
 
     def _count_sightings(self, rows: Rows) -> Rows:
         """How many samples each of these groups has, of any feature: int64 (rows,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -229,22 +230,31 @@ def test_the_peak_of_an_open_event_is_saved_with_its_features(tmp_path):
     assert after.state.events.event(0).top_features
 
 
-@pytest.mark.parametrize("spoil", ["cut", "noise", "empty", "other bundle", "none"])
+@pytest.mark.parametrize(
+    "spoil", ["cut", "noise", "empty", "other bundle", "none", "fifo", "directory", "device"]
+)
 def test_what_cannot_be_read_starts_fresh(tmp_path, spoil):
     live = begin(make_detector("spot"), (0, 1), "detector")
     file = StateFile(tmp_path, "b")
     file.save(live.state, {}, 0.0)
     path = tmp_path / "detection_state.npz"
     content = path.read_bytes()
-    if spoil == "none":
+    if spoil in ("none", "fifo", "directory", "device"):
         path.unlink()
-    elif spoil != "other bundle":
+    if spoil == "fifo":
+        os.mkfifo(path)
+    elif spoil == "directory":
+        path.mkdir()
+    elif spoil == "device":
+        path.symlink_to("/dev/zero")
+    elif spoil not in ("none", "other bundle"):
         path.write_bytes(
             {"cut": content[: len(content) // 2], "noise": b"x" * 99, "empty": b""}[spoil]
         )
     reader = StateFile(tmp_path, "c" if spoil == "other bundle" else "b")
     assert reader.read() is None
     assert reader.other_bundle == (spoil == "other bundle")
+    assert reader.read_groups() == (live.state.labels if spoil == "other bundle" else ())
 
 
 def test_a_state_of_another_form_is_refused_and_changes_only_the_copy(tmp_path):

@@ -122,6 +122,15 @@ def test_groups_beyond_max_groups_are_refused_and_those_admitted_stay():
         assert poll.refused == ((("instance", "z"),),)
 
 
+def test_groups_from_before_a_restart_are_admitted_first():
+    with stub_server(Changing(cpu=hosts("a", "m", "n", "z"))) as stub:
+        poller = poller_of(stub, ["cpu"], max_groups=2)
+        poller.prefer([(("instance", "z"),), (("instance", "gone"),)])
+        poll = poller.poll(AT)
+    assert sorted(names_of(poll)) == ["a", "z"]
+    assert poll.refused == ((("instance", "m"),), (("instance", "n"),))
+
+
 def test_many_more_groups_than_max_groups_do_not_blind_those_admitted():
     answers = Changing(cpu=hosts("a"))
     with stub_server(answers) as stub:
