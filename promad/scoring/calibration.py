@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from promad.data.groups import Labels, sort_labels
 from promad.data.preparation import Preparation
-from promad.scoring.peers import Peers, find_caution, find_farthest, find_peers
+from promad.scoring.peers import NO_CAUTION, Caution, Peers, find_farthest, find_peers
 from promad.scoring.scoring import Scoring
 
 Values = NDArray[np.float64]
@@ -93,15 +93,18 @@ class CalibrationTable:
     Attributes:
         groups: their labels.
         rows: one for each of them.
-        median_unit: the unit of a group that has no row.
+        median_unit: the unit of a group that has no row and no peers.
+        caution: what the unit of a group is multiplied by that has peers.
     """
 
     groups: tuple[Labels, ...]
     rows: Calibration
     median_unit: float
+    caution: Caution = NO_CAUTION
 
     NUMBERS: ClassVar[tuple[str, ...]] = (
         "median_unit",
+        "caution",
         *(field.name for field in fields(Calibration)),
     )
     """The arrays of `to_arrays`."""
@@ -120,7 +123,8 @@ class CalibrationTable:
 
     def find_peers(self, levels: Values) -> NDArray[np.int64]:
         """The rows that groups at these levels, (groups, features), resemble; see `find_peers`."""
-        return find_peers(levels, self.rows.center, self.rows.scale, self._farthest)
+        farthest = self._farthest if self.caution.is_small else -np.inf
+        return find_peers(levels, self.rows.center, self.rows.scale, farthest)
 
     def calibrate(
         self,
@@ -136,13 +140,16 @@ class CalibrationTable:
         known = ((peers.rows >= 0) & (peers.rows < len(self.groups))).all(axis=1)
         new = np.flatnonzero((own < 0) & known)
         medians = self.rows.take_medians(peers.rows[new])
-        found.replace_rows(new, replace(medians, unit=medians.unit * find_caution(peers.met[new])))
+        found.replace_rows(
+            new, replace(medians, unit=medians.unit * self.caution.at(peers.met[new]))
+        )
         return found
 
     def to_arrays(self) -> dict[str, Values]:
         """The numbers, from which `from_parts` makes the same table to the last bit."""
         rows = {field.name: getattr(self.rows, field.name) for field in fields(Calibration)}
-        return {"median_unit": np.array(self.median_unit), **rows}
+        caution = np.array([self.caution.first, self.caution.later])
+        return {"median_unit": np.array(self.median_unit), "caution": caution, **rows}
 
     def list_groups(self) -> list[dict[str, str]]:
         """The groups as plain values."""
@@ -159,7 +166,8 @@ class CalibrationTable:
             sort_labels({str(name): str(value) for name, value in each.items()}) for each in groups
         )
         rows = Calibration(*(arrays[field.name] for field in fields(Calibration)))
-        table = CalibrationTable(labels, rows, float(arrays["median_unit"]))
+        first, later = arrays["caution"].tolist()
+        table = CalibrationTable(labels, rows, float(arrays["median_unit"]), Caution(first, later))
         table.check()
         return table
 
@@ -178,5 +186,6 @@ class CalibrationTable:
                 or (field.name in wide and values.shape != rows.center.shape)
             ):
                 raise ValueError(f"calibration: {field.name} is out of range, or not of its groups")
-        if len(set(self.groups)) < count or not 0 < self.median_unit < np.inf:
-            raise ValueError("calibration: groups are listed twice, or median_unit is out of range")
+        factors = (self.median_unit, self.caution.first, self.caution.later)
+        if len(set(self.groups)) < count or not all(0 < each < np.inf for each in factors):
+            raise ValueError("calibration: groups are listed twice, or a factor is out of range")

@@ -5,7 +5,8 @@ where these are of several kinds: errors of a host that is unlike the mean of al
 goes beyond has to be larger still. The first window of a group tells which trained groups are at
 the same level, and the medians of their calibrations stand in for its own. As the level of an hour
 says little about that of a day, the choice is made again each hour for a day, and the unit of its
-scores is larger until then.
+scores is larger until then. How much larger, training finds out; in a fleet of which no group says
+anything about another, none has peers.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ NO_PEER = -1
 HOURS = 24
 """How often the peers of a group are chosen, once an hour."""
 HOUR_SECONDS = 3600.0
-FIRST_CAUTION = 2.0
-"""What the unit of a group is multiplied by while only one window is known."""
 
+_MOST_CAUTION = 4.0
 _SHARE = 0.25
 """Of all trained groups, how many may be peers of one."""
 _FARTHEST = 5.0
@@ -44,6 +44,36 @@ _COMPARED = 200
 _CANDIDATES = 1000
 """Of the trained groups, how many can be peers, evenly chosen."""
 _AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What the units of groups are multiplied by that are calibrated by their peers.
+
+    Attributes:
+        first: once their first window is known.
+        later: after a day.
+    """
+
+    first: float
+    later: float
+
+    def at(self, times: Rows) -> Values:
+        """What it is once the peers of each group were chosen so often, int64 (groups,).
+
+        >>> Caution(2.0, 1.5).at(np.array([1, 24])).tolist()
+        [2.0, 1.5]
+        """
+        left = np.clip((HOURS - times) / (HOURS - 1), 0.0, 1.0)
+        return np.asarray(self.later + (self.first - self.later) * left, np.float64)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether peers tell enough: the groups of some fleets resemble each other too little."""
+        return self.later <= _MOST_CAUTION
+
+
+NO_CAUTION = Caution(1.0, 1.0)
 
 
 @dataclass
@@ -122,19 +152,6 @@ def find_levels(values: Values) -> Values:
 def is_hourly(times: Values, step: float) -> Flags:
     """Which samples, at times in unix seconds, are the first of their hour."""
     return np.asarray(times % HOUR_SECONDS < step - 1e-6, np.bool_)
-
-
-def find_caution(times: Rows) -> Values:
-    """What units are multiplied by, from `FIRST_CAUTION` to 1 after a day: (groups,).
-
-    Args:
-        times: how often the peers of each group were chosen, int64 (groups,).
-
-    >>> find_caution(np.array([1, 24])).tolist()
-    [2.0, 1.0]
-    """
-    left = np.clip((HOURS - times) / (HOURS - 1), 0.0, 1.0)
-    return np.asarray(1.0 + (FIRST_CAUTION - 1.0) * left, np.float64)
 
 
 def find_peers(levels: Values, center: Values, scale: Values, farthest: float) -> Rows:

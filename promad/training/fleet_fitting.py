@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.data.windows import ChosenWindows, Windows, split_at
+from promad.data.windows import Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
 from promad.models.linear_groups import TrainedGroups, stack_rows
 from promad.scoring.calibration import Calibration, CalibrationTable
-from promad.scoring.detector import Detector, apply_model, select_errors
-from promad.scoring.scoring import Scoring, fit_scoring
+from promad.scoring.detector import Detector
+from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
-from promad.thresholds.fleet import find_usual
+from promad.thresholds.fleet import Units, find_usual
 from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
 from promad.training.fleet_material import FleetMaterial
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
@@ -33,19 +33,16 @@ from promad.training.group_fitting import (
     read_fit,
     spread_scores,
 )
+from promad.training.group_scoring import find_errors, fit_group_scoring, keep_newest, spread
+from promad.training.new_groups import fit_pooled, measure_caution
 from promad.training.threshold_choice import choose_fleet_threshold
 
 Values = NDArray[np.float64]
 
-_SCORED_IN_ALL, _FEWEST_SCORED = 2_000_000, 2000
-"""Windows of each part that are scored: of all groups together, and of each group at least."""
-
 _GATE_GROUPS = 5
 """Groups on which the gate is run, evenly over the fleet."""
 _POOLED_GROUPS = 40
-"""Groups that are scored as if they were new, evenly over the fleet."""
-_QUIET_GROUPS = 0.95
-"""The share of groups whose scores, were they new, would be like those of others."""
+"""Groups whose scorings are pooled, evenly over the fleet."""
 
 
 def fit_fleet(
@@ -77,21 +74,22 @@ def fit_fleet(
     if final is not trained:
         known, usual = _fit_scorings(final.model, material, kept, settings)
         units = units.follow(np.array([find_usual(own) for own in scores]), usual)
-    pooled, unit = _fit_pooled(final.model, material, settings) or (
+    pooled, unit = fit_pooled(final.model, material, settings) or (
         pool_scorings(known),
         units.median,
     )
+    rows = _calibrate(
+        material,
+        kept,
+        np.array([each.normaliser for each in known]),
+        np.array([each.baseline for each in known]),
+        units,
+    )
     table = CalibrationTable(
         tuple(fleet.groups[group] for group in kept.tolist()),
-        Calibration(
-            center=fleet.center[kept],
-            substitutes=fleet.substitutes[kept],
-            scale=fleet.scale[kept],
-            normaliser=np.array([each.normaliser for each in known]),
-            baseline=np.array([each.baseline for each in known]),
-            unit=units.units,
-        ),
+        rows,
         unit,
+        measure_caution(final.model, material, settings, kept, rows, pooled),
     )
     detector = Detector(
         fleet.preparation,
@@ -135,17 +133,19 @@ def fit_fleet_by_group(
     scorings, _ = _fit_scorings(pooled.model, material, np.array(few, np.int64), settings)
     scoring = pool_scorings(scorings)
     trained = TrainedGroups(pooled, stack_rows([fit.weights for fit in fits.values()]))
+    places = np.array(rows, np.int64)
+    calibration = _calibrate(
+        material,
+        places,
+        np.array([fit.normaliser for fit in fits.values()]),
+        np.array([fit.baseline for fit in fits.values()]),
+        units,
+    )
     table = CalibrationTable(
         tuple(fleet.groups[group] for group in rows),
-        Calibration(
-            center=fleet.center[rows],
-            substitutes=fleet.substitutes[rows],
-            scale=fleet.scale[rows],
-            normaliser=np.array([fit.normaliser for fit in fits.values()]),
-            baseline=np.array([fit.baseline for fit in fits.values()]),
-            unit=units.units,
-        ),
+        calibration,
         units.median,
+        measure_caution(pooled.model, material, settings, places, calibration, scoring),
     )
     detector = Detector(
         fleet.preparation, trained.model, scoring, threshold, settings.sequence_length, table
@@ -158,34 +158,23 @@ def fit_fleet_by_group(
     return Fitted(trained, detector, scores, gate, left_out)
 
 
-def _fit_pooled(
-    model: Model, material: FleetMaterial, settings: TrainingSettings
-) -> tuple[Scoring, float] | None:
-    """The scoring and the unit of scores of a group that has no calibration of its own.
-
-    Some groups are scored as if they were new, scaled like the whole fleet. The unit is that of one
-    of which few have higher scores: how a new group differs from the others is no anomaly. None if
-    no group has enough windows.
-    """
-    found = []
-    for group in _spread(len(material.fleet.groups), _POOLED_GROUPS):
-        windows = _keep_newest(material.read_as_new(group), material)
-        if len(windows) < FEWEST_WINDOWS:
-            continue
-        errors = select_errors(apply_model(model, windows), settings.scoring.method)
-        at = _number(windows, material.step)
-        found.append((errors, at))
-    if not found:
-        return None
-    preparation = material.fleet.preparation
-    pooled = pool_scorings([_fit_scoring(*each, preparation.scored, settings) for each in found])
-    usual = [find_usual(pooled.score(pooled.smooth(*each))) for each in found]
-    return pooled, float(np.nanquantile(usual, _QUIET_GROUPS, method="higher"))
-
-
-def _spread(total: int, most: int) -> list[int]:
-    """At most so many of the numbers below `total`, evenly."""
-    return [int(each) for each in np.unique(np.linspace(0, total - 1, most).astype(np.int64))]
+def _calibrate(
+    material: FleetMaterial,
+    groups: NDArray[np.int64],
+    normaliser: Values,
+    baseline: Values,
+    units: Units,
+) -> Calibration:
+    """The rows of these groups, given by their places in the fleet."""
+    fleet = material.fleet
+    return Calibration(
+        center=fleet.center[groups],
+        substitutes=fleet.substitutes[groups],
+        scale=fleet.scale[groups],
+        normaliser=normaliser,
+        baseline=baseline,
+        unit=units.units,
+    )
 
 
 def _score_groups(
@@ -202,15 +191,14 @@ def _score_groups(
     scorings: list[Scoring | None] = []
     series: list[tuple[NDArray[np.int64], Values]] = []
     for _, _, everything in material.iterate_groups():
-        windows = _keep_newest(everything, material)
-        at = _number(windows, fleet.preparation.step)
+        windows = keep_newest(everything, material)
         training = windows.times <= fleet.training_ends_at + fleet.preparation.step / 2
         if training.sum() < FEWEST_WINDOWS:
             scorings.append(None)
-            series.append((at[:0], np.empty(0)))
+            series.append((np.empty(0, np.int64), np.empty(0)))
             continue
-        errors = select_errors(apply_model(model, windows), settings.scoring.method)
-        scoring = _fit_scoring(errors[training], at[training], fleet.preparation.scored, settings)
+        errors, at = find_errors(model, windows, material, settings)
+        scoring = fit_group_scoring(errors[training], at[training], material, settings)
         scorings.append(scoring)
         counted = training | _is_validation(windows, material)
         series.append((at[counted], scoring.score(scoring.smooth(errors, at))[counted]))
@@ -227,45 +215,20 @@ def _score_groups(
     return scorings, scores
 
 
-def _keep_newest(windows: Windows, material: FleetMaterial) -> Windows:
-    """The newest windows of both parts: as many of each group as all groups together can afford."""
-    most = max(_FEWEST_SCORED, _SCORED_IN_ALL // len(material.fleet.groups))
-    ends = material.fleet.training_ends_at + material.fleet.preparation.step / 2
-    training = int((windows.times <= ends).sum())
-    kept = [
-        np.arange(max(first, last - most), last)
-        for first, last in ((0, training), (training, len(windows)))
-    ]
-    return ChosenWindows(windows, np.concatenate(kept))
-
-
 def _is_validation(windows: Windows, material: FleetMaterial) -> NDArray[np.bool_]:
     """Which windows share no sample with the training part."""
     split = split_at(windows, material.fleet.training_ends_at, material.fleet.preparation.step)
     return np.isin(windows.times, split.validation.times)
 
 
-def _number(windows: Windows, step: float) -> NDArray[np.int64]:
-    """The number of the sample at which each window ends, the same for all groups."""
-    return np.round(windows.times / step).astype(np.int64)
-
-
-def _fit_scoring(
-    errors: Values, at: NDArray[np.int64], scored: int, settings: TrainingSettings
-) -> Scoring:
-    return fit_scoring(errors, at, errors.shape[1] // scored, settings.scoring)
-
-
 def _fit_scorings(
     model: Model, material: FleetMaterial, groups: NDArray[np.int64], settings: TrainingSettings
 ) -> tuple[list[Scoring], Values]:
     """The scoring of each of these groups by its windows, and the 98 % quantile of its scores."""
-    preparation, scorings, usual = material.fleet.preparation, [], []
+    scorings, usual = [], []
     for _, _, everything in material.iterate_groups(groups.tolist()):
-        windows = _keep_newest(everything, material)
-        errors = select_errors(apply_model(model, windows), settings.scoring.method)
-        at = _number(windows, preparation.step)
-        scoring = _fit_scoring(errors, at, preparation.scored, settings)
+        errors, at = find_errors(model, keep_newest(everything, material), material, settings)
+        scoring = fit_group_scoring(errors, at, material, settings)
         scorings.append(scoring)
         usual.append(find_usual(scoring.score(scoring.smooth(errors, at))))
     return scorings, np.array(usual)
@@ -291,7 +254,7 @@ def _pass_gate(
     if not settings.gate:
         return skip_gate(settings.model, "training_settings.gate is false")
     gates = []
-    for place in _spread(len(groups), _GATE_GROUPS):
+    for place in spread(len(groups), _GATE_GROUPS):
         detector = Detector(fleet.preparation, model, scorings[place], threshold, material.length)
         frames = fleet.read(int(groups[place]))
         gates.append(run_gate(settings.model, detector, frames, fleet.training_ends_at))

@@ -30,12 +30,12 @@ def label(host):
     return (("instance", f"host-{host}"),)
 
 
-def write_fleet(config: Config) -> None:
-    """Three hosts of different scales, and one with hardly any data."""
+def write_fleet(config: Config, scales: tuple[float, ...] = SCALES) -> None:
+    """Hosts of different scales, and one with hardly any data."""
     groups = []
-    for host, scale in enumerate((*SCALES, 1.0)):
+    for host, scale in enumerate((*scales, 1.0)):
         values = host_samples(SAMPLES, seed=host) * scale
-        values = values[: SAMPLES if host < len(SCALES) else 5]
+        values = values[: SAMPLES if host < len(scales) else 5]
         groups.append([MetricFrame(START, STEP, NAMES, (label(host),), values[np.newaxis])])
     path = config.artifacts_dir / config.data_settings.output_filename
     metadata = {"server": "http://prometheus.example"}
@@ -105,6 +105,19 @@ def test_the_bundle_has_the_calibration_of_each_group_and_the_pooled_one(trained
     np.testing.assert_array_equal(calibration.center[2], rows.center[0])
     np.testing.assert_array_equal(calibration.scale[1], detector.preparation.scaler.scale)
     assert calibration.unit[1] == detector.table.median_unit
+
+
+def test_groups_that_resemble_each_other_are_told_from_those_that_do_not(tmp_path, trained):
+    def caution_of(config):
+        return load_detector(BundleStore.of(config).open_current()).table.caution
+
+    config = config_for(tmp_path, training_settings={"model": "linear", "gate": False})
+    config = config.model_copy(update={"group_by": ("instance",)})
+    write_fleet(config, scales=(1.0, 1.01, 1.02, 100.0, 101.0, 102.0))
+    preprocess(config)
+    train(config, silent, now=lambda: NOW)
+    assert 1.4 <= caution_of(config).later <= caution_of(config).first < 4.0
+    assert not caution_of(trained).is_small
 
 
 def spoil_groups(path):

@@ -10,9 +10,9 @@ import pytest
 from promad.data.rows import plan_move
 from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.peers import (
-    FIRST_CAUTION,
     HOURS,
     NO_PEER,
+    Caution,
     Peers,
     find_farthest,
     find_peers,
@@ -134,7 +134,7 @@ def test_peers_of_groups_that_stay_are_kept() -> None:
 GROUPS = tuple((("instance", str(row)),) for row in range(KINDS * EACH))
 UNITS = np.arange(1.0, KINDS * EACH + 1)
 ROWS = Calibration(CENTER, CENTER, SCALE, SCALE, SCALE, UNITS)
-TABLE = CalibrationTable(GROUPS, ROWS, 40.0)
+TABLE = CalibrationTable(GROUPS, ROWS, 40.0, Caution(3.0, 1.5))
 POOLED = replace(ROWS.take(np.array([0])), unit=np.array([40.0]), center=np.zeros((1, FEATURES)))
 NEW = (("instance", "new"),)
 
@@ -143,13 +143,13 @@ def have_peers(rows: list[int], met: int) -> Peers:
     return Peers(np.array([rows]), np.full((1, FEATURES), np.nan), np.array([met]))
 
 
-def test_a_new_group_has_the_medians_of_its_peers_and_a_larger_unit_on_the_first_day() -> None:
+def test_a_new_group_has_the_medians_of_its_peers_and_a_larger_unit() -> None:
     rows = [3, 4, 5, 6, 9]
     first = TABLE.calibrate([NEW], POOLED, have_peers(rows, 1))
     np.testing.assert_array_equal(first.center[0], np.median(CENTER[rows], axis=0))
-    assert first.unit[0] == FIRST_CAUTION * UNITS[5]
+    assert first.unit[0] == 3.0 * UNITS[5]
     later = TABLE.calibrate([NEW], POOLED, have_peers(rows, HOURS))
-    assert later.unit[0] == UNITS[5]
+    assert later.unit[0] == 1.5 * UNITS[5]
 
 
 @pytest.mark.parametrize("rows", [[-1] * 5, [0, 1, 2, 3, KINDS * EACH]])
@@ -157,6 +157,13 @@ def test_without_peers_a_new_group_has_the_pooled_calibration(rows: list[int]) -
     found = TABLE.calibrate([NEW], POOLED, have_peers(rows, 1))
     assert (found.center[0] == 0.0).all()
     assert found.unit[0] == 40.0
+
+
+def test_where_groups_say_little_about_each_other_none_has_peers() -> None:
+    levels = CENTER[:1]
+    assert (TABLE.find_peers(levels) >= 0).all()
+    unlike = replace(TABLE, caution=Caution(50.0, 4.5))
+    assert (unlike.find_peers(levels) == NO_PEER).all()
 
 
 def test_a_trained_group_has_its_own_calibration_whatever_its_peers() -> None:

@@ -1,0 +1,52 @@
+"""Scoring the windows of one group of a fleet."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promad.config import TrainingSettings
+from promad.data.windows import ChosenWindows, Windows
+from promad.models import Model
+from promad.scoring.detector import apply_model, select_errors
+from promad.scoring.scoring import Scoring, fit_scoring
+from promad.training.fleet_material import FleetMaterial
+
+Values = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_SCORED_IN_ALL, _FEWEST_SCORED = 2_000_000, 2000
+"""Windows of each part that are scored: of all groups together, and of each group at least."""
+
+
+def keep_newest(windows: Windows, material: FleetMaterial) -> Windows:
+    """The newest windows of both parts: as many of each group as all groups together can afford."""
+    most = max(_FEWEST_SCORED, _SCORED_IN_ALL // len(material.fleet.groups))
+    ends = material.fleet.training_ends_at + material.fleet.preparation.step / 2
+    training = int((windows.times <= ends).sum())
+    kept = [
+        np.arange(max(first, last - most), last)
+        for first, last in ((0, training), (training, len(windows)))
+    ]
+    return ChosenWindows(windows, np.concatenate(kept))
+
+
+def find_errors(
+    model: Model, windows: Windows, material: FleetMaterial, settings: TrainingSettings
+) -> tuple[Values, Rows]:
+    """The errors at each window's end, and the number of that sample, the same for all groups."""
+    errors = select_errors(apply_model(model, windows), settings.scoring.method)
+    return errors, np.round(windows.times / material.step).astype(np.int64)
+
+
+def fit_group_scoring(
+    errors: Values, at: Rows, material: FleetMaterial, settings: TrainingSettings
+) -> Scoring:
+    """The scoring of a group with these errors."""
+    members = errors.shape[1] // material.fleet.preparation.scored
+    return fit_scoring(errors, at, members, settings.scoring)
+
+
+def spread(total: int, most: int) -> list[int]:
+    """At most so many of the numbers below `total`, evenly."""
+    return [int(each) for each in np.unique(np.linspace(0, total - 1, most).astype(np.int64))]
