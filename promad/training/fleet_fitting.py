@@ -24,7 +24,7 @@ from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import Threshold
 from promad.thresholds.fleet import find_usual
 from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
-from promad.training.fleet_material import FleetMaterial
+from promad.training.fleet_material import FleetMaterial, map_groups
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
 from promad.training.group_fitting import (
     FEWEST_WINDOWS,
@@ -167,14 +167,16 @@ def _fit_pooled(
     of which few have higher scores: how a new group differs from the others is no anomaly. None if
     no group has enough windows.
     """
-    found = []
-    for group in _spread(len(material.fleet.groups), _POOLED_GROUPS):
+
+    def apply(group: int) -> tuple[Values, NDArray[np.int64]] | None:
         windows = _keep_newest(material.read_as_new(group), material)
         if len(windows) < FEWEST_WINDOWS:
-            continue
+            return None
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
-        at = _number(windows, material.step)
-        found.append((errors, at))
+        return errors, _number(windows, material.step)
+
+    chosen = map_groups(apply, _spread(len(material.fleet.groups), _POOLED_GROUPS))
+    found = [each for each in chosen if each is not None]
     if not found:
         return None
     preparation = material.fleet.preparation
@@ -198,22 +200,9 @@ def _score_groups(
     Raises:
         DataError: if all groups have too few.
     """
-    fleet = material.fleet
-    scorings: list[Scoring | None] = []
-    series: list[tuple[NDArray[np.int64], Values]] = []
-    for _, _, everything in material.iterate_groups():
-        windows = _keep_newest(everything, material)
-        at = _number(windows, fleet.preparation.step)
-        training = windows.times <= fleet.training_ends_at + fleet.preparation.step / 2
-        if training.sum() < FEWEST_WINDOWS:
-            scorings.append(None)
-            series.append((at[:0], np.empty(0)))
-            continue
-        errors = select_errors(apply_model(model, windows), settings.scoring.method)
-        scoring = _fit_scoring(errors[training], at[training], fleet.preparation.scored, settings)
-        scorings.append(scoring)
-        counted = training | _is_validation(windows, material)
-        series.append((at[counted], scoring.score(scoring.smooth(errors, at))[counted]))
+    groups = range(len(material.fleet.groups))
+    found = map_groups(lambda group: _score_group(model, material, group, settings), groups)
+    scorings, series = [each[0] for each in found], [each[1:] for each in found]
     if all(each is None for each in scorings):
         raise DataError(
             f"no group has {FEWEST_WINDOWS} windows of {material.length} samples in the training "
@@ -225,6 +214,22 @@ def _score_groups(
     for own, (at, score) in zip(scores, series, strict=True):
         own[at - first] = score
     return scorings, scores
+
+
+def _score_group(
+    model: Model, material: FleetMaterial, group: int, settings: TrainingSettings
+) -> tuple[Scoring | None, NDArray[np.int64], Values]:
+    """A group's scoring, and its scores with the numbers of their samples, (windows,) each."""
+    preparation, ends_at = material.fleet.preparation, material.fleet.training_ends_at
+    windows = _keep_newest(material.read_windows(group), material)
+    at = _number(windows, preparation.step)
+    training = windows.times <= ends_at + preparation.step / 2
+    if training.sum() < FEWEST_WINDOWS:
+        return None, at[:0], np.empty(0)
+    errors = select_errors(apply_model(model, windows), settings.scoring.method)
+    scoring = _fit_scoring(errors[training], at[training], preparation.scored, settings)
+    counted = training | _is_validation(windows, material)
+    return scoring, at[counted], scoring.score(scoring.smooth(errors, at))[counted]
 
 
 def _keep_newest(windows: Windows, material: FleetMaterial) -> Windows:
@@ -260,15 +265,17 @@ def _fit_scorings(
     model: Model, material: FleetMaterial, groups: NDArray[np.int64], settings: TrainingSettings
 ) -> tuple[list[Scoring], Values]:
     """The scoring of each of these groups by its windows, and the 98 % quantile of its scores."""
-    preparation, scorings, usual = material.fleet.preparation, [], []
-    for _, _, everything in material.iterate_groups(groups.tolist()):
-        windows = _keep_newest(everything, material)
+    preparation = material.fleet.preparation
+
+    def fit_one(group: int) -> tuple[Scoring, float]:
+        windows = _keep_newest(material.read_windows(group), material)
         errors = select_errors(apply_model(model, windows), settings.scoring.method)
         at = _number(windows, preparation.step)
         scoring = _fit_scoring(errors, at, preparation.scored, settings)
-        scorings.append(scoring)
-        usual.append(find_usual(scoring.score(scoring.smooth(errors, at))))
-    return scorings, np.array(usual)
+        return scoring, find_usual(scoring.score(scoring.smooth(errors, at)))
+
+    found = map_groups(fit_one, groups.tolist())
+    return [scoring for scoring, _ in found], np.array([usual for _, usual in found])
 
 
 def _pass_gate(
