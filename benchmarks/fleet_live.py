@@ -99,12 +99,12 @@ def look(url: str, daemon: int, server: int) -> Look:
     began = time.perf_counter()
     body = requests.get(f"{url}/metrics", timeout=60).content
     took, at, text = time.perf_counter() - began, time.time(), body.decode()
+    own = [line for line in text.splitlines() if line.startswith("promad_")]
 
     def add(name: str) -> float:
-        found = re.findall(rf"^promad_{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
-        return sum(map(float, found))
+        return sum(float(line.split()[-1]) for line in own if line.startswith(f"promad_{name}{{"))
 
-    series = _SERIES.findall(text)
+    series = [(name, sys.intern(host), value) for name, host, value in _SERIES.findall(text)]
     return Look(
         at,
         add("tick_duration_seconds_count"),
