@@ -1,269 +1,261 @@
-"""The latency of the REST API over a real socket, and of /metrics during scoring.
+"""The latency of the REST API of a daemon that watches a fleet, and of `/metrics` during scoring.
 
-    OPENBLAS_NUM_THREADS=1 python -m benchmarks.api [--model linear ...] [--repeat 30]
+    python -m benchmarks.api [--model linear lstm_autoencoder] [--hosts 100] [--seconds 60]
 
-The server runs in its own process, with models as from `train`, on random data.
-Requests share one connection. Latencies are the median, the 90th percentile and
-the worst of the repetitions, in milliseconds; the detector alone is measured for the same rows in
-the server's process.
+`promad detect` runs as a process of its own with a tick every 5 seconds, beside the embedded server
+in another one. Each client has one connection. "detector alone" scores the same rows in the process
+of the benchmark. During the load two clients send batches of 10,000 rows without a pause. A
+network is trained for one epoch, as its weights do not matter here. Exits with 1 if a tick was
+skipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import statistics
-import tempfile
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPConnection
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from benchmarks.scoring import fit_detector, host_like
+import numpy as np
+
+from benchmarks.fleet_stages import SEED, START, build_document, write_collected
+from benchmarks.processes import run_detect, run_promad, serve_fleet
+from benchmarks.tables import format_table
+from promad.bundle import BundleStore, load_detector
+from promad.config import Config
 from promad.data.frame import MetricFrame
-from promad.detection.running_detector import RunningDetector
-from promad.events.verdict import State
 from promad.scoring.detector import Detector
-from tests.support.served import (
-    NOW,
-    STEP,
-    create_detector,
-    create_groups,
-    create_running_detectors,
-    create_verdict,
-    serve_detectors,
-)
+from promad.scoring.streaming import score_frame
+from promad.simulation.fleet import Fleet, build_fleet
+from tests.support.prometheus_server import free_port
 
-FEATURES = tuple(f"feature_{number:02d}" for number in range(38))
-HISTORY = 720
-TRAINED_ON = {"linear": 24_000}
-TRAINED_ON_ELSE = 3000
+FEATURES = 38
+INTERVAL = 5.0
+KNOWN_HOSTS, KNOWN_DAYS = 20, 0.5
+"""What the detector is trained on."""
+ROWS = (20, 100, 10_000, 20_000)
+BATCH = 10_000
+CLIENTS = 2
+SCRAPE_PAUSE_SECONDS = 0.05
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    for model in arguments.model:
-        with run_server(create_scorer, model) as (address, alone):
-            print(f"POST /score, {len(FEATURES)} features, {model}")
-            report_scoring(address, alone, arguments.repeat)
-            print("  GET /metrics during scoring")
-            report_metrics(address, arguments.repeat)
-    for full in (False, True):
-        with run_server(create_fleet, (arguments.groups, full)) as (address, megabytes):
-            kept = f"{HISTORY} samples of {len(FEATURES)} features each" if full else "nothing"
-            print(
-                f"{arguments.groups} groups with a history of {kept}: {megabytes:.0f} MB resident"
-            )
-            report_listing(address, arguments.repeat)
-            if full:
-                report_history(address, arguments.repeat)
-            print(f"  afterwards {read_server_megabytes():.0f} MB")
+@dataclass(frozen=True)
+class Watched:
+    """A daemon that watches a fleet, and its detector."""
 
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", nargs="+", default=["linear", "lstm_autoencoder"])
-    parser.add_argument("--groups", type=int, default=1000)
-    parser.add_argument("--repeat", type=int, default=30)
-    return parser.parse_args()
-
-
-# the server's process
+    port: int
+    fleet: Fleet
+    detector: Detector
 
 
 @contextmanager
-def run_server(build: Callable[..., Any], what: Any) -> Iterator[tuple[str, Any]]:
-    """Run a process that serves the result of `build`; yields its address and its measurement."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve_until_stopped, args=(build, what, there))
-    process.start()
-    try:
-        yield here.recv()
-    finally:
-        here.send("stop")
-        process.join()
-
-
-def serve_until_stopped(
-    build: Callable[..., tuple[list[RunningDetector], Any]], what: Any, pipe: Connection
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        running, measured = build(Path(folder), what)
-        with serve_detectors(running) as url:
-            pipe.send((url.removeprefix("http://"), measured))
-            pipe.recv()
-
-
-def create_scorer(folder: Path, model: str) -> tuple[list[RunningDetector], dict[int, float]]:
-    """A detector of that model, and its time for each number of rows in milliseconds."""
-    history, test = host_like(TRAINED_ON.get(model, TRAINED_ON_ELSE), len(FEATURES))
-    detector = fit_detector(model, history)
-    alone = {rows: time_detector(detector, test, rows) for rows in (detector.length, 100, 10_000)}
-    return create_running_detectors(folder, features=FEATURES, detector=detector), alone
-
-
-def time_detector(detector: Detector, test: MetricFrame, rows: int) -> float:
-    whole = test if test.samples >= rows else host_like(rows, len(FEATURES))[1]
-    frame, took = whole.slice(0, rows), []
-    for _ in range(7):
-        began = time.perf_counter()
-        detector.score(frame)
-        took.append(1000 * (time.perf_counter() - began))
-    return statistics.median(took)
-
-
-def create_fleet(folder: Path, what: tuple[int, bool]) -> tuple[list[RunningDetector], float]:
-    """Many groups, and the memory of the process in MiB."""
-    count, full = what
-    running = create_running_detectors(
-        folder,
-        features=FEATURES,
-        groups=create_groups(count),
-        states=list(State),
-        samples=1,
-        capacity=HISTORY,
-        detector=create_detector(FEATURES),
-    )
-    if full:
-        for back in range(HISTORY, 0, -1):
-            verdict = create_verdict(NOW - STEP * back, FEATURES, 0.5, State.OK)
-            for ring in running[0].histories.values():
-                ring.add(verdict)
-    return running, read_resident_megabytes("self")
-
-
-def read_resident_megabytes(process: str) -> float:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-
-
-def read_server_megabytes() -> float:
-    """The resident memory of the server, the only child process, in MiB."""
-    (child,) = multiprocessing.active_children()
-    return read_resident_megabytes(str(child.pid))
-
-
-# the client
+def run_daemon(model: str, hosts: int) -> Iterator[Watched]:
+    """Train a detector, and run the daemon until the block ends."""
+    fleet = build_fleet(seed=SEED, hosts=hosts, features=FEATURES)
+    with (
+        TemporaryDirectory(prefix="promad-api-") as name,
+        serve_fleet(fleet, INTERVAL) as server,
+    ):
+        folder, port = Path(name).resolve(), free_port()
+        document = build_document(folder, fleet.features, INTERVAL, server.url)
+        document["training_settings"] = {"model": model, "gate": False}
+        if model != "linear":
+            document["training_settings"]["epochs"] = 1
+        document["real_time_anomaly_detection"] |= {
+            "query_interval_seconds": INTERVAL,
+            "exporter_port": port,
+        }
+        path, config = folder / "config.yaml", Config.model_validate(document)
+        path.write_text(json.dumps(document))
+        write_collected(config, KNOWN_HOSTS, KNOWN_DAYS)
+        run_promad(path, "preprocess")
+        run_promad(path, "train")
+        detector = load_detector(BundleStore.of(config).open_current())
+        with run_detect(path, f"http://127.0.0.1:{port}"):
+            time.sleep(2 * INTERVAL)
+            yield Watched(port, fleet, detector)
 
 
 class Client:
     """Sends requests over one connection."""
 
-    def __init__(self, address: str) -> None:
-        self.connection = HTTPConnection(address, timeout=60)
+    def __init__(self, port: int) -> None:
+        self.connection = HTTPConnection("127.0.0.1", port, timeout=60)
 
     def get(self, path: str) -> bytes:
         self.connection.request("GET", path)
-        return self.answer()
+        return self._read_answer()
 
-    def post(self, body: bytes) -> bytes:
+    def score(self, body: bytes) -> bytes:
         self.connection.request("POST", "/score", body, {"Content-Type": "application/json"})
-        return self.answer()
+        return self._read_answer()
 
-    def answer(self) -> bytes:
+    def _read_answer(self) -> bytes:
         answer = self.connection.getresponse()
         content = answer.read()
-        assert answer.status == 200, content[:300]
+        if answer.status != 200:
+            sys.exit(f"HTTP {answer.status}: {content[:300].decode()}")
         return content
 
 
-def time_requests(ask: Callable[[], Any], repeat: int) -> list[float]:
-    """Milliseconds of each request, after one that does not count."""
-    ask()
-    took = []
+def time_calls(call: Callable[[], object], repeat: int) -> list[float]:
+    """Milliseconds of each call, after one that does not count."""
+    call()
+    taken = []
     for _ in range(repeat):
         began = time.perf_counter()
-        ask()
-        took.append(1000 * (time.perf_counter() - began))
-    return took
+        call()
+        taken.append(1000 * (time.perf_counter() - began))
+    return taken
 
 
-def format_times(took: Sequence[float]) -> str:
-    high = sorted(took)[int(0.9 * (len(took) - 1))]
-    return f"{statistics.median(took):8.1f} median {high:8.1f} p90 {max(took):8.1f} worst ms"
+def describe(taken: Sequence[float]) -> list[str]:
+    """The median, the 99 % quantile and the maximum, in milliseconds."""
+    return [f"{value:.1f}" for value in np.quantile(taken, [0.5, 0.99, 1])]
 
 
-def create_body(rows: int) -> bytes:
-    _, test = host_like(rows, len(FEATURES))
-    return json.dumps({"data": test.values[0].round(4).tolist()}).encode()
+def create_body(watched: Watched, group: str, rows: int) -> tuple[bytes, MetricFrame]:
+    """A request to score so many samples of a host, and the samples."""
+    times = START + INTERVAL * np.arange(rows)
+    values = watched.fleet.values(times, np.arange(1))
+    labels = (("instance", watched.fleet.hosts.instance[0]),)
+    frame = MetricFrame(START, INTERVAL, watched.fleet.features, (labels,), values)
+    data = [[float(f"{value:.5g}") for value in row] for row in values[0]]
+    return json.dumps({"group": group, "data": data}).encode(), frame
 
 
-def report_scoring(address: str, alone: dict[int, float], repeat: int) -> None:
-    for rows, detector in alone.items():
-        body, client = create_body(rows), Client(address)
-        took = time_requests(lambda body=body, client=client: client.post(body), repeat)
-        each = statistics.median(took)
-        print(
-            f"  {rows:6d} rows {len(body) / 2**20:6.2f} MB {format_times(took)}; "
-            f"detector alone {detector:7.1f} ms, {each / detector:4.1f}x; "
-            f"two at once {measure_rate(address, body, 2, repeat):5.1f} requests a second"
-        )
+def measure_scoring(watched: Watched, group: str, repeat: int) -> list[list[str]]:
+    """For each number of rows: the size, the latency, the detector alone, and the rate of two."""
+    found = []
+    for rows in ROWS:
+        body, frame = create_body(watched, group, rows)
+        client = Client(watched.port)
+        taken = time_calls(lambda client=client, body=body: client.score(body), repeat)
+        alone = np.median(time_calls(lambda frame=frame: score_frame(watched.detector, frame), 7))
+        rate = measure_rate(watched.port, body, repeat)
+        size = f"{len(body) / 1e3:,.0f} kB"
+        found.append([f"{rows:,}", size, *describe(taken), f"{alone:.1f}", f"{rate:.1f}"])
+    return found
 
 
-def measure_rate(address: str, body: bytes, clients: int, repeat: int) -> float:
-    """Requests per second of several clients."""
+def measure_rate(port: int, body: bytes, repeat: int) -> float:
+    """Requests per second of all clients at once."""
 
-    def one_client() -> None:
-        own = Client(address)
-        time_requests(lambda: own.post(body), repeat)
+    def ask() -> None:
+        client = Client(port)
+        time_calls(lambda: client.score(body), repeat)
 
-    threads = [threading.Thread(target=one_client) for _ in range(clients)]
+    threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return clients * (repeat + 1) / (time.perf_counter() - began)
+    return CLIENTS * (repeat + 1) / (time.perf_counter() - began)
 
 
-def report_metrics(address: str, repeat: int) -> None:
-    """The latency of /metrics, idle and during two requests to score 10,000 rows."""
-    client, done, body = Client(address), threading.Event(), create_body(10_000)
+def measure_reading(watched: Watched, group: str, repeat: int) -> list[list[str]]:
+    """The size and latency of what the page asks for."""
+    client, found = Client(watched.port), []
+    for path in ("/api/v1/groups", f"/api/v1/history?group={quote(group)}"):
+        size = f"{len(client.get(path)) / 1e3:,.0f} kB"
+        taken = time_calls(lambda path=path: client.get(path), repeat)
+        found.append([f"`GET {path.partition('?')[0]}`", size, *describe(taken)])
+    return found
 
-    def time_metrics() -> list[float]:
-        return time_requests(lambda: client.get("/metrics"), 10 * repeat)
 
-    print(f"    idle            {format_times(time_metrics())}")
+@dataclass(frozen=True)
+class Scrapes:
+    """Milliseconds of scrapes of `/metrics`, the ticks meanwhile, and those that were skipped."""
+
+    taken: list[float]
+    ticks: float
+    skipped: float
+
+
+def scrape(port: int, seconds: float) -> Scrapes:
+    client, taken, bodies = Client(port), list[float](), list[bytes]()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.perf_counter()
+        body = client.get("/metrics")
+        taken.append(1000 * (time.perf_counter() - began))
+        bodies = [*bodies[:1], body]
+        time.sleep(SCRAPE_PAUSE_SECONDS)
+
+    def count(name: str) -> float:
+        first, last = (
+            sum(map(float, re.findall(rf"^{name}\{{.*\}} (\S+)$", text.decode(), re.MULTILINE)))
+            for text in (bodies[0], bodies[-1])
+        )
+        return last - first
+
+    ticks, skipped = "promad_tick_duration_seconds_count", "promad_ticks_skipped_total"
+    return Scrapes(taken, count(ticks), count(skipped))
+
+
+def scrape_under_load(watched: Watched, group: str, seconds: float) -> tuple[Scrapes, list[int]]:
+    """Scrape while clients score batches; how many each of them got."""
+    body, done, counts = create_body(watched, group, BATCH)[0], threading.Event(), list[int]()
 
     def score_on() -> None:
-        own = Client(address)
+        client, count = Client(watched.port), 0
         while not done.is_set():
-            own.post(body)
+            client.score(body)
+            count += 1
+        counts.append(count)
 
-    threads = [threading.Thread(target=score_on) for _ in range(2)]
+    threads = [threading.Thread(target=score_on) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
-    print(f"    scoring 2 x 10k {format_times(time_metrics())}")
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        return scrape(watched.port, seconds), counts
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
-def report_listing(address: str, repeat: int) -> None:
-    client = Client(address)
-    size = len(client.get("/api/v1/groups")) / 1024
-    took = time_requests(lambda: client.get("/api/v1/groups"), repeat)
-    print(f"  GET /api/v1/groups  {size:6.0f} kB {format_times(took)}")
+def measure(model: str, asked: argparse.Namespace) -> float:
+    """Print the tables of one model; how many ticks were skipped."""
+    with run_daemon(model, asked.hosts) as watched:
+        groups = json.loads(Client(watched.port).get("/api/v1/groups"))["groups"]
+        group, latency = str(groups[0]["group"]), ["median ms", "p99 ms", "max ms"]
+        header = [f"`POST /score`, `{model}`, rows", "body", *latency]
+        print(f"{asked.hosts} hosts × {FEATURES}, a tick every {INTERVAL:g} s\n")
+        scored = measure_scoring(watched, group, asked.repeat)
+        print(format_table([*header, "detector alone, ms", "two clients, requests/s"], scored))
+        read = measure_reading(watched, group, asked.repeat)
+        print("\n" + format_table(["reading", "body", *latency], read))
+        idle = scrape(watched.port, asked.seconds)
+        loaded, counts = scrape_under_load(watched, group, asked.seconds)
+    rows = [
+        [name, f"{len(each.taken)}", *describe(each.taken), f"{each.ticks:g}", f"{each.skipped:g}"]
+        for name, each in (("no scoring", idle), (f"{sum(counts)} batches of 10,000 rows", loaded))
+    ]
+    header = ["`GET /metrics` during", "scrapes", *latency, "ticks", "ticks skipped"]
+    print("\n" + format_table(header, rows) + "\n", flush=True)
+    return idle.skipped + loaded.skipped
 
 
-def report_history(address: str, repeat: int) -> None:
-    client = Client(address)
-    groups = json.loads(client.get("/api/v1/groups"))["groups"]
-    name = next(group["group"] for group in groups if group["state"] == State.OK)
-    path = f"/api/v1/history?group={quote(name)}"
-    for narrowed in ("", f"&features={FEATURES[0]}"):
-        size = len(client.get(path + narrowed)) / 1024
-        took = time_requests(lambda path=path + narrowed: client.get(path), repeat)
-        columns = "1 feature " if narrowed else f"{len(FEATURES)} features"
-        print(f"  GET /api/v1/history {size:6.0f} kB {format_times(took)}, {columns}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", nargs="+", default=["linear", "lstm_autoencoder"])
+    parser.add_argument("--hosts", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=50, help="requests of each kind")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of scraping, idle and loaded")
+    asked = parser.parse_args()
+    skipped = [measure(model, asked) for model in asked.model]
+    sys.exit(any(skipped))
 
 
 if __name__ == "__main__":

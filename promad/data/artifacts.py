@@ -136,6 +136,8 @@ class GroupFile:
     step: float
     metadata: Mapping[str, str]
     _row_groups: tuple[tuple[int, ...], ...]
+    _about: pq.FileMetaData
+    """Read once: it describes each column of each group, so it is long."""
 
     def read(self, group: int) -> list[MetricFrame]:
         """The frames of one group, which end where it has no sample for the next step.
@@ -144,7 +146,8 @@ class GroupFile:
             DataError: if the file is damaged.
         """
         with _name_damage(self.path, self.made_by):
-            table = pq.ParquetFile(self.path).read_row_groups(self._row_groups[group])
+            with pq.ParquetFile(self.path, metadata=self._about) as file:
+                table = file.read_row_groups(self._row_groups[group])
             return list(_frames(table, self.step))
 
 
@@ -174,7 +177,8 @@ def open_groups(path: Path, made_by: str) -> GroupFile:
             name for name in file.schema_arrow.names if name != _TIME and name not in names
         )
         places = tuple(tuple(numbers) for numbers in rows.values())
-        return GroupFile(path, made_by, tuple(rows), features, step, metadata, places)
+        about = file.metadata
+        return GroupFile(path, made_by, tuple(rows), features, step, metadata, places, about)
 
 
 def _read_labels(file: pq.ParquetFile, row_group: int, names: Sequence[str]) -> Labels:

@@ -8,6 +8,7 @@ e^-10: the two differ by at most `TOLERANCE` of the largest value averaged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +115,12 @@ def average_at(values: Values, at: NDArray[np.int64], span: int) -> Values:
     return np.concatenate(means)
 
 
+@lru_cache(maxsize=8)
 def _decays(keep: float, samples: int) -> tuple[Values, Values]:
     """Weights of each sample at each later one, (samples, samples), and of what came before."""
     ages = np.arange(samples)[:, np.newaxis] - np.arange(samples)
     powers = np.power(keep, np.arange(samples + 1))
-    return np.where(ages >= 0, powers[np.maximum(ages, 0)], 0.0), powers[1:, np.newaxis]
+    decays = np.where(ages >= 0, powers[np.maximum(ages, 0)], 0.0)
+    for each in (decays, powers):
+        each.setflags(write=False)
+    return decays, powers[1:, np.newaxis]

@@ -277,7 +277,7 @@ def _measure_ages(
     """By group, seconds since the scrape that each sample rests on; NaN where it is unknown."""
     rules = options.grouping.rules
     sources = (name for rule in rules for name in rule.source_labels)
-    query = build_oldest_query({"": expr}, list_labels(options.grouping.by, sources))
+    query = build_oldest_query(expr, list_labels(options.grouping.by, sources))
     if query is None:
         return {}
     try:

@@ -16,7 +16,7 @@ from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.group_buffer import GroupBuffer
-from promad.prometheus.group_freshness import build_oldest_query, list_labels
+from promad.prometheus.group_freshness import build_stale_query, list_labels
 from promad.prometheus.group_rows import GroupRows, spread_samples
 from promad.prometheus.one_series import add_alias, build_not_asked_error, check_warnings
 from promad.prometheus.parsing import MOST_SERIES
@@ -26,8 +26,6 @@ Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
 _SETTLING_SECONDS = 60.0
-_PIECE_SECONDS = 7200.0
-"""Time of one request for the times of samples: its cost in Prometheus grows with the square."""
 _ROUNDING = 1e-9
 _REFUSALS = frozenset({"bad_data", "execution"})
 
@@ -124,8 +122,8 @@ class GroupPoller:
         labels = list_labels(
             options.grouping.by, (name for rule in rules for name in rule.source_labels)
         )
-        self._oldest = build_oldest_query(options.queries, labels)
-        self._has_ages = self._oldest is not None
+        self._stale = build_stale_query(options.queries, labels, options.stale_after)
+        self._has_ages = self._stale is not None
         self._knows_ages = False
         self._ageless: set[str] = set()
         self._labels = labels
@@ -239,8 +237,8 @@ class GroupPoller:
         shown = "age of the samples of all queries"
         try:
             if (
-                self._oldest is not None
-                and not self._find_old(self._oldest, shown, first, start).any()
+                self._stale is not None
+                and not self._find_old(self._stale, shown, first, start).any()
             ):
                 return
         except PrometheusError as error:
@@ -249,7 +247,7 @@ class GroupPoller:
                 columns.clear()
                 return
             if not self._knows_ages:
-                self._oldest = None
+                self._stale = None
         self._drop_old_by_query(columns, failures, start)
 
     def _drop_old_by_query(
@@ -280,7 +278,7 @@ class GroupPoller:
             PrometheusError: if the age is not known.
         """
         expr = self._options.queries[alias]
-        query = build_oldest_query({alias: expr}, self._labels)
+        query = build_stale_query({alias: expr}, self._labels, self._options.stale_after)
         if query is None or alias in self._ageless:
             return
         old = self._find_old(query, f"age of the samples of {expr}", column.first, start)
@@ -289,11 +287,9 @@ class GroupPoller:
 
     def _find_old(self, query: str, shown: str, first: int, start: float) -> Flags:
         """Where the samples are too old: bool (rows, samples from `first` on)."""
-        most = min(max(1, round(_PIECE_SECONDS / self._options.step)), self._client.max_points)
-        sampled_at = self._spread(query, shown, first, start, most).values
+        stale = self._spread(query, shown, first, start, self._client.max_points).values
         self._knows_ages = True
-        times = start + self._options.step * np.arange(first, self._options.samples)
-        return np.asarray(times - sampled_at > self._options.stale_after, np.bool_)
+        return ~np.isnan(stale)
 
     def _make_room(self) -> None:
         rows = len(self._rows.groups)

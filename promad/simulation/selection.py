@@ -1,8 +1,8 @@
 """Which series a PromQL expression means, for the few forms that the simulation answers.
 
 A selector, alone or in timestamp(); one of these aggregated by labels that tell hosts apart, which
-changes their labels alone; the age of the oldest of several selectors, which are all scraped at the
-same time; and any of these for one host alone.
+changes their labels alone; any of these for one host alone; and selectors unless they have recent
+samples, which selects nothing, because every host is scraped until it is gone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from promql_parser import (
     BinaryExpr,
     Call,
     MatchOp,
+    MatrixSelector,
     ParenExpr,
     StringLiteral,
     VectorSelector,
@@ -27,6 +28,7 @@ SUPPORTED = "the simulation supports a vector selector, alone or in timestamp()"
 _HOST = "instance"
 _OF_ONE_SERIES = frozenset({"min", "max", "sum", "avg"})
 """Aggregations of which one series is its own result."""
+_OF_NO_SERIES = _OF_ONE_SERIES | {"count"}
 
 
 class BadDataError(ValueError):
@@ -41,12 +43,14 @@ class Selection:
         selector: what they are called, and their labels.
         wants_times: whether it asks for the times of their samples, not their values.
         by: the labels that are kept; None for all.
+        wants_stale: whether it asks for series without recent samples, of which there are none.
         only: label values that a series must have besides.
     """
 
     selector: VectorSelector
     wants_times: bool
     by: tuple[str, ...] | None = None
+    wants_stale: bool = False
     only: tuple[tuple[str, str], ...] = ()
 
     def reduce(self, labels: dict[str, str]) -> dict[str, str]:
@@ -57,7 +61,7 @@ class Selection:
 
     def may_match(self, name: str) -> bool:
         """Whether a series of that name can be meant, with any other labels."""
-        return self.selector.name is None or self.selector.name == name
+        return not self.wants_stale and self.selector.name in (None, name)
 
     def matches(self, labels: dict[str, str]) -> bool:
         """Whether the series of these labels, `__name__` among them, is meant."""
@@ -95,31 +99,49 @@ def _select(tree: Any) -> Selection | None:
     if isinstance(tree, Call):
         return _select_in_call(tree)
     if isinstance(tree, AggregateExpr):
-        labels = tuple(tree.modifier.labels) if tree.modifier else ()
-        inner = _select(tree.expr) if str(tree.op) in _OF_ONE_SERIES and _HOST in labels else None
-        return None if inner is None else replace(inner, by=labels)
+        return _select_in_aggregation(tree)
     if isinstance(tree, BinaryExpr):
         return _select_in_binary(tree)
     return None
 
 
-def _select_in_call(tree: Call) -> Selection | None:
-    inner = _select(tree.args[0]) if tree.args else None
-    if inner is None or tree.func.name not in {"timestamp", "label_replace"}:
+def _select_in_aggregation(tree: AggregateExpr) -> Selection | None:
+    labels = tuple(tree.modifier.labels) if tree.modifier else ()
+    inner = _select(tree.expr) if _HOST in labels else None
+    if inner is None or str(tree.op) not in (
+        _OF_NO_SERIES if inner.wants_stale else _OF_ONE_SERIES
+    ):
         return None
-    return replace(inner, wants_times=True) if tree.func.name == "timestamp" else inner
+    return replace(inner, by=labels)
+
+
+def _select_in_call(tree: Call) -> Selection | None:
+    inner = _select(tree.args[0]) if tree.func.name == "timestamp" else None
+    return None if inner is None else replace(inner, wants_times=True)
 
 
 def _select_in_binary(tree: BinaryExpr) -> Selection | None:
     first = _select(tree.lhs)
     if first is None:
         return None
-    if str(tree.op) == "or":  # of the ages of features that are scraped together
-        return first if first.wants_times and _select(tree.rhs) is not None else None
+    if str(tree.op) == "unless":
+        return replace(first, wants_stale=True) if _has_recent(tree.rhs, first) else None
+    if str(tree.op) == "or":
+        second = _select(tree.rhs) if first.wants_stale else None
+        return first if second is not None and second.wants_stale else None
     if str(tree.op) == "and":
         only = _read_labels(tree.rhs)
         return replace(first, only=only) if only else None
     return None
+
+
+def _has_recent(tree: Any, selection: Selection) -> bool:
+    """Whether an expression is the last samples of the same series."""
+    if not isinstance(tree, Call) or tree.func.name != "last_over_time":
+        return False
+    recent = tree.args[0]
+    same = selection.selector.prettify()
+    return isinstance(recent, MatrixSelector) and recent.vector_selector.prettify() == same
 
 
 def _read_labels(tree: Any) -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from promad.errors import DataError
 from promad.thresholds.base import Threshold, ThresholdSettings
 from promad.thresholds.peaks import lowest_in_a_row
-from promad.thresholds.pot import fit as fit_pot
+from promad.thresholds.pot import find_value
 
 Values = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def choose_units(scores: Values, settings: ThresholdSettings) -> Units:
     usual = np.array([find_usual(own) for own in scores])
     reach = np.full(len(scores), np.nan)
     for group in np.flatnonzero(~np.isnan(usual)).tolist():
-        reach[group] = fit_pot(scores[group], settings).value / usual[group]
+        reach[group] = find_value(scores[group], settings) / usual[group]
     if np.isnan(usual).all():
         raise DataError(
             f"no group has {_FEWEST_SCORES} scores to choose a threshold by "

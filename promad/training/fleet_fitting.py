@@ -24,7 +24,7 @@ from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 from promad.thresholds.fleet import Units, find_usual
 from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
-from promad.training.fleet_material import FleetMaterial
+from promad.training.fleet_material import FleetMaterial, map_groups
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
 from promad.training.group_fitting import (
     FEWEST_WINDOWS,
@@ -187,21 +187,9 @@ def _score_groups(
     Raises:
         DataError: if all groups have too few.
     """
-    fleet = material.fleet
-    scorings: list[Scoring | None] = []
-    series: list[tuple[NDArray[np.int64], Values]] = []
-    for _, _, everything in material.iterate_groups():
-        windows = keep_newest(everything, material)
-        training = windows.times <= fleet.training_ends_at + fleet.preparation.step / 2
-        if training.sum() < FEWEST_WINDOWS:
-            scorings.append(None)
-            series.append((np.empty(0, np.int64), np.empty(0)))
-            continue
-        errors, at = find_errors(model, windows, material, settings)
-        scoring = fit_group_scoring(errors[training], at[training], material, settings)
-        scorings.append(scoring)
-        counted = training | _is_validation(windows, material)
-        series.append((at[counted], scoring.score(scoring.smooth(errors, at))[counted]))
+    groups = range(len(material.fleet.groups))
+    found = map_groups(lambda group: _score_group(model, material, group, settings), groups)
+    scorings, series = [each[0] for each in found], [each[1:] for each in found]
     if all(each is None for each in scorings):
         raise DataError(
             f"no group has {FEWEST_WINDOWS} windows of {material.length} samples in the training "
@@ -215,6 +203,21 @@ def _score_groups(
     return scorings, scores
 
 
+def _score_group(
+    model: Model, material: FleetMaterial, group: int, settings: TrainingSettings
+) -> tuple[Scoring | None, NDArray[np.int64], Values]:
+    """A group's scoring, and its scores with the numbers of their samples, (windows,) each."""
+    preparation, ends_at = material.fleet.preparation, material.fleet.training_ends_at
+    windows = keep_newest(material.read_windows(group), material)
+    training = windows.times <= ends_at + preparation.step / 2
+    if training.sum() < FEWEST_WINDOWS:
+        return None, np.empty(0, np.int64), np.empty(0)
+    errors, at = find_errors(model, windows, material, settings)
+    scoring = fit_group_scoring(errors[training], at[training], material, settings)
+    counted = training | _is_validation(windows, material)
+    return scoring, at[counted], scoring.score(scoring.smooth(errors, at))[counted]
+
+
 def _is_validation(windows: Windows, material: FleetMaterial) -> NDArray[np.bool_]:
     """Which windows share no sample with the training part."""
     split = split_at(windows, material.fleet.training_ends_at, material.fleet.preparation.step)
@@ -225,13 +228,15 @@ def _fit_scorings(
     model: Model, material: FleetMaterial, groups: NDArray[np.int64], settings: TrainingSettings
 ) -> tuple[list[Scoring], Values]:
     """The scoring of each of these groups by its windows, and the 98 % quantile of its scores."""
-    scorings, usual = [], []
-    for _, _, everything in material.iterate_groups(groups.tolist()):
-        errors, at = find_errors(model, keep_newest(everything, material), material, settings)
+
+    def fit_one(group: int) -> tuple[Scoring, float]:
+        windows = keep_newest(material.read_windows(group), material)
+        errors, at = find_errors(model, windows, material, settings)
         scoring = fit_group_scoring(errors, at, material, settings)
-        scorings.append(scoring)
-        usual.append(find_usual(scoring.score(scoring.smooth(errors, at))))
-    return scorings, np.array(usual)
+        return scoring, find_usual(scoring.score(scoring.smooth(errors, at)))
+
+    found = map_groups(fit_one, groups.tolist())
+    return [scoring for scoring, _ in found], np.array([usual for _, usual in found])
 
 
 def _pass_gate(

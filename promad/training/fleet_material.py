@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.data.frame import MetricFrame
 from promad.data.windows import (
     ChosenWindows,
     Inputs,
@@ -28,6 +29,8 @@ Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 _PROBED_GROUPS, _PROBES = 5, 20
+_MOST_THREADS = 8
+"""Groups that are in memory at the same time."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +57,24 @@ class FleetMaterial:
         """Seconds between samples."""
         return self.fleet.preparation.step
 
-    def iterate_groups(
-        self, groups: Iterable[int] | None = None
-    ) -> Iterator[tuple[int, list[MetricFrame], Windows]]:
-        """Each group, or each of these: its place in the fleet, its frames and its windows."""
-        for group in range(len(self.fleet.groups)) if groups is None else groups:
-            frames = self.fleet.read(group)
-            windows: Windows = self.fleet.preparation.windows(frames, self.length)
-            if group in self.dropped:
-                kept = ~np.isin(np.round(windows.times, 3), np.round(self.dropped[group], 3))
-                windows = ChosenWindows(windows, np.flatnonzero(kept))
-            yield group, frames, windows
+    def read_windows(self, group: int) -> Windows:
+        """All windows of a group, by its place in the fleet, that something is learned from."""
+        windows: Windows = self.fleet.preparation.windows(self.fleet.read(group), self.length)
+        if group not in self.dropped:
+            return windows
+        kept = ~np.isin(np.round(windows.times, 3), np.round(self.dropped[group], 3))
+        return ChosenWindows(windows, np.flatnonzero(kept))
 
     def read_as_new(self, group: int) -> SampleWindows:
         """All windows of a group, scaled as if it had no scaler of its own."""
         frames = self.fleet.read_as_new(group)
         return self.fleet.preparation.windows(frames, self.length)
+
+
+def map_groups[Result](work: Callable[[int], Result], groups: Sequence[int]) -> list[Result]:
+    """What `work` makes of each group, in their order; some are worked on at the same time."""
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "group") as pool:
+        return list(pool.map(work, groups))
 
 
 def draw_material(fleet: ProcessedFleet, length: int, most: int, seed: int) -> FleetMaterial:

@@ -189,7 +189,7 @@ def fit_group(material: FleetMaterial, settings: TrainingSettings, group: int) -
         DataError: if it has too few windows.
     """
     preparation, ends_at = material.fleet.preparation, material.fleet.training_ends_at
-    ((_, _, windows),) = material.iterate_groups([group])
+    windows = material.read_windows(group)
     split = split_at(windows, ends_at, preparation.step)
     if len(split.training) < FEWEST_WINDOWS or not len(split.validation):
         raise DataError(

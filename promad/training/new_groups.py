@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,10 @@ from promad.data.frame import MetricFrame
 from promad.data.windows import Windows
 from promad.models import Model
 from promad.scoring.calibration import Calibration
-from promad.scoring.peers import NO_CAUTION, Caution, find_farthest, find_levels, find_peers
+from promad.scoring.peers import Caution, find_farthest, find_levels, find_peers
 from promad.scoring.scoring import Scoring
 from promad.thresholds.fleet import find_usual
-from promad.training.fleet_material import FleetMaterial
+from promad.training.fleet_material import FleetMaterial, map_groups
 from promad.training.group_fitting import FEWEST_WINDOWS, pool_scorings
 from promad.training.group_scoring import find_errors, fit_group_scoring, keep_newest, spread
 
@@ -40,12 +41,15 @@ def fit_pooled(
     of which few have higher scores: how a new group differs from the others is no anomaly. None if
     no group has enough windows.
     """
-    found = []
-    for group in spread(len(material.fleet.groups), _GROUPS):
+
+    def apply(group: int) -> tuple[Values, NDArray[np.int64]] | None:
         windows = keep_newest(material.read_as_new(group), material)
         if len(windows) < FEWEST_WINDOWS:
-            continue
-        found.append(find_errors(model, windows, material, settings))
+            return None
+        return find_errors(model, windows, material, settings)
+
+    chosen = map_groups(apply, spread(len(material.fleet.groups), _GROUPS))
+    found = [each for each in chosen if each is not None]
     if not found:
         return None
     pooled = pool_scorings([fit_group_scoring(*each, material, settings) for each in found])
@@ -71,30 +75,31 @@ def measure_caution(
         calibration: of the groups.
         pooled: the scoring, whose numbers those of the peers replace.
     """
-    first: list[float] = []
-    later: list[float] = []
-    for place in spread(len(rows), _GROUPS) if len(rows) > 1 else []:
+
+    def score(place: int) -> list[float]:
+        """By a window's peers and by those of a long time; NaN where there are none."""
         others = calibration.take(np.delete(np.arange(len(rows)), place))
         frames = _restore(material, int(rows[place]))
         levels = np.stack([_find_level(frames, material.length, place), calibration.center[place]])
         farthest = find_farthest(others.center, others.scale)
-        for found, peers in zip(
-            (first, later),
-            find_peers(levels, others.center, others.scale, farthest),
-            strict=True,
-        ):
+        found = [float("nan"), float("nan")]
+        for kind, peers in enumerate(find_peers(levels, others.center, others.scale, farthest)):
             if peers[0] >= 0:
                 medians = others.take_medians(peers[np.newaxis])
                 windows = _scale(frames, medians, material)
                 errors, at = find_errors(model, windows, material, settings)
-                found.append(_find_usual(errors, at, medians, pooled))
-    if not later or not first:
-        return NO_CAUTION
-    after_a_day = _HEADROOM * max(1.0, _find_quiet(later))
-    return Caution(max(after_a_day, _HEADROOM * _find_quiet(first)), after_a_day)
+                found[kind] = _find_usual(errors, at, medians, pooled)
+        return found
+
+    chosen = spread(len(rows), _GROUPS) if len(rows) > 1 else []
+    usual = np.array(map_groups(score, chosen)).reshape(-1, 2)
+    if np.isnan(usual).all(axis=0).any():
+        return Caution(2 * _HEADROOM, _HEADROOM)
+    after_a_day = _HEADROOM * max(1.0, _find_quiet(usual[:, 1]))
+    return Caution(max(after_a_day, _HEADROOM * _find_quiet(usual[:, 0])), after_a_day)
 
 
-def _find_quiet(usual: list[float]) -> float:
+def _find_quiet(usual: Sequence[float] | Values) -> float:
     return float(np.nanquantile(usual, _QUIET_GROUPS, method="higher"))
 
 

@@ -5,8 +5,10 @@ import pytest
 import structlog
 
 from promad.config import PrometheusSettings
+from promad.data.groups import Grouping
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
+from promad.prometheus.group_polling import GroupPoller, PollOptions
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 
 STEP = 15.0
@@ -30,6 +32,8 @@ def history():
         'cores{cpu="0"}': chance.random(SAMPLES),
         'cores{cpu="1"}': chance.random(SAMPLES),
         "brief": np.arange(241),
+        'parts{host="a"}': chance.random(SAMPLES),
+        'parts{host="b"}': np.arange(241),
     }
     return openmetrics(
         {name: list(zip(times, v.tolist(), strict=False)) for name, v in series.items()}
@@ -95,6 +99,20 @@ def test_a_series_that_ended_without_a_marker_goes_stale_before_prometheus_forge
     assert poll.newest == {"brief": DIED + 60.0}
     assert np.isnan(poll.frame.values[0, -4:]).all()
     assert poll.failures == {}
+
+
+@pytest.mark.parametrize("promql", ["parts", "sum by (host) (parts)", "parts offset 1m"])
+def test_a_host_that_ended_without_a_marker_goes_stale_alone(client, promql):
+    later = 60.0 if "offset" in promql else 0.0
+    queries = {"parts": promql, "both": f"2 * ({promql})"}
+    options = PollOptions(queries, Grouping(("host",)), STEP, 20, 60.0, 10, 3600.0)
+    poll = GroupPoller(client, options).poll(DIED + later + 8 * STEP)
+    assert poll.failures == {}
+    assert [dict(labels) for labels in poll.frame.groups] == [{"host": "a"}, {"host": "b"}]
+    assert not np.isnan(poll.frame.values[0]).any()
+    missing = np.isnan(poll.frame.values[1]).all(axis=1)
+    assert missing.tolist() == [False] * 16 + [True] * 4
+    assert np.isnan(poll.frame.values[1]).any(axis=1).tolist() == missing.tolist()
 
 
 def test_the_check_tells_what_prometheus_has(client):

@@ -8,8 +8,10 @@ import pytest
 
 from promad.cli.commands.check_config import format_latency
 from promad.config import PrometheusSettings
+from promad.data.groups import Grouping
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
 from promad.prometheus.checking import inspect_latency
+from promad.prometheus.group_polling import GroupPoller, PollOptions
 from promad.prometheus.latency import make_find_offset
 from tests.support.victoria_metrics import victoria_metrics
 
@@ -31,6 +33,9 @@ def url(tmp_path_factory):
         'plain{host="a"}': [(at, value(at)) for at in times],
         'steady_total{host="a"}': [(at, 2.0 * (at - times[0])) for at in times],
     }
+    ended = times[: HOUR - 120]
+    series |= {'parts{host="a"}': [(at, value(at)) for at in times]}
+    series |= {'parts{host="b"}': [(at, value(at)) for at in ended]}
     with victoria_metrics(tmp_path_factory.mktemp("vm"), series) as url:
         yield url
 
@@ -68,6 +73,17 @@ def test_the_check_shows_the_offset(client):
     assert format_latency(check, "auto").startswith("  latency_offset: 3")
     assert inspect_latency(client, 10.0, now).is_too_short
     assert not any(one.problem for one in inspect_queries(client, QUERIES, 5.0, now - check.offset))
+
+
+def test_a_host_that_ended_is_missing_alone(client):
+    queries = {"parts": "parts", "sum": "sum by (host) (parts)"}
+    options = PollOptions(queries, Grouping(("host",)), 5.0, SAMPLES, 60.0, 10, 3600.0)
+    poll = GroupPoller(client, options).poll(time.time() - 40)
+    assert poll.failures == {}
+    assert [dict(labels) for labels in poll.frame.groups] == [{"host": "a"}, {"host": "b"}]
+    assert not np.isnan(poll.frame.values[0]).any()
+    assert np.isnan(poll.frame.values[1, -1]).all()
+    assert not np.isnan(poll.frame.values[1, 0]).any()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from promad.data.artifacts import (
     end_times_path,
+    open_groups,
     read_array,
     read_frames,
     write_array,
@@ -153,6 +154,20 @@ def test_a_file_in_which_all_groups_have_the_same_rows_is_read_as_before(tmp_pat
     (again,), _ = read_frames(tmp_path / "x.parquet", "preprocess")
     np.testing.assert_array_equal(again.values, frame.values)
     assert again.groups == frame.groups
+
+
+def test_the_description_of_all_groups_is_read_once(tmp_path):
+    path = tmp_path / "groups.parquet"
+    groups = tuple(sort_labels({"host": name}) for name in ("a", "b"))
+    frame = MetricFrame(0.0, 15.0, ("x",), groups, np.arange(20.0).reshape(2, 10, 1))
+    write_frames(path, [frame], {})
+    opened = open_groups(path, "collect")
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"gone")
+    for group in (0, 1):
+        (read,) = opened.read(group)
+        assert np.array_equal(read.values[0], frame.values[group])
 
 
 def test_two_frames_without_a_gap_between_them_are_one_stretch(tmp_path):

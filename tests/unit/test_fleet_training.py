@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +15,10 @@ from promad.bundle import BundleStore, load_detector
 from promad.config import Config
 from promad.data.artifacts import write_groups
 from promad.data.frame import MetricFrame
-from promad.errors import PromadError
+from promad.errors import DataError, PromadError
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training.fleet_material import draw_material
+from promad.training.fleet_material import draw_material, map_groups
 from promad.training.processed_file import locate_processed, read_fleet
 from promad.training.processing import ProcessingOptions
 from tests.support.detectors import host_samples
@@ -89,6 +91,28 @@ def test_windows_are_drawn_from_all_groups_and_times_and_the_same_for_a_seed(tra
     assert material.split.training.times[-1] <= fleet.training_ends_at + STEP / 2
     halves = np.array_split(np.unique(material.windows.times), 2)
     assert all(len(half) > 10 for half in halves)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
+def test_what_is_made_of_each_group_is_in_their_order_whichever_is_finished_first():
+    later = threading.Event()
+
+    def work(group):
+        if group == 4:
+            assert later.wait(5)
+        else:
+            later.set()
+        return 10 * group
+
+    assert map_groups(work, [4, 1, 2]) == [40, 10, 20]
+
+
+def test_a_group_that_cannot_be_read_ends_the_training():
+    def work(group):
+        raise DataError(f"group {group} is damaged")
+
+    with pytest.raises(DataError, match="group 1 is damaged"):
+        map_groups(work, [1, 2])
 
 
 def test_the_bundle_has_the_calibration_of_each_group_and_the_pooled_one(trained):

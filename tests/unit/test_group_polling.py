@@ -10,6 +10,7 @@ from promad.config.settings import RelabelConfig
 from promad.data.groups import Grouping
 from promad.data.relabeling import RelabelRule
 from promad.prometheus import PrometheusClient
+from promad.prometheus.group_freshness import build_stale_query
 from promad.prometheus.group_polling import GroupPoller, PollOptions, fill_holes
 from promad.prometheus.group_rows import GroupRows
 from tests.support.prometheus_stub import Say, curves, stub_server
@@ -284,13 +285,13 @@ def test_membership_does_not_change_while_time_stands_still():
         assert names_of(poller.poll(AT + STEP)) == ["a", "b"]
 
 
-OLDEST = "max by (instance) (timestamp(up))"
+STALE = "count by (instance) (up unless on (instance) last_over_time(up[120001ms]))"
 
 
 def test_values_that_rest_on_old_samples_are_missing_in_their_group_alone():
     known = {
         "up": hosts("a", "b"),
-        OLDEST: [({"instance": "a"}, lambda at: at), ({"instance": "b"}, lambda at: AT - 300)],
+        STALE: [({"instance": "b"}, lambda at: 1.0)],
     }
     with stub_server(curves(known)) as stub:
         poll = poller_of(stub, ["up"]).poll(AT)
@@ -301,15 +302,21 @@ def test_values_that_rest_on_old_samples_are_missing_in_their_group_alone():
 def test_the_age_of_samples_is_asked_in_one_query_while_all_are_fresh():
     queries = {"one": "up", "two": "load1"}
     both = (
-        'min by (instance) (label_replace(max by (instance) (timestamp(load1)), "age_source", '
-        '"0", "", "") or label_replace(max by (instance) (timestamp(up)), "age_source", "1", '
-        '"", ""))'
+        "count by (instance) (load1 unless on (instance) last_over_time(load1[120001ms]) "
+        "or up unless on (instance) last_over_time(up[120001ms]))"
     )
-    fresh = [({"instance": "a"}, lambda at: at)]
-    with stub_server(curves({"up": hosts("a"), "load1": hosts("a"), both: fresh})) as stub:
+    with stub_server(curves({"up": hosts("a"), "load1": hosts("a"), both: []})) as stub:
         poll = poll_once(stub, queries)
     assert stub.exprs == ["up", "load1", both]
     assert not np.isnan(poll.frame.values).any()
+
+
+def test_the_age_of_samples_is_asked_behind_an_offset_too():
+    query = build_stale_query({"x": 'up{job=" offset "} offset 5m'}, "pod", 60.0)
+    assert query == (
+        'count by (pod) (up{job=" offset "} offset 5m unless on (pod) '
+        'last_over_time(up{job=" offset "}[60001ms] offset 5m))'
+    )
 
 
 def poll_once(stub, queries):
@@ -321,7 +328,7 @@ def poll_once(stub, queries):
 def test_a_server_that_refuses_the_question_of_age_is_not_asked_again():
     fine = curves({"up": hosts("a")})
     refuse = Say(400, '{"status":"error","errorType":"bad_data","error":"no"}')
-    with stub_server(lambda a: refuse if "timestamp" in a.form["query"] else fine(a)) as stub:
+    with stub_server(lambda a: refuse if "unless" in a.form["query"] else fine(a)) as stub:
         poller = poller_of(stub, ["up"])
         poll = poller.poll(AT)
         assert not np.isnan(poll.frame.values).any()
@@ -331,14 +338,14 @@ def test_a_server_that_refuses_the_question_of_age_is_not_asked_again():
 
 
 def test_an_age_that_is_refused_later_is_a_failure():
-    fine = curves({"up": hosts("a"), OLDEST: [({"instance": "a"}, lambda at: at)]})
+    fine = curves({"up": hosts("a"), STALE: []})
     answers = Changing()
     answers.say = fine
     refuse = Say(422, '{"status":"error","errorType":"execution","error":"no"}')
     with stub_server(answers) as stub:
         poller = poller_of(stub, ["up"])
         poller.poll(AT)
-        answers.say = lambda a: refuse if "timestamp" in a.form["query"] else fine(a)
+        answers.say = lambda a: refuse if "unless" in a.form["query"] else fine(a)
         poll = poller.poll(AT + STEP)
         assert list(poll.failures) == ["up"]
         assert np.isnan(poll.frame.values[0, -1, 0])

@@ -12,6 +12,7 @@ from promad.simulation.answers import answer_instant, answer_range
 from promad.simulation.exposition import format_exposition, iterate_openmetrics
 from promad.simulation.fleet import Churn, build_fleet
 from promad.simulation.scraper import Scraper
+from promad.simulation.selection import BadDataError
 
 NOW = 1_795_000_005.0
 FLEET = build_fleet(7, 24, features=18, churn=Churn(0.25, 1800.0, NOW - 86400.0, NOW + 86400.0))
@@ -160,3 +161,16 @@ def test_the_history_is_written_series_by_series_without_what_was_not_scraped():
     expected = np.moveaxis(values, 2, 0).ravel()
     assert [float(value) for _, value, _ in samples] == expected[~np.isnan(expected)].tolist()
     assert samples[0][2] == str(int(times[0]))
+
+
+def test_no_series_is_without_recent_samples(url):
+    stale = "host_load1 unless on (instance) last_over_time(host_load1[60001ms])"
+    other = stale.replace("host_load1", "app_queue_length")
+    for query in (
+        stale,
+        f"count by (instance) ({stale})",
+        f"count by (instance) ({stale} or {other})",
+    ):
+        assert ask(url, "query", query=query) == []
+    with pytest.raises(BadDataError, match="the simulation supports"):
+        answer_instant({"query": f"host_load1 unless {other}"}, Scraper(FLEET), NOW)

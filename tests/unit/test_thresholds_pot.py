@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from promad.events.event_levels import event_levels
 from promad.thresholds import THRESHOLDS, ThresholdSettings
 from promad.thresholds.peaks import MOST_PEAKS, REFIT_AFTER, gap_of
-from promad.thresholds.pot import clusters
+from promad.thresholds.pot import clusters, find_value
 from promad.thresholds.tail import (
     HEAVIEST,
     Tail,
@@ -165,6 +165,12 @@ def test_why_says_what_a_limit_rests_on():
     assert "the budget is above the rate of its peaks" in pot(scores_of(5000), 1e5).why
     assert "its peaks are tied" in pot([1.0] * 500).why
     assert "are fewer than the 10 that a tail needs" in pot(scores_of(300)).why
+
+
+@pytest.mark.parametrize(("samples", "budget"), [(5000, 1.0), (5000, 1e5), (300, 1.0)])
+def test_the_value_alone_is_that_of_the_threshold(samples, budget):
+    scores = scores_of(samples)
+    assert find_value(scores, settings_of(budget)) == pot(scores, budget).value
 
 
 def test_few_peaks_give_the_highest_score_and_a_tenth():
