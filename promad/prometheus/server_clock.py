@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from promad.config.durations import format_duration
 
@@ -16,11 +17,15 @@ def read_date(headers: Mapping[str, str]) -> float | None:
 
     A reply from a cache is older than its `Date` shows, and counts as one without.
     """
-    if "Age" in headers:
-        return None
+    said = headers.get("Date")
+    return None if said is None or "Age" in headers else _parse_date(said)
+
+
+@lru_cache(1)  # the replies of a second all have the same
+def _parse_date(said: str) -> float | None:
     try:
-        return parsedate_to_datetime(headers["Date"]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return parsedate_to_datetime(said).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
