@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ProxyError
 from urllib3.util.proxy import connection_requires_http_tunnel
 
-from promad.prometheus.deadline import end_after
+from promad.prometheus.deadline import Limit
 
 _LONGEST_LINE = 2**16
-_MOST_HEADERS = 100
-_ENDS_OF_HEADERS = frozenset({b"\r\n", b"\n", b""})
+_MOST_LINES = 100
+_END_OF_HEADERS = b"\r\n\r\n"
+_LAST_LINES = frozenset({b"\r\n", b"\n", b""})
 
 
 @dataclass(frozen=True)
@@ -54,40 +55,48 @@ class Response(http.client.HTTPResponse):
     `release` has to be called in the end; it keeps the connection if the body was read completely.
     """
 
-    headers: HTTPHeaderDict  # type: ignore[assignment]
-    reason: str
+    headers: dict[str, str]  # type: ignore[assignment]
     pool: HTTPConnectionPool
     connection: HTTPConnection
     connected: socket.socket
     _decoded: HTTPResponse | None = None
 
     def begin(self) -> None:
-        """Read the status and the headers, which takes the place of what `http.client` does."""
-        status = int(HTTPStatus.CONTINUE)
-        while status == HTTPStatus.CONTINUE:
-            version, status, reason = self._read_status()  # type: ignore[attr-defined]
-            self.headers = self._read_headers()
-        if not version.startswith("HTTP/"):
-            raise http.client.UnknownProtocol(version)
-        self.status, self.reason = status, reason.strip()
-        self.version = 10 if version in {"HTTP/1.0", "HTTP/0.9"} else 11
+        """Read the status and the headers; their names are in lower case from now on."""
+        self.status, lines = int(HTTPStatus.CONTINUE), [""]
+        while self.status == HTTPStatus.CONTINUE:
+            lines = self._read_lines()
+            self._read_status_line(lines[0])
+        pairs = (line.partition(":") for line in lines[1:])
+        self.headers = {name.lower(): value.strip() for name, _, value in pairs}
         self.chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         self.length = None if self.chunked else self._find_length()
         known = self.chunked or self.length is not None
         self.will_close = self._check_close() or not known  # type: ignore[attr-defined]
 
-    def _read_headers(self) -> HTTPHeaderDict:
-        headers = HTTPHeaderDict()
-        for _ in range(_MOST_HEADERS + 1):
-            line = self.fp.readline(_LONGEST_LINE + 1)
+    def _read_lines(self) -> list[str]:
+        """The lines before the next empty one; mostly they come in one piece."""
+        end = self.fp.peek().find(_END_OF_HEADERS)
+        if end >= 0:
+            return self.fp.read(end + len(_END_OF_HEADERS)).decode("latin-1")[:-4].split("\r\n")
+        lines = []
+        while (line := self.fp.readline(_LONGEST_LINE + 1)) not in _LAST_LINES:
+            lines.append(line.decode("latin-1").rstrip("\r\n"))
             if len(line) > _LONGEST_LINE:
                 raise http.client.LineTooLong("header line")
-            if line in _ENDS_OF_HEADERS:
-                return headers
-            name, _, value = line.decode("latin-1").partition(":")
-            headers.add(name, value.strip())
-        raise http.client.HTTPException(f"got more than {_MOST_HEADERS} headers")
+            if len(lines) > _MOST_LINES:
+                raise http.client.HTTPException(f"more than {_MOST_LINES} header lines")
+        if not lines:
+            raise http.client.RemoteDisconnected("connection closed without a response")
+        return lines
+
+    def _read_status_line(self, line: str) -> None:
+        version, _, rest = line.partition(" ")
+        status, _, self.reason = rest.partition(" ")
+        if not (version.startswith("HTTP/1.") and status.isdecimal() and len(status) == 3):
+            raise http.client.BadStatusLine(line)
+        self.version, self.status = (10 if version == "HTTP/1.0" else 11), int(status)
 
     def _find_length(self) -> int | None:
         """The length of the body; None if it ends with the connection."""
@@ -126,19 +135,19 @@ class Response(http.client.HTTPResponse):
 
 def _read_head(connected: socket.socket, method: str, seconds: float) -> Response:
     """The response to a request; `seconds` is for the status and the headers as a whole."""
-    with end_after(seconds, lambda: connected.shutdown(socket.SHUT_RDWR)) as is_over:
-        response = Response(connected, method=method)
+    response = Response(connected, method=method)
+    response.connected = connected
+    with Limit(seconds, response.shut_down) as limit:
         try:
             response.begin()
         except (OSError, http.client.HTTPException):
             response.close()
-            if is_over():
+            if limit.is_over:
                 raise TimeoutError from None
             raise
-        if is_over():  # what looks like the end of the headers is that of the connection
-            response.close()
-            raise TimeoutError
-    response.connected = connected
+    if limit.is_over:  # what looks like the end of the headers is that of the connection
+        response.close()
+        raise TimeoutError
     return response
 
 

@@ -9,46 +9,37 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
 
 
-@contextmanager
-def end_after(seconds: float, shut_down: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Shut a connection down after a while, which ends whatever is read from it.
+class Limit:
+    """Shuts a connection down after `seconds`, which ends whatever is read from it.
 
-    Yields:
-        Whether it was: then what was read last may be cut short.
+    `is_over` tells whether it was shut down: then what was read last may be cut short.
     """
-    deadline = _Deadline(time.monotonic() + seconds, shut_down)
-    _watchdog.add(deadline)
-    try:
-        yield deadline.is_over
-    finally:
-        deadline.cancel()
 
-
-class _Deadline:
-    """When a connection is shut down, unless it is cancelled before."""
-
-    def __init__(self, at: float, shut_down: Callable[[], object]) -> None:
-        self.at = at
+    def __init__(self, seconds: float, shut_down: Callable[[], object]) -> None:
+        self.at = time.monotonic() + seconds
+        self.is_over = False
         self._shut_down: Callable[[], object] | None = shut_down
-        self._over = False
 
-    def __lt__(self, other: _Deadline) -> bool:
-        return self.at < other.at
+    def __enter__(self) -> Self:
+        _watchdog.add(self)
+        return self
 
-    def is_over(self) -> bool:
-        return self._over
-
-    def cancel(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._shut_down = None
 
+    def __lt__(self, other: Limit) -> bool:
+        return self.at < other.at
+
     def end(self) -> None:
+        """Shut the connection down if it is still read from."""
         shut_down = self._shut_down
         if shut_down is not None:
-            self._over = True
+            self.is_over = True
             with suppress(OSError, RuntimeError, ValueError):  # closed, or complete, at that moment
                 shut_down()
 
@@ -58,16 +49,16 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._pending: list[_Deadline] = []
+        self._pending: list[Limit] = []
         self._thread: threading.Thread | None = None
 
-    def add(self, deadline: _Deadline) -> None:
+    def add(self, limit: Limit) -> None:
         with self._changed:
-            heapq.heappush(self._pending, deadline)
+            heapq.heappush(self._pending, limit)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
-            elif self._pending[0] is deadline:
+            elif self._pending[0] is limit:
                 self._changed.notify()
 
     def _run(self) -> None:

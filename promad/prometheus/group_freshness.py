@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from promad.prometheus.freshness import Selector, find_selectors
-
-_LABEL = "age_source"
+from promad.prometheus.freshness import Selector, find_selectors, unite_queries
 
 
 def list_labels(by: Sequence[str], source_labels: Iterable[str]) -> str:
@@ -34,11 +32,7 @@ def build_oldest_query(queries: Mapping[str, str], labels: str) -> str | None:
     asked = [_ask(selector, labels) for selector in sorted(selectors)]
     if len(asked) < 2:
         return asked[0] if asked else None
-    marked = (
-        f'label_replace({query}, "{_LABEL}", "{number}", "", "")'
-        for number, query in enumerate(asked)
-    )
-    return f"min by ({labels}) ({' or '.join(marked)})"
+    return f"min by ({labels}) ({unite_queries(asked)})"
 
 
 def _ask(selector: Selector, labels: str) -> str:

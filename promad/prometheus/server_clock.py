@@ -15,10 +15,11 @@ _FEWEST_SECONDS = 2.0
 def read_date(headers: Mapping[str, str]) -> float | None:
     """When a reply was made by the server's clock, in unix seconds; None if it does not say.
 
-    A reply from a cache is older than its `Date` shows, and counts as one without.
+    The names of its headers are in lower case. A reply from a cache is older than its `Date` shows,
+    and counts as one without.
     """
-    said = headers.get("Date")
-    return None if said is None or "Age" in headers else _parse_date(said)
+    said = headers.get("date")
+    return None if said is None or "age" in headers else _parse_date(said)
 
 
 @lru_cache(1)  # the replies of a second all have the same

@@ -27,7 +27,7 @@ from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import build_headers, open_pools, require_tls_files
 from promad.prometheus.connections import Pool, Request, Response
-from promad.prometheus.deadline import end_after
+from promad.prometheus.deadline import Limit
 from promad.prometheus.retrying import RetryPolicy, build_closed_error
 from promad.prometheus.server_clock import read_date
 
@@ -111,7 +111,7 @@ class Session:
             else:
                 if response.status < HTTPStatus.BAD_REQUEST:
                     return response
-                asked = response.headers.get("Retry-After")
+                asked = response.headers.get("retry-after")
                 seconds = self._retry.plan_after_status(response.status, asked, attempt)
                 if seconds is None:
                     return response
@@ -126,8 +126,10 @@ class Session:
         if body is not None:
             headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
         own = build_headers(self._settings)
-        names = {name.lower() for name in own}
-        headers = {name: each for name, each in headers.items() if name.lower() not in names} | own
+        if own:
+            names = {name.lower() for name in own}
+            ours = {name: each for name, each in headers.items() if name.lower() not in names}
+            headers = ours | own
         target, scheme = parts.request_uri, parts.scheme or ""
         if pool.proxy and scheme == "http":
             target = parts._replace(auth=None, fragment=None).url
@@ -163,6 +165,7 @@ class Session:
         return self._known[server]
 
 
+@lru_cache(16)
 def _name_host(url: Url) -> str:
     """The header `Host` of a request: without the port if it is that of the scheme."""
     usual = port_by_scheme.get(url.scheme or "")
@@ -215,7 +218,7 @@ def exchange(
         ) from None
     try:
         largest = bound_body(0, 0) if largest_bytes is None else largest_bytes
-        read = _read_body(_read_pieces(response, body_seconds, closing), largest)
+        read = _read_body(response, body_seconds, closing, largest)
         return Reply(response.status, response.reason, read, read_date(response.headers))
     finally:
         response.release()
@@ -234,7 +237,7 @@ def _send(session: Session, method: str, url: str, body: bytes | None, timeout: 
         response = session.send(method, url, body, timeout)
         if response.status not in _REDIRECTS:
             return response
-        location = response.headers.get("Location", "")
+        location = response.headers.get("location", "")
         response.release()
         url = _resolve_redirect(url, location)
     raise PrometheusError("too many redirects — fix prometheus_url", "redirect")
@@ -253,32 +256,23 @@ def _resolve_redirect(url: str, location: str) -> str:
     return target
 
 
-def _read_body(pieces: Iterator[bytes], largest: int) -> bytes:
-    """The pieces together, in the memory of one body."""
+def _read_body(response: Response, seconds: float, closing: threading.Event, largest: int) -> bytes:
+    """The whole body, in the memory of one."""
     body = BytesIO()
-    for piece in pieces:
-        body.write(piece)
-        if body.tell() > largest:
-            raise BodyTooLargeError(largest, body.getvalue())
-    return body.getvalue()
-
-
-def _read_pieces(
-    response: Response, longest_seconds: float, closing: threading.Event
-) -> Iterator[bytes]:
-    with end_after(longest_seconds, response.shut_down) as is_over:
+    with Limit(seconds, response.shut_down) as limit:
         try:
-            while piece := response.read_piece(_PIECE_BYTES):
-                if is_over():
-                    break
+            while (piece := response.read_piece(_PIECE_BYTES)) and not limit.is_over:
                 if closing.is_set():
                     raise build_closed_error()
-                yield piece
+                body.write(piece)
+                if body.tell() > largest:
+                    raise BodyTooLargeError(largest, body.getvalue())
         except _NETWORK_ERRORS as error:
-            if not is_over():
+            if not limit.is_over:
                 raise _build_incomplete_error(error) from None
-        if is_over():
-            raise _build_slow_error(longest_seconds)
+    if limit.is_over:
+        raise _build_slow_error(seconds)
+    return body.getvalue()
 
 
 def _build_incomplete_error(error: Exception) -> PrometheusError:
