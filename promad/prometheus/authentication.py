@@ -42,8 +42,9 @@ def open_pools(settings: PrometheusSettings) -> PoolManager:
     options: dict[str, Any] = {
         "maxsize": _MOST_CONNECTIONS,
         "cert_reqs": "CERT_NONE" if tls.insecure_skip_verify else "CERT_REQUIRED",
-        "ca_certs": str(tls.ca_file or certifi.where()),
     }
+    authorities = tls.ca_file or Path(certifi.where())
+    options["ca_cert_dir" if authorities.is_dir() else "ca_certs"] = str(authorities)
     if tls.cert_file:
         options |= {"cert_file": str(tls.cert_file), "key_file": str(tls.key_file or tls.cert_file)}
     if tls.insecure_skip_verify:  # set explicitly: no warning at each request

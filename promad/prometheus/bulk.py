@@ -39,25 +39,32 @@ def read_blocks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], Numbers]:
     Raises:
         ValueError: if a point is not a time and a value.
     """
+    if sum(map(len, blocks)) <= _CHUNK_BYTES:
+        found, numbers = _read_chunk(blocks)
+        counts = np.array(found, np.int64)
+    else:
+        counts, numbers = _read_chunks(blocks)
+    times, values = numbers[::2], numbers[1::2]
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        if not finite[::2].all():
+            raise ValueError("a sample has no time")
+        values[~finite[1::2]] = np.nan
+    return counts, (times, values)
+
+
+def _read_chunks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     numbers = array("d")
     counts = np.zeros(len(blocks), np.int64)
     for owners, pieces in _group(blocks):
         found, flat = _read_chunk(pieces)
         counts += np.bincount(owners, found, len(blocks)).astype(np.int64)
-        numbers.frombytes(flat.tobytes())
-    pairs = np.frombuffer(numbers, np.float64).reshape(-1, 2)
-    times, values = pairs[:, 0], pairs[:, 1]
-    if not np.isfinite(times).all():
-        raise ValueError("a sample has no time")
-    values[~np.isfinite(values)] = np.nan
-    return counts, (times, values)
+        numbers.frombytes(flat.view(np.uint8))
+    return counts, np.frombuffer(numbers, np.float64)
 
 
 def _group(blocks: Sequence[bytes]) -> Iterator[tuple[Sequence[int], Sequence[bytes]]]:
     """Positions of blocks, and the blocks or pieces of them, a quarter of a megabyte in all."""
-    if sum(map(len, blocks)) <= _CHUNK_BYTES:
-        yield range(len(blocks)), blocks
-        return
     owners: list[int] = []
     pieces: list[bytes] = []
     size = 0

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -270,7 +271,10 @@ class PrometheusClient:
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known; none ends after it."""
-        parts = requests_for([span], step, self._most_points.get(expr, self.max_points))
+        most = self._most_points.get(expr, self.max_points)
+        if points_between(span.start, span.end, step) <= most:
+            return [span]
+        parts = requests_for([span], step, most)
         return [Span(part.start, min(part.end, span.end)) for part in parts]
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
@@ -354,6 +358,7 @@ class PrometheusClient:
         return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason, fault)
 
 
+@lru_cache(64)  # the queries of a poll ask for the same times
 def _format_number(seconds: float) -> str:
     """Seconds to the millisecond, as the server reads them.
 

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
@@ -26,6 +25,8 @@ _LONGEST_LINE = 2**16
 _MOST_LINES = 100
 _END_OF_HEADERS = b"\r\n\r\n"
 _LAST_LINES = frozenset({b"\r\n", b"\n", b""})
+_CONTINUE = 100
+_WITHOUT_BODY = frozenset({204, 304})
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,19 @@ class Response(http.client.HTTPResponse):
     pool: HTTPConnectionPool
     connection: HTTPConnection
     connected: socket.socket
+    _at_hand = 0
     _decoded: HTTPResponse | None = None
 
     def begin(self) -> None:
         """Read the status and the headers; their names are in lower case from now on."""
-        self.status, lines = int(HTTPStatus.CONTINUE), [""]
-        while self.status == HTTPStatus.CONTINUE:
+        self.status, lines = _CONTINUE, [""]
+        while self.status == _CONTINUE:
             lines = self._read_lines()
             self._read_status_line(lines[0])
-        pairs = (line.partition(":") for line in lines[1:])
-        self.headers = {name.lower(): value.strip() for name, _, value in pairs}
+        self.headers = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            self.headers[name.lower()] = value.strip()
         self.chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         self.length = None if self.chunked else self._find_length()
@@ -77,8 +81,10 @@ class Response(http.client.HTTPResponse):
 
     def _read_lines(self) -> list[str]:
         """The lines before the next empty one; mostly they come in one piece."""
-        end = self.fp.peek().find(_END_OF_HEADERS)
+        buffered = self.fp.peek()
+        end = buffered.find(_END_OF_HEADERS)
         if end >= 0:
+            self._at_hand = len(buffered) - end - len(_END_OF_HEADERS)
             return self.fp.read(end + len(_END_OF_HEADERS)).decode("latin-1")[:-4].split("\r\n")
         lines = []
         while (line := self.fp.readline(_LONGEST_LINE + 1)) not in _LAST_LINES:
@@ -100,10 +106,15 @@ class Response(http.client.HTTPResponse):
 
     def _find_length(self) -> int | None:
         """The length of the body; None if it ends with the connection."""
-        if self.status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
+        if self.status in _WITHOUT_BODY:
             return 0
         said = self.headers.get("content-length", "").partition(",")[0]
         return int(said) if said.isdecimal() else None
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the whole body came with the headers, so that no reading of it waits."""
+        return self.length is not None and self.length <= self._at_hand
 
     def read_piece(self, most: int) -> bytes:
         """At most so many bytes of the body, as it was before compression; empty at its end.

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Self
 
 
@@ -19,6 +20,8 @@ class Limit:
 
     `is_over` tells whether it was shut down: then what was read last may be cut short.
     """
+
+    __slots__ = ("_shut_down", "at", "is_over")
 
     def __init__(self, seconds: float, shut_down: Callable[[], object]) -> None:
         self.at = time.monotonic() + seconds
@@ -35,6 +38,10 @@ class Limit:
     def __lt__(self, other: Limit) -> bool:
         return self.at < other.at
 
+    @property
+    def is_left(self) -> bool:
+        return self._shut_down is None
+
     def end(self) -> None:
         """Shut the connection down if it is still read from."""
         shut_down = self._shut_down
@@ -50,23 +57,29 @@ class _Watchdog:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._pending: list[Limit] = []
+        self._wakes_at = 0.0
         self._thread: threading.Thread | None = None
 
     def add(self, limit: Limit) -> None:
         with self._changed:
+            while self._pending and self._pending[0].is_left:  # nearly all: they must not pile up
+                heapq.heappop(self._pending)
             heapq.heappush(self._pending, limit)
             if self._thread is None or not self._thread.is_alive():
+                self._wakes_at = limit.at
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
-            elif self._pending[0] is limit:
+            elif limit.at < self._wakes_at:
+                self._wakes_at = limit.at
                 self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not self._pending or self._pending[0].at > time.monotonic():
-                    left = self._pending[0].at - time.monotonic() if self._pending else None
-                    self._changed.wait(left)
+                    self._wakes_at = self._pending[0].at if self._pending else inf
+                    left = self._wakes_at - time.monotonic()
+                    self._changed.wait(None if left == inf else left)
                 due = heapq.heappop(self._pending)
             due.end()
 

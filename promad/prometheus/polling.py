@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil, floor
+from math import ceil, floor, isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,8 +242,9 @@ def _keep_rounded(before: Samples, now: Samples) -> None:
 
 
 def _find_newest(frame: MetricFrame) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for alias, values in zip(frame.features, frame.values[0].T, strict=True):
-        known = np.flatnonzero(~np.isnan(values))
-        found[alias] = float(frame.times[known[-1]]) if known.size else None
-    return found
+    known = ~np.isnan(frame.values[0])
+    last = frame.samples - 1 - np.argmax(known[::-1], axis=0)
+    newest = np.where(known.any(axis=0), frame.times[last], np.nan).tolist()
+    return {
+        alias: None if isnan(at) else at for alias, at in zip(frame.features, newest, strict=True)
+    }

@@ -9,7 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from promad.data.frame import points_between
-from promad.errors import PrometheusError
+from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.freshness import SOURCE_LABEL, Source, find_sources, unite_queries
 from promad.prometheus.grid import Span, on_grid, requests_for
@@ -22,6 +22,8 @@ Times = NDArray[np.float64]
 _PIECE_SECONDS = 7200.0
 """Time of one request for the times of samples: its cost in Prometheus grows with the square."""
 _REFUSALS = frozenset({"bad_data", "execution"})
+_REFUSALS_OF_MANY = _REFUSALS | {"bad_answer", "bad_request", "partial", "timeout"}
+"""Reasons that may hold for the question for all sources, and not for that for each."""
 
 log = structlog.get_logger()
 
@@ -104,7 +106,8 @@ class SampleAges:
             try:
                 found = self._ask(sources, "age of the samples of all queries", span)
             except PrometheusError as error:
-                if error.reason not in _REFUSALS:
+                lost = isinstance(error, UnreachableError | BusyError)
+                if lost or error.reason not in _REFUSALS_OF_MANY:
                     return {}, dict.fromkeys(sources, error)
                 self._asks_at_once = self._was_told_at_once
             else:

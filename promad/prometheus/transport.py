@@ -9,6 +9,7 @@ import http.client
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -258,20 +259,27 @@ def _resolve_redirect(url: str, location: str) -> str:
 
 def _read_body(response: Response, seconds: float, closing: threading.Event, largest: int) -> bytes:
     """The whole body, in the memory of one."""
-    body = BytesIO()
-    with Limit(seconds, response.shut_down) as limit:
-        try:
-            while (piece := response.read_piece(_PIECE_BYTES)) and not limit.is_over:
-                if closing.is_set():
-                    raise build_closed_error()
-                body.write(piece)
-                if body.tell() > largest:
-                    raise BodyTooLargeError(largest, body.getvalue())
-        except _NETWORK_ERRORS as error:
-            if not limit.is_over:
-                raise _build_incomplete_error(error) from None
-    if limit.is_over:
+    limit = Limit(seconds, response.shut_down)
+    try:
+        with nullcontext() if response.is_at_hand else limit:
+            body = _read_pieces(response, closing, largest)
+    except _NETWORK_ERRORS as error:
+        if limit.is_over:
+            raise _build_slow_error(seconds) from None
+        raise _build_incomplete_error(error) from None
+    if limit.is_over:  # what looks like the end of the body is that of the connection
         raise _build_slow_error(seconds)
+    return body
+
+
+def _read_pieces(response: Response, closing: threading.Event, largest: int) -> bytes:
+    body = BytesIO()
+    while piece := response.read_piece(_PIECE_BYTES):
+        if closing.is_set():
+            raise build_closed_error()
+        body.write(piece)
+        if body.tell() > largest:
+            raise BodyTooLargeError(largest, body.getvalue())
     return body.getvalue()
 
 

@@ -431,6 +431,26 @@ def test_a_server_that_refuses_to_tell_all_times_at_once_is_asked_one_by_one(ref
     assert stub.exprs[-2 - len(one_by_one) :] == ["up", "sum(down)", *one_by_one]
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Say(414, "URI too long"),
+        Say(413, "too large"),
+        Say(503, '{"status":"error","errorType":"timeout","error":"query timed out"}'),
+        Say(
+            body='{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["x"]}'
+        ),
+    ],
+    ids=["URI", "form", "time", "warning"],
+)
+def test_a_question_for_all_times_that_is_too_much_is_asked_one_by_one(refusal):
+    times = {f"timestamp({name})": [({}, lambda at: at)] for name in ("up", "down")}
+    fine = curves({"up": always(), "down": always()} | times)
+    with stub_server(lambda a: refusal if "replace" in a.form["query"] else fine(a)) as stub:
+        poll = poller_of(stub, {"a": "up", "b": "down"}).poll(AT)
+    assert poll.newest == {"a": AT, "b": AT}
+
+
 def test_a_question_for_all_times_that_fails_fails_the_queries_that_rest_on_samples():
     queries = {"a": "up", "b": "sum(down)", "c": "rate(up[1m])"}
     fine = curves({expr: always() for expr in queries.values()})
