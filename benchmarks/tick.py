@@ -2,9 +2,10 @@
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.tick [--queries 38] [--ticks 100] [--rounds 3]
 
-Starts a Prometheus of its own with a made-up history, and follows it in two ways, in turn:
+Starts a Prometheus of its own with a made-up history, and follows it in three ways, in turn:
 
-* promad: the daemon with a linear model, from the poll to the published metrics, scraped each tick
+* promad: the daemon with a linear model, from the poll to the published metrics
+* scraped: the same, with its metrics read at each tick over a new connection
 * plain: a loop of `requests.get` for the newest 20 samples of each query, pandas, and
   `model.predict` of a Keras LSTM autoencoder
 
@@ -18,6 +19,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -27,7 +29,6 @@ from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 
@@ -203,18 +204,25 @@ class DrivenClock:
             self.done.set()
             stop.wait()
             return
-        if self.port:  # costs this process more than the daemon: a client, too
-            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
-                answer.read()
+        if self.port:
+            scrape(self.port)
         self._now = at
         self.cpu.append(time.process_time())
         self.wall.append(time.perf_counter())
 
 
-def follow_with_promad(task: Task) -> Taken:
+def scrape(port: int) -> None:
+    """Read the metrics, with next to no work of this process's own."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while connection.recv(2**20):
+            pass
+
+
+def follow_with_promad(task: Task, scraped: bool = False) -> Taken:
     clock = DrivenClock(task)
     with detect([build_config(task)], clock, "127.0.0.1", 0) as daemon:
-        clock.port = daemon.port
+        clock.port = daemon.port if scraped else 0
         clock.done.wait()
         taken = Taken()
         taken.add(clock.cpu, clock.wall)
@@ -268,8 +276,13 @@ def read_memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def follow_scraped(task: Task) -> Taken:
+    return follow_with_promad(task, scraped=True)
+
+
 WAYS: dict[str, Callable[[Task], Taken]] = {
     "promad": follow_with_promad,
+    "scraped": follow_scraped,
     "plain": follow_plainly,
 }
 

@@ -144,12 +144,20 @@ class Response(http.client.HTTPResponse):
         self.pool._put_conn(self.connection)
 
 
-def _read_head(connected: socket.socket, method: str, seconds: float) -> Response:
-    """The response to a request; `seconds` is for the status and the headers as a whole."""
-    response = Response(connected, method=method)
+def _exchange(connected: socket.socket, request: Request, seconds: float) -> Response:
+    """Send a request and read the headers of the response, in `seconds` as a whole.
+
+    The limit takes the place of the socket's timeout, which costs a system call at each wait. It is
+    set again for a body that is still to come.
+    """
+    if connected.gettimeout() is not None:
+        connected.settimeout(None)
+    response = Response(connected, method=request.method)
     response.connected = connected
     with Limit(seconds, response.shut_down) as limit:
         try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it may have replied before
+                connected.sendall(request.encode())
             response.begin()
         except (OSError, http.client.HTTPException):
             response.close()
@@ -159,6 +167,8 @@ def _read_head(connected: socket.socket, method: str, seconds: float) -> Respons
     if limit.is_over:  # what looks like the end of the headers is that of the connection
         response.close()
         raise TimeoutError
+    if not response.is_at_hand:
+        connected.settimeout(seconds)
     return response
 
 
@@ -175,10 +185,7 @@ class Pool(HTTPConnectionPool):
         connection: Any = self._get_conn()
         try:
             self._connect(connection, request.scheme, connect_seconds)
-            connection.sock.settimeout(seconds)
-            with suppress(BrokenPipeError, ConnectionResetError):  # it may have replied before
-                connection.sock.sendall(request.encode())
-            response = _read_head(connection.sock, request.method, seconds)
+            response = _exchange(connection.sock, request, seconds)
         except BaseException as error:
             lacks_proxy = connection.proxy and not connection.has_connected_to_proxy
             connection.close()

@@ -361,6 +361,8 @@ def _is_null(found: object) -> bool:
 
 def _is_empty(found: bytes) -> bool:
     """Whether JSON is false, null, zero or without content, or there is none."""
+    if not len(found):  # nearly always
+        return True
     return len(found) <= _LONGEST_EMPTY_BYTES and b"".join(bytes(found).split()) in _EMPTY
 
 

@@ -156,6 +156,7 @@ def test_a_connection_that_the_server_closed_is_replaced_at_once(kind):
 
 def test_a_body_that_is_not_read_to_its_end_is_not_taken_for_the_next_response(monkeypatch):
     monkeypatch.setattr(transport, "LARGEST_BODY_BYTES", 10)
+    monkeypatch.setattr(transport, "_PIECE_BYTES", 20)
     with (
         raw_server([WHOLE], [WHOLE]) as raw,
         PrometheusClient(raw.url, PrometheusSettings(), retries=0) as client,
@@ -219,13 +220,13 @@ def certificate(tmp_path_factory):
 
 
 @contextmanager
-def tls_server(certificate, **options):
+def tls_server(certificate, answer=lambda _: Say(), **options):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     if options.get("asks"):
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(certificate / "cert.pem")
-    with stub_server(lambda _: Say(), tls=context) as stub:
+    with stub_server(answer, tls=context) as stub:
         yield stub
 
 
@@ -306,8 +307,37 @@ def test_limits_that_ended_do_not_pile_up():
     assert len(deadline._watchdog._pending) < 100
 
 
-def test_a_request_that_timed_out_leaves_no_connection_behind():
-    with stub_server(lambda _: time.sleep(0.4) or Say()) as stub:
-        client = PrometheusClient(stub.url, PrometheusSettings(timeout="200ms"), retries=0)
-        with client, pytest.raises(UnreachableError, match=r"no response within 0\.2 s"):
-            client.query_range("up", *GRID)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_is_silent_is_given_up_and_its_late_response_is_not_read(scheme, certificate):
+    waits = [0.5, 0.0]
+
+    def answer(_):
+        time.sleep(waits.pop(0))
+        return Say()
+
+    settings = {"timeout": "200ms"}
+    if scheme == "https":
+        settings["tls_config"] = {"ca_file": certificate / "cert.pem"}
+    serve = tls_server(certificate, answer) if scheme == "https" else stub_server(answer)
+    with serve as stub:
+        client = PrometheusClient(stub.url, PrometheusSettings(**settings), retries=0)
+        with client:
+            with pytest.raises(UnreachableError, match=r"no response within 0\.2 s"):
+                client.query_range("up", *GRID)
+            assert client.query_range("up", *GRID).series == ()
+
+
+def test_a_body_that_stalls_is_given_up():
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    def serve():
+        connection, _ = listening.accept()
+        connection.recv(65536)
+        connection.sendall(OK + LENGTH + b"\r\n" + BODY[:9])
+        time.sleep(1.0)
+        connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listening, pytest.raises(PrometheusError, match=r"response incomplete \("):
+        ask(url, timeout="200ms")
