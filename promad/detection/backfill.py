@@ -8,6 +8,7 @@ import structlog
 
 from promad.bundle import Opened
 from promad.clock import Clock
+from promad.detection.freed_memory import return_freed_memory
 from promad.detection.live import begin_live
 from promad.detection.recent_history import RecentHistory
 from promad.detection.replay import fetch_samples, replay
@@ -42,3 +43,5 @@ def fill_history(
             log.warning("history not filled", detector=opened.config.name, error=error.summary)
     except Exception:
         log.exception("history not filled", detector=opened.config.name)
+    finally:
+        return_freed_memory()

@@ -11,14 +11,21 @@ from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
-import requests
+import certifi
 import urllib3
 from pydantic import SecretStr
+from urllib3 import PoolManager, ProxyManager, make_headers
+from urllib3.util import parse_url
 
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError
+from promad.prometheus.connections import POOLS
 
+_MOST_CONNECTIONS = 10
+"""Kept open to one server while they are idle."""
 _NOT_SELECTING = {
     *("timeout", "compression", "http_method", "max_points_per_request"),
     *("basic_auth", "authorization", "http_headers", "tls_config"),
@@ -26,26 +33,42 @@ _NOT_SELECTING = {
 """Settings that select no data, or that `hash_selection` looks at in another form."""
 
 
-def authenticate(session: requests.Session, settings: PrometheusSettings) -> None:
-    """Make every request of the session carry what `settings` ask for, and nothing else.
+def open_pools(settings: PrometheusSettings) -> PoolManager:
+    """Connections with the certificates and the proxy that `settings` ask for, and nothing else.
 
     Settings of the environment (proxies, .netrc, certificate bundles) are ignored.
     """
     tls = settings.tls_config
-
-    def add_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(build_headers(settings))
-        return request
-
-    session.trust_env = False
-    session.auth = add_headers
-    session.verify = False if tls.insecure_skip_verify else str(tls.ca_file or "") or True
+    options: dict[str, Any] = {
+        "maxsize": _MOST_CONNECTIONS,
+        "cert_reqs": "CERT_NONE" if tls.insecure_skip_verify else "CERT_REQUIRED",
+    }
+    authorities = tls.ca_file or Path(certifi.where())
+    options["ca_cert_dir" if authorities.is_dir() else "ca_certs"] = str(authorities)
     if tls.cert_file:
-        session.cert = (str(tls.cert_file), str(tls.key_file or tls.cert_file))
-    if settings.proxy_url:
-        session.proxies = {"http": settings.proxy_url, "https": settings.proxy_url}
+        options |= {"cert_file": str(tls.cert_file), "key_file": str(tls.key_file or tls.cert_file)}
     if tls.insecure_skip_verify:  # set explicitly: no warning at each request
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    if settings.proxy_url is None:
+        pools = PoolManager(**options)
+    else:
+        pair = unquote(parse_url(settings.proxy_url).auth or "")
+        headers = make_headers(proxy_basic_auth=pair) if pair else {}
+        pools = ProxyManager(settings.proxy_url, proxy_headers=headers, **options)
+    pools.pool_classes_by_scheme = POOLS
+    return pools
+
+
+def require_tls_files(settings: PrometheusSettings) -> None:
+    """Raise PrometheusError if a file of a certificate or a key is not there."""
+    tls = settings.tls_config
+    for key in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, key)
+        if file is not None and not file.exists():
+            raise PrometheusError(
+                f"prometheus.tls_config.{key}: no such file: {file} — check prometheus.tls_config",
+                "unauthorized",
+            )
 
 
 def build_headers(settings: PrometheusSettings) -> dict[str, str]:

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import structlog
-from requests.adapters import BaseAdapter
+from urllib3 import PoolManager
 
 from promad.config import PrometheusSettings, format_duration
 from promad.data.frame import points_between
@@ -37,7 +38,7 @@ from promad.prometheus.refusals import (
     is_refusal,
     may_allow_get,
 )
-from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
+from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, RetryPolicy
 from promad.prometheus.server_clock import measure_offset
 from promad.prometheus.transport import (
     BodyTooLargeError,
@@ -67,7 +68,7 @@ class PrometheusClient:
     `max_points` is how many samples of a series one request may ask for at most.
     `retries` is how often a request is repeated when the connection is lost or the server is
     busy; it is not repeated if the server asks to wait for more than `longest_wait` seconds.
-    The body of an answer may take `body_timeouts` times `prometheus.timeout`. `adapter` takes the
+    The body of an answer may take `body_timeouts` times `prometheus.timeout`. `pools` takes the
     place of the network, `now` that of this machine's clock.
 
     `clock_offset` is about how many seconds the server's clock is ahead of it (negative: behind),
@@ -83,7 +84,7 @@ class PrometheusClient:
         retries: int = 3,
         longest_wait: float = LONGEST_WAIT_SECONDS,
         body_timeouts: int = 4,
-        adapter: BaseAdapter | None = None,
+        pools: PoolManager | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.url = url.rstrip("/")
@@ -92,6 +93,7 @@ class PrometheusClient:
         self.bytes_read = 0
         self._now = now
         self._timeout = settings.timeout
+        self._server_timeout = format_duration(settings.timeout - min(1.0, settings.timeout / 10))
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
         self._parameters = urlencode(settings.params, doseq=True)
@@ -101,7 +103,7 @@ class PrometheusClient:
         self._limits_logged: set[str] = set()
         self._closing = threading.Event()
         self._session = open_session(
-            settings, build_retry_policy(retries, longest_wait, self._closing), adapter
+            settings, RetryPolicy(retries, longest_wait, self._closing), pools
         )
 
     def range_bodies(
@@ -269,7 +271,10 @@ class PrometheusClient:
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known; none ends after it."""
-        parts = requests_for([span], step, self._most_points.get(expr, self.max_points))
+        most = self._most_points.get(expr, self.max_points)
+        if points_between(span.start, span.end, step) <= most:
+            return [span]
+        parts = requests_for([span], step, most)
         return [Span(part.start, min(part.end, span.end)) for part in parts]
 
     def _limit_points(self, expr: str, most: int, error: PrometheusError) -> None:
@@ -283,8 +288,7 @@ class PrometheusClient:
         return f"{url}?{self._parameters}" if self._parameters else url
 
     def _ask(self, path: str, form: dict[str, str], subject: str, expected: _Expected) -> bytes:
-        limit = format_duration(self._timeout - min(1.0, self._timeout / 10))
-        form = {**form, "timeout": limit}
+        form = {**form, "timeout": self._server_timeout}
         url = self._build_url(path)
         method = self._method  # another thread may change it meanwhile
         reply = self._exchange(method, url, form, subject, expected)
@@ -354,6 +358,7 @@ class PrometheusClient:
         return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason, fault)
 
 
+@lru_cache(64)  # the queries of a poll ask for the same times
 def _format_number(seconds: float) -> str:
     """Seconds to the millisecond, as the server reads them.
 

@@ -7,55 +7,46 @@ reaches it.
 from __future__ import annotations
 
 import heapq
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.client import HTTPException
-from typing import Any
-
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import Self
 
 
-@contextmanager
-def end_after(seconds: float, shut_down: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Shut a connection down after a while, which ends whatever is read from it.
+class Limit:
+    """Shuts a connection down after `seconds`, which ends whatever is read from it.
 
-    Yields:
-        Whether it was: then what was read last may be cut short.
+    `is_over` tells whether it was shut down: then what was read last may be cut short.
     """
-    deadline = _Deadline(time.monotonic() + seconds, shut_down)
-    _watchdog.add(deadline)
-    try:
-        yield deadline.is_over
-    finally:
-        deadline.cancel()
 
+    __slots__ = ("_shut_down", "at", "is_over")
 
-class _Deadline:
-    """When a connection is shut down, unless it is cancelled before."""
-
-    def __init__(self, at: float, shut_down: Callable[[], object]) -> None:
-        self.at = at
+    def __init__(self, seconds: float, shut_down: Callable[[], object]) -> None:
+        self.at = time.monotonic() + seconds
+        self.is_over = False
         self._shut_down: Callable[[], object] | None = shut_down
-        self._over = False
 
-    def __lt__(self, other: _Deadline) -> bool:
-        return self.at < other.at
+    def __enter__(self) -> Self:
+        _watchdog.add(self)
+        return self
 
-    def is_over(self) -> bool:
-        return self._over
-
-    def cancel(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._shut_down = None
 
+    def __lt__(self, other: Limit) -> bool:
+        return self.at < other.at
+
+    @property
+    def is_left(self) -> bool:
+        return self._shut_down is None
+
     def end(self) -> None:
+        """Shut the connection down if it is still read from."""
         shut_down = self._shut_down
         if shut_down is not None:
-            self._over = True
+            self.is_over = True
             with suppress(OSError, RuntimeError, ValueError):  # closed, or complete, at that moment
                 shut_down()
 
@@ -65,75 +56,32 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._pending: list[_Deadline] = []
+        self._pending: list[Limit] = []
+        self._wakes_at = 0.0
         self._thread: threading.Thread | None = None
 
-    def add(self, deadline: _Deadline) -> None:
+    def add(self, limit: Limit) -> None:
         with self._changed:
-            heapq.heappush(self._pending, deadline)
+            while self._pending and self._pending[0].is_left:  # nearly all: they must not pile up
+                heapq.heappop(self._pending)
+            heapq.heappush(self._pending, limit)
             if self._thread is None or not self._thread.is_alive():
+                self._wakes_at = limit.at
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
-            elif self._pending[0] is deadline:
+            elif limit.at < self._wakes_at:
+                self._wakes_at = limit.at
                 self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not self._pending or self._pending[0].at > time.monotonic():
-                    left = self._pending[0].at - time.monotonic() if self._pending else None
-                    self._changed.wait(left)
+                    self._wakes_at = self._pending[0].at if self._pending else inf
+                    left = self._wakes_at - time.monotonic()
+                    self._changed.wait(None if left == inf else left)
                 due = heapq.heappop(self._pending)
             due.end()
 
 
 _watchdog = _Watchdog()
-
-
-class _LimitedHeaders(HTTPConnection):
-    """A connection whose timeout holds for the status and the headers as a whole."""
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        connected, seconds = self.sock, self.timeout
-        if not isinstance(seconds, int | float):
-            return super().getresponse()
-        with end_after(seconds, lambda: connected.shutdown(socket.SHUT_RDWR)) as is_over:
-            try:
-                response = super().getresponse()
-            except (OSError, HTTPException):
-                if is_over():
-                    raise TimeoutError from None
-                raise
-            if is_over():  # what looks like the end of the headers is that of the connection
-                response.close()
-                raise TimeoutError
-            return response
-
-
-class _LimitedHeadersWithTls(_LimitedHeaders, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _LimitedHeaders
-
-
-class _PoolWithTls(HTTPSConnectionPool):
-    ConnectionCls = _LimitedHeadersWithTls
-
-
-_POOLS = {"http": _Pool, "https": _PoolWithTls}
-
-
-class LimitedAdapter(HTTPAdapter):
-    """Connections whose timeout holds for the status and the headers as a whole."""
-
-    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
-        super().init_poolmanager(*sizes, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options)
-        if not proxy.lower().startswith("socks"):  # has connections of its own
-            manager.pool_classes_by_scheme = _POOLS
-        return manager

@@ -7,7 +7,7 @@ an expression gives it away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,10 @@ _RESTS_ON_NOTHING = {"absent", "timestamp"}
 
 _ARGUMENTS_WITH_SAMPLES = {"info": 1}
 """Functions whose other arguments are no selectors, though they look like one."""
+
+
+SOURCE_LABEL = "age_source"
+"""The label that tells apart what `unite_queries` unites."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,23 @@ def find_selectors(expr: str) -> list[Selector]:
         return []
     named = filter(_has_name, _find_selectors(tree))
     return [Selector(selector.prettify(), _read_offset(selector)) for selector in named]
+
+
+def unite_queries(queries: Sequence[str]) -> str:
+    """One query for the series of all: `SOURCE_LABEL` has the number of theirs.
+
+    A single one is left as it is.
+
+    >>> print(unite_queries(["timestamp(a)", "timestamp(b)"]))  # doctest: +NORMALIZE_WHITESPACE
+    label_replace(timestamp(a), "age_source", "0", "", "")
+    or label_replace(timestamp(b), "age_source", "1", "", "")
+    """
+    if len(queries) == 1:
+        return queries[0]
+    return " or ".join(
+        f'label_replace({query}, "{SOURCE_LABEL}", "{number}", "", "")'
+        for number, query in enumerate(queries)
+    )
 
 
 def _has_name(selector: Any) -> bool:

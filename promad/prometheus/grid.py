@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,10 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
     Raises:
         ValueError: if the series has times that are not in the span, or different values at one.
     """
-    values = np.full(points_between(span.start, span.end, step), np.nan)
+    times = _list_times(span, step)
+    if len(series.times) == len(times) and (series.times == times).all():
+        return series.values.copy()
+    values = np.full(len(times), np.nan)
     index = find_places(series.times, span, step)
     if (np.diff(index) > 0).all():
         values[index] = series.values
@@ -74,6 +78,13 @@ def on_grid(series: Series, span: Span, step: float) -> NDArray[np.float64]:
     kept = order[~repeats]
     values[index[kept]] = series.values[kept]
     return values
+
+
+@lru_cache(4)  # the queries of a poll ask for the same
+def _list_times(span: Span, step: float) -> NDArray[np.float64]:
+    times = span.start + step * np.arange(points_between(span.start, span.end, step), dtype=float)
+    times.flags.writeable = False
+    return times
 
 
 def find_places(times: NDArray[np.float64], span: Span, step: float) -> NDArray[np.int64]:

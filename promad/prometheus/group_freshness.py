@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from promad.prometheus.freshness import Selector, find_selectors
-
-_LABEL = "age_source"
+from promad.prometheus.freshness import Selector, find_selectors, unite_queries
 
 
 def list_labels(by: Sequence[str], source_labels: Iterable[str]) -> str:
@@ -60,11 +58,7 @@ def build_oldest_query(expr: str, labels: str) -> str | None:
     asked = [_ask_newest(selector, labels) for selector in sorted(set(find_selectors(expr)))]
     if len(asked) < 2:
         return asked[0] if asked else None
-    marked = (
-        f'label_replace({query}, "{_LABEL}", "{number}", "", "")'
-        for number, query in enumerate(asked)
-    )
-    return f"min by ({labels}) ({' or '.join(marked)})"
+    return f"min by ({labels}) ({unite_queries(asked)})"
 
 
 def _ask_newest(selector: Selector, labels: str) -> str:

@@ -16,7 +16,7 @@ from promad.data.groups import Labels, list_matchers
 from promad.errors import PrometheusError
 from promad.prometheus.freshness import find_sources
 from promad.prometheus.grid import Span, on_grid
-from promad.prometheus.parsing import Answer
+from promad.prometheus.parsing import Answer, Series, TableAnswer
 
 MOST_OVERLAP = 0.1
 """Share of samples at which series may overlap: a restart in an hour costs five minutes of it."""
@@ -94,6 +94,19 @@ def take_series(
             newest.append(series.labels)
     values[count > 1] = np.nan
     return OneSeries(values, count > 1, tuple(newest))
+
+
+def take_table(
+    expr: str, answer: TableAnswer, span: Span, step: float, allow_partial: bool = False
+) -> OneSeries:
+    """The same as `take_series` for an answer of one series, whose labels are not read.
+
+    Raises:
+        PrometheusError, ValueError: as `take_series`.
+    """
+    check_warnings(expr, answer.warnings, allow_partial)
+    values = on_grid(Series((), answer.table.times, answer.table.values), span, step)
+    return OneSeries(values, np.zeros(len(values), np.bool_), ())
 
 
 def require_one(expr: str, seen: Collection[Labels]) -> None:

@@ -32,6 +32,8 @@ _LONGEST_LABELS_BYTES = 2**16
 _METRIC_KEY = b'"metric"'
 _METRIC = re.compile(rb'"metric"\s*:\s*(\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\})', re.DOTALL)
 _MOST_SHOWN = 5
+_MOST_KNOWN_LABELS = 500
+"""Labels that the series of an answer share, as long as they are no more."""
 _SHOWN_BYTES = 300
 _EMPTY = {b"", b"null", b"false", b"0", b'""', b"[]", b"{}"}
 _LONGEST_EMPTY_BYTES = 8
@@ -40,7 +42,7 @@ _NO_LABELS = Raw(b"{}")
 _NO_SERIES = "series not in the format of the Prometheus HTTP API"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Series:
     """The samples of one label set, in the order of the answer.
 
@@ -322,9 +324,18 @@ def _build_table(metrics: Sequence[Raw], blocks: Sequence[bytes]) -> Table:
 
 
 def _list_series(table: Table) -> Iterator[Series]:
+    """The series; labels and times that several have in common are kept once."""
     ends = np.cumsum(table.counts)
+    known: dict[tuple[str, str], tuple[str, str]] = {}
+    times = table.times[:0]
     for metric, start, end in zip(table.metrics, ends - table.counts, ends, strict=True):
-        yield Series(read_labels(metric), table.times[start:end], table.values[start:end])
+        labels = tuple([known.setdefault(pair, pair) for pair in read_labels(metric)])
+        if len(known) > _MOST_KNOWN_LABELS:  # mostly values that no other series has
+            known.clear()
+        own = table.times[start:end]
+        if len(times) != len(own) or (times != own).any():
+            times = own
+        yield Series(labels, times, table.values[start:end])
 
 
 def read_labels(metric: bytes) -> Labels:
@@ -350,6 +361,8 @@ def _is_null(found: object) -> bool:
 
 def _is_empty(found: bytes) -> bool:
     """Whether JSON is false, null, zero or without content, or there is none."""
+    if not len(found):  # nearly always
+        return True
     return len(found) <= _LONGEST_EMPTY_BYTES and b"".join(bytes(found).split()) in _EMPTY
 
 

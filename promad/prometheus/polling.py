@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil, floor
+from math import ceil, floor, isnan
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame, single_group
 from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.freshness import Source, find_sources
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.one_series import (
+    MOST_PARTS,
     OneSeries,
     add_alias,
     build_not_asked_error,
     require_one,
     take_series,
+    take_table,
 )
+from promad.prometheus.sample_ages import SampleAges
 
 Samples = NDArray[np.float64]
-
-_PIECE_SECONDS = 7200.0
-"""Time of one request for the times of samples: its cost in Prometheus grows with the square."""
-_REFUSALS = frozenset({"bad_data", "execution", "several_series"})
 
 _SETTLING_SECONDS = 60.0
 """For how long a sample may still change: VictoriaMetrics repeats values for its newest 30 s."""
 _SAME = 1e-9
 """Relative difference of two answers that only add up in another order."""
 
-log = structlog.get_logger()
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """The values of a query over a span, float64 (samples,)."""
+
+    span: Span
+    values: Samples
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,8 @@ class Poller:
         self._queries = dict(queries)
         self._step = step
         self._samples = samples
-        self._stale_after = stale_after
+        self._ages = SampleAges(client, queries, step, stale_after, allow_partial=allow_partial)
         self._allow_partial = allow_partial
-        self._sources = {alias: list(_find_known(alias, queries[alias])) for alias in queries}
-        self._accepted: set[Source] = set()
         self._columns = {alias: column for column, alias in enumerate(queries)}
         self._refused: str | None = None
         self._last: Poll | None = None
@@ -100,6 +101,7 @@ class Poller:
             known, asked_before = self._move_to(start)
             values = known.copy()
             failures = self._complete(start, values)
+            _keep_rounded(known, values)
             values.flags.writeable = False
             frame = single_group(start, self._step, tuple(self._queries), values)
             changed = (values != known) & ~(np.isnan(values) & np.isnan(known))
@@ -141,19 +143,36 @@ class Poller:
 
     def _complete(self, start: float, values: Samples) -> dict[str, PrometheusError]:
         """Ask for what is not final at the end of each column; why some of it is still missing."""
+        columns, failures = self._ask_queries(start, values)
+        failures |= self._drop_old(columns)
+        for alias, column in columns.items():
+            if alias not in failures:
+                held = values[:, self._columns[alias]]
+                held[len(held) - len(column.values) :] = column.values
+        return {alias: failures[alias] for alias in self._queries if alias in failures}
+
+    def _ask_queries(
+        self, start: float, known: Samples
+    ) -> tuple[dict[str, _Column], dict[str, PrometheusError]]:
+        """The end of each column, and why some cannot be had."""
+        columns: dict[str, _Column] = {}
         failures: dict[str, PrometheusError] = {}
         lost: PrometheusError | None = None
+        spans = self._find_spans(start, known)
         for alias in self._sort_queries():
+            if alias not in spans:
+                continue
             if lost is not None and self._refused is not None:
                 failures[alias] = build_not_asked_error(alias, self._refused, lost)
                 continue
+            expr = self._queries[alias]
             try:
-                self._complete_column(alias, start, values[:, self._columns[alias]])
+                columns[alias] = _Column(spans[alias], self._ask(expr, spans[alias]))
             except PrometheusError as error:
                 failures[alias] = add_alias(alias, error)
                 if isinstance(error, UnreachableError | BusyError):
                     lost, self._refused = error, alias
-        return {alias: failures[alias] for alias in self._queries if alias in failures}
+        return columns, failures
 
     def _sort_queries(self) -> list[str]:
         """The queries in the order of the poll.
@@ -162,83 +181,70 @@ class Poller:
         """
         return sorted(self._queries, key=lambda alias: alias == self._refused)
 
-    def _complete_column(self, alias: str, start: float, values: Samples) -> None:
-        known = np.flatnonzero(~np.isnan(values))
-        missing = int(known[-1]) + 1 if known.size else 0
-        if missing == len(values):
-            return
-        first = max(0, missing - ceil(_SETTLING_SECONDS / self._step))
-        span = Span(start + first * self._step, start + (len(values) - 1) * self._step)
-        values[first:] = _correct(values[first:], self._fetch(alias, span))
+    def _find_spans(self, start: float, known: Samples) -> dict[str, Span]:
+        """What to ask each query for: from a minute before its newest value on."""
+        samples = len(known)
+        end = start + (samples - 1) * self._step
+        unknown_from = samples - np.argmax(~np.isnan(known[::-1]), axis=0)
+        unknown_from[np.isnan(known).all(axis=0)] = 0
+        settling = ceil(_SETTLING_SECONDS / self._step)
+        return {
+            alias: Span(start + max(0, first - settling) * self._step, end)
+            for alias, first in zip(self._queries, unknown_from.tolist(), strict=True)
+            if first < samples
+        }
 
-    def _fetch(self, alias: str, span: Span) -> Samples:
-        """The query's values over the span, without those that are merely repeated."""
-        expr = self._queries[alias]
-        values = self._ask(expr, expr, span, self._client.max_points)
-        evaluated_at = span.start + self._step * np.arange(len(values))
-        for source in tuple(self._sources[alias]):
-            if np.isnan(values).all():
-                break
-            sampled_at = self._ask_times(alias, source, span)
-            if sampled_at is not None:
-                age = evaluated_at - source.offset - sampled_at
-                values = np.where(age <= self._stale_after, values, np.nan)
-        return values
+    def _drop_old(self, columns: dict[str, _Column]) -> dict[str, PrometheusError]:
+        """Make values missing that are merely repeated; why that is not known of some columns."""
+        asked = [
+            alias
+            for alias, column in columns.items()
+            if self._ages.has_sources(alias) and not np.isnan(column.values).all()
+        ]
+        if not asked:
+            return {}
+        start = min(columns[alias].span.start for alias in asked)
+        end = columns[asked[0]].span.end
+        fresh, failures = self._ages.find_fresh(asked, Span(start, end))
+        for alias, flags in fresh.items():
+            values = columns[alias].values
+            values[~flags[len(flags) - len(values) :]] = np.nan
+        return failures
 
-    def _ask_times(self, alias: str, source: Source, span: Span) -> Samples | None:
-        """When the source was sampled, or None if the server does not accept the question.
-
-        It is not asked again then: no one wrote the question, and no one could fix it. Once it was
-        accepted, a refusal is a failure like any other.
-        """
-        shown = f"age of the samples of {self._queries[alias]}"
-        most = min(max(1, round(_PIECE_SECONDS / self._step)), self._client.max_points)
-        try:
-            times = self._ask(source.query, shown, span, most)
-        except PrometheusError as error:
-            if error.reason not in _REFUSALS or source in self._accepted:
-                raise
-            self._sources[alias].remove(source)
-            log.warning("age of samples not checked", query=alias, err=str(error))
-            return None
-        self._accepted.add(source)
-        return times
-
-    def _ask(self, expr: str, shown: str, span: Span, most: int) -> Samples:
+    def _ask(self, expr: str, span: Span) -> Samples:
         """The samples of the span; where several series overlap earlier than now, they are missing.
 
         Raises:
             PrometheusError: if several series have a value at the end of the span, among others.
         """
-        parts = requests_for([span], self._step, most)
-        taken = [self._ask_once(expr, shown, part) for part in parts]
-        require_one(shown, taken[-1].newest)
+        parts = requests_for([span], self._step, self._client.max_points)
+        taken = [self._ask_once(expr, part) for part in parts]
+        require_one(expr, taken[-1].newest)
         return np.concatenate([part.values for part in taken])
 
-    def _ask_once(self, expr: str, shown: str, span: Span) -> OneSeries:
-        answer = self._client.query_range(expr, span.start, span.end, self._step, subject=shown)
+    def _ask_once(self, expr: str, span: Span) -> OneSeries:
+        client, step = self._client, self._step
+        bodies = client.range_bodies(expr, span.start, span.end, step)
+        tables = client.read_tables(bodies, expr, MOST_PARTS)
         try:
-            return take_series(shown, answer, span, self._step, self._allow_partial)
+            if len(tables) == 1 and len(tables[0].table.metrics) == 1:
+                return take_table(expr, tables[0], span, step, self._allow_partial)
+            answer = client.read(bodies, expr)
+            return take_series(expr, answer, span, step, self._allow_partial)
         except ValueError as error:
-            raise self._client.bad_answer(shown, str(error)) from None
+            raise client.bad_answer(expr, str(error)) from None
 
 
-def _find_known(alias: str, expr: str) -> tuple[Source, ...]:
-    """The sources that can be asked for; logs it if some cannot."""
-    sources = find_sources(expr)
-    if sources.unknown:
-        log.info("age of samples not checked", query=alias, reason=sources.unknown)
-    return sources.known
-
-
-def _correct(before: Samples, now: Samples) -> Samples:
-    """The values of now, but those of before where only rounding makes a difference."""
-    return np.where(np.isclose(now, before, rtol=_SAME, atol=0.0), before, now)
+def _keep_rounded(before: Samples, now: Samples) -> None:
+    """Undo in `now` where only rounding makes a difference."""
+    same = np.abs(now - before) <= _SAME * np.abs(before)
+    np.copyto(now, before, where=same)
 
 
 def _find_newest(frame: MetricFrame) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for alias, values in zip(frame.features, frame.values[0].T, strict=True):
-        known = np.flatnonzero(~np.isnan(values))
-        found[alias] = float(frame.times[known[-1]]) if known.size else None
-    return found
+    known = ~np.isnan(frame.values[0])
+    last = frame.samples - 1 - np.argmax(known[::-1], axis=0)
+    newest = np.where(known.any(axis=0), frame.times[last], np.nan).tolist()
+    return {
+        alias: None if isnan(at) else at for alias, at in zip(frame.features, newest, strict=True)
+    }

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import cramjam
-from requests.adapters import BaseAdapter
+from urllib3 import PoolManager
 
 from promad.config import PrometheusSettings
 from promad.data.groups import Labels
 from promad.errors import PrometheusError
 from promad.prometheus.one_series import flatten_text
-from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, build_retry_policy
+from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, RetryPolicy
 from promad.prometheus.transport import exchange, open_session
 
 STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
@@ -39,7 +39,7 @@ Sample = tuple[float, float | None]
 class RemoteWriter:
     """Pushes samples to one address, with the server's own credentials if it is the same server.
 
-    `adapter` takes the place of the network.
+    `pools` takes the place of the network.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class RemoteWriter:
         server_url: str,
         settings: PrometheusSettings,
         *,
-        adapter: BaseAdapter | None = None,
+        pools: PoolManager | None = None,
     ) -> None:
         same = urlsplit(url)[:2] == urlsplit(server_url)[:2]
         self._url = url
         self._settings = settings if same else _forget_credentials(settings)
         self._closing = threading.Event()
         self._session = open_session(
-            self._settings, build_retry_policy(3, LONGEST_WAIT_SECONDS, self._closing), adapter
+            self._settings, RetryPolicy(3, LONGEST_WAIT_SECONDS, self._closing), pools
         )
         self._session.headers.update(_HEADERS)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
 
-from urllib3 import BaseHTTPResponse, Retry
-from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import ReadTimeoutError
+from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader
 
 from promad.errors import PrometheusError
 
@@ -17,9 +15,11 @@ LONGEST_WAIT_SECONDS = 30.0
 _FIRST_SLEEP_SECONDS = 0.25
 _RETRIED_STATUSES = frozenset({408, 429, *range(500, 600)} - {501})
 """Not 501: what is not implemented now is not implemented in a second either."""
+_STATUSES_WITH_A_WISH = frozenset({429, 503})
 
 
-class BoundedRetry(Retry):
+@dataclass(frozen=True)
+class RetryPolicy:
     """Asks again after a lost connection and the statuses above; sleeps at most 30 s at a time.
 
     A request that the server let time out is not repeated: it would only take as long again.
@@ -27,54 +27,44 @@ class BoundedRetry(Retry):
     Once `closing` is set no one sleeps any more and nothing is repeated.
     """
 
-    RETRY_AFTER_STATUS_CODES = frozenset({429, 503})
-    closing: threading.Event
+    retries: int
     longest_wait: float
+    closing: threading.Event
 
-    def new(self, **changes: Any) -> Self:
-        """The next state of the same policy."""
-        other = super().new(**changes)
-        other.closing, other.longest_wait = self.closing, self.longest_wait
-        return other
+    def plan_after_error(self, error: Exception, attempt: int) -> float | None:
+        """Seconds to wait after the `attempt`-th, from 1 on; None if no other is to follow."""
+        if isinstance(error, TimeoutError) or attempt > self.retries:
+            return None
+        return _double(attempt)
 
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        """The policy with one attempt less; raises when none is left."""
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        if response is not None and (self.get_retry_after(response) or 0) > self.longest_wait:
-            last = self.new(total=0)
-            return super(BoundedRetry, last).increment(method, url, response, error, _pool)
-        return super().increment(method, url, response, error, _pool, _stacktrace)
+    def plan_after_status(self, status: int, retry_after: str | None, attempt: int) -> float | None:
+        """The same for a response, with its header `Retry-After`."""
+        if status not in _RETRIED_STATUSES or attempt > self.retries:
+            return None
+        asked = _parse_wish(retry_after) if status in _STATUSES_WITH_A_WISH else None
+        if asked is not None and asked > self.longest_wait:
+            return None
+        return asked or _double(attempt)
 
-    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait as long as the server asks for, else twice as long as before, with jitter."""
-        asked = self.get_retry_after(response) if response is not None else None
-        doubled = _FIRST_SLEEP_SECONDS * 2 ** len(self.history)
-        wait = asked or doubled * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, no secret)
-        if self.closing.wait(min(wait, LONGEST_WAIT_SECONDS)):
+    def wait(self, seconds: float) -> None:
+        """Raise PrometheusError if the client is closed meanwhile."""
+        if self.closing.wait(seconds):
             raise build_closed_error()
 
 
-def build_retry_policy(retries: int, longest_wait: float, closing: threading.Event) -> BoundedRetry:
-    """Repeats up to `retries` times, until `closing` is set."""
-    retry = BoundedRetry(
-        total=retries,
-        other=0,
-        allowed_methods=None,  # any: a query changes nothing, so POST may be repeated
-        status_forcelist=_RETRIED_STATUSES,
-        raise_on_status=False,
-        retry_after_max=int(LONGEST_WAIT_SECONDS),
-    )
-    retry.closing, retry.longest_wait = closing, longest_wait
-    return retry
+def _double(attempt: int) -> float:
+    """Twice as long as before, with jitter."""
+    doubled = _FIRST_SLEEP_SECONDS * 2.0**attempt
+    return min(doubled * random.uniform(0.5, 1.0), LONGEST_WAIT_SECONDS)  # noqa: S311 (no secret)
+
+
+def _parse_wish(retry_after: str | None) -> float | None:
+    """The seconds that a server asks to wait for, at most 30; None if it does not."""
+    try:
+        asked = None if retry_after is None else Retry().parse_retry_after(retry_after)
+    except InvalidHeader:
+        return None
+    return None if asked is None else min(asked, LONGEST_WAIT_SECONDS)
 
 
 def build_closed_error() -> PrometheusError:

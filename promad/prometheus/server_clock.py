@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from promad.config.durations import format_duration
 
@@ -14,13 +15,18 @@ _FEWEST_SECONDS = 2.0
 def read_date(headers: Mapping[str, str]) -> float | None:
     """When a reply was made by the server's clock, in unix seconds; None if it does not say.
 
-    A reply from a cache is older than its `Date` shows, and counts as one without.
+    The names of its headers are in lower case. A reply from a cache is older than its `Date` shows,
+    and counts as one without.
     """
-    if "Age" in headers:
-        return None
+    said = headers.get("date")
+    return None if said is None or "age" in headers else _parse_date(said)
+
+
+@lru_cache(1)  # the replies of a second all have the same
+def _parse_date(said: str) -> float | None:
     try:
-        return parsedate_to_datetime(headers["Date"]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return parsedate_to_datetime(said).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

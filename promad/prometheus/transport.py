@@ -5,23 +5,31 @@ Errors raised here do not name the server or the query; `client` adds both.
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
 from io import BytesIO
-from urllib.parse import urlencode, urljoin, urlsplit
+from types import TracebackType
+from typing import Self, cast
+from urllib.parse import quote_plus, urljoin, urlsplit
 
-import requests
-from requests.adapters import BaseAdapter
-from urllib3 import Retry
+from urllib3 import PoolManager
+from urllib3.connection import port_by_scheme
+from urllib3.exceptions import ClosedPoolError, HTTPError, LocationValueError, ProxyError, SSLError
+from urllib3.util import Url, parse_url
 
 import promad
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
-from promad.prometheus.authentication import authenticate
-from promad.prometheus.deadline import LimitedAdapter, end_after
-from promad.prometheus.retrying import build_closed_error
+from promad.prometheus.authentication import build_headers, open_pools, require_tls_files
+from promad.prometheus.connections import Pool, Request, Response
+from promad.prometheus.deadline import Limit
+from promad.prometheus.retrying import RetryPolicy, build_closed_error
 from promad.prometheus.server_clock import read_date
 
 LARGEST_BODY_BYTES = 128 * 2**20
@@ -33,6 +41,7 @@ _PIECE_BYTES = 2**18
 _CONNECT_SECONDS = 5.0
 _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})
+_NETWORK_ERRORS = (OSError, http.client.HTTPException, HTTPError)
 
 
 class BodyTooLargeError(PrometheusError):
@@ -66,22 +75,116 @@ def bound_body(series: int, points: int) -> int:
     return min(LARGEST_BODY_BYTES, _ROOM_BYTES + expected)
 
 
+class Session:
+    """Connections, and what every request carries; see `open_session`. Threads may share it."""
+
+    def __init__(
+        self, settings: PrometheusSettings, retry: RetryPolicy, pools: PoolManager | None
+    ) -> None:
+        self.headers = {
+            "User-Agent": f"promad/{promad.__version__}",
+            "Accept-Encoding": settings.compression,
+            "Accept": "*/*",
+        }
+        self._settings = settings
+        self._retry = retry
+        self._pools = open_pools(settings) if pools is None else pools
+        self._known: dict[tuple[object, ...], Pool] = {}
+
+    def send(self, method: str, url: str, body: bytes | None, timeout: float) -> Response:
+        """The answer to a request, repeated as the policy says; it must be released.
+
+        Raises:
+            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: if there is none.
+            PrometheusError: if a secret cannot be read, or the session was closed meanwhile.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = self._send_once(method, url, body, timeout)
+            except ClosedPoolError:
+                raise build_closed_error() from None
+            except _NETWORK_ERRORS as error:
+                seconds = self._retry.plan_after_error(error, attempt)
+                if seconds is None:
+                    raise
+            else:
+                if response.status < HTTPStatus.BAD_REQUEST:
+                    return response
+                asked = response.headers.get("retry-after")
+                seconds = self._retry.plan_after_status(response.status, asked, attempt)
+                if seconds is None:
+                    return response
+                response.release()
+            self._retry.wait(seconds)
+
+    def _send_once(self, method: str, url: str, body: bytes | None, timeout: float) -> Response:
+        """The headers of the configuration replace ours; secrets are read as they are now."""
+        parts = _parse_url(url)
+        pool = self._find_pool(parts)
+        headers = {"Host": _name_host(parts), **self.headers}
+        if body is not None:
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        own = build_headers(self._settings)
+        if own:
+            names = {name.lower() for name in own}
+            ours = {name: each for name, each in headers.items() if name.lower() not in names}
+            headers = ours | own
+        target, scheme = parts.request_uri, parts.scheme or ""
+        if pool.proxy and scheme == "http":
+            target = parts._replace(auth=None, fragment=None).url
+            headers |= pool.proxy_headers
+        request = Request(method, target, headers, body, scheme)
+        return pool.ask(request, min(_CONNECT_SECONDS, timeout), timeout)
+
+    def close(self) -> None:
+        """Close every connection that is not in use; the others are closed after their use."""
+        for pool in self._known.values():
+            pool.close()
+        self._pools.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _find_pool(self, url: Url) -> Pool:
+        """The connections to a server; urllib3 takes as long to find them as to ask."""
+        server = (url.scheme, url.host, url.port)
+        if server not in self._known:
+            if url.scheme == "https":
+                require_tls_files(self._settings)
+            found = self._pools.connection_from_host(url.host, url.port, url.scheme)
+            self._known = {server: cast("Pool", found)}  # redirects stay on the server
+        return self._known[server]
+
+
+@lru_cache(16)
+def _name_host(url: Url) -> str:
+    """The header `Host` of a request: without the port if it is that of the scheme."""
+    usual = port_by_scheme.get(url.scheme or "")
+    return (url._replace(port=None) if url.port == usual else url).netloc or ""
+
+
+_parse_url = lru_cache(16)(parse_url)
+
+
 def open_session(
-    settings: PrometheusSettings, retry: Retry, adapter: BaseAdapter | None
-) -> requests.Session:
+    settings: PrometheusSettings, retry: RetryPolicy, pools: PoolManager | None = None
+) -> Session:
     """A session that authenticates, retries and compresses as asked; nothing is sent yet."""
-    session = _Session()
-    authenticate(session, settings)
-    session.headers["Accept-Encoding"] = settings.compression
-    session.headers["User-Agent"] = f"promad/{promad.__version__}"
-    chosen = adapter or LimitedAdapter(max_retries=retry)
-    session.mount("http://", chosen)
-    session.mount("https://", chosen)
-    return session
+    return Session(settings, retry, pools)
 
 
 def exchange(
-    session: requests.Session,
+    session: Session,
     method: str,
     url: str,
     form: Mapping[str, str] | bytes | None,
@@ -102,83 +205,43 @@ def exchange(
         BodyTooLargeError: if its body is longer than `largest_bytes`.
         PrometheusError: if it redirects elsewhere, or its body breaks off.
     """
-    if method == "GET" and isinstance(form, Mapping):
-        url, form = f"{url}{'&' if '?' in url else '?'}{urlencode(form)}", None
+    body = _encode_form(form) if isinstance(form, Mapping) else form
+    if method == "GET" and body is not None:
+        url, body = f"{url}{'&' if '?' in url else '?'}{body.decode()}", None
     try:
-        response = _send(session, method, url, form, timeout)
-    except requests.RequestException as error:
+        response = _send(session, method, url, body, timeout)
+    except _NETWORK_ERRORS as error:
         raise _build_connection_error(error, timeout) from None
-    except OSError as error:  # requests says so of files named in tls_config
-        raise PrometheusError(f"{error} — check prometheus.tls_config", "unauthorized") from None
     except ValueError as error:  # the URL that was configured is valid
         raise PrometheusError(
             f"redirect to an invalid URL ({error}) — check prometheus_url and any proxy in between",
             "redirect",
         ) from None
-    with response:
+    try:
         largest = bound_body(0, 0) if largest_bytes is None else largest_bytes
-        body = _read_body(_read_pieces(response, body_seconds, closing), largest)
-        date = read_date(response.headers)
-        return Reply(response.status_code, response.reason or "", body, date)
+        read = _read_body(response, body_seconds, closing, largest)
+        return Reply(response.status, response.reason, read, read_date(response.headers))
+    finally:
+        response.release()
 
 
-def _send(
-    session: requests.Session,
-    method: str,
-    url: str,
-    form: Mapping[str, str] | bytes | None,
-    timeout: float,
-) -> requests.Response:
-    timeouts = (min(_CONNECT_SECONDS, timeout), timeout)
+def _encode_form(form: Mapping[str, str]) -> bytes:
+    """The same as `urlencode`, which takes longer than to send it."""
+    return "&".join(f"{key}={_quote(value)}" for key, value in form.items()).encode()
+
+
+_quote = lru_cache(1024)(quote_plus)
+
+
+def _send(session: Session, method: str, url: str, body: bytes | None, timeout: float) -> Response:
     for _ in range(_MOST_REDIRECTS):
-        response = _request(session, method, url, form, timeouts)
-        if response.status_code not in _REDIRECTS:
+        response = session.send(method, url, body, timeout)
+        if response.status not in _REDIRECTS:
             return response
-        response.close()
-        url = _resolve_redirect(url, response.headers.get("Location", ""))
+        location = response.headers.get("location", "")
+        response.release()
+        url = _resolve_redirect(url, location)
     raise PrometheusError("too many redirects — fix prometheus_url", "redirect")
-
-
-class _Session(requests.Session):
-    """A session that prepares each URL once, which costs as much as all else of a small request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._prepared: dict[str, requests.PreparedRequest] = {}
-
-    def prepare_form(self, url: str, form: bytes) -> requests.PreparedRequest:
-        """A POST of an encoded form, with the secrets and cookies as they are now."""
-        template = self._prepared.get(url)
-        if template is None or self.cookies:
-            template = self.prepare_request(requests.Request("POST", url, data=b""))
-            self._prepared = {url: template}
-        request = template.copy()
-        request.headers["Content-Type"] = "application/x-www-form-urlencoded"
-        request.prepare_body(form, None)
-        request.prepare_auth(self.auth, url)
-        return request
-
-
-def _request(
-    session: requests.Session,
-    method: str,
-    url: str,
-    form: Mapping[str, str] | bytes | None,
-    timeouts: tuple[float, float],
-) -> requests.Response:
-    if method == "POST" and isinstance(form, Mapping) and isinstance(session, _Session):
-        return session.send(
-            session.prepare_form(url, urlencode(form).encode()),
-            timeout=timeouts,
-            stream=True,
-            allow_redirects=False,
-            verify=session.verify,
-            cert=session.cert,
-            proxies=session.proxies,
-        )
-    return session.request(
-        method, url, data=form, timeout=timeouts, stream=True, allow_redirects=False
-    )
 
 
 def _resolve_redirect(url: str, location: str) -> str:
@@ -194,35 +257,33 @@ def _resolve_redirect(url: str, location: str) -> str:
     return target
 
 
-def _read_body(pieces: Iterator[bytes], largest: int) -> bytes:
-    """The pieces together, in the memory of one body."""
+def _read_body(response: Response, seconds: float, closing: threading.Event, largest: int) -> bytes:
+    """The whole body, in the memory of one."""
+    limit = Limit(seconds, response.shut_down)
+    try:
+        with nullcontext() if response.is_at_hand else limit:
+            body = _read_pieces(response, closing, largest)
+    except _NETWORK_ERRORS as error:
+        if limit.is_over:
+            raise _build_slow_error(seconds) from None
+        raise _build_incomplete_error(error) from None
+    if limit.is_over:  # what looks like the end of the body is that of the connection
+        raise _build_slow_error(seconds)
+    return body
+
+
+def _read_pieces(response: Response, closing: threading.Event, largest: int) -> bytes:
     body = BytesIO()
-    for piece in pieces:
+    while piece := response.read_piece(_PIECE_BYTES):
+        if closing.is_set():
+            raise build_closed_error()
         body.write(piece)
         if body.tell() > largest:
             raise BodyTooLargeError(largest, body.getvalue())
     return body.getvalue()
 
 
-def _read_pieces(
-    response: requests.Response, longest_seconds: float, closing: threading.Event
-) -> Iterator[bytes]:
-    with end_after(longest_seconds, response.raw.shutdown) as is_over:
-        try:
-            for piece in response.iter_content(_PIECE_BYTES):
-                if is_over():
-                    break
-                if closing.is_set():
-                    raise build_closed_error()
-                yield piece
-        except requests.RequestException as error:
-            if not is_over():
-                raise _build_incomplete_error(error) from None
-        if is_over():
-            raise _build_slow_error(longest_seconds)
-
-
-def _build_incomplete_error(error: requests.RequestException) -> PrometheusError:
+def _build_incomplete_error(error: Exception) -> PrometheusError:
     return PrometheusError(
         f"response incomplete ({_find_cause(error)}) — try again, and check the server's log",
         "bad_answer",
@@ -237,27 +298,27 @@ def _build_slow_error(seconds: float) -> PrometheusError:
     )
 
 
-def _build_connection_error(error: requests.RequestException, timeout: float) -> PrometheusError:
-    if isinstance(error, requests.exceptions.SSLError):
-        return UnreachableError(
-            f"TLS connection failed ({_find_cause(error)}) — check prometheus.tls_config"
+def _build_connection_error(error: Exception, timeout: float) -> PrometheusError:
+    if isinstance(error, LocationValueError):
+        return PrometheusError(
+            f"request failed ({type(error).__name__}) — check prometheus_url and prometheus.*",
+            "bad_request",
         )
-    if isinstance(error, requests.exceptions.ProxyError):
+    if isinstance(error, ProxyError):
         return UnreachableError(
             f"connection through the proxy failed ({_find_cause(error)}) "
             "— check prometheus.proxy_url"
         )
-    if isinstance(error, requests.exceptions.ReadTimeout):
+    if isinstance(error, SSLError | ssl.SSLError | ssl.CertificateError):
+        return UnreachableError(
+            f"TLS connection failed ({_find_cause(error)}) — check prometheus.tls_config"
+        )
+    if isinstance(error, TimeoutError):
         return UnreachableError(
             f"no response within {timeout:g} s — check the server, or raise prometheus.timeout"
         )
-    if isinstance(error, requests.ConnectionError):
-        return UnreachableError(
-            f"connection failed ({_find_cause(error)}) — check prometheus_url and the server"
-        )
-    return PrometheusError(
-        f"request failed ({type(error).__name__}) — check prometheus_url and prometheus.*",
-        "bad_request",
+    return UnreachableError(
+        f"connection failed ({_find_cause(error)}) — check prometheus_url and the server"
     )
 
 
@@ -272,7 +333,7 @@ def _find_cause(error: BaseException) -> str:
             return inner.verify_message
         if isinstance(inner, OSError) and inner.strerror:
             words = inner.strerror
-        elif not isinstance(inner, requests.RequestException):
+        else:
             words = type(inner).__name__
     return words
 

@@ -8,11 +8,12 @@ import threading
 import time
 
 import pytest
+import urllib3
 
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus import PrometheusClient, transport
-from promad.prometheus.retrying import build_retry_policy
+from promad.prometheus.retrying import RetryPolicy
 from tests.support.prometheus_server import free_port, require_binary
 from tests.support.prometheus_stub import Say, matrix, stub_server
 
@@ -159,7 +160,7 @@ class Sleepless(threading.Event):
 @pytest.mark.parametrize("wish", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_no_server_can_make_promad_sleep_for_long(wish):
     clock = Sleepless()
-    session = transport.open_session(PrometheusSettings(), build_retry_policy(1, 30.0, clock), None)
+    session = transport.open_session(PrometheusSettings(), RetryPolicy(1, 30.0, clock), None)
     with stub_server([Say(503, headers={"Retry-After": wish}), Say()]) as stub, session:
         transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert clock.waits == [30.0]
@@ -168,7 +169,7 @@ def test_no_server_can_make_promad_sleep_for_long(wish):
 @pytest.mark.parametrize(("wish", "requests"), [("1", 2), ("2", 2), ("3", 1), ("3600", 1)])
 def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
     clock = Sleepless()
-    session = transport.open_session(PrometheusSettings(), build_retry_policy(1, 2.0, clock), None)
+    session = transport.open_session(PrometheusSettings(), RetryPolicy(1, 2.0, clock), None)
     with stub_server([Say(429, headers={"Retry-After": wish})] * 2) as stub, session:
         reply = transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert reply.status == 429
@@ -178,7 +179,7 @@ def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
 
 def test_waits_grow_and_differ():
     clock = Sleepless()
-    session = transport.open_session(PrometheusSettings(), build_retry_policy(9, 30.0, clock), None)
+    session = transport.open_session(PrometheusSettings(), RetryPolicy(9, 30.0, clock), None)
     with stub_server([Say(503)] * 10) as stub, session:
         transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     longest = [min(0.25 * 2**n, 30.0) for n in range(1, 10)]
@@ -461,13 +462,10 @@ def test_tls_files_that_are_not_there_are_named(tls_server, tmp_path):
 
 
 def test_the_network_can_be_replaced():
-    class Nowhere(transport.BaseAdapter):
-        def send(self, request, **_):
-            raise transport.requests.ConnectionError
+    class Nowhere(urllib3.PoolManager):
+        def connection_from_host(self, *_, **__):
+            raise urllib3.exceptions.ProtocolError
 
-        def close(self):
-            pass
-
-    client = PrometheusClient("http://x", PrometheusSettings(), adapter=Nowhere())
+    client = PrometheusClient("http://x", PrometheusSettings(), pools=Nowhere())
     with client, pytest.raises(UnreachableError):
         client.query_range("up", *GRID)

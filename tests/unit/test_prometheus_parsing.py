@@ -129,6 +129,20 @@ def test_reading_takes_no_more_memory_than_the_body(name):
     assert peak_bytes(body) < len(body) + 2**21
 
 
+def node(series: int) -> dict[str, str]:
+    """Labels as those of a pod's metrics."""
+    shared = ("cluster", "container", "endpoint", "job", "mode", "namespace", "prometheus")
+    own = {"instance": f"host-{series:04d}.example.com:9100", "pod": f"node-exporter-{series:05x}"}
+    return own | {name: f"the same {name} of all" for name in shared}
+
+
+@pytest.mark.parametrize(("series", "samples"), [(1000, 1), (1000, 240), (1, 11_000)])
+def test_an_answer_takes_less_than_twice_the_memory_of_its_body(series, samples):
+    points = [(1763784000.0 + 15 * at, at / 7) for at in range(samples)]
+    body = body_of([(node(number), points) for number in range(series)])
+    assert peak_bytes(body) < 2 * len(body)
+
+
 def test_too_many_series_take_next_to_no_memory():
     body = body_of([({"instance": f"host-{i}"}, [(1.0, 1.0)]) for i in range(10_000)])
     assert peak_bytes(body, most_series=1) < 2**14

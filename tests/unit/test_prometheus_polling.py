@@ -349,7 +349,15 @@ def test_an_offset_is_no_staleness():
     assert poll.newest == {"x": AT}
 
 
-def test_every_selector_that_a_value_rests_on_is_asked_for_its_timestamp():
+def ask_at_once(*queries):
+    """The question for the times of several sources."""
+    return " or ".join(
+        f'label_replace({query}, "age_source", "{number}", "", "")'
+        for number, query in enumerate(queries)
+    )
+
+
+def test_every_selector_that_a_value_rests_on_is_asked_for_its_timestamp_at_once():
     queries = {
         "bare": '(up{job="x"})',
         "aggregated": "sum(up) / sum(down)",
@@ -361,7 +369,97 @@ def test_every_selector_that_a_value_rests_on_is_asked_for_its_timestamp():
     with stub_server(curves(known)) as stub:
         poller_of(stub, queries).poll(AT)
     asked = [expr for expr in stub.exprs if "timestamp" in expr]
-    assert asked == ['timestamp(up{job="x"})', "max(timestamp(up))"]
+    sources = ['timestamp(up{job="x"})', "max(timestamp(up))", "max(timestamp(down))"]
+    assert asked == [ask_at_once(*sources)]
+
+
+def of_sources(*curves):
+    return [({"age_source": str(number)}, curve) for number, curve in enumerate(curves)]
+
+
+THREE = {"a": "up", "b": "sum(down)", "c": "up offset 10m"}
+ASK_THREE = ["timestamp(up)", "max(timestamp(down))", "timestamp(up offset 10m)"]
+
+
+def test_only_the_query_whose_samples_are_too_old_is_missing():
+    times = of_sources(lambda at: at, lambda at: min(at, AT - 60), lambda at: at - 600)
+    known = {expr: always() for expr in THREE.values()} | {ask_at_once(*ASK_THREE): times}
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, THREE, samples=8, stale_after=30.0).poll(AT)
+    assert poll.newest == {"a": AT, "b": AT - 30, "c": AT}
+    assert len(stub.asked) == 4
+
+
+def test_only_the_query_whose_samples_are_of_unknown_age_is_missing():
+    known = {expr: always() for expr in THREE.values()}
+    known[ask_at_once(*ASK_THREE)] = of_sources(lambda at: at, lambda _: None, lambda at: at - 600)
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, THREE).poll(AT)
+    assert poll.newest == {"a": AT, "b": None, "c": AT}
+    assert poll.failures == {}
+
+
+def test_the_newest_of_several_series_of_a_source_counts():
+    late = ({"age_source": "0", "pod": "x"}, lambda at: at - 99)
+    new, old = of_sources(lambda at: at, lambda at: at / 7)
+    known = {"up": always(), "down": always()}
+    known[ask_at_once("timestamp(up)", "timestamp(down)")] = [new, late, old]
+    with stub_server(curves(known)) as stub:
+        poll = poller_of(stub, {"a": "up", "b": "down"}, stale_after=30.0).poll(AT)
+    assert poll.newest == {"a": AT, "b": None}
+
+
+@pytest.mark.parametrize("refused", [("label_replace",), ("label_replace", "(down)")])
+def test_a_server_that_refuses_to_tell_all_times_at_once_is_asked_one_by_one(refused):
+    times = {"timestamp(up)": [({}, lambda at: min(at, AT - 60))]}
+    known = {"up": always(), "sum(down)": always()} | times
+    known["max(timestamp(down))"] = [({}, lambda at: at)]
+    fine = curves(known)
+
+    def answer(asked):
+        expr = asked.form["query"]
+        return Say(422) if "time" in expr and any(part in expr for part in refused) else fine(asked)
+
+    with stub_server(answer) as stub, structlog.testing.capture_logs() as logs:
+        poller = poller_of(stub, {"a": "up", "b": "sum(down)"}, samples=8, stale_after=30.0)
+        for late in (0.0, 15.0):
+            poll = poller.poll(AT + late)
+            assert poll.newest == {"a": AT - 30, "b": AT + late}
+    assert poll.failures == {}
+    assert [line["query"] for line in logs] == ["b"] * (len(refused) - 1)
+    one_by_one = ["timestamp(up)", "max(timestamp(down))"][: 3 - len(refused)]
+    assert stub.exprs[-2 - len(one_by_one) :] == ["up", "sum(down)", *one_by_one]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Say(414, "URI too long"),
+        Say(413, "too large"),
+        Say(503, '{"status":"error","errorType":"timeout","error":"query timed out"}'),
+        Say(
+            body='{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["x"]}'
+        ),
+    ],
+    ids=["URI", "form", "time", "warning"],
+)
+def test_a_question_for_all_times_that_is_too_much_is_asked_one_by_one(refusal):
+    times = {f"timestamp({name})": [({}, lambda at: at)] for name in ("up", "down")}
+    fine = curves({"up": always(), "down": always()} | times)
+    with stub_server(lambda a: refusal if "replace" in a.form["query"] else fine(a)) as stub:
+        poll = poller_of(stub, {"a": "up", "b": "down"}).poll(AT)
+    assert poll.newest == {"a": AT, "b": AT}
+
+
+def test_a_question_for_all_times_that_fails_fails_the_queries_that_rest_on_samples():
+    queries = {"a": "up", "b": "sum(down)", "c": "rate(up[1m])"}
+    fine = curves({expr: always() for expr in queries.values()})
+    with stub_server(lambda a: Say(500) if "timestamp" in a.form["query"] else fine(a)) as stub:
+        poll = poller_of(stub, queries).poll(AT)
+    assert list(poll.failures) == ["a", "b"]
+    error = str(poll.failures["b"])
+    assert error.startswith(f"query b: {stub.url}: age of the samples of all queries: HTTP 500")
+    assert poll.newest == {"a": None, "b": None, "c": AT}
 
 
 def test_an_aggregate_of_a_series_that_is_merely_repeated_is_missing():

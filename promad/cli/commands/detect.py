@@ -48,8 +48,10 @@ def run_detect(
     limit_threads()
 
     from promad.clock import RealClock
+    from promad.detection.freed_memory import use_one_arena
     from promad.stages.detect import detect as stage
 
+    use_one_arena()
     configs = read()
     with suppress(OSError):  # nobody may read standard error
         for path, config in zip(paths, configs, strict=False):
