@@ -27,9 +27,7 @@ STATES = tuple(State)
 FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
 """What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
 
-CONTRIBUTION, OBSERVED, ELEVATION, SINCE = map(
-    FEATURE_COLUMNS.index, ("contribution", "observed", "elevation", "since")
-)
+ERROR, CONTRIBUTION, OBSERVED, EXPECTED, ELEVATION, SINCE = range(len(FEATURE_COLUMNS))
 
 
 @dataclass(frozen=True)
