@@ -101,7 +101,7 @@ class Preparation:
             scaled = filled - center[:, np.newaxis]
             scaled /= scale[:, np.newaxis]
         np.clip(scaled, -REACH, REACH, out=scaled)
-        np.copyto(scaled, 0.0, where=missing)
+        scaled[missing] = 0.0
         return scaled, missing
 
     def find_usable(self, missing: NDArray[np.bool_], required_share: float) -> NDArray[np.bool_]:

@@ -99,23 +99,23 @@ class _Blocks:
 
     def take(self, indices: Counts) -> Inputs:
         groups, samples, _ = self.rows.shape
-        if samples == self.length and groups == len(self) > 0 < len(indices):
-            first, count = int(indices[0]), len(indices)
-            if np.array_equal(indices, np.arange(first, first + count)):
-                return self.rows[first : first + count]  # the only windows of these groups
+        if samples == self.length and len(self) == groups and len(indices):
+            first, last = int(indices[0]), int(indices[-1]) + 1
+            if np.array_equal(indices, np.arange(first, last)):
+                return self.rows[first:last]  # the only windows of these groups
         rows = self.samples[indices][:, np.newaxis] + np.arange(self.length)
         return np.asarray(self.rows[self.groups[indices][:, np.newaxis], rows])
 
     def place(self, of_windows: Values) -> Values:
         """Rows of all windows at their groups and samples, NaN elsewhere.
 
-        (windows, columns) to (groups, samples, columns), which may be the same memory.
+        (windows, columns) to float64 (groups, samples, columns), which may be the same memory.
         """
         groups, rows, _ = self.rows.shape
-        samples = rows - self.length + 1
+        samples, columns = rows - self.length + 1, of_windows.shape[1]
         if len(self) == groups * samples:
-            return of_windows.reshape(groups, samples, -1)
-        placed = np.full((groups, samples, of_windows.shape[1]), np.nan)
+            return np.asarray(of_windows, np.float64).reshape(groups, samples, columns)
+        placed = np.full((groups, samples, columns), np.nan)
         placed[self.groups, self.samples] = of_windows
         return placed
 
@@ -155,10 +155,10 @@ def score_samples(
     def place(rows: Values) -> Values:
         """Rows of windows at their groups and samples, NaN elsewhere and where a feature lacks."""
         placed = windows.place(rows)
-        if lacking.any():
-            members = placed.reshape(*lacking.shape[:2], -1, lacking.shape[2])
-            np.copyto(members, np.nan, where=lacking[:, :, np.newaxis])
-        return placed
+        if not lacking.any():
+            return placed
+        repeated = np.tile(lacking, rows.shape[1] // lacking.shape[2])
+        return np.where(repeated, np.nan, placed)
 
     errors = scoring.normalise(
         place(select_errors(outcome, scoring.method)), calibration.normaliser[:, np.newaxis]
@@ -207,6 +207,8 @@ def _count_usable(usable: Flags, state: ScoringState, length: int) -> Counts:
 
 def _find_lacking(missing: Flags, state: ScoringState, length: int) -> Flags:
     """Which features are missing anywhere in the window up to each sample: same shape."""
+    if not missing.any() and (state.known_for == length).all():
+        return np.zeros_like(missing)
     known_for = count_since(missing, state.known_for)
     state.known_for = np.minimum(known_for[:, -1], length)
     return np.asarray(known_for < length, np.bool_)
