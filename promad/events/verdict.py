@@ -151,12 +151,12 @@ def view_features(names: Sequence[str], features: NDArray[np.float64]) -> tuple[
             observed=observed,
             expected=expected,
             elevation=elevation,
-            since=None if np.isnan(since) else since,
+            since=None if isnan(since) else since,
         )
         for name, (error, contribution, observed, expected, elevation, since) in zip(
             names, features.tolist(), strict=False
         )
-        if not np.isnan(elevation)
+        if not isnan(elevation)
     )
 
 
