@@ -95,18 +95,32 @@ def fill_as_it_comes(
         state: that after the sample before the first; it is moved to the last.
     """
     known = ~np.isnan(values)
+    if known.all() and values.shape[1]:
+        state.held, state.gap = values[:, -1].copy(), np.zeros_like(state.gap)
+        return values
     gap = count_since(known, state.gap)
-    last = np.maximum.accumulate(
-        np.where(known, np.arange(values.shape[1])[:, np.newaxis], -1), axis=1
-    )
-    repeated = np.take_along_axis(values, np.maximum(last, 0), axis=1)
-    repeated = np.where(last >= 0, repeated, state.held[:, np.newaxis])
+    repeated = _repeat_last(values, known, state.held[:, np.newaxis])
     state.held, state.gap = repeated[:, -1].copy(), gap[:, -1].copy()
     if strategy not in FILLING_STRATEGIES:
         return values
     within = ~known & (gap <= max_fill_steps)
     source = repeated if strategy == "ffill_then_bfill" else substitutes[:, np.newaxis]
     return np.where(within, source, values)
+
+
+def _repeat_last(values: Values, known: NDArray[np.bool_], before: Values) -> Values:
+    """The newest known value up to each sample: (groups, samples, features) to the same shape.
+
+    Args:
+        before: that of the sample before the first, (groups, 1, features).
+    """
+    if values.shape[1] == 1:
+        return np.where(known, values, before)
+    last = np.maximum.accumulate(
+        np.where(known, np.arange(values.shape[1])[:, np.newaxis], -1), axis=1
+    )
+    repeated = np.take_along_axis(values, np.maximum(last, 0), axis=1)
+    return np.where(last >= 0, repeated, before)
 
 
 def _repeat_neighbours(stretch: Values) -> None:

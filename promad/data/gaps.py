@@ -38,6 +38,8 @@ def count_since(events: NDArray[np.bool_], before: NDArray[np.int64]) -> NDArray
     >>> count_since(np.array([[False], [True], [False]]), np.array([4]))
     array([[5], [0], [1]])
     """
+    if events.shape[-2] == 1:
+        return np.where(events, 0, before[..., np.newaxis, :] + 1)
     rows = np.arange(events.shape[-2])[:, np.newaxis]
     last = np.maximum.accumulate(np.where(events, rows, -1), axis=-2)
     earlier = before[..., np.newaxis, :] + rows + 1

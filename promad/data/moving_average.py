@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,23 +69,35 @@ def average(values: Values, span: int, state: Averages, least_share: float = 0.5
         least_share: where less of the full weight is known, as just after a gap, the sum is divided
             by this share of it: one sample does not yet speak for many.
     """
-    known = ~np.isnan(values)
+    unknown = np.isnan(values)
     columns = int(np.prod(values.shape[1:]))
-    largest = _LARGEST if span == 1 else _LARGEST_REMEMBERED
-    filled = np.minimum(np.where(known, values, 0.0), largest).reshape(len(values), columns)
-    counted = known.reshape(len(values), columns).astype(np.float64)
-    totals, weights = np.empty_like(filled), np.empty_like(filled)
-    keep, total, weight = find_decay(span), state.total.reshape(-1), state.weight.reshape(-1)
+    filled = np.minimum(values, _LARGEST if span == 1 else _LARGEST_REMEMBERED)
+    np.copyto(filled, 0.0, where=unknown)
+    keep, shape = find_decay(span), (len(values), columns)
+    totals = _weigh(filled.reshape(shape), keep, state.total.reshape(-1))
+    weights = _weigh((~unknown).reshape(shape), keep, state.weight.reshape(-1))
+    if len(values):
+        state.total, state.weight = (
+            each[-1].reshape(values.shape[1:]).copy() for each in (totals, weights)
+        )
+    full = 1.0 / (1.0 - keep)
+    np.maximum(weights, max(least_share * full, np.finfo(np.float64).tiny), out=weights)
+    mean = np.divide(totals, weights, out=totals).reshape(values.shape)
+    np.copyto(mean, np.nan, where=unknown)
+    return mean
+
+
+def _weigh(values: NDArray[Any], keep: float, before: Values) -> Values:
+    """The weighted sum up to each sample, (samples, columns), from that before the first."""
+    if len(values) == 1:
+        return values + keep * before
+    sums = np.empty(values.shape)
     for first in range(0, len(values), _BLOCK):
         rows = slice(first, first + _BLOCK)
-        decay, carried = _decays(keep, len(filled[rows]))
-        totals[rows] = decay @ filled[rows] + carried * total
-        weights[rows] = decay @ counted[rows] + carried * weight
-        total, weight = totals[rows][-1], weights[rows][-1]
-    state.total, state.weight = (each.reshape(values.shape[1:]) for each in (total, weight))
-    full = 1.0 / (1.0 - keep)
-    mean = totals / np.maximum(weights, max(least_share * full, np.finfo(np.float64).tiny))
-    return np.where(known, mean.reshape(values.shape), np.nan)
+        decay, carried = _decays(keep, len(values[rows]))
+        sums[rows] = decay @ values[rows].astype(np.float64) + carried * before
+        before = sums[rows][-1]
+    return sums
 
 
 def skip(span: int, samples: int, state: Averages) -> None:

@@ -98,12 +98,15 @@ class Preparation:
         )
         missing = np.isnan(filled)
         with np.errstate(over="ignore"):  # what is too large is clipped
-            scaled = (filled - center[:, np.newaxis]) / scale[:, np.newaxis]
-        return np.where(missing, 0.0, np.clip(scaled, -REACH, REACH)), missing
+            scaled = filled - center[:, np.newaxis]
+            scaled /= scale[:, np.newaxis]
+        np.clip(scaled, -REACH, REACH, out=scaled)
+        scaled[missing] = 0.0
+        return scaled, missing
 
     def find_usable(self, missing: NDArray[np.bool_], required_share: float) -> NDArray[np.bool_]:
         """Which samples have enough scored features: (..., features) to (...,)."""
-        known = 1.0 - missing[..., : self.scored].mean(axis=-1)
+        known = 1.0 - np.count_nonzero(missing[..., : self.scored], axis=-1) / self.scored
         return np.asarray((known > 0) & (known >= required_share - 1e-9), np.bool_)
 
     def calendar(self, times: Values) -> NDArray[np.float32]:

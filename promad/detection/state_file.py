@@ -124,12 +124,13 @@ class StateFile:
             "shared": shared,
         }
         arrays = {path: _take(value) for path, _, _, value in _walk(state)}
-        size = sum(array.nbytes for array in arrays.values())
+        text = json.dumps(about)
+        size = sum(array.nbytes for array in arrays.values()) + len(text)
         self._pause = min(max(_SAVE_SECONDS, size * _SAVE_SECONDS_PER_BYTE), _LONGEST_SAVE_SECONDS)
         path = self.directory / FILE_NAME
         try:
             with write_whole(path) as aside, aside.open("wb") as file:
-                np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+                np.savez(file, allow_pickle=False, about=np.array(text), **arrays)
         except DataError as error:
             if not self._failing:
                 log.warning("detector state not saved", file=str(path), error=str(error))

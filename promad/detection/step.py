@@ -21,7 +21,15 @@ from promad.data.rows import Move
 from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
 from promad.detection.state import State
 from promad.events.event_book import JudgedColumns
-from promad.events.verdict import ELEVATION, SINCE
+from promad.events.verdict import (
+    CONTRIBUTION,
+    ELEVATION,
+    ERROR,
+    EXPECTED,
+    FEATURE_COLUMNS,
+    OBSERVED,
+    SINCE,
+)
 from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
@@ -189,31 +197,36 @@ def _judge(
 
 
 def _describe_features(calibration: Calibration, scores: Scores) -> Values:
-    """What `FEATURE_COLUMNS` names, but for since when: (groups, samples, features, 6)."""
+    """What `FEATURE_COLUMNS` names, but for since when: (groups, samples, features, 6).
+
+    Each column by itself lies contiguous in memory, as it is read by itself.
+    """
     baseline = calibration.baseline[:, np.newaxis]
-    columns = [
-        scores.window_errors,
-        share_excess(scores.errors, baseline),
-        scores.observed,
-        scores.expected,
-        scores.errors / baseline,
-        np.full_like(scores.errors, np.nan),
-    ]
-    return np.stack(columns, axis=3)
+    columns = np.empty((len(FEATURE_COLUMNS), *scores.errors.shape))
+    columns[ERROR] = scores.window_errors
+    columns[CONTRIBUTION] = share_excess(scores.errors, baseline)
+    columns[OBSERVED], columns[EXPECTED] = scores.observed, scores.expected
+    np.divide(scores.errors, baseline, out=columns[ELEVATION])
+    columns[SINCE] = np.nan
+    return np.moveaxis(columns, 0, -1)
 
 
 def _date_deviations(state: State, features: Values, fresh: Flags, at: float) -> None:
     """Remember since when each feature has deviated, and put it into the last column."""
-    deviates = features[:, :, ELEVATION] > 1
-    since = np.where(np.isnan(state.deviating_since), at, state.deviating_since)
-    dated = np.where(deviates, since, np.nan)
-    state.deviating_since = np.where(fresh[:, np.newaxis], dated, state.deviating_since)
-    features[:, :, SINCE] = np.where(deviates, state.deviating_since, np.nan)
+    deviates, since = features[:, :, ELEVATION] > 1, state.deviating_since
+    counted = fresh[:, np.newaxis]
+    np.copyto(since, at, where=deviates & counted & np.isnan(since))
+    np.copyto(since, np.nan, where=~deviates & counted)
+    np.copyto(features[:, :, SINCE], since, where=deviates)
 
 
 def _mean_of_known(errors: Values) -> Values:
     """The mean of the known features' errors: (..., features) to (...,); NaN if none is known."""
-    known = ~np.isnan(errors)
-    count = known.sum(axis=-1)
-    total = np.where(known, errors, 0.0).sum(axis=-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    means = errors.mean(axis=-1)
+    rows = np.isnan(means)
+    if rows.any():
+        known = ~np.isnan(errors[rows])
+        total = np.where(known, errors[rows], 0.0).sum(axis=-1)
+        count = known.sum(axis=-1)
+        means[rows] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.asarray(means, np.float64)

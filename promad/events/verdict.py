@@ -27,9 +27,7 @@ STATES = tuple(State)
 FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation", "since")
 """What arrays (..., features, 6) hold of a feature, named as in `FeatureView`."""
 
-CONTRIBUTION, OBSERVED, ELEVATION, SINCE = map(
-    FEATURE_COLUMNS.index, ("contribution", "observed", "elevation", "since")
-)
+ERROR, CONTRIBUTION, OBSERVED, EXPECTED, ELEVATION, SINCE = range(len(FEATURE_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -153,12 +151,12 @@ def view_features(names: Sequence[str], features: NDArray[np.float64]) -> tuple[
             observed=observed,
             expected=expected,
             elevation=elevation,
-            since=None if np.isnan(since) else since,
+            since=None if isnan(since) else since,
         )
         for name, (error, contribution, observed, expected, elevation, since) in zip(
             names, features.tolist(), strict=False
         )
-        if not np.isnan(elevation)
+        if not isnan(elevation)
     )
 
 

@@ -25,7 +25,9 @@ def share_excess(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> 
     >>> share_excess(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 1.0]))
     array([0.66666667, 0.        , 0.33333333])
     """
-    known = np.nan_to_num(errors)
-    excess = np.maximum(known - baseline, 0.0)
-    above = excess.sum(axis=-1, keepdims=True) > 0
-    return shares(np.where(above, excess, known))
+    excess = errors - baseline
+    np.fmax(excess, 0.0, out=excess)
+    within = excess.sum(axis=-1) <= 0
+    if within.any():
+        excess[within] = np.nan_to_num(errors[within])
+    return shares(excess)

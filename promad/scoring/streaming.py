@@ -16,6 +16,7 @@ from promad.data.filling import FillState
 from promad.data.frame import MetricFrame
 from promad.data.gaps import count_since
 from promad.data.moving_average import Averages, average
+from promad.data.newest_rows import NewestRows
 from promad.data.rows import Move, move_rows
 from promad.data.windows import Inputs
 from promad.scoring.calibration import Calibration
@@ -36,14 +37,14 @@ class ScoringState:
 
     Attributes:
         fill: the newest known values.
-        rows: the last `length` - 1 prepared samples, float32 (groups, length - 1, width).
+        rows: the last `length` - 1 prepared samples.
         usable_for: usable samples in a row, int64 (groups, 1).
         known_for: samples since each scored feature was missing, int64 (groups, features).
         averages: of the normalised errors, (groups, members * features).
     """
 
     fill: FillState
-    rows: Inputs
+    rows: NewestRows
     usable_for: Counts
     known_for: Counts
     averages: Averages
@@ -55,7 +56,7 @@ class ScoringState:
         width = len(preparation.features) + preparation.calendar(np.zeros(1)).shape[1]
         return ScoringState(
             fill=FillState.begin(groups, len(preparation.features)),
-            rows=np.zeros((groups, detector.length - 1, width), np.float32),
+            rows=NewestRows.begin(groups, detector.length - 1, width),
             usable_for=np.zeros((groups, 1), np.int64),
             known_for=np.full((groups, preparation.scored), detector.length),
             averages=Averages.begin(groups, len(scoring.normaliser)),
@@ -65,9 +66,9 @@ class ScoringState:
         """Continue the groups that are moved here from another state of the same detector."""
         self.fill.adopt(other.fill, move)
         self.averages.adopt(other.averages, move)
+        self.rows.adopt(other.rows, move)
         move_rows(
             move,
-            (other.rows, self.rows),
             (other.usable_for, self.usable_for),
             (other.known_for, self.known_for),
         )
@@ -98,10 +99,25 @@ class _Blocks:
 
     def take(self, indices: Counts) -> Inputs:
         groups, samples, _ = self.rows.shape
-        if samples == self.length and len(indices) == groups == len(self):
-            return self.rows  # the only window of each group, in their order
+        if samples == self.length and len(self) == groups and len(indices):
+            first, last = int(indices[0]), int(indices[-1]) + 1
+            if np.array_equal(indices, np.arange(first, last)):
+                return self.rows[first:last]  # the only windows of these groups
         rows = self.samples[indices][:, np.newaxis] + np.arange(self.length)
         return np.asarray(self.rows[self.groups[indices][:, np.newaxis], rows])
+
+    def place(self, of_windows: Values) -> Values:
+        """Rows of all windows at their groups and samples, NaN elsewhere.
+
+        (windows, columns) to float64 (groups, samples, columns), which may be the same memory.
+        """
+        groups, rows, _ = self.rows.shape
+        samples, columns = rows - self.length + 1, of_windows.shape[1]
+        if len(self) == groups * samples:
+            return np.asarray(of_windows, np.float64).reshape(groups, samples, columns)
+        placed = np.full((groups, samples, columns), np.nan)
+        placed[self.groups, self.samples] = of_windows
+        return placed
 
 
 def score_samples(
@@ -138,8 +154,9 @@ def score_samples(
 
     def place(rows: Values) -> Values:
         """Rows of windows at their groups and samples, NaN elsewhere and where a feature lacks."""
-        placed = np.full((*values.shape[:2], rows.shape[1]), np.nan)
-        placed[windows.groups, windows.samples] = rows
+        placed = windows.place(rows)
+        if not lacking.any():
+            return placed
         repeated = np.tile(lacking, rows.shape[1] // lacking.shape[2])
         return np.where(repeated, np.nan, placed)
 
@@ -148,15 +165,13 @@ def score_samples(
     )
     by_time = average(errors.swapaxes(0, 1), scoring.span, state.averages)
     smoothed = by_time.swapaxes(0, 1)
-    expected = np.full((*values.shape[:2], preparation.scored), np.nan)
-    expected[windows.groups, windows.samples] = outcome.expected
     return Scores(
         times=frame.times,
         score=np.where(known, scoring.score(smoothed) / calibration.unit[:, np.newaxis], np.nan),
         errors=scoring.by_feature(smoothed),
         window_errors=place(outcome.window_errors),
         observed=values[:, :, : preparation.scored],
-        expected=calibration.to_natural(expected),
+        expected=calibration.to_natural(windows.place(outcome.expected)),
         missing=not_measured,
         measured=measured,
         in_window=in_window,
@@ -192,6 +207,8 @@ def _count_usable(usable: Flags, state: ScoringState, length: int) -> Counts:
 
 def _find_lacking(missing: Flags, state: ScoringState, length: int) -> Flags:
     """Which features are missing anywhere in the window up to each sample: same shape."""
+    if not missing.any() and (state.known_for == length).all():
+        return np.zeros_like(missing)
     known_for = count_since(missing, state.known_for)
     state.known_for = np.minimum(known_for[:, -1], length)
     return np.asarray(known_for < length, np.bool_)
@@ -201,11 +218,6 @@ def _cut_windows(
     scaled: Values, times: Values, ends: Flags, detector: Detector, state: ScoringState
 ) -> _Blocks:
     """The windows that end where `ends` is set; the state keeps what later ones begin with."""
-    length, groups = detector.length, len(scaled)
-    calendar = detector.preparation.calendar(times)
-    columns = np.broadcast_to(calendar, (groups, *calendar.shape))
-    prepared = np.concatenate([scaled, columns], axis=2, dtype=np.float32)
-    rows = np.concatenate([state.rows, prepared], axis=1)
-    state.rows = rows[:, rows.shape[1] - (length - 1) :].copy()
+    rows = state.rows.append(scaled, detector.preparation.calendar(times))
     group, sample = np.nonzero(ends)
-    return _Blocks(rows, group, sample, times[sample], length)
+    return _Blocks(rows, group, sample, times[sample], detector.length)

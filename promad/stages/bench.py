@@ -1,8 +1,8 @@
 """`promad bench`: what a tick of a fleet costs on this machine, and how many groups it can watch.
 
 The real daemon polls a server, judges, publishes and is scraped; only its clock does not wait. The
-detector is a linear one, trained on a small simulated fleet; all groups are simulated hosts, unless
-a Prometheus server that has such series is given.
+detector is trained on a small simulated fleet, or on all of it where each group has weights of its
+own; all groups are simulated hosts, unless a Prometheus server that has such series is given.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,13 @@ WARM_TICKS = 3
 """Ticks at the start that are not measured: they read the history."""
 
 _TRAINED_ON = 10
-_TRAINING_SAMPLES = 2880
+_TRAINING_SAMPLES, _MOST_TRAINING_SAMPLES = 2880, 5760
+_OWN_TRAINING_SAMPLES = 720
+"""Where each group has weights of its own, of which more samples would not change the cost."""
+_EPOCHS = 1
 _SEED = 11
-_START = 1_767_225_600.0
+_START = 1_767_268_800.0
+"""Midday, after the training has seen the jobs of a night."""
 _WALL_SHARE, _MEMORY_SHARE, _CPU_SHARE = 0.5, 0.8, 0.8
 """How much of the interval, the memory and the processors may be used."""
 
@@ -54,6 +58,8 @@ class BenchOptions:
         interval: seconds between ticks, and between samples.
         ticks: how many are measured.
         url: a Prometheus server that has the simulated fleet's series; None for the embedded one.
+        model: its name in the configuration.
+        model_scope: `pooled`, one model for all groups, or `per_group`.
     """
 
     groups: int
@@ -61,6 +67,21 @@ class BenchOptions:
     interval: float
     ticks: int
     url: str | None = None
+    model: str = "linear"
+    model_scope: str = "pooled"
+
+    @property
+    def trained_on(self) -> int:
+        """How many groups are trained on; others are calibrated by these, at the same cost."""
+        return self.groups if self.model_scope == "per_group" else _TRAINED_ON
+
+    @property
+    def training_samples(self) -> int:
+        """Samples of each of them: of a day at least, within bounds."""
+        if self.model_scope == "per_group":
+            return _OWN_TRAINING_SAMPLES
+        day = round(86400 / self.interval)
+        return min(max(day, _TRAINING_SAMPLES), _MOST_TRAINING_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,8 @@ class Measured:
     scrape_seconds_p50: float
     limiting_resource: str
     limiting_share: float
+    model: str = "linear"
+    model_scope: str = "pooled"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -179,7 +202,7 @@ def measure(options: BenchOptions, artifacts: Path) -> Measured:
     now = multiprocessing.get_context("spawn").Value("d", _START, lock=False)
     with _serve(options, now) as (url, process):
         config = _build_config(options, url, artifacts)
-        _train_aside(config)
+        _train_aside(config, options)
         if options.url is not None:
             now.value = time.time() - (WARM_TICKS + options.ticks) * options.interval
         clock = _TickingClock(now, WARM_TICKS + options.ticks, _ServerCpu(process, url))
@@ -202,10 +225,7 @@ def fit(options: BenchOptions, artifacts: Path) -> Fit:
     sizes = sorted({max(10, options.groups // 5), options.groups})
     found = []
     for groups in sizes:
-        smaller = BenchOptions(
-            groups, options.features, options.interval, options.ticks, options.url
-        )
-        found.append(measure(smaller, artifacts / str(groups)))
+        found.append(measure(replace(options, groups=groups), artifacts / str(groups)))
     return conclude(found)
 
 
@@ -256,6 +276,8 @@ def _summarise(
     numbers: dict[str, Any] = {
         "groups": options.groups,
         "features": options.features,
+        "model": options.model,
+        "model_scope": options.model_scope,
         "interval_seconds": options.interval,
         "ticks": len(wall),
         "tick_wall_seconds_p50": float(np.median(wall)),
@@ -322,7 +344,7 @@ def _run_server(
 
 
 def _build_config(options: BenchOptions, url: str, artifacts: Path) -> Config:
-    fleet = build_fleet(seed=_SEED, hosts=_TRAINED_ON, features=options.features)
+    fleet = build_fleet(seed=_SEED, hosts=1, features=options.features)
     interval = format_duration(options.interval)
     return Config.model_validate(
         {
@@ -333,7 +355,12 @@ def _build_config(options: BenchOptions, url: str, artifacts: Path) -> Config:
             "max_groups": max(1, options.groups),
             "queries": {name: name for name in fleet.features},
             "data_settings": {"step": interval},
-            "training_settings": {"model": "linear", "gate": False},
+            "training_settings": {
+                "model": options.model,
+                "model_scope": options.model_scope,
+                "gate": False,
+                **({} if options.model == "linear" else {"epochs": _EPOCHS}),
+            },
             "real_time_anomaly_detection": {
                 "query_interval_seconds": options.interval,
                 "latency_offset": "1s",
@@ -343,24 +370,24 @@ def _build_config(options: BenchOptions, url: str, artifacts: Path) -> Config:
     )
 
 
-def _train_aside(config: Config) -> None:
+def _train_aside(config: Config, options: BenchOptions) -> None:
     """Train in a process of its own, so that its memory is not taken for the daemon's.
 
     Raises:
         DataError: if that fails.
     """
-    training = multiprocessing.get_context("spawn").Process(target=_train, args=(config,))
+    spawn = multiprocessing.get_context("spawn")
+    training = spawn.Process(target=_train, args=(config, options))
     training.start()
     training.join()
     if training.exitcode != 0:
         raise DataError("the training of the detector failed — run promad check-config")
 
 
-def _train(config: Config) -> None:
-    """Train on a few hosts; all others are scored with the pooled calibration, at the same cost."""
+def _train(config: Config, options: BenchOptions) -> None:
     step = config.data_settings.step
-    fleet = build_fleet(seed=_SEED, hosts=_TRAINED_ON, features=len(config.features))
-    times = _START - step * np.arange(_TRAINING_SAMPLES, 0, -1)
+    fleet = build_fleet(seed=_SEED, hosts=options.trained_on, features=options.features)
+    times = _START - step * np.arange(options.training_samples, 0, -1)
     values = fleet.values(np.asarray(times, np.float64))
     metadata: Mapping[str, str] = {
         "server": config.prometheus_url,

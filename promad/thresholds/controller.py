@@ -53,13 +53,13 @@ _MOST_KEPT_OF_MANY = 1008
 class RecentScores:
     """The scores of the last seven days of each group, or the highest of each `thinned` in a row.
 
-    `most` of them are kept, in a ring (groups, most).
+    `most` of them are kept, in a ring (most, groups): those of one sample are next to each other.
     """
 
     def __init__(self, groups: int, most: int, thinned: int) -> None:
         self.thinned = thinned
         self._most = most
-        self._kept = np.empty((groups, most))
+        self._kept = np.empty((most, groups))
         self._added = np.zeros(groups, np.int64)
         self._block = np.full(groups, -np.inf)
         self._in_block = np.zeros(groups, np.int64)
@@ -68,20 +68,20 @@ class RecentScores:
         """Add one score of each group that is taken."""
         if self.thinned == 1:
             rows = np.flatnonzero(taken)
-            self._kept[rows, self._added[rows] % self._most] = scores[rows]
+            self._kept[self._added[rows] % self._most, rows] = scores[rows]
             self._added[rows] += 1
             return
         self._block = np.where(taken, np.maximum(self._block, scores), self._block)
         self._in_block += taken
         full = np.flatnonzero(self._in_block >= self.thinned)
-        self._kept[full, self._added[full] % self._most] = self._block[full]
+        self._kept[self._added[full] % self._most, full] = self._block[full]
         self._added[full] += 1
         self._block[full], self._in_block[full] = -np.inf, 0
 
     def of(self, group: int) -> Scores:
         """What is kept of a group, oldest first: float64 (scores,)."""
         count, end = min(int(self._added[group]), self._most), int(self._added[group])
-        return np.asarray(self._kept[group, np.arange(end - count, end) % self._most])
+        return np.asarray(self._kept[np.arange(end - count, end) % self._most, group])
 
     def block(self, group: int) -> list[float]:
         """The scores that are not yet `thinned` in number, the highest in place of each."""
@@ -91,7 +91,7 @@ class RecentScores:
         """Continue the groups that are moved here; both keep as many scores."""
         move_rows(
             move,
-            (other._kept, self._kept),
+            (other._kept.T, self._kept.T),
             (other._added, self._added),
             (other._block, self._block),
             (other._in_block, self._in_block),
@@ -100,7 +100,7 @@ class RecentScores:
     def put(self, group: int, scores: list[float], block: list[float]) -> None:
         """Let a group continue from what `of` and `block` gave."""
         newest = scores[-self._most :]
-        self._kept[group, : len(newest)], self._added[group] = newest, len(newest)
+        self._kept[: len(newest), group], self._added[group] = newest, len(newest)
         self._block[group], self._in_block[group] = max(block, default=-math.inf), len(block)
 
 

@@ -57,6 +57,35 @@ def test_a_bench_measures_ticks_memory_and_scrapes(tmp_path: Path) -> None:
     assert "bench: 12 groups of 4 features, every 15 s, 3 ticks" in done.stdout
 
 
+@pytest.mark.slow
+def test_a_bench_trains_weights_of_each_group(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    done = promad(
+        *("bench", "--groups=6", "--features=3", "--ticks=3", "--model-scope=per_group"),
+        f"--json={path}",
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(path.read_text())
+    assert (found["groups"], found["model"], found["model_scope"]) == (6, "linear", "per_group")
+    assert "3 ticks; linear, per_group" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model=nearest",), "--model nearest: no such model — use one of"),
+        (
+            ("--model=tranad", "--model-scope=per_group"),
+            "--model-scope per_group supports the model linear only; --model is tranad — use",
+        ),
+    ],
+)
+def test_a_bench_of_no_such_model_is_a_usage_error(options: tuple[str, ...], message: str) -> None:
+    done = promad("bench", *options)
+    assert (done.returncode, message in done.stderr, done.stdout) == (2, True, "")
+
+
 def test_what_fits_follows_from_the_costs_of_two_fleets() -> None:
     def measured(groups: int, wall: float, memory: float) -> Measured:
         return Measured(

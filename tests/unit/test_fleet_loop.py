@@ -295,6 +295,25 @@ def test_many_events_at_once_are_written_with_bounded_work(tmp_path):
     assert len(world.history._details) <= 64
 
 
+def test_each_sample_of_a_mass_incident_is_written_with_work_in_proportion_to_its_groups(tmp_path):
+    def count_rows(hosts):
+        (folder := tmp_path / str(hosts)).mkdir()
+        world = world_of(folder, hosts=hosts)
+        for host in range(hosts):
+            world.jump(host, 35, 8)
+        rows, before = [], 0
+        while world.sample < 60:
+            world.tick()
+            total = world.events._connection.total_changes
+            rows.append(total - before)
+            before = total
+        return np.array(rows)
+
+    few, many = count_rows(12), count_rows(48)
+    assert many.max() <= 4 * 48 + 2  # an event, its member, both their ids; then the incident
+    assert 0 < many.sum() <= 4.5 * few.sum()
+
+
 def test_history_has_every_sample_and_details_of_what_is_anomalous(tmp_path):
     world = world_of(tmp_path)
     world.jump(1, 40, 8)

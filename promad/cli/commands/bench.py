@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +14,18 @@ import typer
 from promad.cli.extras import require_training
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.cli.output import format_count, print_lines
+from promad.errors import ConfigError
 from promad.files import write_whole
 
 if TYPE_CHECKING:
     from promad.stages.bench import Fit, Measured
+
+
+class ModelScope(StrEnum):
+    """Which groups share a model."""
+
+    POOLED = "pooled"
+    PER_GROUP = "per_group"
 
 
 def bench(
@@ -36,6 +45,15 @@ def bench(
         bool,
         typer.Option("--fit", metavar="", help="Report how many groups fit this machine."),
     ] = False,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", help="Model to train, see config.yaml.")
+    ] = "linear",
+    model_scope: Annotated[
+        ModelScope,
+        typer.Option(
+            "--model-scope", help="One model for all groups, or weights of each (linear only)."
+        ),
+    ] = ModelScope.POOLED,
     prometheus: Annotated[
         str | None,
         typer.Option(
@@ -50,15 +68,16 @@ def bench(
 ) -> None:
     """Measure what watching a fleet costs on this machine.
 
-    A daemon with a linear model polls simulated hosts as fast as it can. With --fit, two fleets are
-    measured, and the number of groups that fit this machine follows.
+    A daemon polls simulated hosts as fast as it can. With --fit, two fleets are measured, and the
+    number of groups that fit this machine follows.
     """
-    require_training("bench", ["linear"])
+    _check_model(model, model_scope)
+    require_training("bench", [model])
     from promad.stages.bench import BenchOptions, measure
     from promad.stages.bench import fit as find_fit
 
     configure_logging(LogLevel.ERROR, LogFormat.LOGFMT)
-    options = BenchOptions(groups, features, interval, ticks, prometheus)
+    options = BenchOptions(groups, features, interval, ticks, prometheus, model, model_scope.value)
     with TemporaryDirectory(prefix="promad-bench-") as folder:
         path = Path(folder).resolve()
         if fit:
@@ -73,12 +92,27 @@ def bench(
             aside.write_text(json.dumps(figures, indent=2) + "\n")
 
 
+def _check_model(model: str, scope: ModelScope) -> None:
+    """Raise ConfigError if there is no such model, or it cannot be of each group."""
+    from promad.config.model_defaults import PRESETS
+
+    if model not in PRESETS:
+        raise ConfigError([f"--model {model}: no such model — use one of {', '.join(PRESETS)}"])
+    if scope is ModelScope.PER_GROUP and model != "linear":
+        raise ConfigError(
+            [
+                f"--model-scope per_group supports the model linear only; --model is {model} "
+                "— use --model-scope pooled"
+            ]
+        )
+
+
 def _format_measured(found: Measured) -> Iterator[str]:
     server = found.server_cpu_seconds_p50
     yield (
         f"bench: {format_count(found.groups, 'group')} of "
         f"{format_count(found.features, 'feature')}, every {found.interval_seconds:g} s, "
-        f"{format_count(found.ticks, 'tick')}"
+        f"{format_count(found.ticks, 'tick')}; {found.model}, {found.model_scope}"
     )
     yield (
         f"  tick: {found.tick_wall_seconds_p50:.3f} s wall (p90 {found.tick_wall_seconds_p90:.3f}, "
