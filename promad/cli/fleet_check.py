@@ -11,7 +11,7 @@ from promad.config.durations import format_duration
 
 if TYPE_CHECKING:
     from promad.prometheus.client import PrometheusClient
-    from promad.prometheus.group_checking import GroupCheck
+    from promad.prometheus.groups.checking import GroupCheck
     from promad.prometheus.sample_gaps import CheckLimits
 
 _BASE_BYTES = 95e6
@@ -27,7 +27,7 @@ def check_groups(
 ) -> list[GroupCheck]:
     """A check of each query at `at`, in unix seconds."""
     from promad.data.groups import Grouping
-    from promad.prometheus.group_checking import GroupCheckOptions, inspect_groups
+    from promad.prometheus.groups.checking import GroupCheckOptions, inspect_groups
 
     options = GroupCheckOptions(
         queries=config.promql,
@@ -50,7 +50,7 @@ def check_labels(client: PrometheusClient, config: Config, at: float) -> list[st
 
 def format_group_checks(checks: Sequence[GroupCheck]) -> Iterator[str]:
     """A line for a fault of the server, then one for each query that it does not hit."""
-    from promad.prometheus.group_checking import name_groups
+    from promad.prometheus.groups.checking import name_groups
     from promad.prometheus.server_faults import find_server_fault
 
     failures = {check.alias: check.failure for check in checks if check.failure is not None}

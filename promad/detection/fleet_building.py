@@ -18,7 +18,7 @@ from promad.events.event_log import EventLog
 from promad.events.incident_book import IncidentBook
 from promad.exposition import DetectorMetrics
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.group_polling import GroupPoller
+from promad.prometheus.groups.polling import GroupPoller
 
 FLEET_CATCH_UP_SAMPLES = 40
 """How many samples beyond a window are kept of each group: of many, it must stay small."""

@@ -39,7 +39,7 @@ from promad.events.verdict import STATES, Verdict
 from promad.exposition import DetectorMetrics
 from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.exposition.render import FleetRenderer
-from promad.prometheus.group_polling import GroupPoll, GroupPoller
+from promad.prometheus.groups.polling import GroupPoll, GroupPoller
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]

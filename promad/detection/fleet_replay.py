@@ -39,7 +39,7 @@ from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
 from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.group_polling import GroupPoller
+from promad.prometheus.groups.polling import GroupPoller
 from promad.scoring.peers import is_hourly
 
 Flags = NDArray[np.bool_]

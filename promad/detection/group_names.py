@@ -10,7 +10,7 @@ from promad.data.groups import Labels, list_matchers, name_group
 from promad.detection.group_replay import make_poll_options
 from promad.errors import DataError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.group_polling import GroupPoller
+from promad.prometheus.groups.polling import GroupPoller
 
 _MOST_NAMED = 5
 _SAMPLES = 10

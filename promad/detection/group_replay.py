@@ -19,7 +19,7 @@ from promad.detection.recent_history import RecentHistory
 from promad.detection.replay import replay
 from promad.errors import PromadError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.group_polling import GroupPoller, PollOptions
+from promad.prometheus.groups.polling import GroupPoller, PollOptions
 from promad.prometheus.latency import ask_latency_offset
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ from promad.files import remove_abandoned
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
-from promad.prometheus.group_history import FleetRequest, fetch_fleet
+from promad.prometheus.groups.history import FleetRequest, fetch_fleet
 from promad.prometheus.history import Progress
 from promad.prometheus.latency import ask_latency_offset
 from promad.prometheus.marks import Marked, Marks, fetch_marks

@@ -8,7 +8,7 @@ from promad.config import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
-from promad.prometheus.group_polling import GroupPoller, PollOptions
+from promad.prometheus.groups.polling import GroupPoller, PollOptions
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 
 STEP = 15.0

@@ -27,7 +27,7 @@ from promad.events.event_log import EventLog
 from promad.events.hysteresis import Hysteresis
 from promad.events.incident_book import IncidentBook, IncidentRules
 from promad.exposition import DaemonMetrics
-from promad.prometheus.group_polling import GroupPoll
+from promad.prometheus.groups.polling import GroupPoll
 from promad.scoring.detector import Detector
 from promad.thresholds import ThresholdSettings
 from promad.thresholds.controller import FleetBudget, put_to_work

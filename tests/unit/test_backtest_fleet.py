@@ -37,7 +37,7 @@ from promad.exposition.openmetrics import write_openmetrics
 from promad.exposition.pushing import push_samples
 from promad.exposition.scrape_target import ScrapeTarget
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.group_polling import GroupPoller
+from promad.prometheus.groups.polling import GroupPoller
 from promad.stages.backtest import FleetBacktest, backtest, backtest_fleet
 from promad.stages.explain import explain_at
 from tests.support.rounding import round_numbers

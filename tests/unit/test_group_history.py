@@ -10,9 +10,10 @@ from promad.config.settings import RelabelConfig
 from promad.data.groups import Grouping
 from promad.data.relabeling import RelabelRule
 from promad.errors import PrometheusError
-from promad.prometheus import PrometheusClient, group_history
+from promad.prometheus import PrometheusClient
 from promad.prometheus.cache import ChunkCache
-from promad.prometheus.group_history import FleetRequest, fetch_fleet
+from promad.prometheus.groups import history as group_history
+from promad.prometheus.groups.history import FleetRequest, fetch_fleet
 from tests.support.prometheus_stub import Say, curves, stub_server
 
 STEP = 60.0

@@ -10,9 +10,9 @@ from promad.config.settings import RelabelConfig
 from promad.data.groups import Grouping
 from promad.data.relabeling import RelabelRule
 from promad.prometheus import PrometheusClient
-from promad.prometheus.group_freshness import build_stale_query
-from promad.prometheus.group_polling import GroupPoller, PollOptions, fill_holes
-from promad.prometheus.group_rows import GroupRows
+from promad.prometheus.groups.freshness import build_stale_query
+from promad.prometheus.groups.polling import GroupPoller, PollOptions, fill_holes
+from promad.prometheus.groups.rows import GroupRows
 from tests.support.prometheus_stub import Say, curves, stub_server
 
 STEP = 30.0

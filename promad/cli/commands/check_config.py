@@ -101,7 +101,7 @@ def run_fleet_check(config: Config) -> int:
     """Run every query for all groups and print how it fares; how many problems there are."""
     from promad.prometheus.checking import find_clock_problem, inspect_latency
     from promad.prometheus.client import PrometheusClient
-    from promad.prometheus.group_checking import list_groups
+    from promad.prometheus.groups.checking import list_groups
 
     setting, now = config.real_time_anomaly_detection.latency_offset, time.time()
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:

@@ -15,7 +15,7 @@ from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.checking import find_lookahead_problem
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, on_grid
-from promad.prometheus.group_freshness import build_oldest_query, list_labels
+from promad.prometheus.groups.freshness import build_oldest_query, list_labels
 from promad.prometheus.one_series import (
     MOST_OVERLAP,
     add_alias,

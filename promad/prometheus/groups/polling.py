@@ -15,9 +15,9 @@ from promad.data.groups import Grouping, Labels
 from promad.errors import BusyError, PrometheusError, UnreachableError
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, requests_for
-from promad.prometheus.group_buffer import GroupBuffer
-from promad.prometheus.group_freshness import build_stale_query, list_labels
-from promad.prometheus.group_rows import GroupRows, spread_samples
+from promad.prometheus.groups.buffer import GroupBuffer
+from promad.prometheus.groups.freshness import build_stale_query, list_labels
+from promad.prometheus.groups.rows import GroupRows, spread_samples
 from promad.prometheus.one_series import add_alias, build_not_asked_error, check_warnings
 from promad.prometheus.parsing import MOST_SERIES
 

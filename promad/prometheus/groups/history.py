@@ -24,7 +24,7 @@ from promad.files import remove_abandoned
 from promad.prometheus.cache import ChunkCache
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, align_periods, find_places, requests_for
-from promad.prometheus.group_cache import (
+from promad.prometheus.groups.cache import (
     FleetChunk,
     locate_chunk,
     may_keep,
