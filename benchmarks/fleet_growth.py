@@ -57,7 +57,7 @@ class Held:
     """What the daemon holds after so many ticks; files in kB.
 
     Attributes:
-        events_kb: the file of the event log, which does not become shorter.
+        events_kb: the files of the event log, which do not become shorter.
         events_used_kb: of that, what is in use.
     """
 
@@ -131,7 +131,7 @@ def look(process: int, folder: Path, ticks: int) -> Held:
         len(os.listdir(f"/proc/{process}/fd")),
         len(os.listdir(f"/proc/{process}/task")),
         _measure_kb(folder, "*state*"),
-        (folder / FILE_NAME).stat().st_size / 1000,
+        _measure_kb(folder, f"{FILE_NAME}*"),
         _measure_used_kb(folder / FILE_NAME),
     )
 
