@@ -158,6 +158,7 @@ def build_config(task: Task) -> Config:
             "real_time_anomaly_detection": {
                 "query_interval_seconds": STEP,
                 "latency_offset": "0s",
+                "history_samples": 1,  # otherwise it is filled in the background meanwhile
             },
         }
     )

@@ -27,6 +27,7 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 NEVER_IMPORTED = {
     "fastapi-swagger",  # /docs serves its files; the package itself would patch FastAPI
+    "requests",  # pooch downloads with it
     "tensorflow",  # Keras runs on it
     "tzdata",  # zoneinfo reads it where the system has no time zones
 }
