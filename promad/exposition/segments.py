@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 _POLYNOMIAL = 0xEDB88320
@@ -41,6 +41,11 @@ class Segment:
     plain: bytes
 
     @property
+    def size(self) -> int:
+        """Bytes of it, plain."""
+        return len(self.plain)
+
+    @property
     def is_compressed(self) -> bool:
         """Whether `deflated` is at hand."""
         return "deflated" in vars(self)
@@ -53,16 +58,38 @@ class Segment:
         return Deflated(content, zlib.crc32(self.plain), _raise_x(8 * len(self.plain)))
 
 
-def join_compressed(segments: Iterable[Segment]) -> list[bytes]:
+@dataclass(eq=False)
+class Joined:
+    """Segments that follow each other in many answers, put together once."""
+
+    segments: Sequence[Segment | Joined]
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of all, plain."""
+        return sum(each.size for each in self.segments)
+
+    @cached_property
+    def deflated(self) -> Deflated:
+        """All of them compressed."""
+        parts, checksum = _join([each.deflated for each in self.segments])
+        return Deflated(b"".join(parts), checksum, _raise_x(8 * self.size))
+
+
+def join_compressed(segments: Iterable[Segment | Joined]) -> list[bytes]:
     """Parts of one gzip member (RFC 1952) with the content of all segments."""
-    parts, checksum, size = [_HEADER], 0, 0
-    for segment in segments:
-        deflated = segment.deflated
-        parts.append(deflated.content)
-        checksum = _multiply(deflated.shift, checksum) ^ deflated.checksum
-        size += len(segment.plain)
-    parts.append(_LAST_BLOCK + struct.pack("<II", checksum, size & 0xFFFFFFFF))
-    return parts
+    whole = Joined([*segments])
+    parts, checksum = _join([each.deflated for each in whole.segments])
+    return [_HEADER, *parts, _LAST_BLOCK + struct.pack("<II", checksum, whole.size & 0xFFFFFFFF)]
+
+
+def _join(deflated: Iterable[Deflated]) -> tuple[list[bytes], int]:
+    """The contents, and the checksum of all."""
+    parts, checksum = [], 0
+    for each in deflated:
+        parts.append(each.content)
+        checksum = _multiply(each.shift, checksum) ^ each.checksum
+    return parts, checksum
 
 
 def _multiply(a: int, b: int) -> int:
@@ -78,10 +105,17 @@ def _multiply(a: int, b: int) -> int:
 
 def _raise_x(power: int) -> int:
     """X to a power modulo the polynomial of CRC-32."""
-    result, square = _ONE, _ONE >> 1
-    while power:
-        if power & 1:
-            result = _multiply(square, result)
-        square = _multiply(square, square)
-        power >>= 1
+    result = _ONE
+    for place in range(power.bit_length()):
+        if power >> place & 1:
+            result = _multiply(_square_x(place), result)
     return result
+
+
+@cache
+def _square_x(times: int) -> int:
+    """X squared so many times."""
+    if times == 0:
+        return _ONE >> 1
+    before = _square_x(times - 1)
+    return _multiply(before, before)

@@ -21,7 +21,7 @@ from promad.web.docs import create_docs_routes
 from promad.web.group_changes import GroupChanges
 from promad.web.headers import HeadersMiddleware
 from promad.web.limits import RequestQueue
-from promad.web.metrics import answer_scrape
+from promad.web.metrics import ScrapeAnswers
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
 from promad.web.scoring_process import Scorer, score_here
@@ -88,10 +88,11 @@ def _create_monitoring_routes(
     find_trouble: Callable[[], str],
 ) -> list[BaseRoute]:
     """`/metrics`, `/-/healthy` and `/-/ready`."""
+    answers = ScrapeAnswers(registry)
 
     def get_metrics(request: Request) -> Response:
         snapshots = [detector.snapshot() for detector in served()]
-        return answer_scrape(registry, snapshots, request)
+        return answers.answer(snapshots, request)
 
     def get_health(request: Request) -> Response:
         if trouble := find_trouble():

@@ -20,6 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
+from starlette.requests import Request
 
 from promad.data.groups import Labels
 from promad.events.incident_book import IncidentBook, IncidentRules, survey_groups
@@ -37,11 +38,12 @@ from promad.exposition.feature_choice import choose_features
 from promad.exposition.groups import split_snapshots
 from promad.exposition.names import INCIDENT_METRICS, MetricSpec, MetricType
 from promad.exposition.render import FleetRenderer
-from promad.exposition.segments import Segment, join_compressed
+from promad.exposition.segments import Joined, Segment, join_compressed
 from promad.exposition.text import write_header, write_labels, write_lines
 from promad.http_server import WebServer, listen
+from promad.web import metrics
 from promad.web.app import build_app
-from promad.web.metrics import gather_parts
+from promad.web.metrics import ScrapeAnswers, gather_parts
 from tests.support.fleet_snapshots import (
     AT,
     PREFIX,
@@ -359,6 +361,39 @@ def test_parts_compressed_by_themselves_make_one_gzip_member() -> None:
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
     assert reader.decompress(whole) == b"".join(PARTS)
     assert (reader.eof, reader.unused_data) == (True, b"")
+
+
+@pytest.mark.parametrize("split", [0, 3, len(PARTS)])
+def test_parts_joined_beforehand_make_the_same_gzip_member(split: int) -> None:
+    segments = [*map(Segment, PARTS)]
+    whole = b"".join(join_compressed([Joined(segments[:split]), *segments[split:]]))
+    assert gzip.decompress(whole) == b"".join(PARTS)
+
+
+def test_what_is_the_same_for_every_scraper_is_merged_once_per_tick(monkeypatch: Any) -> None:
+    merged: list[bool] = []
+
+    def merge(shots: Any, openmetrics: bool, chosen: Any = ()) -> list[Segment]:
+        merged.append(openmetrics)
+        return merge_fleets(shots, openmetrics, chosen)
+
+    monkeypatch.setattr(metrics, "merge_fleets", merge)
+    answers, (first, second) = ScrapeAnswers(CollectorRegistry()), make_two_ticks()
+    for shot in (first, first, first, second, second):
+        answers.answer([shot], request_metrics())
+    assert len(merged) == 2
+    answers.answer([second], request_metrics(accept="application/openmetrics-text"))
+    assert merged[2:] == [True]
+
+
+def make_two_ticks() -> list[AnySnapshot]:
+    hosts = name_hosts(3)
+    return [make_snapshot(make_columns(hosts, seed=seed)) for seed in (1, 2)]
+
+
+def request_metrics(accept: str = "") -> Request:
+    headers = [(b"accept", accept.encode())]
+    return Request({"type": "http", "path": "/metrics", "query_string": b"", "headers": headers})
 
 
 def test_large_parts_are_sent_as_they_are() -> None:
