@@ -146,10 +146,12 @@ def _require_both(
     training: Windows, validation: Windows, fleet: ProcessedFleet, length: int
 ) -> None:
     if len(training) == 0 or len(validation) == 0:
+        count = len(fleet.groups)
         raise DataError(
-            f"the windows of {length} samples of {len(fleet.groups)} groups leave {len(training)} "
-            f"for training and {len(validation)} for validation, with a gap of one window between "
-            "them — collect a longer period, or lower sequence_length or train_split_ratio"
+            f"the windows of {length} samples of {count} group{'s' * (count != 1)} leave "
+            f"{len(training)} for training and {len(validation)} for validation, with a gap of one "
+            "window between them — collect a longer period, or lower sequence_length or "
+            "train_split_ratio"
         )
 
 

@@ -38,6 +38,7 @@ from promad.exposition.feature_choice import choose_features
 from promad.exposition.groups import split_snapshots
 from promad.exposition.names import INCIDENT_METRICS, MetricSpec, MetricType
 from promad.exposition.render import FleetRenderer
+from promad.exposition.scrape_target import ScrapeTarget
 from promad.exposition.segments import Joined, Segment, join_compressed
 from promad.exposition.text import write_header, write_labels, write_lines
 from promad.http_server import WebServer, listen
@@ -348,6 +349,18 @@ def test_a_limit_below_one_groups_features_shows_those_that_contribute_most() ->
     columns = replace(columns, features=features)
     choice = choose_features(columns, 12, np.zeros(2, np.bool_))
     assert np.isfinite(choice.features).any(axis=2).tolist() == [[False, True, True]]
+
+
+def test_exported_history_has_as_many_series_of_features_as_a_scrape() -> None:
+    snapshot = make_snapshot(make_columns(name_hosts(20)), limit=60)
+    target = ScrapeTarget("hosts", PREFIX, {"job": "promad"})
+    of_features = [
+        sample.labels
+        for family in target.collect(snapshot)
+        for sample in family.samples
+        if "feature_name" in sample.labels and "instance" in sample.labels
+    ]
+    assert 0 < len(of_features) <= 60
 
 
 # What is sent

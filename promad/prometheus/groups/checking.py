@@ -161,7 +161,8 @@ def _inspect(
     hour = _Hour(span, step, points, at)
     ages = _measure_ages(client, expr, options, hour)
     newest = _find_newest_age(columns, ages, hour)
-    problem = _find_problem(expr, columns, labels_of, ages, newest, hour, options)
+    found = _Found(columns, labels_of, ages, newest)
+    problem = _find_problem(expr, found, hour, options)
     return GroupCheck(
         alias=alias,
         groups=frozenset(present),
@@ -187,41 +188,48 @@ class _Hour:
         return self.span.start + self.step * np.arange(self.points, dtype=np.float64)
 
 
-def _find_gap_problem(
-    columns: Mapping[Labels, list[Values]],
-    ages: Mapping[Labels, Values],
-    hour: _Hour,
-    limits: CheckLimits,
-) -> str | None:
+@dataclass(frozen=True)
+class _Found:
+    """What an expression returned for an hour.
+
+    Attributes:
+        columns: the samples of each series of a group, float64 (points,), NaN where there is none.
+        labels_of: the labels of these series.
+        ages: seconds from each sample to its time, by group, where they are known.
+        newest: seconds since the newest sample of all groups; None if no value is usable.
+    """
+
+    columns: Mapping[Labels, list[Values]]
+    labels_of: Mapping[Labels, list[Labels]]
+    ages: Mapping[Labels, Values]
+    newest: float | None
+
+
+def _find_gap_problem(found: _Found, hour: _Hour, limits: CheckLimits) -> str | None:
     """What is wrong with the times of the samples of the group that has the most of them.
 
     Other groups may have fewer because their targets were down.
     """
     counts = {
-        group: int((~np.isnan(own[0])).sum()) for group, own in columns.items() if len(own) == 1
+        group: int((~np.isnan(own[0])).sum())
+        for group, own in found.columns.items()
+        if len(own) == 1
     }
     if not counts:
         return None
     fullest = max(counts, key=lambda group: counts[group])
-    own = ages.get(fullest, np.full(hour.points, np.nan))
-    return find_gap_problem(columns[fullest][0], own, hour.step, limits)
+    own = found.ages.get(fullest, np.full(hour.points, np.nan))
+    return find_gap_problem(found.columns[fullest][0], own, hour.step, limits)
 
 
-def _find_problem(
-    expr: str,
-    columns: Mapping[Labels, list[Values]],
-    labels_of: Mapping[Labels, list[Labels]],
-    ages: Mapping[Labels, Values],
-    newest: float | None,
-    hour: _Hour,
-    options: GroupCheckOptions,
-) -> str | None:
+def _find_problem(expr: str, found: _Found, hour: _Hour, options: GroupCheckOptions) -> str | None:
     """What is wrong with the series of an expression and what to do."""
+    columns, newest = found.columns, found.newest
     if not columns:
         return "group_relabel_configs drops all series — change the rules"
     several = [group for group, own in columns.items() if _overlap_too_often(own)]
     if several:
-        first = labels_of[several[0]]
+        first = found.labels_of[several[0]]
         named = ", ".join(map(format_labels, first[:_MOST_NAMED]))
         more = f" and {len(first) - _MOST_NAMED} more" if len(first) > _MOST_NAMED else ""
         by = ", ".join(options.grouping.by)
@@ -234,11 +242,11 @@ def _find_problem(
             "all values are NaN or infinite — check for a division by zero, or add `> 0` "
             "to the divisor"
         )
-    found = find_lookahead_problem(expr, options.limits.latency_offset) or _find_gap_problem(
-        columns, ages, hour, options.limits
+    problem = find_lookahead_problem(expr, options.limits.latency_offset) or _find_gap_problem(
+        found, hour, options.limits
     )
-    if found:
-        return found
+    if problem:
+        return problem
     if newest - (hour.at - hour.span.end) > options.limits.stale_after:
         return (
             f"the newest sample of all groups is {format_duration(round(newest))} old — "
