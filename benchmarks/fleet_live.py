@@ -217,7 +217,7 @@ def write_config(folder: Path, plan: Plan, features: Sequence[str], url: str, po
         "training_settings": {"model": "linear", "sequence_length": WINDOW},
         "real_time_anomaly_detection": {
             "query_interval_seconds": plan.interval,
-            "latency_offset": f"{plan.interval / 2:g}s",
+            "latency_offset": f"{round(500 * plan.interval)}ms",
             "stale_after": f"{3 * plan.interval:g}s",
             "forget_after": f"{FORGET_TICKS * plan.interval:g}s",
             "exporter_port": port,
