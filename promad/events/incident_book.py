@@ -7,9 +7,10 @@ An event of a group that left an incident which others keep open continues that 
 Scores are smoothed, so that groups which one cause affects at once may be found minutes apart, and
 again once it is removed. So an event joins or continues an incident in which the same features
 deviate first of all, and has longer to: `join_similar_within`, or `return_within` if its group was
-in the incident. That lets no stranger in: `join_within` counts from the newest group that joined by
-its onset alone, and from the start of the incident if that has several groups in which the same
-features deviate, and the event others. An event that fits none begins an incident of its own.
+in the incident; if others still keep it open, less has to be alike. That lets no stranger in:
+`join_within` counts from the newest group that joined by its onset alone, and from the start of the
+incident if that has several groups in which the same features deviate, and the event others. An
+event that fits none begins an incident of its own.
 
 Work is done for events that change, never for all groups.
 """
@@ -401,7 +402,7 @@ class IncidentBook:
                 if entry.start - self.rules.join_within
                 <= event.start
                 <= self._wait_until(entry, event)
-                and entry.mix.share_in_common(event.peak.features) >= SIMILAR
+                and entry.mix.share_in_common(event.peak.features) >= _require_share(entry, event)
             ),
             event.start,
         )
@@ -475,6 +476,15 @@ class IncidentBook:
                 other = self._newest.get(group)
                 if other is None or _sort_key(member) > _sort_key(other.members[group]):
                     self._newest[group] = entry
+
+
+def _require_share(entry: _Entry, event: AnomalyEvent) -> float:
+    """The share of features in common with which an event belongs to an incident, at least.
+
+    A group that others in the incident outlast has the same cause, unless other features deviate.
+    """
+    is_back = entry.closed_at is None and event.group in entry.members
+    return DIFFERENT if is_back else SIMILAR
 
 
 def _find_nearest(entries: Iterable[_Entry], onset: float) -> _Entry | None:

@@ -163,6 +163,16 @@ def test_a_group_in_which_the_same_features_deviate_again_continues_its_incident
     assert incident.groups == 4
 
 
+def test_a_group_that_comes_back_while_others_keep_the_incident_open_needs_less_in_common():
+    rules = replace(SIMILAR, return_within=2 * HOUR)
+    first = make_event(0, 600, features={"cpu": 1.0}, instance="a")
+    for lasting, cpu, count in ((2 * HOUR, 0.3, 1), (2 * HOUR, 0.1, 2), (600.0, 0.3, 2)):
+        other = make_event(0, lasting, features={"cpu": 1.0}, instance="b")
+        features = {"cpu": cpu, "disk": 1 - cpu}
+        again = make_event(HOUR, HOUR + 600, features=features, instance="a")
+        assert len(incidents_of([first, other, again], rules)) == count, (lasting, cpu)
+
+
 def test_a_stranger_to_several_groups_in_which_the_same_features_deviate_joins_only_at_the_start():
     cpu, disk = {"cpu": 1.0}, {"disk": 1.0}
     same = hosts(3, every=100.0, lasting=HOUR, features=cpu)
