@@ -90,12 +90,14 @@ def write_groups(
     Raises:
         DataError: if the file cannot be written.
     """
+    texts: Any = [_GROUP_PREFIX + name for name in labels]
     with write_whole(path) as aside, ExitStack() as closing:
         writer: pq.ParquetWriter | None = None
         for frames in groups:
             table = pa.concat_tables([_table(frame, labels) for frame in frames])
             if writer is None:
-                writer = closing.enter_context(pq.ParquetWriter(aside, table.schema))
+                options = {"use_dictionary": texts, "write_statistics": texts}
+                writer = closing.enter_context(pq.ParquetWriter(aside, table.schema, **options))
             writer.write_table(table)
         if writer is None:
             raise ValueError("there is no group to write")

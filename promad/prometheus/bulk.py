@@ -4,7 +4,8 @@ A block is the JSON list of the points of one series: `[[1763784000,"0.5"],[1763
 About 64 KiB are read at a time: the numbers take three times as much until they are in an array.
 Without the digits, what is left must be the brackets, commas and quotes of so many points; without
 those, what is left is a list of numbers. Anything unusual (white space, other spellings of numbers)
-is read point by point instead, with the same result.
+is read point by point instead, with the same result. `even` is quicker with long series of regular
+times.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.prometheus.even import MISSING, is_long, read_even
+
 Numbers = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Times and values, float64 (samples,) each."""
 _CHUNK_BYTES = 2**16
@@ -26,7 +29,7 @@ _TO_COMMAS = bytes.maketrans(b"\n", b",")
 _POINTS = b'[,""],'
 """What is left of a point without its numbers, and what separates it from the next."""
 _BETWEEN_POINTS = re.compile(rb"\]\s*,\s*\[")
-_MISSING = (b'"NaN"', b'"+Inf"', b'"-Inf"', b'"Inf"')
+_MISSING = tuple(b'"%s"' % text for text in MISSING)
 
 _decode_points = msgspec.json.Decoder(list[tuple[float | str, float | str]]).decode
 _decode_numbers = msgspec.json.Decoder(list[float | None]).decode
@@ -58,25 +61,26 @@ def _read_chunks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np
     numbers = array("d")
     counts = np.zeros(len(blocks), np.int64)
     for owners, pieces in _group(blocks):
-        found, flat = _read_chunk(pieces)
+        even = read_even(pieces[0]) if len(pieces) == 1 else None
+        found, flat = _read_chunk(pieces) if even is None else ([len(even) // 2], even)
         counts += np.bincount(owners, found, len(blocks)).astype(np.int64)
         numbers.frombytes(flat.view(np.uint8))
     return counts, np.frombuffer(numbers, np.float64)
 
 
 def _group(blocks: Sequence[bytes]) -> Iterator[tuple[Sequence[int], Sequence[bytes]]]:
-    """Positions of blocks, and the blocks or pieces of them, 64 KiB in all."""
+    """Positions of blocks, and the blocks or pieces of them, 64 KiB in all; long ones are alone."""
     owners: list[int] = []
     pieces: list[bytes] = []
     size = 0
     for owner, block in enumerate(blocks):
         for piece in _split(block):
+            if pieces and (size >= _CHUNK_BYTES or is_long(piece) or is_long(pieces[0])):
+                yield owners, pieces
+                owners, pieces, size = [], [], 0
             owners.append(owner)
             pieces.append(piece)
             size += len(piece)
-            if size >= _CHUNK_BYTES:
-                yield owners, pieces
-                owners, pieces, size = [], [], 0
     yield owners, pieces
 
 

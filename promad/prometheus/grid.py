@@ -94,11 +94,27 @@ def find_places(times: NDArray[np.float64], span: Span, step: float) -> NDArray[
         ValueError: if there are times that are not in the span.
     """
     position = (times - span.start) / step
-    index = np.rint(position).astype(np.int64)
+    nearest = np.rint(position)
+    position -= nearest
+    np.abs(position, out=position)
     tolerance = max(_OFF_GRID_STEPS, _OFF_GRID_SECONDS / step)
     last = points_between(span.start, span.end, step) - 1
-    strays = (np.abs(position - index) > tolerance) | (index < 0) | (index > last)
-    if strays.any():
+    if len(times) and not (
+        position.max() <= tolerance and nearest.min() >= 0 and nearest.max() <= last
+    ):
+        strays = (position > tolerance) | (nearest < 0) | (nearest > last)
         stray = times[strays][0]
         raise ValueError(f"unexpected sample at {stray:.3f}, outside of the requested times")
-    return index
+    return nearest.astype(np.int64)
+
+
+def find_stretch(times: NDArray[np.float64], span: Span, step: float) -> slice | None:
+    """The samples of the span that the times are, if they are consecutive; None if not.
+
+    Raises:
+        ValueError: as `find_places`.
+    """
+    places = find_places(times, span, step)
+    if not len(places) or (np.diff(places) != 1).any():
+        return None
+    return slice(int(places[0]), int(places[-1]) + 1)

@@ -174,6 +174,8 @@ def parse_table(body: bytes, most_series: int = MOST_SERIES) -> TableAnswer:
 
 def check_series(body: bytes, most: int) -> None:
     """Raise TooManySeriesError if an answer has more than `most` series."""
+    if body.count(b"{") <= most:  # each series is an object; these are counted in no time
+        return
     if body.count(_METRIC_KEY) > most:  # it may be the name of a label as well
         count, labels = find_series(body, most + 1)
         if count > most:

@@ -85,6 +85,65 @@ def test_long_answers_are_read_like_the_naive_reader_does(count):
     assert_like_naive(body_of([({"part": str(i)}, samples) for i in range(count)]))
 
 
+LONG = [[1_763_784_000 + 15 * i, str(i / 7)] for i in range(400)]
+
+
+def change(at, time=None, value=None):
+    """The long series with another point at a place."""
+    old_time, old_value = LONG[at]
+    new = [old_time if time is None else time, old_value if value is None else value]
+    return [*LONG[:at], new, *LONG[at + 1 :]]
+
+
+READABLE = {
+    "regular": LONG,
+    "in order of time or not": LONG[::-1],
+    "one time twice": [*LONG[:9], LONG[8], *LONG[9:]],
+    "all at one time": [[LONG[0][0], value] for _, value in LONG],
+    "a gap": [*LONG[:200], *LONG[201:]],
+    "a gap at once": [LONG[0], *LONG[2:]],
+    "half a second": [[time + 0.5, value] for time, value in LONG],
+    "a late sample": change(-1, time=LONG[-1][0] + 1),
+    "times of nine digits": [[time - 10**9, value] for time, value in LONG],
+    "times that get a digit more": [[10**10 - 1500 + 15 * i, "1"] for i in range(400)],
+    "times that get a digit more soon after": [[10**10 - 15 * i, "1"] for i in range(400, 0, -1)],
+    "the first times of ten digits": [[10**9 + 3600 * i, "1"] for i in range(400)],
+    "no number": change(7, value="NaN"),
+    "infinities": change(7, value="+Inf")[:200] + change(300, value="-Inf")[200:],
+    "none but NaN": [[time, "NaN"] for time, _ in LONG],
+    "a negative zero": change(7, value="-0"),
+    "a negative zero at the end": change(-1, value="-0"),
+    "negative numbers": [[time, f"-{value}e-07"] for time, value in LONG],
+    "a sign": change(7, value="+1"),
+    "17 digits": [[time, repr(0.1 + 1 / (7 + i))] for i, (time, _) in enumerate(LONG)],
+    "large integers": [[time, str(2**53 + 1 + i)] for i, (time, _) in enumerate(LONG)],
+    "numbers that are no text": change(7, value=2.5),
+}
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_long_series_of_any_form_are_read_like_the_naive_reader_does(name):
+    values = [READABLE[name], LONG, [LONG[0]], READABLE[name], LONG[:50], LONG, LONG[:40]] * 3
+    result = [{"metric": {"n": str(n)}, "values": each} for n, each in enumerate(values)]
+    document = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+    assert_like_naive(json.dumps(document, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize(
+    "value", ["null", "", "1,2", '1"],["2', "[", "infinite", "0x1", "1 2", "--1"]
+)
+@pytest.mark.parametrize("at", [0, 7, -1])
+def test_a_long_series_with_a_value_that_is_no_number_is_refused(value, at):
+    for others in ("5", "NaN"):
+        points = [[time, others] for time, _ in LONG]
+        points[at] = [LONG[at][0], value]
+        values = json.dumps(points, separators=(",", ":")).replace(r"\"", '"')
+        body = f'{HEAD.decode()}[{{"metric":{{}},"values":{values}}},'
+        body += f'{{"metric":{{}},"values":{LONG * 10}}}]}}}}'.replace("'", '"')
+        with pytest.raises(ValueError, match="not a time and a value"):
+            parse_answer(body.encode())
+
+
 def peak_bytes(body: bytes, **options) -> int:
     """What reading takes at its peak, beside the body."""
     tracemalloc.start()

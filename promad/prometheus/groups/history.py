@@ -23,7 +23,13 @@ from promad.errors import DataError, PrometheusError
 from promad.files import remove_abandoned
 from promad.prometheus.cache import ChunkCache
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.grid import Span, align_periods, find_places, requests_for
+from promad.prometheus.grid import (
+    Span,
+    align_periods,
+    find_places,
+    find_stretch,
+    requests_for,
+)
 from promad.prometheus.groups.cache import (
     FleetChunk,
     locate_chunk,
@@ -31,6 +37,7 @@ from promad.prometheus.groups.cache import (
     read_chunk,
     write_chunk,
 )
+from promad.prometheus.groups.rows import list_common_times
 from promad.prometheus.history import Progress
 from promad.prometheus.one_series import (
     MOST_OVERLAP,
@@ -129,9 +136,9 @@ class FleetHistory:
     def _read_block(self, span: Span, groups: Rows) -> Values:
         """The values of consecutive groups over one period: (groups, samples, features)."""
         samples = points_between(span.start, span.end, self.step)
-        block = np.full((len(groups), samples, len(self._chunks)), np.nan)
-        for feature, (alias, chunks) in enumerate(self._chunks.items()):
-            counts = np.zeros(block.shape[:2], np.int16)
+        block = np.full((len(self._chunks), len(groups), samples), np.nan)
+        for of_feature, (alias, chunks) in zip(block, self._chunks.items(), strict=True):
+            counts = np.zeros(of_feature.shape, np.int16)
             for chunk, rows in zip(chunks, self._rows[alias], strict=True):
                 if not span.start <= chunk.span.start <= span.end:
                     continue
@@ -140,13 +147,13 @@ class FleetHistory:
                 for series in np.flatnonzero((rows >= groups[0]) & (rows <= groups[-1])).tolist():
                     row, values = rows[series] - groups[0], chunk.values[series]
                     known = ~np.isnan(values)
-                    block[row, stretch, feature][known] = values[known]
+                    np.copyto(of_feature[row, stretch], values, where=known)
                     counts[row, stretch] += known
             several = counts > 1
             if several.any():
-                block[:, :, feature][several] = np.nan
+                of_feature[several] = np.nan
                 self._count_overlaps(alias, groups, several, counts > 0)
-        return block
+        return block.transpose(1, 2, 0)
 
     def _count_overlaps(
         self, alias: str, groups: Rows, several: NDArray[np.bool_], known: NDArray[np.bool_]
@@ -321,8 +328,13 @@ class _Fetch:
         for answer in answers:
             table = answer.table
             rows = np.array([row_of[read_labels(metric)] for metric in table.metrics], np.int64)
-            place = find_places(table.times, part, step)
-            values[np.repeat(rows, table.counts), place] = table.values
+            times = list_common_times(table)
+            stretch = None if times is None else find_stretch(times, part, step)
+            if stretch is None:
+                place = find_places(table.times, part, step)
+                values[np.repeat(rows, table.counts), place] = table.values
+            else:
+                values[rows, stretch] = table.values.reshape(len(rows), -1)
         return list(row_of), values
 
     def _assign_rows(self) -> None:

@@ -193,24 +193,25 @@ def _find_cells(
     table: Table, rows: Rows, samples: int, span: Span, step: float
 ) -> tuple[Rows, Values]:
     """The place of each known sample of a group, row by row, and its value; both (samples,)."""
-    index = _find_regular(table, span, step)
-    if index is None:
+    times = list_common_times(table)
+    if times is None:
         index = find_places(table.times, span, step)
         rows = np.repeat(rows, table.counts)
         place = rows * samples + index
     else:
+        index = find_places(times, span, step)
         place = (rows[:, np.newaxis] * samples + index).reshape(-1)
     used = ~np.isnan(table.values) & (place >= 0)
     return (place, table.values) if used.all() else (place[used], table.values[used])
 
 
-def _find_regular(table: Table, span: Span, step: float) -> Rows | None:
-    """The place of each sample of a series, if all series have the same times; None if not."""
+def list_common_times(table: Table) -> NDArray[np.float64] | None:
+    """The times of each series, float64 (samples,), if all have the same; None if not."""
     points = int(table.counts[0]) if len(table.counts) else 0
     if points == 0 or (table.counts != points).any():
         return None
     times = table.times.reshape(-1, points)
-    return find_places(times[0], span, step) if (times == times[0]).all() else None
+    return times[0] if (times == times[0]).all() else None
 
 
 def _find_overlaps(place: Rows, series: Rows, values: Values, places: int) -> NDArray[np.bool_]:
