@@ -60,28 +60,25 @@ def read_blocks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], Numbers]:
 def _read_chunks(blocks: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     numbers = array("d")
     counts = np.zeros(len(blocks), np.int64)
-    for owners, pieces in _group(blocks):
+    for first, pieces in _group(blocks):
         even = read_even(pieces[0]) if len(pieces) == 1 else None
         found, flat = _read_chunk(pieces) if even is None else ([len(even) // 2], even)
-        counts += np.bincount(owners, found, len(blocks)).astype(np.int64)
+        counts[first : first + len(found)] += found
         numbers.frombytes(flat.view(np.uint8))
     return counts, np.frombuffer(numbers, np.float64)
 
 
-def _group(blocks: Sequence[bytes]) -> Iterator[tuple[Sequence[int], Sequence[bytes]]]:
-    """Positions of blocks, and the blocks or pieces of them, 64 KiB in all; long ones are alone."""
-    owners: list[int] = []
-    pieces: list[bytes] = []
-    size = 0
-    for owner, block in enumerate(blocks):
-        for piece in _split(block):
-            if pieces and (size >= _CHUNK_BYTES or is_long(piece) or is_long(pieces[0])):
-                yield owners, pieces
-                owners, pieces, size = [], [], 0
-            owners.append(owner)
-            pieces.append(piece)
-            size += len(piece)
-    yield owners, pieces
+def _group(blocks: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Blocks of 64 KiB in all, or a piece of a long one, and the position of the first of them."""
+    sizes = np.fromiter(map(len, blocks), np.int64, len(blocks))
+    long, parts = is_long(sizes), sizes.cumsum() // _CHUNK_BYTES
+    begins = long[1:] | long[:-1] | (parts[1:] != parts[:-1])
+    for first, end in pairwise([0, *(1 + np.flatnonzero(begins)).tolist(), len(blocks)]):
+        if long[first]:
+            for piece in _split(blocks[first]):
+                yield first, [piece]
+        else:
+            yield first, blocks[first:end]
 
 
 def _split(block: bytes) -> Iterator[bytes]:

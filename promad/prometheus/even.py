@@ -26,9 +26,9 @@ _decode_finite = msgspec.json.Decoder(list[float]).decode
 _decode_any = msgspec.json.Decoder(list[float | None]).decode
 
 
-def is_long(block: bytes) -> bool:
-    """Whether reading the block by itself is worth it."""
-    return len(block) >= _LONG_BYTES
+def is_long(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which blocks, of so many bytes, are worth to be read by themselves."""
+    return np.asarray(sizes >= _LONG_BYTES)
 
 
 def read_even(block: bytes) -> NDArray[np.float64] | None:
