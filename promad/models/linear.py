@@ -22,7 +22,6 @@ from functools import cached_property
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,38 +72,41 @@ class Linear(SingleScoringMode):
     def apply(self, windows: Inputs) -> Outcome:
         """Errors in units of both parts' baselines, the mean of both expectations, and the mean
         squared residual of the first part in scaled units.
-
-        Windows are float32, and so is the arithmetic: it is twice as fast, and its rounding is as
-        small as theirs.
         """
         errors, expected, window_errors = np.empty((3, len(windows), self.features))
         for first in range(0, len(windows), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
-            rows = clip_tails(windows[part], self.length, np.float32)
-            prediction = self._single.predict(rows)
+            rows = clip_tails(windows[part], self.length)
+            prediction = self.predict(rows)
             newest = rows[:, -1, : self.features].copy()
-            residuals = self._single.leave_residuals(rows)[:, :, : self.features]
+            residuals = self._leave_residuals(rows)
             together = np.square(residuals[:, -1]) / self.baselines[0]
             in_time = np.square(newest - prediction) / self.baselines[1]
             errors[part] = together + in_time
             expected[part] = (newest - residuals[:, -1] + prediction) / 2
-            window_errors[part] = np.einsum("wsf,wsf->wf", residuals, residuals)
+            np.einsum("wsf,wsf->wf", residuals, residuals, out=window_errors[part])
         window_errors /= self.length
         return Outcome(errors, expected, window_errors)
 
+    def _leave_residuals(self, rows: Values) -> Values:
+        """Turn windows into what the first part does not reconstruct: (windows, length, features).
+
+        It is done in place, and the mean is one more direction: of many windows, each pass over
+        them costs nearly as much as the arithmetic.
+        """
+        flat = rows.reshape(len(rows), self.mean.size)
+        weights = np.ones((len(rows), self.directions.shape[1] + 1))
+        plane, offset = self._plane
+        weights[:, :-1] = flat @ self.directions - offset
+        flat -= weights @ plane
+        return flat.reshape(rows.shape)[:, :, : self.features]
+
     @cached_property
-    def _single(self) -> _SinglePrecision:
-        known = self.lags * (self.mean.size // self.length)
-        constant, lagged, conditions = np.split(self.coefficients, [1, 1 + known])
-        arrays = (
-            self.directions,
-            self.mean @ self.directions,
-            np.vstack([self.directions.T, self.mean]),
-            constant[0],
-            lagged,
-            conditions,
-        )
-        return _SinglePrecision(*(array.astype(np.float32) for array in arrays))
+    def _plane(self) -> tuple[Values, Values]:
+        """The directions and the mean, (components + 1, length * columns), and the mean's weights
+        in the directions, (components,).
+        """
+        return np.vstack([self.directions.T, self.mean]), self.mean @ self.directions
 
     def reconstruct(self, rows: Values) -> Values:
         """The windows projected onto the directions: (windows, length, features)."""
@@ -114,48 +116,12 @@ class Linear(SingleScoringMode):
 
     def predict(self, rows: Values) -> Values:
         """The last sample, from the ones before it: (windows, features)."""
-        known = collect_known(rows, self.features, self.lags)
-        return np.asarray(known @ self.coefficients, np.float64)
-
-
-class _SinglePrecision(NamedTuple):
-    """A pair's arrays as float32, in the form in which they are multiplied.
-
-    Attributes:
-        directions: (length * columns, components).
-        offset: the mean's weights in the directions, (components,).
-        plane: the directions and the mean, (components + 1, length * columns).
-        constant, lagged, conditions: the coefficients of 1, of the last samples, and of the newest
-            sample's conditions.
-    """
-
-    directions: Inputs
-    offset: Inputs
-    plane: Inputs
-    constant: Inputs
-    lagged: Inputs
-    conditions: Inputs
-
-    def predict(self, rows: Inputs) -> Inputs:
-        """The last sample, from the ones before it: (windows, features)."""
-        flat, newest = rows.reshape(len(rows), -1), rows[:, -1]
-        end = flat.shape[1] - newest.shape[1]
-        predicted = flat[:, end - len(self.lagged) : end] @ self.lagged + self.constant
-        if len(self.conditions):
-            predicted += newest[:, -len(self.conditions) :] @ self.conditions
-        return np.asarray(predicted, np.float32)
-
-    def leave_residuals(self, rows: Inputs) -> Inputs:
-        """Turn windows into what the directions do not reconstruct: same shape.
-
-        It is done in place, and the mean is one more direction: of many windows, each pass over
-        them costs nearly as much as the arithmetic.
-        """
-        flat = rows.reshape(len(rows), -1)
-        weights = np.ones((len(rows), len(self.plane)), np.float32)
-        weights[:, :-1] = flat @ self.directions - self.offset
-        flat -= weights @ self.plane
-        return rows
+        known = self.lags * rows.shape[2]
+        lagged = rows[:, -1 - self.lags : -1].reshape(len(rows), known)
+        predicted = lagged @ self.coefficients[1 : 1 + known] + self.coefficients[0]
+        if self.features < rows.shape[2]:
+            predicted += rows[:, -1, self.features :] @ self.coefficients[1 + known :]
+        return np.asarray(predicted, np.float64)
 
 
 def judge_residuals(
@@ -175,13 +141,13 @@ def judge_residuals(
     return Outcome(together + in_time, expected, residuals.mean(axis=1))
 
 
-def clip_tails(windows: Inputs, length: int, dtype: Any = np.float64) -> NDArray[Any]:
-    """The last `length` samples of each window, clipped to what can be squared."""
-    tail = windows[:, windows.shape[1] - length :].astype(dtype, order="C")
+def clip_tails(windows: Inputs, length: int) -> Values:
+    """The last `length` samples of each window as float64, clipped to what can be squared."""
+    tail = windows[:, windows.shape[1] - length :].astype(np.float64, order="C")
     flat = tail.reshape(-1)
-    with np.errstate(over="ignore"):
-        are_near = flat @ flat < _FARTHEST**2  # the quickest way to learn that none is that far
-    return tail if are_near else np.clip(tail, -_FARTHEST, _FARTHEST, out=tail)
+    if not flat @ flat < _FARTHEST**2:  # the quickest way to learn that none is that far
+        np.clip(tail, -_FARTHEST, _FARTHEST, out=tail)
+    return tail
 
 
 def collect_known(rows: Values, features: int, lags: int) -> Values:

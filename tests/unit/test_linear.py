@@ -84,7 +84,7 @@ def test_each_window_is_judged_by_itself_and_nothing_is_changed_by_it():
     whole = model.apply(training.array)
     np.testing.assert_array_equal(training.array, before)
     one = model.apply(training.array[7:8])
-    np.testing.assert_allclose(one.errors[0], whole.errors[7], rtol=1e-5)
+    np.testing.assert_allclose(one.errors[0], whole.errors[7], rtol=1e-9)
     assert whole.errors.shape == whole.expected.shape == whole.window_errors.shape == (200, 3)
     assert whole.errors.dtype == whole.expected.dtype == whole.window_errors.dtype == np.float64
 

@@ -82,7 +82,7 @@ def test_groups_at_once_are_judged_as_one_by_one(counts) -> None:
         alone = grouped.of_group(int(row)).apply(windows[chosen])
         for name in ("errors", "expected", "window_errors"):
             np.testing.assert_allclose(
-                getattr(found, name)[chosen], getattr(alone, name), rtol=1e-5, atol=1e-6
+                getattr(found, name)[chosen], getattr(alone, name), rtol=1e-9, atol=1e-12
             )
     exact = pairs[2].apply(windows[groups == 2])
     np.testing.assert_allclose(
