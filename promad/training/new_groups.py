@@ -28,6 +28,7 @@ _QUIET_GROUPS = 0.95
 """The share of groups whose scores, were they new, would be like those of others."""
 
 
+_LARGEST = 1e9
 _HEADROOM = 1.4
 """The scores of new groups are higher than those of groups that the model has been fitted to."""
 
@@ -100,7 +101,8 @@ def measure_caution(
 
 
 def _find_quiet(usual: Sequence[float] | Values) -> float:
-    return float(np.nanquantile(usual, _QUIET_GROUPS, method="higher"))
+    """The unit in which the scores of most groups are usual; finite, whatever the scores."""
+    return min(float(np.nanquantile(usual, _QUIET_GROUPS, method="higher")), _LARGEST)
 
 
 def _restore(material: FleetMaterial, group: int) -> list[MetricFrame]:
