@@ -8,7 +8,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +20,8 @@ import requests
 _INSTALL = "apt-get install prometheus victoria-metrics openssl"
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 10.0
+_PORTS = (20_000, 32_000)
+"""Below those that the system gives to outgoing connections."""
 
 
 def require_binary(name: str) -> str:
@@ -45,10 +49,12 @@ def find_prometheus_3() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no outgoing connection takes meanwhile."""
+    while True:
+        port = SystemRandom().randrange(*_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def openmetrics(series: dict[str, Sequence[tuple[float, float]]]) -> str:
