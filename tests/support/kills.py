@@ -123,6 +123,9 @@ real_time_anomaly_detection:
   query_interval_seconds: 1
   latency_offset: 1s
   exporter_port: {self._port}
+  # A low limit that stays: the incident is far above it, whenever it is looked at.
+  alert_budget: {{false_alarms_per_week: 2000}}
+  adapt_threshold: false
 """
         )
 
