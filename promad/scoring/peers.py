@@ -5,8 +5,8 @@ where these are of several kinds: errors of a host that is unlike the mean of al
 goes beyond has to be larger still. The first window of a group tells which trained groups are at
 the same level, and the medians of their calibrations stand in for its own. As the level of an hour
 says little about that of a day, the choice is made again each hour for a day, and the unit of its
-scores is larger until then. How much larger, training finds out; in a fleet of which no group says
-anything about another, none has peers.
+scores is larger until then; training measures how much larger. In a fleet whose groups are too
+different from each other, a new group has no peers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Caution:
 
     @property
     def is_small(self) -> bool:
-        """Whether peers tell enough: the groups of some fleets resemble each other too little."""
+        """Whether peers are of use: the groups of some fleets are too different from each other."""
         return self.later <= _MOST_CAUTION
 
 
