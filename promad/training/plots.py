@@ -22,7 +22,7 @@ def draw_history(history: TrainingHistory, path: Path) -> None:
     axes.set(
         title="Loss per epoch", xlabel="epoch", ylabel="mean squared error (scaled)", yscale="log"
     )
-    axes.legend()
+    axes.legend(loc="upper right")
     figure.savefig(path, dpi=120)
 
 
@@ -40,7 +40,7 @@ def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) ->
         xscale="log",
         yscale="log",
     )
-    axes.legend()
+    axes.legend(loc="upper right")
     figure.savefig(path, dpi=120)
 
 
