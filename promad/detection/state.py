@@ -17,6 +17,7 @@ from promad.data.rows import move_rows, plan_move
 from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
+from promad.scoring.held_errors import HeldErrors
 from promad.scoring.peers import Peers
 from promad.scoring.streaming import ScoringState
 from promad.thresholds import ThresholdState
@@ -39,6 +40,7 @@ class State:
             before the first.
         deviating_since: since when each feature has deviated, unix seconds, float64
             (groups, features); NaN if it does not.
+        held: the errors by which features are ranked.
         peers: by which groups that came after training are calibrated.
     """
 
@@ -50,6 +52,7 @@ class State:
     judged_from: Values
     scored_until: Values
     deviating_since: Values
+    held: HeldErrors
     peers: Peers
 
     @property
@@ -73,6 +76,7 @@ class State:
         self.limits.adopt(other.limits, move)
         self.events.adopt(other.events, move)
         self.peers.adopt(other.peers, move)
+        self.held.adopt(other.held, move)
         move_rows(
             move,
             (other.judged_from, self.judged_from),
@@ -100,6 +104,7 @@ class State:
         return {
             "scored_until": None if np.isnan(until) else until,
             "deviating": {name: at for name, at in deviating if not np.isnan(at)},
+            "held": self.held.largest[group].tolist(),
             **self.events.to_json(group),
         }
 
@@ -112,9 +117,13 @@ class State:
         """
         until = float(content["scored_until"])
         deviating = {str(name): float(at) for name, at in content["deviating"].items()}
+        features = self.events.features
+        nothing = np.zeros(len(features))  # as earlier versions wrote
+        held = np.asarray(content.get("held", nothing), np.float64).reshape(nothing.shape)
         self.events.resume(group, content)
+        self.held.largest[group] = held
         self.scored_until[group] = until
-        self.deviating_since[group] = [deviating.get(name, np.nan) for name in self.events.features]
+        self.deviating_since[group] = [deviating.get(name, np.nan) for name in features]
 
 
 def begin_state(
@@ -144,6 +153,7 @@ def begin_state(
         judged_from=np.full(count, -np.inf),
         scored_until=np.full(count, np.nan),
         deviating_since=np.full((count, len(features)), np.nan),
+        held=HeldErrors.begin(count, len(features)),
         peers=Peers.begin(
             detector.find_pooled(groups),
             len(detector.table.groups) if detector.table else 0,

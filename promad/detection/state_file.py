@@ -30,6 +30,8 @@ _SAVE_SECONDS_PER_BYTE = 60.0 / 4e6
 _LONGEST_SAVE_SECONDS = 300.0
 """A large state is saved less often: what is missing is judged again after a restart."""
 _MOST_BYTES = 2**30
+_ADDED = ("held.", "events.deviations.")
+"""Parts that files of earlier versions lack: they begin anew."""
 _LEFT_OUT = frozenset({"scoring"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
 
@@ -53,6 +55,8 @@ class SavedState:
             KeyError, TypeError, ValueError: if an array is not of the form of the state's own.
         """
         for path, owner, name, value in _walk(state):
+            if path not in self.arrays and path.startswith(_ADDED):
+                continue
             _put(owner, name, value, self.arrays[path])
 
 

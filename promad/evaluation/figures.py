@@ -31,9 +31,10 @@ class Judged:
 
     Attributes:
         scores, limits: float64 (samples,), NaN where unknown.
-        contributions: float64 (samples, features), NaN where unknown.
+        contributions: by what features are ranked, float64 (samples, features), NaN where unknown.
         step: seconds between samples.
         enter_after, leave_after: the hysteresis that makes episodes of alarms.
+        errors: what each feature adds to the score, if that is something else: same shape.
     """
 
     scores: Reals
@@ -42,6 +43,7 @@ class Judged:
     step: float
     enter_after: int = 1
     leave_after: int = 1
+    errors: Reals | None = None
 
     def slice(self, first: int, last: int) -> Judged:
         """Samples `first` to `last` - 1."""
@@ -51,6 +53,7 @@ class Judged:
             scores=self.scores[kept],
             limits=self.limits[kept],
             contributions=self.contributions[kept],
+            errors=None if self.errors is None else self.errors[kept],
         )
 
 

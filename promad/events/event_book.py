@@ -17,6 +17,7 @@ from promad.data.groups import Labels
 from promad.data.rows import Move, move_rows
 from promad.events.events import AnomalyEvent, event_from_json
 from promad.events.hysteresis import Hysteresis
+from promad.events.largest_deviations import LargestDeviations
 from promad.events.verdict import (
     FEATURE_COLUMNS,
     State,
@@ -68,6 +69,7 @@ class EventBook:
         peak_at: unix seconds of the sample with the largest score over threshold since `start`.
         peak: that sample; `scored` is not used.
         labels: of the groups.
+        deviations: where each feature deviated most.
     """
 
     groups: tuple[str, ...]
@@ -81,6 +83,7 @@ class EventBook:
     peak_at: Values
     peak: JudgedColumns
     labels: tuple[Labels, ...]
+    deviations: LargestDeviations
 
     @staticmethod
     def begin(
@@ -108,11 +111,13 @@ class EventBook:
             peak_at,
             peak,
             tuple(labels or [()] * count),
+            LargestDeviations.begin(count, len(features)),
         )
 
     def adopt(self, other: EventBook, move: Move) -> None:
         """Continue the groups that are moved here from another book of the same features."""
         self.hysteresis.adopt(other.hysteresis, move)
+        self.deviations.adopt(other.deviations, move)
         move_rows(
             move,
             (other.begun, self.begun),
@@ -169,7 +174,8 @@ class EventBook:
     def event(self, group: int, end: float | None = None) -> AnomalyEvent:
         """The event of a group that is open or about to begin, or that just ended at `end`."""
         peak = self.peak
-        views = view_features(self.features, peak.features[group])
+        largest = self.deviations.view_group(group)
+        views = view_features(self.features, peak.features[group], largest)
         missing = find_unknown(self.features, views)
         verdict = Verdict(
             at=float(self.peak_at[group]),
@@ -196,6 +202,7 @@ class EventBook:
             "above": int(counters.above[group]),
             "below": int(counters.below[group]),
             "last_above": float(np.nan_to_num(self.last_above[group])),
+            "deviations": self.deviations.to_json(group, self.features),
         }
 
     def resume(self, group: int, content: Mapping[str, Any]) -> None:
@@ -208,8 +215,10 @@ class EventBook:
         current, rising = _read_event(content["current"]), _read_event(content["rising"])
         above, below = int(content["above"]), int(content["below"])
         last_above = float(content["last_above"])
+        deviations = self.deviations.read(self.features, content.get("deviations", {}))
         if (event := current or rising) is not None:
             self._put(group, event)
+        self.deviations.put(group, deviations)
         self.hysteresis.put(group, current is not None, above, below)
         self.last_above[group] = last_above
 

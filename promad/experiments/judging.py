@@ -8,7 +8,7 @@ up to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,13 +178,17 @@ def judge_frames(
     )
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
     scores, held_to = np.empty((2, groups, frame.samples))
-    errors = np.empty((groups, frame.samples, detector.preparation.scored))
+    excess, errors = np.empty((2, groups, frame.samples, detector.preparation.scored))
     found = run(detector, detector.calibrate(frame.groups), state, frame)
     for sample, judgements in enumerate(found):
         scores[:, sample] = judgements.score
         held_to[:, sample] = judgements.limit
+        excess[:, sample] = judgements.excess
         errors[:, sample] = judgements.errors
-    return [_make_judged(*own, settings) for own in zip(scores, held_to, errors, strict=True)]
+    return [
+        replace(_make_judged(*found, settings), errors=own)
+        for found, own in zip(zip(scores, held_to, excess, strict=True), errors, strict=True)
+    ]
 
 
 def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:
@@ -216,7 +220,8 @@ def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
         "threshold": pa.array(judged.limits),
         "anomalous": pa.array(alarms(judged.scores, judged.limits)),
     }
+    errors = judged.contributions if judged.errors is None else judged.errors
     for column, feature in enumerate(features):
-        columns[f"error:{feature}"] = pa.array(judged.contributions[:, column])
+        columns[f"error:{feature}"] = pa.array(errors[:, column])
     with write_whole(path) as aside:
         pq.write_table(pa.table(columns), aside)

@@ -65,8 +65,12 @@ def _has_width(outcome: Outcome, features: int, members: int | None) -> bool:
     )
 
 
-def read_arrays(file: BytesIO, names: Collection[str]) -> dict[str, NDArray[np.float64]]:
+def read_arrays(
+    file: BytesIO, names: Collection[str], optional: Collection[str] = ()
+) -> dict[str, NDArray[np.float64]]:
     """The arrays of an .npz file as `np.savez` writes it: exactly these, of finite numbers.
+
+    Those that are optional may be absent.
 
     Nothing is unpacked: every entry must be stored uncompressed and hold just what its header
     announces, so the arrays are no larger than the file.
@@ -76,6 +80,8 @@ def read_arrays(file: BytesIO, names: Collection[str]) -> dict[str, NDArray[np.f
     """
     with ZipFile(file) as archive:
         entries = archive.infolist()
+        absent = {f"{name}.npy" for name in optional}.difference(archive.namelist())
+        names = [name for name in names if f"{name}.npy" not in absent]
         if sorted(entry.filename for entry in entries) != sorted(f"{name}.npy" for name in names):
             raise ValueError(f"does not contain exactly the arrays {', '.join(names)}")
         if any(entry.compress_type != ZIP_STORED for entry in entries):

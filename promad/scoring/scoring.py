@@ -43,6 +43,8 @@ class Scoring:
         span: of the moving average, in samples; 1 means none.
         required_share: of the features that must be known for a score, above 0 to 1.
         members: how many models' errors stand side by side; more than one in a fusion alone.
+        calm: the score that four fifths of the training scores are below; None in bundles made
+            before it was measured.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
             in bundles made before. At work it is always the former, see `moving_average`.
     """
@@ -55,6 +57,7 @@ class Scoring:
     required_share: float
     members: int = 1
     smoothing: str = RECURSIVE
+    calm: float | None = None
 
     @property
     def memory(self) -> int:
@@ -91,18 +94,22 @@ class Scoring:
         each = [self._aggregate(block) for block in self._split(smoothed)]
         return each[0] if self.members == 1 else np.mean(np.log1p(each), axis=0)
 
-    def by_feature(self, smoothed: Values) -> Values:
+    def by_feature(self, smoothed: Values, errors: Values | None = None) -> Values:
         """What each feature adds to the score: (..., members * features) to (..., features).
 
         A member counts by what it adds to the score.
+
+        Args:
+            errors: of the sample alone, normalised, in place of the smoothed ones; same shape.
         """
+        errors = smoothed if errors is None else errors
         if self.members == 1:
-            return smoothed
+            return errors
         total = np.zeros((*smoothed.shape[:-1], smoothed.shape[-1] // self.members))
-        for block in self._split(smoothed):
+        for block, added in zip(self._split(smoothed), self._split(errors), strict=True):
             score = self._aggregate(block)
             weight = np.divide(np.log1p(score), score, out=np.ones_like(score), where=score > 0)
-            total += block * weight[..., np.newaxis] / self.members
+            total += added * weight[..., np.newaxis] / self.members
         return total
 
     def _split(self, smoothed: Values) -> list[Values]:
@@ -129,6 +136,7 @@ class Scoring:
             "required_share": self.required_share,
             "members": self.members,
             "smoothing": self.smoothing,
+            **({} if self.calm is None else {"calm": self.calm}),
         }
 
     @staticmethod
@@ -153,6 +161,7 @@ class Scoring:
             required_share=float(content["required_share"]),
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
+            calm=float(content["calm"]) if "calm" in content else None,
         )
         if not (
             scoring.method in {"normalised", "mse"}

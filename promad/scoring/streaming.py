@@ -169,6 +169,7 @@ def score_samples(
         times=frame.times,
         score=np.where(known, scoring.score(smoothed) / calibration.unit[:, np.newaxis], np.nan),
         errors=scoring.by_feature(smoothed),
+        sample_errors=scoring.by_feature(smoothed, errors),
         window_errors=place(outcome.window_errors),
         observed=values[:, :, : preparation.scored],
         expected=calibration.to_natural(windows.place(outcome.expected)),

@@ -14,6 +14,7 @@ from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
 from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.held_errors import CALM_SHARE
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
 from promad.training.gate import Gate, run_gate, skip_gate
@@ -83,7 +84,13 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
         errors = _errors(final.model, material.windows, settings)
         scoring = _fit_scoring(errors, material.windows, material, settings)
         detector = replace(detector, model=final.model, scoring=scoring)
-    return Fitted(final, detector, scores, gate)
+    return Fitted(final, measure_calm(detector, scores), scores, gate)
+
+
+def measure_calm(detector: Detector, scores: Values) -> Detector:
+    """The detector with the score below which it is calm, by the scores of its training."""
+    calm = float(np.quantile(scores, CALM_SHARE))
+    return replace(detector, scoring=replace(detector.scoring, calm=calm))
 
 
 def _require_enough_scores(material: Material, options: FittingOptions) -> None:
