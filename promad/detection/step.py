@@ -34,7 +34,7 @@ from promad.events.verdict import (
 from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
-from promad.scoring.scores import Scores
+from promad.scoring.scores import Scores, raise_outside
 from promad.scoring.streaming import SAMPLES_AT_ONCE, ScoringState, score_samples
 
 Values = NDArray[np.float64]
@@ -176,6 +176,7 @@ def _judge(
     until = np.fmax(state.scored_until, state.judged_from)
     fresh = known & (at > until + detector.preparation.step / 2)
     limit = state.limits.follow(np.where(fresh, score, np.nan))
+    score = raise_outside(score, limit, scores.outside[:, sample])
     _date_deviations(state, features, fresh, at)
     alone = scores.sample_errors[:, sample]
     held = state.held.follow(alone, np.where(fresh, score, np.nan), detector.calm)

@@ -43,6 +43,7 @@ class Scoring:
         span: of the moving average, in samples; 1 means none.
         required_share: of the features that must be known for a score, above 0 to 1.
         members: how many models' errors stand side by side; more than one in a fusion alone.
+        weights: how much each feature counts, 1 on average, float64 (features,); None if alike.
         calm: the score that four fifths of the training scores are below; None in bundles made
             before it was measured.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
@@ -58,6 +59,7 @@ class Scoring:
     members: int = 1
     smoothing: str = RECURSIVE
     calm: float | None = None
+    weights: Values | None = None
 
     @property
     def memory(self) -> int:
@@ -104,13 +106,13 @@ class Scoring:
         """
         errors = smoothed if errors is None else errors
         if self.members == 1:
-            return errors
+            return errors if self.weights is None else errors * self.weights
         total = np.zeros((*smoothed.shape[:-1], smoothed.shape[-1] // self.members))
         for block, added in zip(self._split(smoothed), self._split(errors), strict=True):
             score = self._aggregate(block)
             weight = np.divide(np.log1p(score), score, out=np.ones_like(score), where=score > 0)
             total += added * weight[..., np.newaxis] / self.members
-        return total
+        return total if self.weights is None else total * self.weights
 
     def _split(self, smoothed: Values) -> list[Values]:
         return np.split(smoothed, self.members, axis=-1)
@@ -120,10 +122,14 @@ class Scoring:
         count = known.sum(axis=-1)
         enough = (count > 0) & (count >= self.required_share * smoothed.shape[-1] - 1e-9)
         largest = np.where(known, smoothed, 0.0)
+        if self.weights is not None:
+            count = (known * self.weights).sum(axis=-1)
+            largest *= self.weights
         if self.top_k and self.top_k < smoothed.shape[-1]:
             largest = -np.partition(-largest, self.top_k - 1, axis=-1)[..., : self.top_k]
             count = np.minimum(count, self.top_k)
-        return np.where(enough, largest.sum(axis=-1) / np.maximum(count, 1), np.nan)
+        count = np.where(enough, count, 1)
+        return np.where(enough, largest.sum(axis=-1) / count, np.nan)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same scoring to the last bit."""
@@ -136,6 +142,7 @@ class Scoring:
             "required_share": self.required_share,
             "members": self.members,
             "smoothing": self.smoothing,
+            **({} if self.weights is None else {"weights": self.weights.tolist()}),
             **({} if self.calm is None else {"calm": self.calm}),
         }
 
@@ -162,6 +169,7 @@ class Scoring:
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
             calm=float(content["calm"]) if "calm" in content else None,
+            weights=_read_weights(content.get("weights"), len(baseline)),
         )
         if not (
             scoring.method in {"normalised", "mse"}
@@ -173,7 +181,22 @@ class Scoring:
         return scoring
 
 
-def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSettings) -> Scoring:
+def _read_weights(content: object, features: int) -> Values | None:
+    if content is None:
+        return None
+    weights = np.asarray(content, np.float64)
+    if weights.shape != (features,) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError("weights are not those of the features")
+    return weights
+
+
+def fit_scoring(
+    errors: Values,
+    at: Rows,
+    members: int,
+    settings: ScoringSettings,
+    weights: Values | None = None,
+) -> Scoring:
     """Learn what is usual from errors of the training part.
 
     `normalise_by: feature` divides each feature's error by its own quantile plus the mean of all
@@ -184,6 +207,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
     Args:
         errors: float64 (windows, members * features).
         at: the number of the sample at which each window ends, int64 (windows,), rising.
+        weights: how much each feature counts, 1 on average; None if all count alike.
     """
     mse = settings.method == "mse"
     usual = np.quantile(errors, settings.quantile, axis=0)
@@ -195,6 +219,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
         span=1 if mse else settings.smoothing_samples,
         required_share=settings.required_share,
         members=members,
+        weights=weights,
     )
     smoothed = fitted.by_feature(fitted.smooth(errors, at))
     baseline = np.quantile(smoothed, _BASELINE, axis=0)

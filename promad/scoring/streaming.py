@@ -160,23 +160,45 @@ def score_samples(
         repeated = np.tile(lacking, rows.shape[1] // lacking.shape[2])
         return np.where(repeated, np.nan, placed)
 
+    expected = calibration.to_natural(windows.place(outcome.expected))
     errors = scoring.normalise(
         place(select_errors(outcome, scoring.method)), calibration.normaliser[:, np.newaxis]
     )
+    if preparation.least is not None:
+        known_values = np.where(not_measured, calibration.restore(scaled), values)
+        ignored = preparation.least.find_ignored(known_values[:, :, : preparation.scored], expected)
+        errors[np.tile(ignored, scoring.members) & ~np.isnan(errors)] = 0.0
     by_time = average(errors.swapaxes(0, 1), scoring.span, state.averages)
     smoothed = by_time.swapaxes(0, 1)
+    outside = preparation.find_anomalous(frame.values)
+    observed = values[:, :, : preparation.scored]
     return Scores(
         times=frame.times,
         score=np.where(known, scoring.score(smoothed) / calibration.unit[:, np.newaxis], np.nan),
-        errors=scoring.by_feature(smoothed),
-        sample_errors=scoring.by_feature(smoothed, errors),
+        errors=_raise_errors(scoring.by_feature(smoothed), outside, calibration),
+        sample_errors=_raise_errors(scoring.by_feature(smoothed, errors), outside, calibration),
         window_errors=place(outcome.window_errors),
-        observed=values[:, :, : preparation.scored],
-        expected=calibration.to_natural(windows.place(outcome.expected)),
+        observed=np.where(outside, frame.values[:, :, : preparation.scored], observed)
+        if outside.any()
+        else observed,
+        expected=expected,
+        outside=outside.any(axis=2),
         missing=not_measured,
         measured=measured,
         in_window=in_window,
     )
+
+
+_OUTSIDE_ELEVATION = 100.0
+"""The error over its baseline of a feature that is anomalous by its valid range, at least."""
+
+
+def _raise_errors(errors: Values, outside: Flags, calibration: Calibration) -> Values:
+    """The errors, large where a feature is anomalous by its valid range alone."""
+    if not outside.any():
+        return errors
+    large = _OUTSIDE_ELEVATION * calibration.baseline[:, np.newaxis]
+    return np.where(outside & ~np.isnan(errors), np.fmax(errors, large), errors)
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from promad.data.frame import MetricFrame
+from promad.data.possible_range import find_possible, read_possible
 from promad.data.preparation import Preparation
-from promad.data.training_range import find_possible, read_training_range
 from promad.detection.live import LiveDetector
 from promad.detection.recent_history import RecentHistory
 from promad.detection.state import begin_state
@@ -41,8 +41,8 @@ def test_an_expected_value_is_no_further_from_the_training_range_than_that_is_wi
 
 def with_range(detector, low, high):
     shape = (len(detector.preparation.features),)
-    training = np.array([np.full(shape, low), np.full(shape, high)])
-    return replace(detector, preparation=replace(detector.preparation, training_range=training))
+    possible = find_possible(np.array([np.full(shape, low), np.full(shape, high)]), ())
+    return replace(detector, preparation=replace(detector.preparation, possible=possible))
 
 
 def test_what_a_model_expects_is_shown_within_what_is_possible():
@@ -55,17 +55,15 @@ def test_what_a_model_expects_is_shown_within_what_is_possible():
     assert unlimited.to_natural(np.array([[[-50.0, 0.0, 50.0]]]))[0, 0, 0] < 0.0
 
 
-def test_the_training_range_is_kept_and_may_be_missing_from_an_older_bundle():
+def test_what_is_possible_is_kept_and_may_be_missing_from_an_older_bundle():
     preparation = with_range(detector_of(), -1.0, 2.0).preparation
     content = json.loads(json.dumps(preparation.to_json()))
-    np.testing.assert_array_equal(
-        Preparation.from_json(content).training_range, preparation.training_range
-    )
-    del content["training_range"]
-    assert Preparation.from_json(content).training_range is None
-    assert np.isinf(Preparation.from_json(content).possible).all()
-    with pytest.raises(ValueError, match="not that of the features"):
-        read_training_range([[1.0], [0.0]], 1)
+    np.testing.assert_array_equal(Preparation.from_json(content).possible, preparation.possible)
+    del content["possible"]
+    assert Preparation.from_json(content).possible is None
+    assert np.isinf(Preparation.from_json(content).limits).all()
+    with pytest.raises(ValueError, match="not those of the features"):
+        read_possible([[1.0], [0.0]], 1)
 
 
 def test_a_calibration_of_groups_may_lack_what_is_possible():
