@@ -266,6 +266,7 @@ class ScoringSettings(_Section):
     aggregate: Literal["mean", "top_k"] = "mean"
     top_k: PositiveInt = 3
     smoothing_samples: PositiveInt = 10
+    compression: PositiveFloat | None = 5.0
     required_share: Annotated[float, Field(gt=0, le=1)] = 0.7
 
 

@@ -3,6 +3,7 @@
     error of each feature at a window's last sample
       ÷ its 99 % quantile in training      (so that no feature drowns the others)
       smoothed over the samples before     (a causal moving average)
+      compressed where it is large         (so that none outvotes many that move together)
       aggregated over the features         (mean, or mean of the largest)
       = score
 
@@ -45,6 +46,8 @@ class Scoring:
         members: how many models' errors stand side by side; more than one in a fusion alone.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
             in bundles made before. At work it is always the former, see `moving_average`.
+        compression: the multiple of the usual error beyond which a feature counts by the logarithm
+            of its error; None, as in bundles made before, if it never does.
     """
 
     method: str
@@ -55,6 +58,7 @@ class Scoring:
     required_share: float
     members: int = 1
     smoothing: str = RECURSIVE
+    compression: float | None = None
 
     @property
     def memory(self) -> int:
@@ -112,11 +116,17 @@ class Scoring:
         known = ~np.isnan(smoothed)
         count = known.sum(axis=-1)
         enough = (count > 0) & (count >= self.required_share * smoothed.shape[-1] - 1e-9)
-        largest = np.where(known, smoothed, 0.0)
+        largest = self._compress(np.where(known, smoothed, 0.0))
         if self.top_k and self.top_k < smoothed.shape[-1]:
             largest = -np.partition(-largest, self.top_k - 1, axis=-1)[..., : self.top_k]
             count = np.minimum(count, self.top_k)
         return np.where(enough, largest.sum(axis=-1) / np.maximum(count, 1), np.nan)
+
+    def _compress(self, smoothed: Values) -> Values:
+        """Nearly the same below `compression`, and logarithmic above."""
+        if self.compression is None:
+            return smoothed
+        return np.asarray(self.compression * np.log1p(smoothed / self.compression))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same scoring to the last bit."""
@@ -129,6 +139,7 @@ class Scoring:
             "required_share": self.required_share,
             "members": self.members,
             "smoothing": self.smoothing,
+            "compression": self.compression,
         }
 
     @staticmethod
@@ -143,7 +154,7 @@ class Scoring:
         for values in (normaliser, baseline):
             if values.ndim != 1 or not (np.isfinite(values) & (values > 0)).all():
                 raise ValueError("normaliser or baseline is not above zero and finite")
-        top_k = content["top_k"]
+        top_k, compression = content["top_k"], content.get("compression")
         scoring = Scoring(
             method=str(content["method"]),
             normaliser=normaliser,
@@ -153,12 +164,14 @@ class Scoring:
             required_share=float(content["required_share"]),
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
+            compression=None if compression is None else float(compression),
         )
         if not (
             scoring.method in {"normalised", "mse"}
             and (scoring.top_k is None or scoring.top_k > 0)
             and min(scoring.span, scoring.members) > 0
             and 0 < scoring.required_share <= 1
+            and (scoring.compression is None or 0 < scoring.compression < np.inf)
         ):
             raise ValueError("scoring is out of range")
         return scoring
@@ -186,6 +199,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
         span=1 if mse else settings.smoothing_samples,
         required_share=settings.required_share,
         members=members,
+        compression=None if mse else settings.compression,
     )
     smoothed = fitted.by_feature(fitted.smooth(errors, at))
     baseline = np.quantile(smoothed, _BASELINE, axis=0)

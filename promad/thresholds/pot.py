@@ -29,6 +29,11 @@ from promad.thresholds.threshold_state import LOWEST_LIMIT
 
 LARGEST_FACTOR = 50.0
 MARGIN = 0.1
+_ENOUGH = 20
+"""Clusters whose tail needs no more of them."""
+_LOWERINGS = (0.01, 0.02, 0.03)
+_WORTHWHILE = 1.15
+"""How many times as many clusters a lower level has to bring: each is less of a peak."""
 
 Values = NDArray[np.float64]
 
@@ -62,7 +67,7 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     a heavy tail becomes a light one. Of the scores, the lowest of the last `enter_after` counts
     (an event needs them all above the limit). Stretches above the `level` quantile that are less
     than 10 samples (or `leave_after`, if more) apart are one cluster, of which the highest is kept;
-    the budget is a share of clusters, and the generalised Pareto tail of their excesses gives the
+    with fewer than 20, as in a short calibration, the level is lowered by up to 0.03. The budget is a share of clusters, and the generalised Pareto tail of their excesses gives the
     limit that as many reach. At most 50 times the highest score. If `settings.bounded` is false, an
     exponential tail takes the place of one that ends.
 
@@ -95,7 +100,7 @@ def _fit(
 ) -> Threshold:
     known = take_known_scores(scores, settings)
     typical = typical_score(known)
-    found = clusters(in_log(known, typical), settings)
+    found = choose_clusters(in_log(known, typical), settings)
     share = share_of_clusters(found, settings)
     if found.tied or share >= 1:
         return _counted(scores, settings, from_log(found.level, typical), found.tied)
@@ -129,6 +134,22 @@ def clusters(values: Values, settings: ThresholdSettings) -> Clusters:
     first = np.append(True, np.diff(above) > gap_of(settings.leave_after))
     peaks = np.maximum.reduceat(lowest[above], np.flatnonzero(first))
     return Clusters(level, peaks - level, above[first], len(values))
+
+
+def choose_clusters(values: Values, settings: ThresholdSettings) -> Clusters:
+    """Those at the highest level at which they are enough for a tail.
+
+    If they are at none, those at the lowest level that each added more than a few.
+    """
+    best = clusters(values, settings)
+    for lowering in _LOWERINGS:
+        if len(best.excesses) >= _ENOUGH:
+            break
+        lower = replace(settings, level=settings.level - lowering)
+        found = clusters(values, lower)
+        if len(found.excesses) > _WORTHWHILE * len(best.excesses):
+            best = found
+    return best
 
 
 def share_of_clusters(found: Clusters, settings: ThresholdSettings) -> float:
