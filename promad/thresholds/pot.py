@@ -67,8 +67,9 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     a heavy tail becomes a light one. Of the scores, the lowest of the last `enter_after` counts
     (an event needs them all above the limit). Stretches above the `level` quantile that are less
     than 10 samples (or `leave_after`, if more) apart are one cluster, of which the highest is kept;
-    with fewer than 20, as in a short calibration, the level is lowered by up to 0.03. The budget is a share of clusters, and the generalised Pareto tail of their excesses gives the
-    limit that as many reach. At most 50 times the highest score. If `settings.bounded` is false, an
+    with fewer than 20, as in a short calibration, the level is lowered by up to 0.03. The budget is
+    a share of clusters, and the generalised Pareto tail of their excesses gives the limit that as
+    many reach. At most 50 times the highest score. If `settings.bounded` is false, an
     exponential tail takes the place of one that ends.
 
     Where that says nothing, the method falls back, and `why` says so: to `quantile` where scores

@@ -12,7 +12,7 @@ from promad.config import TrainingSettings
 from promad.data.groups import Labels
 from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
-from promad.models import Model, Progress, Trained, find_model
+from promad.models import CrossFitted, Model, Progress, Trained, find_model
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
@@ -78,12 +78,32 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     threshold = choose_threshold(scores, options.threshold_method, options.threshold)
     detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
     gate = _pass_gate(detector, material, options)
-    final = trained.refit(material.windows)
-    if final is not trained:
-        errors = _errors(final.model, material.windows, settings)
-        scoring = _fit_scoring(errors, material.windows, material, settings)
-        detector = replace(detector, model=final.model, scoring=scoring)
-    return Fitted(final, detector, scores, gate)
+    return _fit_to_all(Fitted(trained, detector, scores, gate), material, options)
+
+
+def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> Fitted:
+    """The same with a model that is fitted to all windows, if that takes seconds.
+
+    Where each window can be scored by a fit that has not seen it, the threshold is chosen by these
+    scores rather than by those of two parts, of which the model has seen one.
+    """
+    settings, windows, trained = options.training, material.windows, fitted.trained
+    found = trained.cross_fit(windows) if isinstance(trained, CrossFitted) else None
+    if found is not None and settings.scoring.method != "mse":
+        final, errors = found
+        scoring = _fit_scoring(errors, windows, material, settings)
+        at = sample_numbers(windows.times, material.step)
+        scores = scoring.score(scoring.smooth(errors, at))
+        threshold = choose_threshold(scores, options.threshold_method, options.threshold)
+        detector = replace(fitted.detector, model=final.model, scoring=scoring, threshold=threshold)
+        return replace(fitted, trained=final, detector=detector, scores=scores)
+    final = trained.refit(windows)
+    if final is trained:
+        return fitted
+    errors = _errors(final.model, windows, settings)
+    scoring = _fit_scoring(errors, windows, material, settings)
+    detector = replace(fitted.detector, model=final.model, scoring=scoring)
+    return replace(fitted, trained=final, detector=detector)
 
 
 def _require_enough_scores(material: Material, options: FittingOptions) -> None:

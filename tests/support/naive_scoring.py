@@ -88,11 +88,11 @@ def fill_as_it_comes(values, strategy, limit, substitutes):
 
 
 def linear_parts(training, windows, features, components, lags, ridge):
-    """Both residuals of the pair and its window errors, by scikit-learn's PCA and Ridge.
+    """The residuals of all parts and the window errors, by scikit-learn's PCA and Ridge.
 
     Returns:
-        The first part's residual at the last sample and the second part's, (windows, features),
-        and the first part's mean squared residual over the window.
+        The three parts' residuals at the last sample, (3, windows, features), and the first part's
+        mean squared residual over the window.
     """
     plane = PCA(components, svd_solver="full").fit(training.reshape(len(training), -1))
     flat = windows.reshape(len(windows), -1)
@@ -101,11 +101,31 @@ def linear_parts(training, windows, features, components, lags, ridge):
     after = Ridge(ridge).fit(past, target)
     predicted = after.predict(linear_history(windows, features, lags)).reshape(-1, features)
     actual = windows[:, :, :features]
-    return (
+    residuals = (
         actual[:, -1] - drawn[:, -1],
         actual[:, -1] - predicted,
-        np.square(actual - drawn).mean(axis=1),
+        np.column_stack(
+            [
+                own_residual(training, windows, each, features, lags, ridge)
+                for each in range(features)
+            ]
+        ),
     )
+    return np.stack(residuals), np.square(actual - drawn).mean(axis=1)
+
+
+def own_residual(training, windows, feature, features, lags, ridge):
+    """What a Ridge on a feature's own last samples leaves of its last step: (windows,)."""
+
+    def own_history(each):
+        own = each[:, -1 - lags : -1, feature]
+        return np.column_stack([own, each[:, -1, features:]])
+
+    def steps(each):
+        return each[:, -1, feature] - each[:, -2, feature]
+
+    after = Ridge(ridge).fit(own_history(training), steps(training))
+    return steps(windows) - after.predict(own_history(windows))
 
 
 def linear_history(windows, features, lags):
