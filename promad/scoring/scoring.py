@@ -96,9 +96,9 @@ class Scoring:
         return each[0] if self.members == 1 else np.mean(np.log1p(each), axis=0)
 
     def by_feature(self, smoothed: Values) -> Values:
-        """What each feature adds to the score: (..., members * features) to (..., features).
+        """What the score is made of, (..., members * features) to (..., features), not compressed.
 
-        A member counts by what it adds to the score.
+        A member counts by what it adds to the score. Without compression the mean is the score.
         """
         if self.members == 1:
             return smoothed

@@ -48,6 +48,8 @@ class ThresholdSettings:
         enter_after, leave_after: the hysteresis that turns scores into events.
         level: the quantile of scores above which a tail is fitted.
         bounded: whether the tail of `pot` may have an end.
+        usual_scale: of the tail of other series, which the tail of `pot` is held against; None if
+            it stands by itself.
         drift_samples: the normal scores whose mean `dspot` subtracts.
         dynamic: what `dynamic` needs.
     """
@@ -59,6 +61,7 @@ class ThresholdSettings:
     value: float | None = None
     level: float = 0.98
     bounded: bool = True
+    usual_scale: float | None = None
     drift_samples: int = 200
     dynamic: DynamicSettings = DynamicSettings()
 

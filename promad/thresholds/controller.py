@@ -390,6 +390,7 @@ def put_to_work(
         return own
     if fleet is None:
         return Controlled(own, settings, pot.fit, groups)
+    settings = replace(settings, usual_scale=None)  # the other groups say what is usual
     if fleet.per == "group":
         return Controlled(own, settings, pot.fit, groups, _MOST_KEPT_OF_MANY)
     share = settings.false_alarms_per_week * fleet.max_group_share

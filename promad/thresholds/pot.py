@@ -7,6 +7,7 @@ chapter 4 and section 5.3 (runs declustering).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -69,8 +70,10 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     than 10 samples (or `leave_after`, if more) apart are one cluster, of which the highest is kept;
     with fewer than 20, as in a short calibration, the level is lowered by up to 0.03. The budget is
     a share of clusters, and the generalised Pareto tail of their excesses gives the limit that as
-    many reach. At most 50 times the highest score. If `settings.bounded` is false, an
-    exponential tail takes the place of one that ends.
+    many reach, at most 50 times the highest score. If `settings.bounded` is false, an exponential
+    tail takes the place of one that ends. If `settings.usual_scale` is given, the limit is half-way
+    between that and the one of an exponential tail of that scale: the history of one thing has few
+    peaks, some of the highest are incidents, and its own tail alone says too little.
 
     Where that says nothing, the method falls back, and `why` says so: to `quantile` where scores
     are tied or the budget is worth more events than there are clusters, and to the highest score
@@ -110,7 +113,8 @@ def _fit(
     if len(found.excesses) < FEWEST_PEAKS:
         return _above_all(highest, len(found.excesses), weeks)
     tail = fit_tail(found.excesses, settings.bounded)
-    value = min(from_log(found.level + tail.level(share), typical), highest * LARGEST_FACTOR)
+    excess = _hold_against_usual(tail.level(share), share, settings.usual_scale)
+    value = min(from_log(found.level + excess, typical), highest * LARGEST_FACTOR)
     excess = float(np.log1p(value / typical)) - found.level
     why = (
         f"tail (shape {tail.shape:.2f}) of the {len(found.excesses)} highest peaks in "
@@ -118,6 +122,11 @@ def _fit(
     )
     budget = settings.false_alarms_per_week
     return Threshold("pot", value, budget, why, find_rates(tail, found, excess, settings))
+
+
+def _hold_against_usual(excess: float, share: float, scale: float | None) -> float:
+    """An excess that `share` of peaks reach, half-way to that of a usual tail."""
+    return excess if scale is None else (excess - scale * math.log(share)) / 2
 
 
 def typical_score(known: Values) -> float:

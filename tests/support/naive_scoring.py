@@ -50,20 +50,22 @@ def recursive_average(values, at, span):
     return result
 
 
-def member_score(row, top_k, required_share):
+def member_score(row, top_k, required_share, compression=None):
     """One model's score of one row of smoothed errors, a list; NaN where too little is known."""
     known = sorted((value for value in row if not math.isnan(value)), reverse=True)
     if not known or len(known) < required_share * len(row) - 1e-9:
         return math.nan
     chosen = known if top_k is None else known[:top_k]
+    if compression is not None:
+        chosen = [compression * math.log1p(value / compression) for value in chosen]
     return sum(chosen) / len(chosen)
 
 
-def score(row, members, top_k, required_share):
+def score(row, members, top_k, required_share, compression=None):
     """A row's score: of several members the mean of log(1 + s)."""
     size = len(row) // members
     each = [
-        member_score(row[start : start + size], top_k, required_share)
+        member_score(row[start : start + size], top_k, required_share, compression)
         for start in range(0, len(row), size)
     ]
     return each[0] if members == 1 else sum(math.log1p(value) for value in each) / members

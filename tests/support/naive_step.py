@@ -193,7 +193,11 @@ class NaiveDetection:
         normalised = np.array(errors) / scoring.normaliser
         smoothed = naive_scoring.recursive_average(normalised, at, scoring.span)
         score = naive_scoring.score(
-            list(smoothed), scoring.members, scoring.top_k, scoring.required_share
+            list(smoothed),
+            scoring.members,
+            scoring.top_k,
+            scoring.required_share,
+            scoring.compression,
         )
         if not self._are_enough(known):
             score = math.nan
@@ -207,7 +211,9 @@ def _by_feature(smoothed, scoring):
         return smoothed
     total = np.zeros(len(smoothed) // scoring.members)
     for block in np.split(smoothed, scoring.members):
-        own = naive_scoring.member_score(list(block), scoring.top_k, scoring.required_share)
+        own = naive_scoring.member_score(
+            list(block), scoring.top_k, scoring.required_share, scoring.compression
+        )
         weight = math.log1p(own) / own if own > 0 else 1.0
         total = total + block * weight / scoring.members
     return total

@@ -1,8 +1,9 @@
-"""The linear model is PCA and two Ridges on windows, holds what it has learned, and needs no luck."""
+"""The linear model is PCA and two Ridges, holds what it has learned, and needs no luck."""
 
 import io
 import os
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_each_block_is_judged_by_parts_that_share_no_sample_with_it(count, block
     trained, errors = fitted_to(windows).cross_fit(windows)
     bounds = np.linspace(0, count, blocks + 1).astype(int)
     squares = np.empty((3, count, 3))
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         rows = np.arange(count)
         unseen = (rows < first - LENGTH) | (rows >= last + LENGTH)
         squares[:, first:last] = alone(cut(windows, unseen)).measure_parts(
