@@ -231,8 +231,6 @@ def test_a_description_with_something_left_out_is_refused(key):
     [
         {"normaliser": [1.0, 0.0, 1.0]},
         {"normaliser": [1.0, NAN, 1.0]},
-        {"compression": 0.0},
-        {"compression": NAN},
         {"baseline": [1.0, -1.0, 1.0]},
         {"baseline": "high"},
         {"span_samples": "long"},
@@ -241,3 +239,9 @@ def test_a_description_with_something_left_out_is_refused(key):
 def test_a_description_of_no_scoring_is_refused(broken):
     with pytest.raises(ValueError, match=r"not above zero|could not convert|invalid literal"):
         Scoring.from_json({**scoring_of().to_json(), **broken})
+
+
+@pytest.mark.parametrize("compression", [0.0, -1.0, NAN, np.inf])
+def test_a_compression_is_above_zero(compression):
+    with pytest.raises(ValueError, match="out of range"):
+        Scoring.from_json({**scoring_of().to_json(), "compression": compression})

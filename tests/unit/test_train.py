@@ -252,9 +252,8 @@ def test_a_model_that_is_quick_to_fit_is_fitted_to_all_windows_in_the_end(linear
     every = windows.take(np.arange(len(windows))).reshape(len(windows), -1)
     np.testing.assert_allclose(detector.model.mean, every.mean(axis=0), rtol=1e-4, atol=1e-6)
     settings = config.training_settings
-    trained, errors = linear_model.fit(Split(windows, windows), 3, settings, 0, silent).cross_fit(
-        windows
-    )
+    split = Split(windows, windows)
+    trained, errors = linear_model.fit(split, 3, settings, 0, silent).cross_fit(windows)
     np.testing.assert_allclose(detector.model.baselines, trained.model.baselines)
     expected = fit_scoring(errors, windows.starts, 1, settings.scoring)
     np.testing.assert_allclose(detector.scoring.normaliser, expected.normaliser)
