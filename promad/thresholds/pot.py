@@ -119,9 +119,12 @@ def _fit(
     why = (
         f"tail (shape {tail.shape:.2f}) of the {len(found.excesses)} highest peaks in "
         f"{weeks * 7:.2g} days of normal data, the highest {highest:.4g}"
+        + (", half-way to a usual tail" if settings.usual_scale is not None else "")
     )
     budget = settings.false_alarms_per_week
-    return Threshold("pot", value, budget, why, find_rates(tail, found, excess, settings))
+    found_rates = find_rates(tail, found, excess, settings)
+    interval = found_rates and (min(found_rates[0], budget), max(found_rates[1], budget))
+    return Threshold("pot", value, budget, why, interval)
 
 
 def _hold_against_usual(excess: float, share: float, scale: float | None) -> float:
