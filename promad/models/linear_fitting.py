@@ -18,6 +18,9 @@ from promad.models.linear_parts import Linear, clip_tails
 
 BASELINE_QUANTILE = 0.99
 _SMALLEST_BASELINE = 1e-6
+WEIGHTS = np.array([1.0, 0.5, 1.5])
+"""Of the parts in the sum. The second one finds broken relations, but takes an outlier of one feature
+to the predictions of all others."""
 _FREE = 1e-9
 """How much less than the other coefficients a constant is shrunk."""
 _BLOCKS, _FEWEST_BLOCKS = 5, 2
@@ -178,6 +181,8 @@ def _measure(model: Linear, windows: Windows) -> Values:
 
 
 def _find_baselines(squares: Values) -> Values:
-    """What each part's mean over the features stays below for 99 % of windows: (parts,)."""
+    """What each part's mean over the features stays below for 99 % of windows, over the part's
+    weight: (parts,).
+    """
     found = np.quantile(squares.mean(axis=2), BASELINE_QUANTILE, axis=1)
-    return np.maximum(found, _SMALLEST_BASELINE)
+    return np.maximum(found, _SMALLEST_BASELINE) / WEIGHTS

@@ -13,7 +13,7 @@ ridge penalty (Lütkepohl 2005, "New Introduction to Multiple Time Series Analys
 Hoerl and Kennard 1970). Third part: an autoregression of each feature on its own last samples,
 shrunk towards the random walk; an outlier of one feature does not reach the predictions of the
 others. Each part's squared residual is divided by what its mean over the features stays below for
-99 % of training, and they are added. Bundles of before have the first two parts alone.
+99 % of training, and they are added with weights. Bundles of before have the first two parts alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Linear(SingleScoringMode):
         coefficients: from 1, the last `lags` samples and the newest sample's conditions to the
             newest sample, (1 + lags * columns + conditions, features).
         lags: samples that the second part looks back.
-        baselines: what each part's squared residual is divided by, (parts,).
+        baselines: what each part's squared residual is divided by, (parts,): what its mean over the
+            features stays below for 99 % of training, over the part's weight.
         own: from 1, a feature's own last `lags` samples and the newest sample's conditions to its
             newest sample, (1 + lags + conditions, features); None if there is no third part.
     """
