@@ -19,8 +19,8 @@ from promad.models.linear_parts import Linear, clip_tails
 BASELINE_QUANTILE = 0.99
 _SMALLEST_BASELINE = 1e-6
 WEIGHTS = np.array([1.0, 0.5, 1.5])
-"""Of the parts in the sum. The second one finds broken relations, but takes an outlier of one feature
-to the predictions of all others."""
+"""Of the parts in the sum. The second one finds broken relations, but takes an outlier of one
+feature to the predictions of all others."""
 _FREE = 1e-9
 """How much less than the other coefficients a constant is shrunk."""
 _BLOCKS, _FEWEST_BLOCKS = 5, 2
