@@ -96,6 +96,7 @@ class PrometheusClient:
         self._server_timeout = format_duration(settings.timeout - min(1.0, settings.timeout / 10))
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
+        self._union_queries = settings.union_queries
         self._parameters = urlencode(settings.params, doseq=True)
         self._get_failed = False
         self._most_points: dict[str, int] = {}
@@ -105,6 +106,11 @@ class PrometheusClient:
         self._session = open_session(
             settings, RetryPolicy(retries, longest_wait, self._closing), pools
         )
+
+    @property
+    def may_unite(self) -> bool:
+        """Whether a request may have many expressions: a URL has no room for them."""
+        return self._union_queries and self._method == "POST"
 
     def range_bodies(
         self,
@@ -135,7 +141,7 @@ class PrometheusClient:
             part, *rest = self._cut(expr, waiting.popleft(), step)
             waiting.extendleft(reversed(rest))
             try:
-                bodies.append(self._ask_range(expr, part, step, subject or expr, most_series))
+                bodies.append(self.ask_range(expr, part, step, subject or expr, most_series))
             except TooLargeError as error:
                 points = points_between(part.start, part.end, step)
                 first_error = first_error or error
@@ -145,6 +151,24 @@ class PrometheusClient:
                 self._limit_points(expr, (points + 1) // 2, error)
                 waiting.appendleft(part)
         return bodies
+
+    def ask_range(
+        self, expr: str, span: Span, step: float, subject: str, most_series: int
+    ) -> bytes:
+        """The unread answer to one request of a range query; see `range_bodies`.
+
+        Raises:
+            UnreachableError, PrometheusError: as `range_bodies`.
+            TooLargeError: if the server refuses it by its size.
+        """
+        form = {
+            "query": expr,
+            "start": _format_number(span.start),
+            "end": _format_number(span.end),
+            "step": _format_number(step),
+        }
+        points = points_between(span.start, span.end, step)
+        return self._ask("query_range", form, subject, _Expected(most_series, points))
 
     def query_range(
         self,
@@ -256,18 +280,6 @@ class PrometheusClient:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _ask_range(
-        self, expr: str, span: Span, step: float, subject: str, most_series: int
-    ) -> bytes:
-        form = {
-            "query": expr,
-            "start": _format_number(span.start),
-            "end": _format_number(span.end),
-            "step": _format_number(step),
-        }
-        points = points_between(span.start, span.end, step)
-        return self._ask("query_range", form, subject, _Expected(most_series, points))
 
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known; none ends after it."""
