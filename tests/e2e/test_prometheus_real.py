@@ -8,7 +8,8 @@ from promad.config import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
-from promad.prometheus.groups.polling import GroupPoller, PollOptions
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.polling import GroupPoller
 from tests.support.asking import RecordingClient
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 

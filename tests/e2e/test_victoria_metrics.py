@@ -11,7 +11,8 @@ from promad.config import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
 from promad.prometheus.checking import inspect_latency
-from promad.prometheus.groups.polling import GroupPoller, PollOptions
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.polling import GroupPoller
 from promad.prometheus.latency import make_find_offset
 from tests.support.asking import RecordingClient
 from tests.support.victoria_metrics import victoria_metrics
