@@ -93,7 +93,7 @@ class PrometheusClient:
         self.bytes_read = 0
         self._now = now
         self._timeout = settings.timeout
-        self._server_timeout = format_duration(settings.timeout - min(1.0, settings.timeout / 10))
+        self._server_seconds = settings.timeout - min(1.0, settings.timeout / 10)
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
         self._union_queries = settings.union_queries
@@ -153,9 +153,19 @@ class PrometheusClient:
         return bodies
 
     def ask_range(
-        self, expr: str, span: Span, step: float, subject: str, most_series: int
+        self,
+        expr: str,
+        span: Span,
+        step: float,
+        subject: str,
+        most_series: int,
+        *,
+        time_share: float = 1.0,
     ) -> bytes:
         """The unread answer to one request of a range query; see `range_bodies`.
+
+        Args:
+            time_share: of the time that the server has for a query.
 
         Raises:
             UnreachableError, PrometheusError: as `range_bodies`.
@@ -168,7 +178,8 @@ class PrometheusClient:
             "step": _format_number(step),
         }
         points = points_between(span.start, span.end, step)
-        return self._ask("query_range", form, subject, _Expected(most_series, points))
+        expected = _Expected(most_series, points)
+        return self._ask("query_range", form, subject, expected, time_share)
 
     def query_range(
         self,
@@ -299,8 +310,15 @@ class PrometheusClient:
         url = f"{self.url}/api/v1/{path}"
         return f"{url}?{self._parameters}" if self._parameters else url
 
-    def _ask(self, path: str, form: dict[str, str], subject: str, expected: _Expected) -> bytes:
-        form = {**form, "timeout": self._server_timeout}
+    def _ask(
+        self,
+        path: str,
+        form: dict[str, str],
+        subject: str,
+        expected: _Expected,
+        time_share: float = 1.0,
+    ) -> bytes:
+        form = {**form, "timeout": _format_timeout(self._server_seconds * time_share)}
         url = self._build_url(path)
         method = self._method  # another thread may change it meanwhile
         reply = self._exchange(method, url, form, subject, expected)
@@ -368,6 +386,9 @@ class PrometheusClient:
     def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
         fault = f"{self.url}: {error.fault}"
         return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason, fault)
+
+
+_format_timeout = lru_cache(8)(format_duration)
 
 
 @lru_cache(64)  # the queries of a poll ask for the same times

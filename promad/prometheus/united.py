@@ -31,6 +31,8 @@ _MOST_CHARACTERS = 8192
 """In one request: half of what VictoriaMetrics accepts."""
 _CHARACTERS_AROUND = 60
 """At most, of `label_replace` and `or` for each query."""
+_TIME_SHARE = 0.5
+"""Of the time that a query may take, so that there is some left to ask one by one."""
 _FEWEST_POLLS = 8
 _MOST_POLLS = 512
 
@@ -144,9 +146,8 @@ class UnitedQueries:
         # A line break ends a comment at the end of an expression.
         exprs = [f"\n{self._queries[alias]}\n" for alias in aliases]
         subject, most = self._queries[aliases[0]], len(aliases) + MOST_PARTS
-        body = self._client.ask_range(
-            unite_queries(exprs, UNION_LABEL), span, self._step, subject, most
-        )
+        text = unite_queries(exprs, UNION_LABEL)
+        body = self._client.ask_range(text, span, self._step, subject, most, time_share=_TIME_SHARE)
         try:
             answer = parse_table(body, most)
             numbers = [_read_number(metric, len(aliases)) for metric in answer.table.metrics]

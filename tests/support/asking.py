@@ -15,7 +15,7 @@ class RecordingClient(PrometheusClient):
         super().__init__(*arguments, **options)
         self.requests: list[list[str]] = []
 
-    def ask_range(self, expr: str, *arguments: Any) -> bytes:
+    def ask_range(self, expr: str, *arguments: Any, **options: Any) -> bytes:
         """The answer of the server."""
         self.requests.append(split_union(expr) or [expr])
-        return super().ask_range(expr, *arguments)
+        return super().ask_range(expr, *arguments, **options)

@@ -82,6 +82,14 @@ def test_what_is_sent_is_promql_that_labels_the_series_of_each():
     )
 
 
+def test_a_request_for_all_leaves_time_to_ask_one_by_one():
+    with stub_server(curves(always())) as stub:
+        poller = poller_of(stub)
+        poller.poll(AT)
+        poller.poll(AT + STEP)
+        assert [asked.form["timeout"] for asked in stub.asked] == ["1s800ms"] * 3 + ["900ms"]
+
+
 @pytest.mark.parametrize("settings", [{"union_queries": False}, {"http_method": "GET"}])
 def test_each_is_a_request_if_so_configured_and_with_get(settings):
     with stub_server(curves(always())) as stub:
@@ -234,7 +242,7 @@ class Refusing:
     def __init__(self):
         self.asked = 0
 
-    def ask_range(self, *_):
+    def ask_range(self, *_, **__):
         self.asked += 1
         raise PrometheusError("refused", "execution")
 
