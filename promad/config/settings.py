@@ -189,6 +189,7 @@ class PrometheusSettings(_Section):
     http_method: Literal["POST", "GET"] = "POST"
     params: Mapping[ParameterName, ParameterValues] = {}
     max_points_per_request: PositiveInt = 10_000
+    union_queries: bool = True
 
 
 class DataSettings(_Section):

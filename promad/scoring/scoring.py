@@ -113,13 +113,18 @@ class Scoring:
         return np.split(smoothed, self.members, axis=-1)
 
     def _aggregate(self, smoothed: Values) -> Values:
+        compressed = self._compress(smoothed)
+        features, total = smoothed.shape[-1], compressed.sum(axis=-1)
+        most = self.top_k if self.top_k and self.top_k < features else None
+        if most is None and not np.isnan(total).any():  # nearly always
+            return np.asarray(total / features)
         known = ~np.isnan(smoothed)
         count = known.sum(axis=-1)
-        enough = (count > 0) & (count >= self.required_share * smoothed.shape[-1] - 1e-9)
-        largest = self._compress(np.where(known, smoothed, 0.0))
-        if self.top_k and self.top_k < smoothed.shape[-1]:
-            largest = -np.partition(-largest, self.top_k - 1, axis=-1)[..., : self.top_k]
-            count = np.minimum(count, self.top_k)
+        enough = (count > 0) & (count >= self.required_share * features - 1e-9)
+        largest = np.where(known, compressed, 0.0)
+        if most is not None:
+            largest = -np.partition(-largest, most - 1, axis=-1)[..., :most]
+            count = np.minimum(count, most)
         return np.where(enough, largest.sum(axis=-1) / np.maximum(count, 1), np.nan)
 
     def _compress(self, smoothed: Values) -> Values:
