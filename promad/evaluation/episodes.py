@@ -22,12 +22,17 @@ class Episodes:
     Attributes:
         starts: the first sample above the limit.
         raised: the sample that made it an event, `enter_after` samples above the limit in a row.
-        ends: the row after the last sample above the limit.
+        ends: the row after the last sample that kept it open.
+        over: the sample with which it was over, `leave_after` samples later; the row after the
+            last one if it is still open.
+        peaks: the sample with the highest score over its limit.
     """
 
     starts: NDArray[np.int64]
     raised: NDArray[np.int64]
     ends: NDArray[np.int64]
+    over: NDArray[np.int64]
+    peaks: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,46 @@ class EpisodeFigures:
         return Agreement(self.alarm_precision, self.event_recall).f1
 
 
-def episodes(scores: Reals, limits: Reals, enter_after: int = 1, leave_after: int = 1) -> Episodes:
+def episodes(
+    scores: Reals,
+    limits: Reals,
+    enter_after: int = 1,
+    leave_after: int = 1,
+    lasting: Flags | None = None,
+) -> Episodes:
     """The events that scores held to limits begin, by the rule of `promad.events.hysteresis`.
 
     Samples without a score neither begin nor end an episode. One that is still open at the end
-    counts, up to its last sample above the limit.
+    counts, up to the last sample that kept it open.
+
+    Args:
+        lasting: which samples keep an event open, bool (samples,); those above by default.
     """
-    rows = np.flatnonzero(~np.isnan(scores))
-    found = find_events(alarms(scores[rows], limits[rows]), enter_after, leave_after)
+    rows, above = np.flatnonzero(~np.isnan(scores)), alarms(scores, limits)
+    kept = above if lasting is None else lasting
+    found = find_events(above[rows], enter_after, leave_after, kept[rows])
     starts, raised, ends = np.asarray(found, np.int64).reshape(-1, 3).T
-    return Episodes(rows[starts], rows[raised], rows[ends - 1] + 1)
+    closing = np.append(rows, len(scores))[np.minimum(ends - 1 + leave_after, len(rows))]
+    with np.errstate(invalid="ignore"):
+        ratios = np.where(above, scores / limits, -np.inf)
+    counted = np.where(kept, ratios, -np.inf)
+    peaks = [
+        _find_peak(ratios, counted, *each)
+        for each in zip(rows[starts], rows[raised] + 1, rows[ends - 1] + 1, strict=True)
+    ]
+    return Episodes(
+        starts=rows[starts],
+        raised=rows[raised],
+        ends=rows[ends - 1] + 1,
+        over=closing,
+        peaks=np.asarray(peaks, np.int64),
+    )
+
+
+def _find_peak(ratios: Reals, counted: Reals, start: int, opened: int, end: int) -> int:
+    """The first of the highest: of those before the event was open, all above the limit count."""
+    own = np.concatenate([ratios[start:opened], counted[opened:end]])
+    return start + int(np.argmax(own))
 
 
 def episode_figures(

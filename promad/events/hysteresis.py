@@ -65,19 +65,20 @@ class Hysteresis:
         """Let a group continue with these counters."""
         self.open[group], self.above[group], self.below[group] = open_, above, below
 
-    def advance(self, anomalous: Flags, scored: Flags, samples: int = 1) -> Changes:
-        """Count one sample of each group, or several that are all alike.
+    def advance(self, anomalous: Flags, scored: Flags, lasting: Flags | None = None) -> Changes:
+        """Count one sample of each group.
 
         Args:
             anomalous: whether it is above the threshold, bool (groups,).
             scored: whether it has a score at all, bool (groups,).
+            lasting: whether it keeps an event open, bool (groups,); by default if it is above.
         """
         rising = scored & anomalous
         if not (rising.any() or self.open.any() or self.above.any()):
             return Changes(rising, rising)
-        falling = scored & ~anomalous
-        above = np.where(rising, self.above + samples, np.where(falling, 0, self.above))
-        below = np.where(falling, self.below + samples, np.where(rising, 0, self.below))
+        kept = rising if lasting is None else scored & lasting
+        above = np.where(rising, self.above + 1, np.where(scored, 0, self.above))
+        below = np.where(kept, 0, self.below + scored)
         began = ~self.open & (above >= self.enter_after)
         ended = self.open & (below >= self.leave_after)
         self.open = (self.open | began) & ~ended
@@ -86,24 +87,40 @@ class Hysteresis:
         return Changes(began, ended)
 
 
-def find_events(anomalous: Flags, enter_after: int, leave_after: int) -> list[tuple[int, int, int]]:
+def find_events(
+    anomalous: Flags, enter_after: int, leave_after: int, lasting: Flags | None = None
+) -> list[tuple[int, int, int]]:
     """The events in one group's scored samples, bool (samples,), in order of time.
 
     Each as its first sample above the threshold, the sample that made it an event, and the sample
-    after its last one above. The newest may still be open.
+    after the last one that kept it open. The newest may still be open.
+
+    Args:
+        lasting: which samples keep an event open, bool (samples,); those above by default.
 
     >>> find_events(np.array([True, True, False, True, False, False]), 2, 2)
     [(0, 1, 4)]
     """
-    counters, found = Hysteresis.begin(1, enter_after, leave_after), []
-    everything = np.ones(1, np.bool_)
-    changes = np.flatnonzero(np.diff(anomalous)) + 1
+    kept = anomalous if lasting is None else lasting
+    found: list[tuple[int, int, int]] = []
+    is_open, above, below = False, 0, 0
+    changes = np.flatnonzero((anomalous[1:] != anomalous[:-1]) | (kept[1:] != kept[:-1])) + 1
     for first, last in pairwise([0, *changes.tolist(), len(anomalous)]):
-        if first == last:
-            continue
-        above = anomalous[first : first + 1]
-        if counters.advance(above, everything, last - first).began[0]:
-            found.append((first, first + enter_after - 1, last))
-        elif above[0] and counters.open[0]:
-            found[-1] = (*found[-1][:2], last)
+        at = first
+        while at < last:
+            alike = last - at
+            if not is_open:
+                taken = min(alike, enter_after - above)
+                above = above + taken if anomalous[at] else 0
+                at = at + taken if anomalous[at] else last
+                if above == enter_after:
+                    found.append((at - enter_after, at - 1, at))
+                    is_open, above, below = True, 0, 0
+            elif kept[at]:
+                found[-1] = (*found[-1][:2], last)
+                at, below = last, 0
+            else:
+                taken = min(alike, leave_after - below)
+                at, below = at + taken, below + taken
+                is_open = below < leave_after
     return found

@@ -243,6 +243,15 @@ _OPERATING = {
     "event F1": "event_f1",
     "range F1": "range_f1",
 }
+_EXTENTS = {
+    "overhang": "overhang_median_seconds",
+    "p90": "overhang_p90_seconds",
+    "samples": "overhang_median_samples",
+    "p90 ": "overhang_p90_samples",
+    "peak lag p90": "peak_lag_p90_seconds",
+    "fragments": "fragments_mean",
+    "coverage": "coverage_mean",
+}
 _CAUSES = {
     f"{short} {title}": f"{unit}_{name}"
     for unit, short in (("sample", "1"), ("segment", "n"))
@@ -285,6 +294,7 @@ def _format_tables(found: Evaluation) -> Iterator[str]:
     means = {row: found.mean(row) for row in found.row_names}
     yield from _format_table("ranking", _ranking_columns(), means)
     yield from _format_table("at the threshold", _OPERATING, means)
+    yield from _format_table("events against labels", _EXTENTS, means)
     counts = {row: some for row in found.row_names if (some := found.sequences(row)) is not None}
     of_counts = {row: sequence_figures(each) for row, each in counts.items()}
     if of_counts:
