@@ -19,7 +19,7 @@ from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
 from promad.scoring.peers import Peers
 from promad.scoring.streaming import ScoringState
-from promad.thresholds import ThresholdState
+from promad.thresholds import ThresholdSettings, ThresholdState
 
 Values = NDArray[np.float64]
 
@@ -39,6 +39,8 @@ class State:
             before the first.
         deviating_since: since when each feature has deviated, unix seconds, float64
             (groups, features); NaN if it does not.
+        restarted_at: unix seconds of the sample with which the newest event of each group was over,
+            after which its average restarted, float64 (groups,); NaN before the first.
         peers: by which groups that came after training are calibrated.
     """
 
@@ -50,6 +52,7 @@ class State:
     judged_from: Values
     scored_until: Values
     deviating_since: Values
+    restarted_at: Values
     peers: Peers
 
     @property
@@ -78,6 +81,7 @@ class State:
             (other.judged_from, self.judged_from),
             (other.scored_until, self.scored_until),
             (other.deviating_since, self.deviating_since),
+            (other.restarted_at, self.restarted_at),
         )
 
     def continue_events(self, other: State) -> None:
@@ -91,15 +95,18 @@ class State:
             move,
             (other.scored_until, self.scored_until),
             (other.deviating_since, self.deviating_since),
+            (other.restarted_at, self.restarted_at),
         )
 
     def to_json(self, group: int) -> dict[str, Any]:
         """Plain values of one group, from which `resume` continues as if nothing was between."""
         until, since = float(self.scored_until[group]), self.deviating_since[group]
+        restarted_at = float(self.restarted_at[group])
         deviating = zip(self.events.features, since.tolist(), strict=True)
         return {
             "scored_until": None if np.isnan(until) else until,
             "deviating": {name: at for name, at in deviating if not np.isnan(at)},
+            "restarted_at": None if np.isnan(restarted_at) else restarted_at,
             **self.events.to_json(group),
         }
 
@@ -111,10 +118,18 @@ class State:
                 changed then.
         """
         until = float(content["scored_until"])
+        restarted_at = content.get("restarted_at")
+        restarted_at = np.nan if restarted_at is None else float(restarted_at)
         deviating = {str(name): float(at) for name, at in content["deviating"].items()}
         self.events.resume(group, content)
-        self.scored_until[group] = until
+        self.scored_until[group], self.restarted_at[group] = until, restarted_at
         self.deviating_since[group] = [deviating.get(name, np.nan) for name in self.events.features]
+
+
+def begin_hysteresis(detector: Detector, how: ThresholdSettings, groups: int) -> Hysteresis:
+    """The counters before the first sample; without a short average, the score ends events."""
+    below = None if detector.scoring.recent_span is None else how.leave_below
+    return Hysteresis.begin(groups, how.enter_after, how.leave_after, below)
 
 
 def begin_state(
@@ -144,6 +159,7 @@ def begin_state(
         judged_from=np.full(count, -np.inf),
         scored_until=np.full(count, np.nan),
         deviating_since=np.full((count, len(features)), np.nan),
+        restarted_at=np.full(count, np.nan),
         peers=Peers.begin(
             detector.find_pooled(groups),
             len(detector.table.groups) if detector.table else 0,

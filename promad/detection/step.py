@@ -34,7 +34,12 @@ from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
 from promad.scoring.scores import Scores
-from promad.scoring.streaming import SAMPLES_AT_ONCE, ScoringState, score_samples
+from promad.scoring.streaming import (
+    SAMPLES_AT_ONCE,
+    ScoringState,
+    restart_averages,
+    score_samples,
+)
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -62,15 +67,37 @@ def run(
         features = _describe_features(calibration, scores)
         mse = _mean_of_known(scores.window_errors)
         for sample in range(part.samples):
-            yield _judge(detector, state, scores, features[:, sample], mse[:, sample], sample)
+            judged = _judge(detector, state, scores, features[:, sample], mse[:, sample], sample)
+            restarting = _find_restarting(state, judged)
+            if restarting.size:
+                args = (detector, calibration, state.scoring, scores, restarting, sample)
+                restart_averages(*args)
+                _describe_again(calibration, scores, features, restarting, sample + 1)
+            yield judged
 
 
 def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
     """Let the state see samples that lead up to the first one to be judged."""
     state.scoring = ScoringState.begin(detector, state.groups)
-    for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, state.groups))):
-        score_samples(detector, calibration, state.scoring, part)
+    _see(detector, calibration, state.scoring, frame, state.restarted_at)
     state.seen_until = frame.end
+
+
+def _see(
+    detector: Detector,
+    calibration: Calibration,
+    scoring: ScoringState,
+    frame: MetricFrame,
+    restarted_at: Values,
+) -> None:
+    """Score samples that are not judged, and let averages restart where they did."""
+    for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, len(frame.groups)))):
+        scores = score_samples(detector, calibration, scoring, part)
+        places = np.round((restarted_at - part.start) / part.step)
+        within = (places >= 0) & (places < part.samples)
+        for sample in np.unique(places[within]).astype(np.int64).tolist():
+            rows = np.flatnonzero(places == sample)
+            restart_averages(detector, calibration, scoring, scores, rows, sample)
 
 
 def rewarm(
@@ -95,8 +122,7 @@ def rewarm(
     groups = tuple(frame.groups[row] for row in rows.tolist())
     part = MetricFrame(lead.start, lead.step, lead.features, groups, lead.values[rows])
     fresh, own = ScoringState.begin(detector, len(rows)), calibration.take(rows)
-    for piece in part.split(max(1, SAMPLES_AT_ONCE // max(1, len(rows)))):
-        score_samples(detector, own, fresh, piece)
+    _see(detector, own, fresh, part, state.restarted_at[rows])
     state.scoring.adopt(fresh, Move(np.arange(len(rows)), rows))
 
 
@@ -167,9 +193,11 @@ def _judge(
     known = ~np.isnan(score)
     until = np.fmax(state.scored_until, state.judged_from)
     fresh = known & (at > until + detector.preparation.step / 2)
-    limit = state.limits.follow(np.where(fresh, score, np.nan))
+    recent, held = _find_recent(detector, state, scores.recent[:, sample])
+    limit = state.limits.follow(np.where(fresh, score, np.nan), recent, held)
     _date_deviations(state, features, fresh, at)
-    began, ended = state.events.enter(at, JudgedColumns(fresh, score, limit, mse, features))
+    columns = JudgedColumns(fresh, score, limit, mse, features)
+    began, ended = state.events.enter(at, columns, recent)
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
     measured = scores.measured[:, sample]
@@ -183,6 +211,7 @@ def _judge(
         plain=state.events.plain,
         state=np.where(known, with_score, without).astype(np.uint8),
         score=score,
+        recent=scores.recent[:, sample],
         limit=limit,
         mse=mse,
         errors=scores.errors[:, sample],
@@ -194,6 +223,38 @@ def _judge(
         began=began,
         ended=ended,
     )
+
+
+def _find_recent(
+    detector: Detector, state: State, recent: Values
+) -> tuple[Values | None, Flags | None]:
+    """The recent scores and the groups whose events they hold open; None where events end by score.
+
+    While an event is open, its samples do not change what is normal.
+    """
+    if detector.scoring.recent_span is None or state.events.hysteresis.leave_below is None:
+        return None, None
+    return recent, state.events.hysteresis.open
+
+
+def _find_restarting(state: State, judged: Judgements) -> NDArray[np.int64]:
+    """The groups whose averages restart after a sample: int64 (rows,).
+
+    Those whose event ended with it, or had when the sample was judged for the first time.
+    """
+    if state.events.hysteresis.leave_below is None:
+        return np.empty(0, np.int64)
+    state.restarted_at[list(judged.ended)] = judged.at
+    return np.flatnonzero(state.restarted_at == judged.at)
+
+
+def _describe_again(
+    calibration: Calibration, scores: Scores, features: Values, rows: NDArray[np.int64], first: int
+) -> None:
+    """Correct what `_describe_features` has of some groups from a sample on."""
+    errors, baseline = scores.errors[rows, first:], calibration.baseline[rows, np.newaxis]
+    features[rows, first:, :, CONTRIBUTION] = share_excess(errors, baseline)
+    features[rows, first:, :, ELEVATION] = errors / baseline
 
 
 def _describe_features(calibration: Calibration, scores: Scores) -> Values:

@@ -62,7 +62,8 @@ class EventBook:
         plain: whether scores are the mean squared error itself.
         hysteresis: which events are open.
         begun: events that have begun.
-        last_above: unix seconds of the newest sample above the threshold; NaN before the first.
+        last_above: unix seconds of the newest sample above the threshold, or of an open event the
+            newest that kept it open; NaN before the first.
         start, flagged_at: unix seconds of the first sample above the threshold of the event that is
             open or about to begin, and of the one that made it an event.
         peak_at: unix seconds of the sample with the largest score over threshold since `start`.
@@ -129,19 +130,28 @@ class EventBook:
         kept = EventBook.begin(
             [self.groups[row] for row in rows.tolist()],
             self.features,
-            Hysteresis.begin(count, counters.enter_after, counters.leave_after),
+            Hysteresis.begin(
+                count, counters.enter_after, counters.leave_after, counters.leave_below
+            ),
             self.plain,
             [self.labels[row] for row in rows.tolist()],
         )
         kept.adopt(self, Move(rows, np.arange(count)))
         return kept
 
-    def enter(self, at: float, judged: JudgedColumns) -> BookChanges:
-        """Enter one sample of each group; `at` in unix seconds."""
+    def enter(self, at: float, judged: JudgedColumns, recent: Values | None = None) -> BookChanges:
+        """Enter one sample of each group.
+
+        Args:
+            at: unix seconds.
+            recent: the recent scores, float64 (groups,); None where there are none.
+        """
         above = judged.scored & (judged.score > judged.limit)
-        if above.any():
-            self._follow_peaks(at, above, judged)
-        began, over = self.hysteresis.advance(above, judged.scored)
+        lasting = self.hysteresis.find_lasting(judged.score, recent, judged.limit)
+        kept = np.where(self.hysteresis.open, judged.scored & lasting, above)
+        if kept.any():
+            self._follow_peaks(at, kept, above, judged)
+        began, over = self.hysteresis.advance(above, judged.scored, lasting)
         self.begun += began
         ended = {
             group: self.event(group, float(self.last_above[group]))
@@ -149,18 +159,22 @@ class EventBook:
         }
         return BookChanges(began, ended)
 
-    def _follow_peaks(self, at: float, above: Flags, judged: JudgedColumns) -> None:
-        """Remember what events that are open or about to begin need of samples above."""
+    def _follow_peaks(self, at: float, kept: Flags, above: Flags, judged: JudgedColumns) -> None:
+        """Remember what events that are open or about to begin need of samples that keep them so.
+
+        A sample above the threshold that no longer keeps an event open is no peak: what is still
+        high is the memory of an incident that is over.
+        """
         quiet = ~self.hysteresis.open
         first = above & quiet & (self.hysteresis.above == 0)
         self.start[first] = at
         ratio, highest_ratio = judged.score / judged.limit, self.peak.score / self.peak.limit
-        highest = above & (first | (ratio > highest_ratio))
+        highest = above & kept & (first | (ratio > highest_ratio))
         self.peak_at[highest] = at
-        for kept, now in zip(self.peak, judged, strict=True):
-            kept[highest] = now[highest]
+        for held, now in zip(self.peak, judged, strict=True):
+            held[highest] = now[highest]
         self.flagged_at[above & quiet] = at
-        self.last_above[above] = at
+        self.last_above[kept] = at
 
     def open_event(self, group: int) -> AnomalyEvent | None:
         """The event of a group that is open, if one is."""

@@ -1,7 +1,9 @@
 """Hysteresis: when samples above a threshold become an event, so that a flicker is none.
 
-An event begins once `enter_after` scored samples in a row were above the threshold, and ends once
-`leave_after` in a row were not. Samples without a score neither begin nor end anything.
+An event begins once `enter_after` scored samples in a row were above the threshold. It ends once
+`leave_after` in a row did not keep it open: the score is a long average, which remembers an
+incident long after it, so the recent score, a short average, decides. Where there is none, samples
+above the threshold keep an event open. Samples without a score neither begin nor end anything.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from promad.data.rows import Move, move_rows
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
+Values = NDArray[np.float64]
 
 
 class Changes(NamedTuple):
@@ -32,10 +35,12 @@ class Hysteresis:
 
     Attributes:
         enter_after: samples above the threshold that begin an event.
-        leave_after: samples not above it that end one.
+        leave_after: samples in a row that do not keep one open and so end it.
         open: whether an event is open, bool (groups,).
         above: while none is, samples above the threshold in a row, int64 (groups,).
-        below: while one is, samples not above it in a row, int64 (groups,).
+        below: while one is, samples in a row that do not keep it open, int64 (groups,).
+        leave_below: the share of the limit that the recent score must exceed to keep an event open;
+            None where samples above the limit do.
     """
 
     enter_after: int
@@ -43,9 +48,12 @@ class Hysteresis:
     open: Flags
     above: Counts
     below: Counts
+    leave_below: float | None = None
 
     @staticmethod
-    def begin(groups: int, enter_after: int, leave_after: int) -> Hysteresis:
+    def begin(
+        groups: int, enter_after: int, leave_after: int, leave_below: float | None = None
+    ) -> Hysteresis:
         """Counters before the first sample."""
         return Hysteresis(
             enter_after,
@@ -53,7 +61,18 @@ class Hysteresis:
             np.zeros(groups, np.bool_),
             np.zeros(groups, np.int64),
             np.zeros(groups, np.int64),
+            leave_below,
         )
+
+    def find_lasting(self, scores: Values, recent: Values | None, limits: Values) -> Flags:
+        """Which samples keep an event open; all (groups,).
+
+        Args:
+            recent: the recent scores; None where there are none.
+        """
+        if self.leave_below is None or recent is None:
+            return np.asarray(scores > limits, np.bool_)
+        return np.asarray(recent > self.leave_below * limits, np.bool_)
 
     def adopt(self, other: Hysteresis, move: Move) -> None:
         """Continue the groups that are moved here from other counters."""

@@ -19,13 +19,12 @@ import pyarrow.parquet as pq
 from promad.config import Config, TrainingSettings
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
-from promad.detection.state import begin_state
+from promad.detection.state import begin_hysteresis, begin_state
 from promad.detection.step import run
-from promad.evaluation.agreement import Reals, alarms
+from promad.evaluation.agreement import Flags, Reals, alarms
 from promad.evaluation.figures import Judged
 from promad.evaluation.labelled import LabelledData, read_labelled
 from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
-from promad.events.hysteresis import Hysteresis
 from promad.experiments.rows import Row, Rows, build_chart, build_row
 from promad.experiments.tasks import NAIVE_ROWS, Columns, Task, config_by_budget
 from promad.files import write_whole
@@ -172,19 +171,24 @@ def judge_frames(
         budget: how groups share the alert budget; None if there is but one group.
     """
     settings, groups = options.settings, len(frame.groups)
-    hysteresis = Hysteresis.begin(groups, settings.enter_after, settings.leave_after)
+    hysteresis = begin_hysteresis(detector, settings, groups)
     limits = put_to_work(
         detector.threshold, settings, adapt=options.adapt, groups=groups, fleet=budget
     )
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
     scores, held_to = np.empty((2, groups, frame.samples))
+    lasting = np.zeros((groups, frame.samples), np.bool_)
     errors = np.empty((groups, frame.samples, detector.preparation.scored))
     found = run(detector, detector.calibrate(frame.groups), state, frame)
     for sample, judgements in enumerate(found):
         scores[:, sample] = judgements.score
         held_to[:, sample] = judgements.limit
+        lasting[:, sample] = hysteresis.find_lasting(
+            judgements.score, judgements.recent, judgements.limit
+        )
         errors[:, sample] = judgements.errors
-    return [_make_judged(*own, settings) for own in zip(scores, held_to, errors, strict=True)]
+    each = zip(scores, held_to, errors, lasting, strict=True)
+    return [_make_judged(*own[:3], settings, own[3]) for own in each]
 
 
 def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:
@@ -204,10 +208,14 @@ def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Ju
 
 
 def _make_judged(
-    scores: Reals, limits: Reals, contributions: Reals, settings: ThresholdSettings
+    scores: Reals,
+    limits: Reals,
+    contributions: Reals,
+    settings: ThresholdSettings,
+    lasting: Flags | None = None,
 ) -> Judged:
-    enter_after, leave_after = settings.enter_after, settings.leave_after
-    return Judged(scores, limits, contributions, settings.step, enter_after, leave_after)
+    counts = settings.enter_after, settings.leave_after
+    return Judged(scores, limits, contributions, settings.step, *counts, lasting)
 
 
 def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:

@@ -31,6 +31,20 @@ SAMPLES_AT_ONCE = 1000
 """Longer frames are scored in pieces of this many samples, which bounds the memory it takes."""
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    """What it takes to let an average restart within samples that were scored together.
+
+    Attributes:
+        errors: normalised, float64 (groups, samples, members * features).
+        averages, recent: the state before the first of these samples.
+    """
+
+    errors: Values
+    averages: Averages
+    recent: Averages
+
+
 @dataclass
 class ScoringState:
     """What scoring remembers of each group; `score_samples` alone changes it.
@@ -41,6 +55,8 @@ class ScoringState:
         usable_for: usable samples in a row, int64 (groups, 1).
         known_for: samples since each scored feature was missing, int64 (groups, features).
         averages: of the normalised errors, (groups, members * features).
+        recent: their short averages, by which events end, same shape.
+        smoothed: what the newest call averaged; None before the first.
     """
 
     fill: FillState
@@ -48,6 +64,8 @@ class ScoringState:
     usable_for: Counts
     known_for: Counts
     averages: Averages
+    recent: Averages
+    smoothed: Smoothed | None = None
 
     @staticmethod
     def begin(detector: Detector, groups: int) -> ScoringState:
@@ -60,12 +78,15 @@ class ScoringState:
             usable_for=np.zeros((groups, 1), np.int64),
             known_for=np.full((groups, preparation.scored), detector.length),
             averages=Averages.begin(groups, len(scoring.normaliser)),
+            recent=Averages.begin(groups, len(scoring.normaliser)),
         )
 
     def adopt(self, other: ScoringState, move: Move) -> None:
         """Continue the groups that are moved here from another state of the same detector."""
         self.fill.adopt(other.fill, move)
         self.averages.adopt(other.averages, move)
+        self.recent.adopt(other.recent, move)
+        self.smoothed = None
         self.rows.adopt(other.rows, move)
         move_rows(
             move,
@@ -163,11 +184,13 @@ def score_samples(
     errors = scoring.normalise(
         place(select_errors(outcome, scoring.method)), calibration.normaliser[:, np.newaxis]
     )
-    by_time = average(errors.swapaxes(0, 1), scoring.span, state.averages)
-    smoothed = by_time.swapaxes(0, 1)
+    smoothed, recent = _smooth(errors, detector, state)
+    unit = calibration.unit[:, np.newaxis]
+    unknown = np.full(known.shape, np.nan)
     return Scores(
         times=frame.times,
-        score=np.where(known, scoring.score(smoothed) / calibration.unit[:, np.newaxis], np.nan),
+        score=np.where(known, scoring.score(smoothed) / unit, np.nan),
+        recent=unknown if recent is None else np.where(known, scoring.score(recent) / unit, np.nan),
         errors=scoring.by_feature(smoothed),
         window_errors=place(outcome.window_errors),
         observed=values[:, :, : preparation.scored],
@@ -176,6 +199,53 @@ def score_samples(
         measured=measured,
         in_window=in_window,
     )
+
+
+def _smooth(
+    errors: Values, detector: Detector, state: ScoringState
+) -> tuple[Values, Values | None]:
+    """The long and the short average of errors; the latter None if the scoring has none."""
+    scoring, by_time = detector.scoring, errors.swapaxes(0, 1)
+    before = Averages(state.averages.total, state.averages.weight)
+    smoothed = average(by_time, scoring.span, state.averages).swapaxes(0, 1)
+    if scoring.recent_span is None:
+        return smoothed, None
+    state.smoothed = Smoothed(errors, before, Averages(state.recent.total, state.recent.weight))
+    return smoothed, average(by_time, scoring.recent_span, state.recent).swapaxes(0, 1)
+
+
+def restart_averages(
+    detector: Detector,
+    calibration: Calibration,
+    state: ScoringState,
+    scores: Scores,
+    rows: Counts,
+    sample: int,
+) -> None:
+    """Let the long averages of some groups restart from the short ones, after a sample.
+
+    So what is over is not remembered: else the long average would be above the limit again at
+    once. Changes the scores of later samples.
+
+    Args:
+        scores: those that the newest call of `score_samples` gave.
+        rows: of the groups, int64 (rows,).
+        sample: the number of a sample of the scores.
+    """
+    scoring, kept = detector.scoring, state.smoothed
+    if scoring.recent_span is None or kept is None:
+        return
+    by_time = kept.errors[rows].swapaxes(0, 1)
+    until, later = by_time[: sample + 1], slice(sample + 1, None)
+    averages, recent = kept.averages.take(rows), kept.recent.take(rows)
+    average(until, scoring.span, averages)
+    average(until, scoring.recent_span, recent)
+    averages.restart(recent, scoring.recent_span)
+    smoothed = average(by_time[later], scoring.span, averages).swapaxes(0, 1)
+    state.averages.put(rows, averages)
+    new = scoring.score(smoothed) / calibration.unit[rows, np.newaxis]
+    scores.score[rows, later] = np.where(np.isnan(scores.score[rows, later]), np.nan, new)
+    scores.errors[rows, later] = scoring.by_feature(smoothed)
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:

@@ -46,6 +46,8 @@ class ThresholdSettings:
         false_alarms_per_week: how many events per week of normal data are acceptable.
         step: seconds between scores.
         enter_after, leave_after: the hysteresis that turns scores into events.
+        leave_below: the share of the limit that the recent score must exceed to keep an event open;
+            None where scores above the limit do.
         level: the quantile of scores above which a tail is fitted.
         bounded: whether the tail of `pot` may have an end.
         drift_samples: the normal scores whose mean `dspot` subtracts.
@@ -56,6 +58,7 @@ class ThresholdSettings:
     false_alarms_per_week: float = 1.0
     enter_after: int = 1
     leave_after: int = 1
+    leave_below: float | None = None
     value: float | None = None
     level: float = 0.98
     bounded: bool = True
