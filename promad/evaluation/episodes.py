@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from promad.clock import WEEK_SECONDS
 from promad.evaluation.agreement import Agreement, Flags, Reals, alarms, segments
-from promad.events.hysteresis import find_events
+from promad.events.hysteresis import Hysteresis, find_events
 
 MARGIN_SECONDS = 1800.0
 """An episode this close to a label is no false one: labels begin and end where a person saw it."""
@@ -25,7 +25,7 @@ class Episodes:
         ends: the row after the last sample that kept it open.
         over: the sample with which it was over, `leave_after` samples later; the row after the
             last one if it is still open.
-        peaks: the sample with the highest score over its limit.
+        peaks: the sample above its limit with the highest recent score over it, or score.
     """
 
     starts: NDArray[np.int64]
@@ -78,7 +78,8 @@ def episodes(
     limits: Reals,
     enter_after: int = 1,
     leave_after: int = 1,
-    lasting: Flags | None = None,
+    leave_below: float | None = None,
+    recent: Reals | None = None,
 ) -> Episodes:
     """The events that scores held to limits begin, by the rule of `promad.events.hysteresis`.
 
@@ -86,32 +87,30 @@ def episodes(
     counts, up to the last sample that kept it open.
 
     Args:
-        lasting: which samples keep an event open, bool (samples,); those above by default.
+        leave_below: the share of the limit that the recent score must exceed to keep one open.
+        recent: the recent scores, float64 (samples,); None where the scores decide.
     """
     rows, above = np.flatnonzero(~np.isnan(scores)), alarms(scores, limits)
-    kept = above if lasting is None else lasting
-    found = find_events(above[rows], enter_after, leave_after, kept[rows])
+    counters = Hysteresis.begin(len(scores), enter_after, leave_after, leave_below)
+    lasting = counters.find_lasting(scores, recent, limits)
+    found = find_events(above[rows], enter_after, leave_after, lasting[rows])
     starts, raised, ends = np.asarray(found, np.int64).reshape(-1, 3).T
-    closing = np.append(rows, len(scores))[np.minimum(ends - 1 + leave_after, len(rows))]
-    with np.errstate(invalid="ignore"):
-        ratios = np.where(above, scores / limits, -np.inf)
-    counted = np.where(kept, ratios, -np.inf)
-    peaks = [
-        _find_peak(ratios, counted, *each)
-        for each in zip(rows[starts], rows[raised] + 1, rows[ends - 1] + 1, strict=True)
-    ]
+    over = np.append(rows, len(scores))[np.minimum(ends - 1 + leave_after, len(rows))]
+    height = np.where(above, (scores if recent is None else recent) / limits, -np.inf)
+    bounds = zip(rows[starts], rows[raised] + 1, rows[ends - 1] + 1, strict=True)
     return Episodes(
         starts=rows[starts],
         raised=rows[raised],
         ends=rows[ends - 1] + 1,
-        over=closing,
-        peaks=np.asarray(peaks, np.int64),
+        over=over,
+        peaks=np.array([_find_peak(height, lasting, *each) for each in bounds], np.int64),
     )
 
 
-def _find_peak(ratios: Reals, counted: Reals, start: int, opened: int, end: int) -> int:
-    """The first of the highest: of those before the event was open, all above the limit count."""
-    own = np.concatenate([ratios[start:opened], counted[opened:end]])
+def _find_peak(height: Reals, lasting: Flags, start: int, opened: int, end: int) -> int:
+    """The first of the highest; of those before the event was open, all above the limit count."""
+    own = height[start:end].copy()
+    own[opened - start :][~lasting[opened:end]] = -np.inf
     return start + int(np.argmax(own))
 
 

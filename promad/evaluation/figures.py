@@ -35,7 +35,8 @@ class Judged:
         contributions: float64 (samples, features), NaN where unknown.
         step: seconds between samples.
         enter_after, leave_after: the hysteresis that makes episodes of alarms.
-        lasting: which samples keep an event open, bool (samples,); None if those above the limit.
+        leave_below: the share of the limit that the recent score must exceed to keep one open.
+        recent: the recent scores, float64 (samples,); None where the scores end episodes.
     """
 
     scores: Reals
@@ -44,12 +45,14 @@ class Judged:
     step: float
     enter_after: int = 1
     leave_after: int = 1
-    lasting: Flags | None = None
+    leave_below: float | None = None
+    recent: Reals | None = None
 
     @property
     def episodes(self) -> Episodes:
         """The events that the scores begin."""
-        return episodes(self.scores, self.limits, self.enter_after, self.leave_after, self.lasting)
+        counts = self.enter_after, self.leave_after
+        return episodes(self.scores, self.limits, *counts, self.leave_below, self.recent)
 
     def slice(self, first: int, last: int) -> Judged:
         """Samples `first` to `last` - 1."""
@@ -59,7 +62,7 @@ class Judged:
             scores=self.scores[kept],
             limits=self.limits[kept],
             contributions=self.contributions[kept],
-            lasting=None if self.lasting is None else self.lasting[kept],
+            recent=None if self.recent is None else self.recent[kept],
         )
 
 

@@ -54,6 +54,7 @@ class Fitted:
             fitted to the training part alone: float64 (windows,).
         gate: the comparison with untrained baselines.
         left_out: of each group that has no calibration of its own why.
+        trial: the detector that was fitted to the training part alone; None of a fleet.
     """
 
     trained: Trained
@@ -61,6 +62,7 @@ class Fitted:
     scores: Values
     gate: Gate
     left_out: Mapping[Labels, str] = field(default_factory=dict)
+    trial: Detector | None = None
 
 
 def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:
@@ -77,13 +79,13 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     scoring, scores = _score_both_parts(trained.model, material, settings)
     threshold = choose_threshold(scores, options.threshold_method, options.threshold)
     detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
-    gate = _pass_gate(detector, material, options)
+    gate, trial = _pass_gate(detector, material, options), detector
     final = trained.refit(material.windows)
     if final is not trained:
         errors = _errors(final.model, material.windows, settings)
         scoring = _fit_scoring(errors, material.windows, material, settings)
         detector = replace(detector, model=final.model, scoring=scoring)
-    return Fitted(final, detector, scores, gate)
+    return Fitted(final, detector, scores, gate, trial=trial)
 
 
 def _require_enough_scores(material: Material, options: FittingOptions) -> None:

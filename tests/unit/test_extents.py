@@ -18,10 +18,11 @@ def flags(marks):
     return np.array([mark == "#" for mark in marks])
 
 
-def extents_of(scores, labels, enter_after=1, leave_after=1, lasting=None):
-    values = np.array([math.nan if mark == "?" else float(mark) for mark in scores])
-    kept = None if lasting is None else flags(lasting)
-    found = episodes(values, np.ones(len(values)), enter_after, leave_after, kept)
+def extents_of(scores, labels, leave_after=1, recent=None):
+    """Events begin above 1, and last while the recent score is above 0.5."""
+    values = np.array([float(mark) for mark in scores])
+    short = None if recent is None else np.array([float(mark) for mark in recent])
+    found = episodes(values, np.ones(len(values)), 1, leave_after, 0.5, short)
     return find_extents(found, flags(labels))
 
 
@@ -39,9 +40,9 @@ def test_overhang_ends_where_the_next_segment_begins():
 
 
 def test_an_event_that_lasts_on_by_its_newest_samples_is_not_over():
-    found = extents_of("0230000000", ".##.......", lasting="....#.....", leave_after=2)
+    found = extents_of("0233333333", ".##.......", recent="0300200000", leave_after=2)
     assert found.overhang.tolist() == [0]
-    found = extents_of("0230000000", ".##.......", lasting="...##.....", leave_after=2)
+    found = extents_of("0230000000", ".##.......", recent="0301100000", leave_after=2)
     assert found.overhang.tolist() == [3]
 
 
@@ -53,7 +54,12 @@ def test_peak_lag_is_how_long_after_the_segment_the_peak_lies(scores, lag):
 
 
 def test_samples_that_no_longer_keep_an_event_open_are_no_peak():
-    assert extents_of("02395000", ".##.....", lasting=".##.....", leave_after=3).peak_lag == [0]
+    assert extents_of("02395000", ".##.....", recent="00000000", leave_after=3).peak_lag == [0]
+
+
+def test_the_peak_is_where_the_recent_score_is_highest():
+    assert extents_of("02395000", ".##.....", recent="03522000", leave_after=3).peak_lag == [0]
+    assert extents_of("02395000", ".##.....", recent="03562000", leave_after=3).peak_lag == [1]
 
 
 def test_a_peak_within_the_next_segment_lags_behind_none():
@@ -83,11 +89,12 @@ def test_figures_are_in_samples_and_in_seconds():
     assert (figures["fragments_mean"], figures["coverage_median"]) == (1, 1)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 2)), max_size=30))
 def test_segments_found_are_those_of_the_delays_and_figures_stay_in_range(rows):
     scores = np.array([row[0] for row in rows], np.float64)
-    labels, lasting = (np.array([row[each] for row in rows], np.bool_) for each in (1, 2))
-    found = episodes(scores, np.ones(len(rows)), 2, 2, lasting)
+    labels = np.array([row[1] for row in rows], np.bool_)
+    recent = np.array([row[2] for row in rows], np.float64)
+    found = episodes(scores, np.ones(len(rows)), 2, 2, 0.5, recent)
     extents = find_extents(found, labels)
     alarmed = np.zeros(len(rows), np.bool_)
     for raised, end in zip(found.raised, found.ends, strict=True):
