@@ -359,6 +359,7 @@ class EventEnd(_Section):
 
     by: Literal["recent", "score"] = "recent"
     below: Annotated[float, Field(gt=0, le=1)] = 0.5
+    hold: Duration = 7200.0
 
 
 class RealTimeSettings(_Section):

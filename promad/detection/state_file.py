@@ -33,7 +33,12 @@ _MOST_BYTES = 2**30
 _LEFT_OUT = frozenset({"scoring"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
 
-_ADDED = frozenset({"restarted_at", "events.height"})
+_ADDED = frozenset(
+    {
+        *("restarted_at", "events.height"),
+        *(f"onsets.{name}" for name in ("at", "level", "shift", "largest")),
+    }
+)
 """Arrays that files of earlier versions do not have; they stay as in a fresh state."""
 
 log = structlog.get_logger()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame
+from promad.data.groups import Labels
 from promad.data.rows import Move
 from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
 from promad.detection.state import State
@@ -33,6 +34,7 @@ from promad.events.verdict import (
 from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
+from promad.scoring.onset import compare_with_before, keep_shifted
 from promad.scoring.scores import Scores
 from promad.scoring.streaming import (
     SAMPLES_AT_ONCE,
@@ -67,7 +69,10 @@ def run(
         features = _describe_features(calibration, scores)
         mse = _mean_of_known(scores.window_errors)
         for sample in range(part.samples):
+            _look_before(detector, calibration, state, scores, sample, part.groups)
+            was_open = state.events.hysteresis.open
             judged = _judge(detector, state, scores, features[:, sample], mse[:, sample], sample)
+            _follow_onsets(detector, state, judged, was_open, sample)
             restarting = _find_restarting(state, judged)
             if restarting.size:
                 args = (detector, calibration, state.scoring, scores, restarting, sample)
@@ -79,7 +84,7 @@ def run(
 def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
     """Let the state see samples that lead up to the first one to be judged."""
     state.scoring = ScoringState.begin(detector, state.groups)
-    _see(detector, calibration, state.scoring, frame, state.restarted_at)
+    _see(detector, calibration, state.scoring, frame, state.restarted_at, state.onsets.at)
     state.seen_until = frame.end
 
 
@@ -89,15 +94,28 @@ def _see(
     scoring: ScoringState,
     frame: MetricFrame,
     restarted_at: Values,
+    onset_at: Values,
 ) -> None:
-    """Score samples that are not judged, and let averages restart where they did."""
+    """Score samples that are not judged, and let averages restart where they did.
+
+    Args:
+        restarted_at, onset_at: see `State` and `Onsets`, of the groups of the frame.
+    """
     for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, len(frame.groups)))):
         scores = score_samples(detector, calibration, scoring, part)
-        places = np.round((restarted_at - part.start) / part.step)
-        within = (places >= 0) & (places < part.samples)
-        for sample in np.unique(places[within]).astype(np.int64).tolist():
-            rows = np.flatnonzero(places == sample)
+        for sample, rows in _find_places(restarted_at, part):
             restart_averages(detector, calibration, scoring, scores, rows, sample)
+        for sample, rows in _find_places(onset_at, part):
+            whole = rows[scores.in_window[rows, sample] == detector.length]
+            scoring.remember_before(whole, sample)
+
+
+def _find_places(times: Values, frame: MetricFrame) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each sample of a frame that some groups' times name, and the rows of these groups."""
+    places = np.round((times - frame.start) / frame.step)
+    within = (places >= 0) & (places < frame.samples)
+    for sample in np.unique(places[within]).astype(np.int64).tolist():
+        yield sample, np.flatnonzero(places == sample)
 
 
 def rewarm(
@@ -122,7 +140,7 @@ def rewarm(
     groups = tuple(frame.groups[row] for row in rows.tolist())
     part = MetricFrame(lead.start, lead.step, lead.features, groups, lead.values[rows])
     fresh, own = ScoringState.begin(detector, len(rows)), calibration.take(rows)
-    _see(detector, own, fresh, part, state.restarted_at[rows])
+    _see(detector, own, fresh, part, state.restarted_at[rows], state.onsets.at[rows])
     state.scoring.adopt(fresh, Move(np.arange(len(rows)), rows))
 
 
@@ -222,6 +240,44 @@ def _judge(
         fresh=fresh,
         began=began,
         ended=ended,
+    )
+
+
+def _look_before(
+    detector: Detector,
+    calibration: Calibration,
+    state: State,
+    scores: Scores,
+    sample: int,
+    groups: tuple[Labels, ...],
+) -> None:
+    """Correct the recent scores of groups with an open event by what was before its onset."""
+    rule, at = state.events.hysteresis, float(scores.times[sample])
+    if rule.hold_seconds == 0 or not rule.open.any():
+        return
+    rows = state.onsets.find_held(at, rule.open, rule.hold_seconds)
+    compare_with_before(detector, calibration, state.scoring, scores, rows, sample, groups)
+    limits = state.limits.limits()
+    keep_shifted(state.onsets, calibration, state.scoring, scores, rows, sample, limits)
+
+
+def _follow_onsets(
+    detector: Detector, state: State, judged: Judgements, was_open: Flags, sample: int
+) -> None:
+    """Note which groups leave their normal state with a sample, and which are back in it."""
+    rule = state.events.hysteresis
+    if rule.hold_seconds == 0:
+        return
+    lasting = rule.find_lasting(judged.score, judged.recent, judged.limit)
+    counted = judged.fresh & (judged.in_window == detector.length)
+    state.onsets.follow(
+        detector,
+        state.scoring,
+        sample,
+        judged.at,
+        np.where(judged.fresh, counted & lasting, ~np.isnan(state.onsets.at)),
+        was_open,
+        rule.open,
     )
 
 

@@ -41,6 +41,7 @@ class Hysteresis:
         below: while one is, samples in a row that do not keep it open, int64 (groups,).
         leave_below: the share of the limit that the recent score must exceed to keep an event open;
             None where samples above the limit do.
+        hold_seconds: so long after its onset an event is compared with the state before it.
     """
 
     enter_after: int
@@ -49,10 +50,15 @@ class Hysteresis:
     above: Counts
     below: Counts
     leave_below: float | None = None
+    hold_seconds: float = 0.0
 
     @staticmethod
     def begin(
-        groups: int, enter_after: int, leave_after: int, leave_below: float | None = None
+        groups: int,
+        enter_after: int,
+        leave_after: int,
+        leave_below: float | None = None,
+        hold_seconds: float = 0.0,
     ) -> Hysteresis:
         """Counters before the first sample."""
         return Hysteresis(
@@ -62,6 +68,7 @@ class Hysteresis:
             np.zeros(groups, np.int64),
             np.zeros(groups, np.int64),
             leave_below,
+            hold_seconds,
         )
 
     def find_lasting(self, scores: Values, recent: Values | None, limits: Values) -> Flags:

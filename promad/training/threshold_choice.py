@@ -90,6 +90,7 @@ def make_threshold_settings(live: RealTimeSettings, step: float) -> ThresholdSet
         enter_after=live.enter_after_samples,
         leave_after=live.leave_after_samples,
         leave_below=live.event_end.below if live.event_end.by == "recent" else None,
+        hold_seconds=live.event_end.hold,
         value=None if given == "auto" else given,
         level=tuning.level,
         drift_samples=tuning.drift_samples,
