@@ -185,4 +185,4 @@ def _find_baselines(squares: Values) -> Values:
     weight: (parts,).
     """
     found = np.quantile(squares.mean(axis=2), BASELINE_QUANTILE, axis=1)
-    return np.maximum(found, _SMALLEST_BASELINE) / WEIGHTS
+    return np.asarray(np.maximum(found, _SMALLEST_BASELINE) / WEIGHTS, np.float64)

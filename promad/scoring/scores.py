@@ -19,6 +19,8 @@ class Scores:
     Attributes:
         times: unix seconds of each sample, float64 (samples,).
         score: what is held to the threshold, (groups, samples); NaN = unknown.
+        recent: the same of a short average, by which an event ends, (groups, samples); NaN where
+            `score` is, and everywhere if the scoring has no short average.
         errors: what each feature adds to the score, smoothed, (groups, samples, features); NaN =
             the feature is missing, or there is no score.
         window_errors: the mean squared error of each feature over the window, in scaled units
@@ -34,6 +36,7 @@ class Scores:
 
     times: Values
     score: Values
+    recent: Values
     errors: Values
     window_errors: Values
     observed: Values

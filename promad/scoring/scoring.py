@@ -44,6 +44,8 @@ class Scoring:
         span: of the moving average, in samples; 1 means none.
         required_share: of the features that must be known for a score, above 0 to 1.
         members: how many models' errors stand side by side; more than one in a fusion alone.
+        recent_span: of the short average by which an event ends; None in bundles made before, and
+            where nothing is smoothed.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
             in bundles made before. At work it is always the former, see `moving_average`.
         compression: the multiple of the usual error beyond which a feature counts by the logarithm
@@ -59,6 +61,7 @@ class Scoring:
     members: int = 1
     smoothing: str = RECURSIVE
     compression: float | None = None
+    recent_span: int | None = None
 
     @property
     def memory(self) -> int:
@@ -145,6 +148,7 @@ class Scoring:
             "members": self.members,
             "smoothing": self.smoothing,
             "compression": self.compression,
+            "recent_span_samples": self.recent_span,
         }
 
     @staticmethod
@@ -170,6 +174,7 @@ class Scoring:
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
             compression=None if compression is None else float(compression),
+            recent_span=_read_recent_span(content.get("recent_span_samples")),
         )
         if not (
             scoring.method in {"normalised", "mse"}
@@ -180,6 +185,18 @@ class Scoring:
         ):
             raise ValueError("scoring is out of range")
         return scoring
+
+
+def _read_recent_span(value: Any) -> int | None:
+    if value is not None and int(value) < 1:
+        raise ValueError("the span of the short average is below 1")
+    return None if value is None else int(value)
+
+
+def choose_recent_span(settings: ScoringSettings) -> int | None:
+    """The span of the short average; None where the long one is no longer."""
+    short = settings.recent_samples
+    return short if short < settings.smoothing_samples else None
 
 
 def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSettings) -> Scoring:
@@ -205,6 +222,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
         required_share=settings.required_share,
         members=members,
         compression=None if mse else settings.compression,
+        recent_span=None if mse else choose_recent_span(settings),
     )
     smoothed = fitted.by_feature(fitted.smooth(errors, at))
     baseline = np.quantile(smoothed, _BASELINE, axis=0)

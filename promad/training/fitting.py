@@ -54,6 +54,7 @@ class Fitted:
             fitted to the training part alone: float64 (windows,).
         gate: the comparison with untrained baselines.
         left_out: of each group that has no calibration of its own why.
+        trial: the detector that was fitted to the training part alone; None of a fleet.
     """
 
     trained: Trained
@@ -61,6 +62,7 @@ class Fitted:
     scores: Values
     gate: Gate
     left_out: Mapping[Labels, str] = field(default_factory=dict)
+    trial: Detector | None = None
 
 
 def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:
@@ -78,7 +80,7 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     threshold = choose_threshold(scores, options.threshold_method, options.threshold)
     detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
     gate = _pass_gate(detector, material, options)
-    return _fit_to_all(Fitted(trained, detector, scores, gate), material, options)
+    return _fit_to_all(Fitted(trained, detector, scores, gate, trial=detector), material, options)
 
 
 def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> Fitted:

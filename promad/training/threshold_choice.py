@@ -95,6 +95,8 @@ def make_threshold_settings(live: RealTimeSettings, step: float) -> ThresholdSet
         false_alarms_per_week=live.alert_budget.false_alarms_per_week,
         enter_after=live.enter_after_samples,
         leave_after=live.leave_after_samples,
+        leave_below=live.event_end.below if live.event_end.by == "recent" else None,
+        hold_seconds=live.event_end.hold,
         value=None if given == "auto" else given,
         level=tuning.level,
         usual_scale=USUAL_SCALE,

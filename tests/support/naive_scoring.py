@@ -29,22 +29,27 @@ def moving_average(values, at, span, memory):
     return result
 
 
-def recursive_average(values, at, span):
+def recursive_average(values, at, span, restarts=(), recent_span=None):
     """The mean at the last row, each sample before weighing a share less: (columns,).
 
     Args:
         at: the number of each row's sample; those in between are unknown.
+        restarts: after which samples nothing is remembered but a shorter average, of `recent_span`.
     """
-    decay = 1 - 2 / (span + 1)
+    decay, short_decay = 1 - 2 / (span + 1), 1 - 2 / ((recent_span or 1) + 1)
     result = np.full(values.shape[1], math.nan)
     for column in range(values.shape[1]):
-        total = weight = 0.0
+        total = weight = short = short_weight = 0.0
         known = dict(zip(at, values[:, column].tolist(), strict=True))
         for sample in range(at[0], at[-1] + 1):
             total, weight = decay * total, decay * weight
+            short, short_weight = short_decay * short, short_decay * short_weight
             value = known.get(sample, math.nan)
             if not math.isnan(value):
                 total, weight = total + value, weight + 1
+                short, short_weight = short + value, short_weight + 1
+            if sample in restarts:
+                total = short / max(short_weight, 0.5 / (1 - short_decay)) * weight
         if not math.isnan(values[-1, column]):
             result[column] = total / max(weight, 0.5 / (1 - decay))
     return result
