@@ -37,7 +37,7 @@ from promad.models.linear_groups import GROUPS_FILE as GROUPS_FILE_OF_LINEAR
 from promad.models.linear_groups import load_groups
 from promad.models.linear_parts import Linear
 from promad.models.loading import LARGEST_FILE, read_arrays
-from promad.scoring.calibration import CalibrationTable
+from promad.scoring.calibration import POSSIBLE, CalibrationTable
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import THRESHOLDS, Threshold, ThresholdSettings
@@ -160,7 +160,7 @@ def _load_table(bundle: Bundle, preparation: Preparation, scoring: Scoring) -> C
     path = bundle.directory / CALIBRATION_FILE
     with _refuse_damaged(path):
         content = BytesIO(read_plain(path, LARGEST_FILE))
-        arrays = read_arrays(content, CalibrationTable.NUMBERS)
+        arrays = read_arrays(content, CalibrationTable.NUMBERS, optional=[POSSIBLE])
         table = CalibrationTable.from_parts(_json(bundle.directory / GROUPS_FILE), arrays)
         widths = (len(preparation.features), len(scoring.normaliser), len(scoring.baseline))
         rows = table.rows

@@ -17,6 +17,7 @@ from promad.data.filling import Filled, FillState, fill, fill_as_it_comes
 from promad.data.frame import MetricFrame
 from promad.data.gaps import find_runs
 from promad.data.scaling import Scaler
+from promad.data.training_range import NO_RANGE, find_possible, read_training_range
 from promad.data.valid_range import Range, drop_outside, read_ranges
 from promad.data.windows import SampleWindows, build_windows
 
@@ -44,6 +45,8 @@ class Preparation:
         time_features: calendar columns beside the features.
         time_zone: the zone of their clock.
         valid_ranges: the limits of each feature's valid values; empty if there are none.
+        training_range: the lowest and the highest value of each feature in the training part,
+            float64 (2, features), natural units; None in bundles made before it was kept.
     """
 
     features: tuple[str, ...]
@@ -56,11 +59,19 @@ class Preparation:
     time_features: tuple[str, ...]
     time_zone: str
     valid_ranges: tuple[Range, ...] = ()
+    training_range: Values | None = None
 
     @property
     def context(self) -> int:
         """Samples before a window that can decide how its gaps are filled."""
         return self.max_fill_steps
+
+    @property
+    def possible(self) -> Values:
+        """The lowest and highest value that each feature is expected to have, (2, features)."""
+        known = self.training_range
+        unlimited = np.broadcast_to(NO_RANGE, (2, len(self.features)))
+        return find_possible(unlimited if known is None else known, self.valid_ranges)
 
     def drop_outside(self, values: Values) -> Values:
         """Measured values, (..., features), with those outside of their valid range missing."""
@@ -133,6 +144,11 @@ class Preparation:
             "time_features": list(self.time_features),
             "time_zone": self.time_zone,
             **({"valid_ranges": self.valid_ranges} if self.valid_ranges else {}),
+            **(
+                {"training_range": self.training_range.tolist()}
+                if self.training_range is not None
+                else {}
+            ),
         }
 
     @staticmethod
@@ -153,6 +169,9 @@ class Preparation:
             time_features=tuple(content["time_features"]),
             time_zone=str(content["time_zone"]),
             valid_ranges=read_ranges(content.get("valid_ranges", ()), len(content["features"])),
+            training_range=read_training_range(
+                content.get("training_range"), len(content["features"])
+            ),
         )
         of_features = (len(found.features),)
         if not (

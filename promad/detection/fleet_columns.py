@@ -89,5 +89,6 @@ def build_columns(
         pooled=live.detector.find_pooled(state.labels) if pooled is None else pooled,
         feature_names=names,
         features=features,
+        largest=None if judged is None else judged.largest,
         plain=judged is not None and judged.plain,
     )

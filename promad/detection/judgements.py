@@ -45,8 +45,12 @@ class Judgements:
         limit: what it is held to, float64 (groups,).
         mse: the mean squared error over window and features, float64 (groups,).
         errors: what each scored feature adds to the score, float64 (groups, features).
+        held_errors: the largest error of late of each scored feature, which fades, float64 (groups,
+            features), and `baseline`, what errors stayed below for 95 % of training.
         features: per scored feature what `FEATURE_COLUMNS` names, float64 (groups, features, 6);
             NaN for a feature that is not known.
+        largest: where each deviated most, as `LARGEST_COLUMNS`, float64 (groups, features, 4); NaN
+            for a feature that does not deviate.
         missing: which features, conditions included, were not measured: bool (groups, features).
         measured: whether enough scored features were measured for a score, bool (groups,).
         in_window: usable samples in a row, at most `length`: int64 (groups,).
@@ -65,7 +69,10 @@ class Judgements:
     limit: Values
     mse: Values
     errors: Values
+    held_errors: Values
+    baseline: Values
     features: Values
+    largest: Values
     missing: Flags
     measured: Flags
     in_window: NDArray[np.int64]
@@ -73,11 +80,16 @@ class Judgements:
     began: Flags
     ended: Mapping[int, AnomalyEvent]
 
+    @property
+    def excess(self) -> Values:
+        """How far held errors are above their baselines; features are ranked by it."""
+        return np.maximum(self.held_errors - self.baseline, 0.0)
+
     def verdict(self, group: int) -> Verdict:
         """One group's judgement, in full."""
         if np.isnan(self.score[group]):
             return self._unscored(group)
-        views = view_features(self.names, self.features[group])
+        views = view_features(self.names, self.features[group], self.largest[group])
         missing = find_unknown(self.names[: self.features.shape[1]], views)
         return Verdict(
             at=self.at,

@@ -28,7 +28,7 @@ from promad.detection.threshold_file import ThresholdFile
 from promad.detection.tick_loop import TickLoop
 from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
-from promad.events.explanation import paragraph
+from promad.events.explanation import event_paragraph
 from promad.events.status import GroupStatus
 from promad.events.verdict import State, Verdict
 from promad.exposition import DetectorMetrics, Snapshot
@@ -286,5 +286,5 @@ def describe_event(event: AnomalyEvent) -> dict[str, object]:
         "lasted": format_duration(until - event.start),
         "peak_score": round(event.peak_ratio, 2),
         "top_features": ", ".join(view.name for view in event.top_features),
-        "explanation": paragraph(event.peak, event.start),
+        "explanation": event_paragraph(event),
     }

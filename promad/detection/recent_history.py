@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.events.verdict import STATES, FeatureView, Verdict
+from promad.events.largest_deviations import DeviatingSample, LargestDeviations
+from promad.events.verdict import (
+    STATES,
+    FeatureView,
+    LargestDeviation,
+    State,
+    Verdict,
+    list_largest,
+)
 
 _ELEVATION, _CONTRIBUTION, _OBSERVED, _EXPECTED, _DEVIATING = range(5)
 _NUMBERS = 5
 _SAME_SECONDS = 1e-3
+_LOOKED_BACK = 240
+"""Samples before one among which its features may have deviated most."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Recent:
         at, limit = float(self.times[row]), float(self.threshold[row])
         ratio = float(self.score[row])
         scored = not np.isnan(ratio)
-        views = tuple(self._views(row, at)) if scored else ()
+        views = self._add_largest(self._views(row, at), row) if scored else ()
         known = {view.name for view in views}
         return Verdict(
             at=at,
@@ -89,6 +99,27 @@ class Recent:
                 )
                 views.append(view)
         return views
+
+    def _add_largest(self, views: Iterable[FeatureView], row: int) -> tuple[FeatureView, ...]:
+        """The features of a verdict, each with the sample up to it at which it deviated most."""
+        largest = dict(zip(self.features, self._find_largest(row), strict=True))
+        return tuple(replace(view, largest=largest[view.name]) for view in views)
+
+    def _find_largest(self, row: int) -> list[LargestDeviation | None]:
+        """Where each feature deviated most, as far as this history goes back."""
+        last = len(self.times) + row if row < 0 else row
+        deviations = LargestDeviations.begin(1, len(self.features))
+        in_event = self.states == STATES.index(State.ANOMALOUS)
+        for each in range(max(0, last - _LOOKED_BACK), last + 1):
+            numbers = self.values[each : each + 1].astype(np.float64)
+            observed, expected = numbers[:, :, _OBSERVED], numbers[:, :, _EXPECTED]
+            known = ~np.isnan(self.score[each : each + 1])
+            sample = DeviatingSample(known, observed, expected, numbers[:, :, _ELEVATION])
+            if each and in_event[each - 1] and not in_event[each]:
+                deviations.forget([0])
+            deviations.follow(float(self.times[each]), sample, in_event[each : each + 1])
+        deviates = (self.values[last, :, _ELEVATION] > 1) | in_event[last]
+        return list_largest(deviations.view(deviates[np.newaxis])[0])
 
 
 class RecentHistory:

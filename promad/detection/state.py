@@ -17,6 +17,7 @@ from promad.data.rows import move_rows, plan_move
 from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
+from promad.scoring.held_errors import HeldErrors
 from promad.scoring.onset import Onsets
 from promad.scoring.peers import Peers
 from promad.scoring.streaming import ScoringState
@@ -43,6 +44,7 @@ class State:
         restarted_at: unix seconds of the sample with which the newest event of each group was over,
             after which its average restarted, float64 (groups,); NaN before the first.
         onsets: what was before events that are open or may begin.
+        held: the errors by which features are ranked.
         peers: by which groups that came after training are calibrated.
     """
 
@@ -56,6 +58,7 @@ class State:
     deviating_since: Values
     restarted_at: Values
     onsets: Onsets
+    held: HeldErrors
     peers: Peers
 
     @property
@@ -80,6 +83,7 @@ class State:
         self.events.adopt(other.events, move)
         self.peers.adopt(other.peers, move)
         self.onsets.adopt(other.onsets, move)
+        self.held.adopt(other.held, move)
         move_rows(
             move,
             (other.judged_from, self.judged_from),
@@ -112,6 +116,7 @@ class State:
             "deviating": {name: at for name, at in deviating if not np.isnan(at)},
             "restarted_at": None if np.isnan(restarted_at) else restarted_at,
             "onset": self.onsets.to_json(group),
+            "held": self.held.largest[group].tolist(),
             **self.events.to_json(group),
         }
 
@@ -126,13 +131,16 @@ class State:
         restarted_at = content.get("restarted_at")
         restarted_at = np.nan if restarted_at is None else float(restarted_at)
         deviating = {str(name): float(at) for name, at in content["deviating"].items()}
-        onset = content.get("onset")
-        onsets = Onsets.begin(1, len(self.events.features))
+        features, onset = self.events.features, content.get("onset")
+        nothing = np.zeros(len(features))  # as earlier versions wrote
+        held = np.asarray(content.get("held", nothing), np.float64).reshape(nothing.shape)
+        onsets = Onsets.begin(1, len(features))
         onsets.resume(0, onset)
         self.events.resume(group, content)
         self.onsets.resume(group, onset)
+        self.held.largest[group] = held
         self.scored_until[group], self.restarted_at[group] = until, restarted_at
-        self.deviating_since[group] = [deviating.get(name, np.nan) for name in self.events.features]
+        self.deviating_since[group] = [deviating.get(name, np.nan) for name in features]
 
 
 def begin_hysteresis(detector: Detector, how: ThresholdSettings, groups: int) -> Hysteresis:
@@ -172,6 +180,7 @@ def begin_state(
         deviating_since=np.full((count, len(features)), np.nan),
         restarted_at=np.full(count, np.nan),
         onsets=Onsets.begin(count, len(features)),
+        held=HeldErrors.begin(count, len(features)),
         peers=Peers.begin(
             detector.find_pooled(groups),
             len(detector.table.groups) if detector.table else 0,

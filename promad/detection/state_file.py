@@ -33,13 +33,8 @@ _MOST_BYTES = 2**30
 _LEFT_OUT = frozenset({"scoring"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
 
-_ADDED = frozenset(
-    {
-        *("restarted_at", "events.height"),
-        *(f"onsets.{name}" for name in ("at", "level", "shift", "largest")),
-    }
-)
-"""Arrays that files of earlier versions do not have; they stay as in a fresh state."""
+_ADDED = ("restarted_at", "events.height", "onsets.", "held.", "events.deviations.")
+"""Arrays and parts that files of earlier versions lack; they stay as in a fresh state."""
 
 log = structlog.get_logger()
 
@@ -61,7 +56,7 @@ class SavedState:
             KeyError, TypeError, ValueError: if an array is not of the form of the state's own.
         """
         for path, owner, name, value in _walk(state):
-            if path in _ADDED and path not in self.arrays:
+            if path not in self.arrays and path.startswith(_ADDED):
                 continue
             _put(owner, name, value, self.arrays[path])
 

@@ -22,6 +22,7 @@ from promad.data.rows import Move
 from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
 from promad.detection.state import State
 from promad.events.event_book import JudgedColumns
+from promad.events.largest_deviations import DeviatingSample
 from promad.events.verdict import (
     CONTRIBUTION,
     ELEVATION,
@@ -71,7 +72,8 @@ def run(
         for sample in range(part.samples):
             _look_before(detector, calibration, state, scores, sample, part.groups)
             was_open = state.events.hysteresis.open
-            judged = _judge(detector, state, scores, features[:, sample], mse[:, sample], sample)
+            own = features[:, sample]
+            judged = _judge(detector, calibration, state, scores, own, mse[:, sample], sample)
             _follow_onsets(detector, state, judged, was_open, sample)
             restarting = _find_restarting(state, judged)
             if restarting.size:
@@ -199,23 +201,35 @@ def _find_resumption(state: State, frame: MetricFrame) -> float:
 
 
 def _judge(
-    detector: Detector, state: State, scores: Scores, features: Values, mse: Values, sample: int
+    detector: Detector,
+    calibration: Calibration,
+    state: State,
+    scores: Scores,
+    features: Values,
+    mse: Values,
+    sample: int,
 ) -> Judgements:
     """Hold one sample of each group to its limit, and enter it into the event book.
 
     Args:
-        features: what `_describe_features` has of the sample; the last column is filled in.
+        features: what `_describe_features` has of the sample; what it leaves out is filled in.
         mse: its mean squared error, (groups,).
     """
     at, score = float(scores.times[sample]), scores.score[:, sample]
     known = ~np.isnan(score)
     until = np.fmax(state.scored_until, state.judged_from)
     fresh = known & (at > until + detector.preparation.step / 2)
-    recent, held = _find_recent(detector, state, scores.recent[:, sample])
-    limit = state.limits.follow(np.where(fresh, score, np.nan), recent, held)
+    recent, held_open = _find_recent(detector, state, scores.recent[:, sample])
+    limit = state.limits.follow(np.where(fresh, score, np.nan), recent, held_open)
     _date_deviations(state, features, fresh, at)
+    alone = scores.sample_errors[:, sample]
+    held = state.held.follow(alone, np.where(fresh, score, np.nan), detector.calm)
+    features[:, :, CONTRIBUTION] = share_excess(held, calibration.baseline)
+    elevation = alone / calibration.baseline
+    largest = _follow_deviations(state, features, elevation, fresh, fresh & (score > limit), at)
     columns = JudgedColumns(fresh, score, limit, mse, features)
     began, ended = state.events.enter(at, columns, recent)
+    state.events.deviations.forget(list(ended))
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
     measured = scores.measured[:, sample]
@@ -233,7 +247,10 @@ def _judge(
         limit=limit,
         mse=mse,
         errors=scores.errors[:, sample],
+        held_errors=held,
+        baseline=calibration.baseline,
         features=features,
+        largest=largest,
         missing=scores.missing[:, sample],
         measured=measured,
         in_window=in_window,
@@ -308,23 +325,22 @@ def _describe_again(
     calibration: Calibration, scores: Scores, features: Values, rows: NDArray[np.int64], first: int
 ) -> None:
     """Correct what `_describe_features` has of some groups from a sample on."""
-    errors, baseline = scores.errors[rows, first:], calibration.baseline[rows, np.newaxis]
-    features[rows, first:, :, CONTRIBUTION] = share_excess(errors, baseline)
-    features[rows, first:, :, ELEVATION] = errors / baseline
+    baseline = calibration.baseline[rows, np.newaxis]
+    features[rows, first:, :, ELEVATION] = scores.errors[rows, first:] / baseline
 
 
 def _describe_features(calibration: Calibration, scores: Scores) -> Values:
-    """What `FEATURE_COLUMNS` names, but for since when: (groups, samples, features, 6).
+    """What `FEATURE_COLUMNS` names, but for contributions and since when: (..., features, 6).
 
-    Each column by itself lies contiguous in memory, as it is read by itself.
+    Of all groups and samples. Each column by itself lies contiguous in memory, as it is read by
+    itself.
     """
     baseline = calibration.baseline[:, np.newaxis]
     columns = np.empty((len(FEATURE_COLUMNS), *scores.errors.shape))
     columns[ERROR] = scores.window_errors
-    columns[CONTRIBUTION] = share_excess(scores.errors, baseline)
     columns[OBSERVED], columns[EXPECTED] = scores.observed, scores.expected
     np.divide(scores.errors, baseline, out=columns[ELEVATION])
-    columns[SINCE] = np.nan
+    columns[[CONTRIBUTION, SINCE]] = np.nan
     return np.moveaxis(columns, 0, -1)
 
 
@@ -335,6 +351,25 @@ def _date_deviations(state: State, features: Values, fresh: Flags, at: float) ->
     np.copyto(since, at, where=deviates & counted & np.isnan(since))
     np.copyto(since, np.nan, where=~deviates & counted)
     np.copyto(features[:, :, SINCE], since, where=deviates)
+
+
+def _follow_deviations(
+    state: State, features: Values, alone: Values, fresh: Flags, above: Flags, at: float
+) -> Values:
+    """Remember where each feature deviated most; as `LARGEST_COLUMNS`, of those that deviate.
+
+    In an event that is open or about to begin these are all that have deviated since.
+
+    Args:
+        alone: the error of the sample alone over the baseline, (groups, features).
+        above: the groups whose sample is above the threshold, bool (groups,).
+    """
+    in_event = state.events.hysteresis.open | above
+    observed, expected = features[:, :, OBSERVED], features[:, :, EXPECTED]
+    sample = DeviatingSample(fresh, observed, expected, alone)
+    state.events.deviations.follow(at, sample, in_event)
+    deviates = (features[:, :, ELEVATION] > 1) | in_event[:, np.newaxis]
+    return state.events.deviations.view(deviates)
 
 
 def _mean_of_known(errors: Values) -> Values:

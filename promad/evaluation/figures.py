@@ -32,11 +32,12 @@ class Judged:
 
     Attributes:
         scores, limits: float64 (samples,), NaN where unknown.
-        contributions: float64 (samples, features), NaN where unknown.
+        contributions: by what features are ranked, float64 (samples, features), NaN where unknown.
         step: seconds between samples.
         enter_after, leave_after: the hysteresis that makes episodes of alarms.
         leave_below: the share of the limit that the recent score must exceed to keep one open.
         recent: the recent scores, float64 (samples,); None where the scores end episodes.
+        errors: what each feature adds to the score, if that is something else: same shape.
     """
 
     scores: Reals
@@ -54,6 +55,8 @@ class Judged:
         counts = self.enter_after, self.leave_after
         return episodes(self.scores, self.limits, *counts, self.leave_below, self.recent)
 
+    errors: Reals | None = None
+
     def slice(self, first: int, last: int) -> Judged:
         """Samples `first` to `last` - 1."""
         kept = slice(first, last)
@@ -63,6 +66,7 @@ class Judged:
             limits=self.limits[kept],
             contributions=self.contributions[kept],
             recent=None if self.recent is None else self.recent[kept],
+            errors=None if self.errors is None else self.errors[kept],
         )
 
 

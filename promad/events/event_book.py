@@ -17,6 +17,7 @@ from promad.data.groups import Labels
 from promad.data.rows import Move, move_rows
 from promad.events.events import AnomalyEvent, event_from_json
 from promad.events.hysteresis import Hysteresis
+from promad.events.largest_deviations import LargestDeviations
 from promad.events.verdict import (
     FEATURE_COLUMNS,
     State,
@@ -72,6 +73,7 @@ class EventBook:
         height: of the peak what is largest; NaN if it was saved by an earlier version.
         peak: that sample; `scored` is not used.
         labels: of the groups.
+        deviations: where each feature deviated most.
     """
 
     groups: tuple[str, ...]
@@ -86,6 +88,7 @@ class EventBook:
     height: Values
     peak: JudgedColumns
     labels: tuple[Labels, ...]
+    deviations: LargestDeviations
 
     @staticmethod
     def begin(
@@ -115,11 +118,13 @@ class EventBook:
             height,
             peak,
             tuple(labels or [()] * count),
+            LargestDeviations.begin(count, len(features)),
         )
 
     def adopt(self, other: EventBook, move: Move) -> None:
         """Continue the groups that are moved here from another book of the same features."""
         self.hysteresis.adopt(other.hysteresis, move)
+        self.deviations.adopt(other.deviations, move)
         move_rows(
             move,
             (other.begun, self.begun),
@@ -194,7 +199,8 @@ class EventBook:
     def event(self, group: int, end: float | None = None) -> AnomalyEvent:
         """The event of a group that is open or about to begin, or that just ended at `end`."""
         peak = self.peak
-        views = view_features(self.features, peak.features[group])
+        largest = self.deviations.view_group(group)
+        views = view_features(self.features, peak.features[group], largest)
         missing = find_unknown(self.features, views)
         verdict = Verdict(
             at=float(self.peak_at[group]),
@@ -222,6 +228,7 @@ class EventBook:
             "below": int(counters.below[group]),
             "height": None if np.isnan(self.height[group]) else float(self.height[group]),
             "last_above": float(np.nan_to_num(self.last_above[group])),
+            "deviations": self.deviations.to_json(group, self.features),
         }
 
     def resume(self, group: int, content: Mapping[str, Any]) -> None:
@@ -235,8 +242,11 @@ class EventBook:
         above, below = int(content["above"]), int(content["below"])
         last_above, height = float(content["last_above"]), content.get("height")
         height = np.nan if height is None else float(height)
+        last_above = float(content["last_above"])
+        deviations = self.deviations.read(self.features, content.get("deviations", {}))
         if (event := current or rising) is not None:
             self._put(group, event)
+        self.deviations.put(group, deviations)
         self.hysteresis.put(group, current is not None, above, below)
         self.last_above[group], self.height[group] = last_above, height
 

@@ -7,16 +7,19 @@ Prometheus renders from promad's metrics (`promad.mixin.alert_templates`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promad.config.durations import format_instant
 from promad.data.groups import Labels, list_matchers
+from promad.events.events import AnomalyEvent
 from promad.events.incidents import Incident, LeadingFeature, Member
-from promad.events.verdict import FeatureView, Verdict
+from promad.events.verdict import FeatureView, LargestDeviation, Verdict
 
 _NAMED = 3
 """The most features that are named."""
+_SMALLEST_SHARE = 0.1
+"""The contribution of a feature that is named, as a share of the largest."""
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.01, 10_000.0
 _SI_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
@@ -57,21 +60,55 @@ def paragraph(verdict: Verdict, since: float | None = None) -> str:
     """
     if verdict.score_ratio is None:
         return f"{verdict.state.value.capitalize()}: {verdict.why}."
-    return _describe_score(verdict.score_ratio, since, verdict.ranked_features, verdict.known_share)
+    return _describe_score(
+        verdict.score_ratio, since, verdict.ranked_features, verdict.known_share, verdict.at
+    )
+
+
+def event_paragraph(event: AnomalyEvent) -> str:
+    """An event as text, on one line: its peak, and where its features deviated most."""
+    peak = event.peak
+    return _describe_score(event.peak_ratio, event.start, peak.ranked_features, peak.known_share)
 
 
 def _describe_score(
-    score_ratio: float, since: float | None, features: Iterable[FeatureView], known: float | None
+    score_ratio: float,
+    since: float | None,
+    features: Sequence[FeatureView],
+    known: float | None,
+    now: float | None = None,
 ) -> str:
-    """A score and the features behind it, largest contribution first."""
+    """A score and the features behind it.
+
+    Args:
+        features: largest contribution first.
+        now: unix seconds of the newest sample, if the features' values are its.
+    """
     begun = "" if since is None else f"; anomalous since {format_instant(since)}"
     sentences = [f"Score: {format_factor(score_ratio)} the threshold{begun}."]
-    deviating = [view for view in features if view.contribution > 0 and view.elevation > 1]
-    sentences += map(feature_sentence, deviating[:_NAMED])
+    deviating = choose_named(features)
+    sentences += [feature_sentence(view, now) for view in deviating]
     sentences += [] if deviating else ["No feature is above its baseline."]
     if known is not None and known < 1:
         sentences.append(f"Only {100 * known:.3g}% of the features have current samples.")
     return " ".join(sentences)
+
+
+def choose_named(features: Sequence[FeatureView]) -> Sequence[FeatureView]:
+    """The features to name, of some with the largest contribution first.
+
+    A model's errors at one feature reach others too, so those that contribute little beside the
+    first are not named.
+    """
+    least = _SMALLEST_SHARE * max((view.contribution for view in features), default=0.0)
+    deviating = (
+        view
+        for view in features
+        if view.contribution > 0
+        and view.contribution >= least
+        and (view.elevation > 1 or view.largest is not None)
+    )
+    return list(deviating)[:_NAMED]
 
 
 def incident_paragraph(incident: Incident) -> str:
@@ -134,17 +171,39 @@ def _list_features(leading: Sequence[LeadingFeature]) -> str:
     return ", ".join(names + [f"{each.name} ({each.groups})" for each in others])
 
 
-def feature_sentence(view: FeatureView) -> str:
-    """One feature's part as text.
+def feature_sentence(view: FeatureView, now: float | None = None) -> str:
+    """One feature's part as text: values and error are those of one sample.
+
+    That is the sample at which it deviated most, if it is known.
+
+    Args:
+        now: unix seconds of the newest sample, if the view's own values are its.
 
     >>> feature_sentence(FeatureView("cpu", 0.3, 0.75, 0.9, 0.25, elevation=2.5))
     'cpu: 75% of the deviation; observed 0.9, above the expected 0.25; error 2.5× its baseline.'
     """
+    share = f"{view.name}: {100 * view.contribution:.0f}% of the deviation"
     since = "" if view.since is None else f" since {format_instant(view.since)}"
+    if view.largest is None:
+        error = f"error {format_factor(view.elevation)} its baseline{since}"
+        return f"{share}; {_compare(view)}; {error}."
+    begun = f"; deviates{since}" if since else ""
+    newest = "" if now is None or now <= view.largest.at else f"; {_describe_newest(view)}"
+    return f"{share}; {_describe_largest(view.largest)}{begun}{newest}."
+
+
+def _describe_largest(largest: LargestDeviation) -> str:
     return (
-        f"{view.name}: {100 * view.contribution:.0f}% of the deviation; {_compare(view)}; "
-        f"error {format_factor(view.elevation)} its baseline{since}."
+        f"observed {format_value(largest.observed)} at {format_instant(largest.at)}, "
+        f"{largest.direction} the expected {format_value(largest.expected)}; "
+        f"error {format_factor(largest.elevation)} its baseline"
     )
+
+
+def _describe_newest(view: FeatureView) -> str:
+    if math.isnan(view.observed):
+        return "no current sample"
+    return f"now {format_value(view.observed)}, expected {format_value(view.expected)}"
 
 
 def _compare(view: FeatureView) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from promad.data.groups import Labels, name_group
 from promad.events.events import AnomalyEvent, read_labels
-from promad.events.verdict import FeatureView
+from promad.events.verdict import FeatureView, view_from_json
 
 
 class LeadingFeature(NamedTuple):
@@ -76,7 +76,8 @@ class Member:
 
     def follow(self, event: AnomalyEvent) -> Member:
         """The member after its event grew, or after another event of the group began."""
-        peak = _view_peak(event) if event.peak_ratio > self.peak_ratio else {}
+        is_same = event.id == self.event and event.peak_at == self.peak_at
+        peak = _view_peak(event) if event.peak_ratio > self.peak_ratio or is_same else {}
         if event.id == self.event:
             return replace(self, **peak) if peak else self
         return replace(
@@ -188,8 +189,8 @@ class Incident:
         return tuple(sorted(leading, key=lambda each: (-each.contribution, each.name)))
 
 
-_VIEW = ("name", "error", "contribution", "observed", "expected", "elevation", "since")
-"""The order of a feature's values in JSON."""
+_VIEW = ("name", "error", "contribution", "observed", "expected", "elevation", "since", "largest")
+"""The order of a feature's values in JSON; the last is not kept by earlier versions."""
 
 
 def member_to_json(member: Member) -> dict[str, Any]:
@@ -205,7 +206,8 @@ def member_from_json(content: Mapping[str, Any]) -> Member:
         KeyError, TypeError, ValueError: if `content` is no member.
     """
     features = tuple(
-        FeatureView(**dict(zip(_VIEW, view, strict=True))) for view in content["features"]
+        view_from_json(dict(zip(_VIEW[: max(len(view), len(_VIEW) - 1)], view, strict=True)))
+        for view in content["features"]
     )
     return Member(**{**content, "labels": read_labels(content["labels"]), "features": features})
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isnan
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+Direction = Literal["above", "below"]
 
 
 class State(StrEnum):
@@ -29,6 +31,29 @@ FEATURE_COLUMNS = ("error", "contribution", "observed", "expected", "elevation",
 
 ERROR, CONTRIBUTION, OBSERVED, EXPECTED, ELEVATION, SINCE = range(len(FEATURE_COLUMNS))
 
+LARGEST_COLUMNS = ("at", "observed", "expected", "elevation")
+"""What arrays (..., features, 4) hold of a feature's largest deviation."""
+
+
+class LargestDeviation(NamedTuple):
+    """The sample at which a feature deviated most, in its event if there is one.
+
+    Attributes:
+        at: unix seconds.
+        observed, expected: in the feature's own units.
+        elevation: the error of this sample alone over the baseline.
+    """
+
+    at: float
+    observed: float
+    expected: float
+    elevation: float
+
+    @property
+    def direction(self) -> Direction:
+        """On which side of the expected value the observed one was."""
+        return "above" if self.observed >= self.expected else "below"
+
 
 @dataclass(frozen=True)
 class FeatureView:
@@ -45,6 +70,7 @@ class FeatureView:
         elevation: its smoothed error over its baseline, which it stayed below for 95 % of training:
             above 1 it deviates.
         since: unix seconds since when it has deviated without a break; None if it does not.
+        largest: the sample at which it deviated most; None if it does not deviate.
     """
 
     name: str
@@ -54,10 +80,13 @@ class FeatureView:
     expected: float
     elevation: float = 0.0
     since: float | None = None
+    largest: LargestDeviation | None = None
 
     @property
-    def direction(self) -> str:
-        """Whether the newest value lies `above` or `below` what the model would have had."""
+    def direction(self) -> Direction:
+        """On which side of what the model expected the value is, or was when it deviated most."""
+        if self.largest is not None:
+            return self.largest.direction
         return "above" if self.observed >= self.expected else "below"
 
 
@@ -135,14 +164,34 @@ def verdict_from_json(content: Mapping[str, Any]) -> Verdict:
         **{
             **content,
             "state": State(content["state"]),
-            "features": tuple(FeatureView(**view) for view in content["features"]),
+            "features": tuple(view_from_json(view) for view in content["features"]),
             "missing": tuple(content["missing"]),
         }
     )
 
 
-def view_features(names: Sequence[str], features: NDArray[np.float64]) -> tuple[FeatureView, ...]:
-    """The known features of one group, from (features, 6)."""
+def view_from_json(content: Mapping[str, Any]) -> FeatureView:
+    """The feature whose fields JSON has by name; what was not kept before is None.
+
+    Raises:
+        KeyError, TypeError, ValueError: if `content` is no feature.
+    """
+    largest = content.get("largest")
+    return FeatureView(
+        **{**content, "largest": None if largest is None else LargestDeviation(*largest)}
+    )
+
+
+def view_features(
+    names: Sequence[str], features: NDArray[np.float64], largest: NDArray[np.float64] | None = None
+) -> tuple[FeatureView, ...]:
+    """The known features of one group.
+
+    Args:
+        features: as `FEATURE_COLUMNS`, (features, 6).
+        largest: as `LARGEST_COLUMNS`, (features, 4); NaN for features that do not deviate.
+    """
+    deviations = [None] * len(features) if largest is None else list_largest(largest)
     return tuple(
         FeatureView(
             name,
@@ -152,12 +201,18 @@ def view_features(names: Sequence[str], features: NDArray[np.float64]) -> tuple[
             expected=expected,
             elevation=elevation,
             since=None if isnan(since) else since,
+            largest=deviation,
         )
-        for name, (error, contribution, observed, expected, elevation, since) in zip(
-            names, features.tolist(), strict=False
+        for name, (error, contribution, observed, expected, elevation, since), deviation in zip(
+            names, features.tolist(), deviations, strict=False
         )
         if not isnan(elevation)
     )
+
+
+def list_largest(largest: NDArray[np.float64]) -> list[LargestDeviation | None]:
+    """The largest deviation of each feature, from (features, 4)."""
+    return [None if isnan(row[0]) else LargestDeviation(*row) for row in largest.tolist()]
 
 
 def find_unknown(names: Sequence[str], views: Sequence[FeatureView]) -> tuple[str, ...]:

@@ -251,17 +251,22 @@ def judge_frames(
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
     scores, held_to = np.empty((2, groups, frame.samples))
     recent = np.full((groups, frame.samples), np.nan)
-    errors = np.empty((groups, frame.samples, detector.preparation.scored))
+    excess, errors = np.empty((2, groups, frame.samples, detector.preparation.scored))
     found = run(detector, detector.calibrate(frame.groups), state, frame)
     for sample, judgements in enumerate(found):
         scores[:, sample] = judgements.score
         held_to[:, sample] = judgements.limit
         recent[:, sample] = judgements.recent
+        excess[:, sample] = judgements.excess
         errors[:, sample] = judgements.errors
     ends_by_recent = hysteresis.leave_below is not None
     return [
-        _make_judged(*own[:3], settings, own[3] if ends_by_recent else None)
-        for own in zip(scores, held_to, errors, recent, strict=True)
+        replace(
+            _make_judged(scores[row], held_to[row], excess[row], settings),
+            errors=errors[row],
+            recent=recent[row] if ends_by_recent else None,
+        )
+        for row in range(groups)
     ]
 
 
@@ -312,7 +317,8 @@ def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
         "threshold": pa.array(judged.limits),
         "anomalous": pa.array(alarms(judged.scores, judged.limits)),
     }
+    errors = judged.contributions if judged.errors is None else judged.errors
     for column, feature in enumerate(features):
-        columns[f"error:{feature}"] = pa.array(judged.contributions[:, column])
+        columns[f"error:{feature}"] = pa.array(errors[:, column])
     with write_whole(path) as aside:
         pq.write_table(pa.table(columns), aside)

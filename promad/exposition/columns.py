@@ -32,6 +32,8 @@ class GroupColumns:
         feature_names: of the scored features.
         features: what `FEATURE_COLUMNS` names, (groups, features, 6); NaN where unknown.
         plain: whether scores are the mean squared error itself (`scoring: mse`).
+        largest: where each feature deviated most, as `LARGEST_COLUMNS`, (groups, features, 4); NaN
+            where it does not. None if no feature does.
     """
 
     labels: tuple[Labels, ...]
@@ -48,6 +50,7 @@ class GroupColumns:
     feature_names: tuple[str, ...]
     features: Values
     plain: bool = False
+    largest: Values | None = None
 
 
 @dataclass(frozen=True)

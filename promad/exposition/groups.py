@@ -89,6 +89,10 @@ _FEATURE_GAUGES: tuple[tuple[MetricSpec, _FeatureValue], ...] = (
     (names.FEATURE_DEVIATING_SINCE, lambda view: view.since),
     (names.FEATURE_OBSERVED, lambda view: view.observed),
     (names.FEATURE_EXPECTED, lambda view: view.expected),
+    (names.FEATURE_LARGEST_AT, lambda view: view.largest and view.largest.at),
+    (names.FEATURE_LARGEST_OBSERVED, lambda view: view.largest and view.largest.observed),
+    (names.FEATURE_LARGEST_EXPECTED, lambda view: view.largest and view.largest.expected),
+    (names.FEATURE_LARGEST_ELEVATION, lambda view: view.largest and view.largest.elevation),
 )
 
 

@@ -163,6 +163,33 @@ FEATURE_EXPECTED = MetricSpec(
     _FEATURE,
 )
 
+_WITHOUT_DEVIATION = "while the feature does not deviate, and while warming or blind"
+FEATURE_LARGEST_AT = MetricSpec(
+    "feature_largest_deviation_timestamp_seconds",
+    "Time of the sample at which the feature deviated most, in its event if one is open, in unix "
+    "seconds.",
+    _WITHOUT_DEVIATION,
+    _FEATURE,
+)
+FEATURE_LARGEST_OBSERVED = MetricSpec(
+    "feature_largest_deviation_observed_value",
+    "Value of the feature when it deviated most, in its own unit.",
+    _WITHOUT_DEVIATION,
+    _FEATURE,
+)
+FEATURE_LARGEST_EXPECTED = MetricSpec(
+    "feature_largest_deviation_expected_value",
+    "Value that the model expected when the feature deviated most, in the unit of the feature.",
+    _WITHOUT_DEVIATION,
+    _FEATURE,
+)
+FEATURE_LARGEST_ELEVATION = MetricSpec(
+    "feature_largest_deviation_elevation_ratio",
+    "Error of the feature when it deviated most, divided by its baseline.",
+    _WITHOUT_DEVIATION,
+    _FEATURE,
+)
+
 _WITHOUT_GROUPS = "without `group_by`"
 _WITHOUT_INCIDENT = "while no incident is open, and while the scope has no group with a score"
 
@@ -247,6 +274,10 @@ GROUP_METRICS = (
     FEATURE_DEVIATING_SINCE,
     FEATURE_OBSERVED,
     FEATURE_EXPECTED,
+    FEATURE_LARGEST_AT,
+    FEATURE_LARGEST_OBSERVED,
+    FEATURE_LARGEST_EXPECTED,
+    FEATURE_LARGEST_ELEVATION,
     GROUP_INFO,
 )
 """Metrics about groups; their names begin with `metrics_prefix`."""

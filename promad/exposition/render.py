@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.groups import Labels
-from promad.events.verdict import FEATURE_COLUMNS, STATES, State
+from promad.events.verdict import FEATURE_COLUMNS, LARGEST_COLUMNS, STATES, State
 from promad.exposition import names
 from promad.exposition.columns import GroupColumns, IncidentColumns
 from promad.exposition.feature_choice import choose_features
@@ -70,6 +70,16 @@ _FEATURE_COLUMN: Mapping[MetricSpec, int] = {
         (names.FEATURE_DEVIATING_SINCE, "since"),
         (names.FEATURE_OBSERVED, "observed"),
         (names.FEATURE_EXPECTED, "expected"),
+    )
+}
+
+_LARGEST_COLUMN: Mapping[MetricSpec, int] = {
+    spec: LARGEST_COLUMNS.index(name)
+    for spec, name in (
+        (names.FEATURE_LARGEST_AT, "at"),
+        (names.FEATURE_LARGEST_OBSERVED, "observed"),
+        (names.FEATURE_LARGEST_EXPECTED, "expected"),
+        (names.FEATURE_LARGEST_ELEVATION, "elevation"),
     )
 }
 
@@ -141,6 +151,10 @@ class FleetRenderer:
             **{
                 spec: self._write(spec, texts, choice.features[:, :, column].ravel())
                 for spec, column in _FEATURE_COLUMN.items()
+            },
+            **{
+                spec: self._write(spec, texts, choice.largest[:, :, column].ravel())
+                for spec, column in _LARGEST_COLUMN.items()
             },
             names.FEATURE_SERIES_LEFT_OUT: self._write(
                 names.FEATURE_SERIES_LEFT_OUT, [self._labels.write(())], left_out

@@ -18,6 +18,11 @@ _METRICS = {
     "ELEVATION": names.FEATURE_ELEVATION,
     "OBSERVED": names.FEATURE_OBSERVED,
     "EXPECTED": names.FEATURE_EXPECTED,
+    "LARGEST_AT": names.FEATURE_LARGEST_AT,
+    "LARGEST_OBSERVED": names.FEATURE_LARGEST_OBSERVED,
+    "LARGEST_EXPECTED": names.FEATURE_LARGEST_EXPECTED,
+    "LARGEST_ELEVATION": names.FEATURE_LARGEST_ELEVATION,
+    "LAST_SCORED": names.LAST_SCORED,
     "DEVIATING": names.FEATURE_DEVIATING_SINCE,
     "KNOWN": names.KNOWN_FEATURES,
     "QUERY_UP": names.QUERY_UP,
@@ -51,12 +56,29 @@ Score: {{ template "factor" .Value }} the threshold{{ end }}
 {{- range query (printf "@SINCE@{%s}" $group) -}}
 ; anomalous since {{ template "instant" .Value }}{{ end }}.
 {{- $shares := printf "100 * @SHARE@{%s} > 0" $group }}
-{{- $deviating := printf "%s and @ELEVATION@{%s} > 1" $shares $group }}
+{{- $enough := printf "%s >= 10 * scalar(max(@SHARE@{%s}))" $shares $group }}
+{{- $named := "%s and (@LARGEST_AT@{%s} or @ELEVATION@{%s} > 1)" }}
+{{- $deviating := printf $named $enough $group $group }}
 {{- range query (printf "sort_desc(topk(3, %s))" $deviating) }}
 {{- $feature := printf "%s, feature_name=%q" $group .Labels.feature_name }}
 {{- $observed := printf "@OBSERVED@{%s}" $feature }}
 {{- $expected := printf "@EXPECTED@{%s}" $feature }}
+{{- $at := printf "@LARGEST_AT@{%s}" $feature }}
+{{- $then := printf "@LARGEST_OBSERVED@{%s}" $feature }}
+{{- $usual := printf "@LARGEST_EXPECTED@{%s}" $feature }}
 {{- " " }}{{ .Labels.feature_name }}: {{ printf "%.0f" .Value }}% of the deviation;
+{{- if query $at }} observed {{ template "value" $then }} at
+{{- range query $at }} {{ template "instant" .Value }}{{ end }},
+{{- if query (printf "%s >= %s" $then $usual) }} above{{ else }} below{{ end }} the expected
+{{- " " }}{{ template "value" $usual }};
+{{- range query (printf "@LARGEST_ELEVATION@{%s}" $feature) }} error
+{{- " " }}{{ template "factor" .Value }} its baseline{{ end }}
+{{- range query (printf "@DEVIATING@{%s}" $feature) }}; deviates since
+{{- " " }}{{ template "instant" .Value }}{{ end }}
+{{- if query (printf "%s < scalar(@LAST_SCORED@{%s})" $at $group) }};
+{{- if query $observed }} now {{ template "value" $observed }}, expected
+{{- " " }}{{ template "value" $expected }}{{ else }} no current sample{{ end }}{{ end }}.
+{{- else }}
 {{- if query $observed }} observed {{ template "value" $observed }},
 {{- if query (printf "%s >= %s" $observed $expected) }} above{{ else }} below{{ end }} the
 {{- else }} no current sample,{{ end }} expected {{ template "value" $expected }};
@@ -64,6 +86,7 @@ Score: {{ template "factor" .Value }} the threshold{{ end }}
 {{- " " }}{{ template "factor" .Value }} its baseline{{ end }}
 {{- range query (printf "@DEVIATING@{%s}" $feature) }} since
 {{- " " }}{{ template "instant" .Value }}{{ end }}.
+{{- end }}
 {{- else }} No feature is above its baseline.
 {{- end }}
 {{- range query (printf "100 * (@KNOWN@{%s} < 1)" $group) }}

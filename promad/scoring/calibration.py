@@ -12,19 +12,25 @@ from numpy.typing import NDArray
 
 from promad.data.groups import Labels, sort_labels
 from promad.data.preparation import Preparation
+from promad.data.training_range import NO_RANGE
 from promad.scoring.peers import NO_CAUTION, Caution, Peers, find_farthest, find_peers
 from promad.scoring.scoring import Scoring
 
 Values = NDArray[np.float64]
 
+POSSIBLE = "possible"
+"""The numbers that bundles made before do not have."""
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """Row by row what is usual for a group; all float64, finite, all but the first two above 0.
+    """Row by row what is usual for a group; all float64 and finite, the last four above 0.
 
     Attributes:
         center: of the scaler, (groups, features).
         substitutes: what `mean` and `median` fill gaps with, (groups, features).
+        possible: the lowest and the highest value that is expected, (groups, 2, features); not
+            finite where nothing is known of it.
         scale: of the scaler, (groups, features).
         normaliser: what errors are divided by, (groups, members * features).
         baseline: what smoothed, normalised errors stayed below for 95 % of training,
@@ -34,6 +40,7 @@ class Calibration:
 
     center: Values
     substitutes: Values
+    possible: Values
     scale: Values
     normaliser: Values
     baseline: Values
@@ -45,9 +52,12 @@ class Calibration:
         return len(self.center)
 
     def to_natural(self, scaled: Values) -> Values:
-        """Scored features of all groups, (groups, samples, scored), in their own units."""
+        """Expected values, (groups, samples, scored), in their own units and as far as possible."""
         scored = scaled.shape[-1]
-        return scaled * self.scale[:, np.newaxis, :scored] + self.center[:, np.newaxis, :scored]
+        natural = scaled * self.scale[:, np.newaxis, :scored]
+        natural += self.center[:, np.newaxis, :scored]
+        low, high = self.possible[:, :, np.newaxis, :scored].swapaxes(0, 1)
+        return np.clip(natural, low, high, out=natural)
 
     def take(self, rows: NDArray[np.int64]) -> Calibration:
         """These rows, in this order."""
@@ -78,6 +88,7 @@ def pool_calibration(preparation: Preparation, scoring: Scoring, unit: float = 1
     rows = (
         preparation.scaler.center,
         preparation.substitutes,
+        preparation.possible,
         preparation.scaler.scale,
         scoring.normaliser,
         scoring.baseline,
@@ -148,6 +159,8 @@ class CalibrationTable:
     def to_arrays(self) -> dict[str, Values]:
         """The numbers, from which `from_parts` makes the same table to the last bit."""
         rows = {field.name: getattr(self.rows, field.name) for field in fields(Calibration)}
+        if not np.isfinite(rows[POSSIBLE]).all():
+            del rows[POSSIBLE]
         caution = np.array([self.caution.first, self.caution.later])
         return {"median_unit": np.array(self.median_unit), "caution": caution, **rows}
 
@@ -165,7 +178,10 @@ class CalibrationTable:
         labels = tuple(
             sort_labels({str(name): str(value) for name, value in each.items()}) for each in groups
         )
-        rows = Calibration(*(arrays[field.name] for field in fields(Calibration)))
+        center = arrays["center"]
+        unlimited = np.broadcast_to(NO_RANGE, (len(center), 2, center.shape[-1]))
+        found = {POSSIBLE: unlimited, **arrays}
+        rows = Calibration(*(found[field.name] for field in fields(Calibration)))
         first, later = arrays["caution"].tolist()
         table = CalibrationTable(labels, rows, float(arrays["median_unit"]), Caution(first, later))
         table.check()
@@ -175,7 +191,12 @@ class CalibrationTable:
         """Raise ValueError if the rows are not of the groups, or a number is out of range."""
         rows, count = self.rows, len(self.groups)
         wide = {"center", "substitutes", "scale"}
+        low, high = rows.possible.swapaxes(0, 1)
+        if low.shape != rows.center.shape or not (low <= high).all():
+            raise ValueError("calibration: possible values are out of range, or not of its groups")
         for field in fields(Calibration):
+            if field.name == POSSIBLE:
+                continue
             values = getattr(rows, field.name)
             shape = (count,) if field.name == "unit" else (count, values.shape[-1])
             signed = field.name in {"center", "substitutes"}

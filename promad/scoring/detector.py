@@ -13,6 +13,7 @@ from promad.data.preparation import Preparation
 from promad.data.windows import Windows, batches, windows_per_batch
 from promad.models import GroupedModel, Model, Outcome
 from promad.scoring.calibration import Calibration, CalibrationTable, pool_calibration
+from promad.scoring.held_errors import find_calm
 from promad.scoring.peers import Peers
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
@@ -46,6 +47,11 @@ class Detector:
     def scored_features(self) -> tuple[str, ...]:
         """The features that are scored; conditions are left out."""
         return self.preparation.features[: self.preparation.scored]
+
+    @property
+    def calm(self) -> float:
+        """The score below which an anomaly is over as far as its causes are concerned."""
+        return find_calm(self.scoring.calm, self.threshold.value)
 
     def calibrate(self, groups: Sequence[Labels], peers: Peers | None = None) -> Calibration:
         """The calibration of these groups: each group's own, or its peers', or the pooled one."""

@@ -23,6 +23,7 @@ class Scores:
             `score` is, and everywhere if the scoring has no short average.
         errors: what each feature adds to the score, smoothed, (groups, samples, features); NaN =
             the feature is missing, or there is no score.
+        sample_errors: the same by the sample alone, not smoothed.
         window_errors: the mean squared error of each feature over the window, in scaled units
             squared, (groups, samples, features); NaN as in `errors`.
         observed: the scored features as measured, in their own units, (groups, samples, features).
@@ -38,6 +39,7 @@ class Scores:
     score: Values
     recent: Values
     errors: Values
+    sample_errors: Values
     window_errors: Values
     observed: Values
     expected: Values

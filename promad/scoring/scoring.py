@@ -46,6 +46,8 @@ class Scoring:
         members: how many models' errors stand side by side; more than one in a fusion alone.
         recent_span: of the short average by which an event ends; None in bundles made before, and
             where nothing is smoothed.
+        calm: the score that four fifths of the training scores are below; None in bundles made
+            before it was measured.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
             in bundles made before. At work it is always the former, see `moving_average`.
         compression: the multiple of the usual error beyond which a feature counts by the logarithm
@@ -62,6 +64,7 @@ class Scoring:
     smoothing: str = RECURSIVE
     compression: float | None = None
     recent_span: int | None = None
+    calm: float | None = None
 
     @property
     def memory(self) -> int:
@@ -98,18 +101,22 @@ class Scoring:
         each = [self._aggregate(block) for block in self._split(smoothed)]
         return each[0] if self.members == 1 else np.mean(np.log1p(each), axis=0)
 
-    def by_feature(self, smoothed: Values) -> Values:
+    def by_feature(self, smoothed: Values, errors: Values | None = None) -> Values:
         """What the score is made of, (..., members * features) to (..., features), not compressed.
 
         A member counts by what it adds to the score. Without compression the mean is the score.
+
+        Args:
+            errors: of the sample alone, normalised, in place of the smoothed ones; same shape.
         """
+        errors = smoothed if errors is None else errors
         if self.members == 1:
-            return smoothed
+            return errors
         total = np.zeros((*smoothed.shape[:-1], smoothed.shape[-1] // self.members))
-        for block in self._split(smoothed):
+        for block, added in zip(self._split(smoothed), self._split(errors), strict=True):
             score = self._aggregate(block)
             weight = np.divide(np.log1p(score), score, out=np.ones_like(score), where=score > 0)
-            total += block * weight[..., np.newaxis] / self.members
+            total += added * weight[..., np.newaxis] / self.members
         return total
 
     def _split(self, smoothed: Values) -> list[Values]:
@@ -149,6 +156,7 @@ class Scoring:
             "smoothing": self.smoothing,
             "compression": self.compression,
             "recent_span_samples": self.recent_span,
+            **({} if self.calm is None else {"calm": self.calm}),
         }
 
     @staticmethod
@@ -175,6 +183,7 @@ class Scoring:
             smoothing=str(content.get("smoothing", TRUNCATED)),
             compression=None if compression is None else float(compression),
             recent_span=_read_recent_span(content.get("recent_span_samples")),
+            calm=float(content["calm"]) if "calm" in content else None,
         )
         if not (
             scoring.method in {"normalised", "mse"}

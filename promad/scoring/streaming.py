@@ -213,6 +213,7 @@ def score_samples(
         score=np.where(known, scoring.score(smoothed) / unit, np.nan),
         recent=unknown if recent is None else np.where(known, scoring.score(recent) / unit, np.nan),
         errors=scoring.by_feature(smoothed),
+        sample_errors=scoring.by_feature(smoothed, errors),
         window_errors=place(outcome.window_errors),
         observed=values[:, :, : preparation.scored],
         expected=calibration.to_natural(windows.place(outcome.expected)),

@@ -18,7 +18,7 @@ from promad.detection.live import begin_live
 from promad.detection.recent_history import Recent, RecentHistory
 from promad.detection.replay import replay
 from promad.events.events import AnomalyEvent
-from promad.events.explanation import incident_paragraph, paragraph
+from promad.events.explanation import event_paragraph, incident_paragraph
 from promad.events.incidents import Incident
 from promad.events.verdict import STATES, FeatureView, State
 from promad.pages.figures import Figure
@@ -45,7 +45,15 @@ _MAX_EVENTS_OF_GROUP = 5
 _MAX_FEATURES = 10
 _MARGIN_SECONDS = 1800.0
 _MEMBER_HEADINGS = ("since", "lasted", "peak", "features")
-_FEATURE_HEADINGS = ("share", "direction", "observed", "expected", "error, × baseline", "since")
+_FEATURE_HEADINGS = (
+    "share",
+    "direction",
+    "observed",
+    "expected",
+    "error, × baseline",
+    "at",
+    "deviating since",
+)
 
 
 @dataclass(frozen=True)
@@ -274,7 +282,7 @@ def _list_events(events: Sequence[AnomalyEvent], recent: Recent) -> list[EventSe
         EventSection(
             id=event.id,
             title=f"{_format_period(event.start, event.end)}, event {event.id}",
-            paragraph=paragraph(event.peak, event.start),
+            paragraph=event_paragraph(event),
             features=_list_features(event.peak.ranked_features),
             charts=_draw_features(event, recent) if event.id in charted else {},
         )
@@ -287,13 +295,19 @@ def _list_features(views: Sequence[FeatureView]) -> dict[str, list[str]]:
         view.name: [
             f"{view.contribution:.0%}",
             view.direction,
-            f"{view.observed:.4g}",
-            f"{view.expected:.4g}",
-            f"{view.elevation:.3g}",
+            *_list_largest(view),
             "" if view.since is None else format_instant(view.since),
         ]
         for view in views[:_MAX_FEATURES]
     }
+
+
+def _list_largest(view: FeatureView) -> list[str]:
+    """Observed, expected, error and time of where the feature deviated most, or of the peak."""
+    shown = view.largest or view
+    at = "" if view.largest is None else format_instant(view.largest.at)
+    numbers = [f"{shown.observed:.4g}", f"{shown.expected:.4g}", f"{shown.elevation:.3g}"]
+    return [*numbers, at]
 
 
 def _draw_features(event: AnomalyEvent, recent: Recent) -> dict[str, Figure]:

@@ -14,6 +14,7 @@ from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
 from promad.models import CrossFitted, Model, Progress, Trained, find_model
 from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.held_errors import CALM_SHARE
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
 from promad.training.gate import Gate, run_gate, skip_gate
@@ -80,7 +81,9 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     threshold = choose_threshold(scores, options.threshold_method, options.threshold)
     detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
     gate = _pass_gate(detector, material, options)
-    return _fit_to_all(Fitted(trained, detector, scores, gate, trial=detector), material, options)
+    trial = Fitted(trained, detector, scores, gate, trial=detector)
+    fitted = _fit_to_all(trial, material, options)
+    return replace(fitted, detector=measure_calm(fitted.detector, fitted.scores))
 
 
 def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> Fitted:
@@ -106,6 +109,12 @@ def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> 
     scoring = _fit_scoring(errors, windows, material, settings)
     detector = replace(fitted.detector, model=final.model, scoring=scoring)
     return replace(fitted, trained=final, detector=detector)
+
+
+def measure_calm(detector: Detector, scores: Values) -> Detector:
+    """The detector with the score below which it is calm, by the scores of its training."""
+    calm = float(np.quantile(scores, CALM_SHARE))
+    return replace(detector, scoring=replace(detector.scoring, calm=calm))
 
 
 def _require_enough_scores(material: Material, options: FittingOptions) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.training_range import find_possible
 from promad.data.windows import Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
@@ -23,7 +24,13 @@ from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 from promad.thresholds.fleet import Units, find_usual
-from promad.training.fitting import BASELINE, Fitted, FittingOptions, explain_failed_gate
+from promad.training.fitting import (
+    BASELINE,
+    Fitted,
+    FittingOptions,
+    explain_failed_gate,
+    measure_calm,
+)
 from promad.training.fleet_material import FleetMaterial, map_groups
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate
 from promad.training.group_fitting import (
@@ -101,7 +108,9 @@ def fit_fleet(
     )
     why = f"fewer than {FEWEST_WINDOWS} windows in the training part"
     few = [labels for labels in fleet.groups if labels not in set(table.groups)]
-    return Fitted(final, detector, comparable[~np.isnan(comparable)], gate, dict.fromkeys(few, why))
+    in_a_row = comparable[~np.isnan(comparable)]
+    detector = measure_calm(detector, in_a_row)
+    return Fitted(final, detector, in_a_row, gate, dict.fromkeys(few, why))
 
 
 def fit_fleet_by_group(
@@ -155,7 +164,7 @@ def fit_fleet_by_group(
     )
     gate = skip_gate(settings.model, "each group has weights of its own")
     left_out = {fleet.groups[group]: why for group, why in sorted(failed.items())}
-    return Fitted(trained, detector, scores, gate, left_out)
+    return Fitted(trained, measure_calm(detector, scores), scores, gate, left_out)
 
 
 def _calibrate(
@@ -170,6 +179,7 @@ def _calibrate(
     return Calibration(
         center=fleet.center[groups],
         substitutes=fleet.substitutes[groups],
+        possible=find_possible(fleet.training_range[groups], fleet.preparation.valid_ranges),
         scale=fleet.scale[groups],
         normaliser=normaliser,
         baseline=baseline,

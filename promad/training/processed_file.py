@@ -19,6 +19,7 @@ from promad.data.artifacts import GroupFile, open_groups, read_frames
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
 from promad.data.preparation import Preparation
+from promad.data.training_range import NO_RANGE
 from promad.data.valid_range import contains_range, format_ranges, read_ranges
 from promad.data.windows import SampleWindows
 from promad.errors import DataError
@@ -73,6 +74,8 @@ class ProcessedFleet:
         file: the scaled values of each group.
         preparation: that of a group which is not among these; its scaler is fitted to all of them.
         center, scale, substitutes: each group's own, float64 (groups, features).
+        training_range: each group's own, float64 (groups, 2, features); infinite where it is not
+            known, as of data that was processed before it was kept.
         training_ends_at, server, excluded, scaler_sha256, blind: as in `ProcessedFile`.
     """
 
@@ -81,6 +84,7 @@ class ProcessedFleet:
     center: Values
     scale: Values
     substitutes: Values
+    training_range: Values
     training_ends_at: float
     server: str
     excluded: tuple[str, ...]
@@ -128,6 +132,12 @@ def build_fleet_metadata(
         "center": [each.scaler.center for each in own],
         "scale": [each.scaler.scale for each in own],
         "substitutes": [each.substitutes for each in own],
+        "training_range": [
+            np.broadcast_to(NO_RANGE, (2, len(each.features)))
+            if each.training_range is None
+            else each.training_range
+            for each in own
+        ],
     }
     return {
         "preparation": json.dumps(preparation.to_json()),
@@ -147,12 +157,19 @@ def _pack(numbers: Mapping[str, Sequence[Values]]) -> str:
     return b64encode(file.getvalue()).decode()
 
 
-def _unpack(text: str, groups: int, features: int) -> tuple[Values, Values, Values]:
+def _unpack(text: str, groups: int, features: int) -> tuple[Values, Values, Values, Values]:
     with np.load(BytesIO(b64decode(text)), allow_pickle=False) as stored:
         found = tuple(np.asarray(stored[key], np.float64) for key in _GROUP_NUMBERS)
-    if any(each.shape != (groups, features) or not np.isfinite(each).all() for each in found):
+        ranges = np.broadcast_to(NO_RANGE, (groups, 2, features))
+        if "training_range" in stored:
+            ranges = np.asarray(stored["training_range"], np.float64)
+    if (
+        any(each.shape != (groups, features) or not np.isfinite(each).all() for each in found)
+        or ranges.shape != (groups, 2, features)
+        or not (ranges[:, 0] <= ranges[:, 1]).all()
+    ):
         raise ValueError("preparations are not of these groups")
-    return found[0], found[1], found[2]
+    return found[0], found[1], found[2], ranges
 
 
 _GROUP_NUMBERS = ("center", "scale", "substitutes")
@@ -169,7 +186,7 @@ def read_fleet(path: Path, options: ProcessingOptions) -> ProcessedFleet:
     try:
         preparation = Preparation.from_json(json.loads(metadata["preparation"]))
         split_ratio = float(metadata["train_split_ratio"])
-        center, scale, substitutes = _unpack(
+        center, scale, substitutes, ranges = _unpack(
             metadata["group_preparations"], len(file.groups), len(file.features)
         )
         fleet = ProcessedFleet(
@@ -178,6 +195,7 @@ def read_fleet(path: Path, options: ProcessingOptions) -> ProcessedFleet:
             center,
             scale,
             substitutes,
+            ranges,
             float(metadata["training_ends_at"]),
             metadata.get("server", ""),
             tuple(json.loads(metadata.get("left_out", "[]"))),

@@ -233,6 +233,7 @@ def _fit_preparation(
         time_features=settings.time_features,
         time_zone=settings.time_zone,
         valid_ranges=options.valid_ranges,
+        training_range=np.array([rows.min(axis=0), rows.max(axis=0)]),
     )
     return preparation, estimator
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.detection.recent_history import Recent
 from promad.events.event_log import LoggedEvent, LoggedIncident
-from promad.events.explanation import explain, incident_paragraph, paragraph
+from promad.events.explanation import event_paragraph, explain, incident_paragraph
 from promad.events.incidents import Member
 from promad.events.verdict import STATES, FeatureView, Verdict
 from promad.web.lookup import MonitoredGroup
@@ -26,6 +25,7 @@ from promad.web.schemas import (
     HistoryAnswer,
     IncidentAnswer,
     IncidentDetail,
+    LargestDeviationAnswer,
     LeadingFeatureAnswer,
     MemberAnswer,
 )
@@ -40,20 +40,25 @@ def drop_nan(number: float | None) -> float | None:
 
 def build_feature_state(view: FeatureView) -> FeatureState:
     """One feature of a verdict."""
-    observed = drop_nan(view.observed)
+    observed, largest = drop_nan(view.observed), view.largest
     return FeatureState(
         name=view.name,
         contribution=view.contribution,
-        direction=None if observed is None else _get_direction(view),
+        direction=None if observed is None and largest is None else view.direction,
         observed=observed,
         expected=drop_nan(view.expected),
         elevation=view.elevation,
         since=view.since,
+        largest=None
+        if largest is None
+        else LargestDeviationAnswer(
+            at=largest.at,
+            direction=largest.direction,
+            observed=drop_nan(largest.observed),
+            expected=drop_nan(largest.expected),
+            elevation=largest.elevation,
+        ),
     )
-
-
-def _get_direction(view: FeatureView) -> Literal["above", "below"]:
-    return "above" if view.direction == "above" else "below"
 
 
 def build_explanation(group: str, verdict: Verdict, since: float | None) -> ExplanationAnswer:
@@ -85,7 +90,7 @@ def build_event(logged: LoggedEvent) -> EventAnswer:
         peak_at=event.peak_at,
         peak_score=event.peak_ratio,
         bundle=logged.bundle,
-        paragraph=paragraph(event.peak, event.start),
+        paragraph=event_paragraph(event),
         features=[build_feature_state(view) for view in event.peak.ranked_features],
         acknowledged_at=logged.acknowledged_at,
         feedback=logged.feedback,

@@ -159,12 +159,24 @@ class ScoreAnswer(_Answer):
     scoring_mode: str | None = Field(description="Null if the model has no scoring modes.")
 
 
+class LargestDeviationAnswer(_Answer):
+    """The sample at which a feature deviated most, in its event if there is one."""
+
+    at: float
+    direction: Literal["above", "below"]
+    observed: float | None
+    expected: float | None
+    elevation: float = Field(description="Error of that sample over the baseline from training.")
+
+
 class FeatureState(_Answer):
     """One feature at one time."""
 
     name: str
     contribution: float
-    direction: Literal["above", "below"] | None = Field(description="Null without a sample.")
+    direction: Literal["above", "below"] | None = Field(
+        description="When it deviated most, if that is known; null without a sample."
+    )
     observed: float | None
     expected: float | None
     elevation: float = Field(
@@ -172,6 +184,9 @@ class FeatureState(_Answer):
     )
     since: float | None = Field(
         description="Start of the deviation; null if the feature does not deviate."
+    )
+    largest: LargestDeviationAnswer | None = Field(
+        description="Where it deviated most; null if it does not deviate, or if it is not known."
     )
 
 

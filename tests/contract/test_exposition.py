@@ -118,6 +118,27 @@ in the unit of the feature. Absent while warming or blind.
 # TYPE anomaly_detector_feature_expected_value gauge
 anomaly_detector_feature_expected_value{detector="d0",feature_name="cpu"} 0.25
 anomaly_detector_feature_expected_value{detector="d0",feature_name="load"} 3.5
+# HELP anomaly_detector_feature_largest_deviation_timestamp_seconds Time of the sample at which \
+the feature deviated most, in its event if one is open, in unix seconds. Absent while the feature \
+does not deviate, and while warming or blind.
+# TYPE anomaly_detector_feature_largest_deviation_timestamp_seconds gauge
+anomaly_detector_feature_largest_deviation_timestamp_seconds{detector="d0",feature_name="cpu"} \
+1.69999997e+09
+# HELP anomaly_detector_feature_largest_deviation_observed_value Value of the feature when it \
+deviated most, in its own unit. Absent while the feature does not deviate, and while warming or \
+blind.
+# TYPE anomaly_detector_feature_largest_deviation_observed_value gauge
+anomaly_detector_feature_largest_deviation_observed_value{detector="d0",feature_name="cpu"} 0.95
+# HELP anomaly_detector_feature_largest_deviation_expected_value Value that the model expected \
+when the feature deviated most, in the unit of the feature. Absent while the feature does not \
+deviate, and while warming or blind.
+# TYPE anomaly_detector_feature_largest_deviation_expected_value gauge
+anomaly_detector_feature_largest_deviation_expected_value{detector="d0",feature_name="cpu"} 0.2
+# HELP anomaly_detector_feature_largest_deviation_elevation_ratio Error of the feature when it \
+deviated most, divided by its baseline. Absent while the feature does not deviate, and while \
+warming or blind.
+# TYPE anomaly_detector_feature_largest_deviation_elevation_ratio gauge
+anomaly_detector_feature_largest_deviation_elevation_ratio{detector="d0",feature_name="cpu"} 40.0
 """
 
 DAEMON_TEXT = """\

@@ -16,7 +16,7 @@ import yaml
 
 from promad.config import Config, load_config
 from promad.events.explanation import paragraph
-from promad.events.verdict import FeatureView
+from promad.events.verdict import FeatureView, LargestDeviation
 from promad.exposition import names
 from promad.mixin.alert import SEVERE_RATIO, SEVERE_SAMPLES
 from promad.mixin.alerts import OLD_DAYS, OVERRUN_SHARE, AlertScope
@@ -348,6 +348,9 @@ def assert_text(
 
 def verdicts() -> Sequence[object]:
     many = tuple(replace(CPU, name=name, contribution=share) for name, share in PARTS)
+    largest = replace(CPU, largest=LargestDeviation(1699999950.0, 0.01, 0.3, 400.0))
+    at_last = LargestDeviation(JUDGED.at, 0.9, 0.25, 12.0)
+    small = replace(LOAD, contribution=0.05)
     return [
         pytest.param(JUDGED, id="two features, one of them deviating and one below"),
         pytest.param(replace(JUDGED, missing=("disk",)), id="a feature is missing"),
@@ -365,6 +368,23 @@ def verdicts() -> Sequence[object]:
             replace(JUDGED, features=(replace(CPU, name='say "95 %" {é} \\d', contribution=1.0),)),
             id="a name that has to be quoted",
         ),
+        pytest.param(replace(JUDGED, features=(largest, LOAD)), id="a largest deviation"),
+        pytest.param(
+            replace(JUDGED, features=(replace(largest, elevation=0.5, since=None), LOAD)),
+            id="a feature that has recovered",
+        ),
+        pytest.param(
+            replace(JUDGED, features=(replace(CPU, largest=at_last), LOAD)),
+            id="the newest sample deviates most",
+        ),
+        pytest.param(
+            replace(JUDGED, features=(replace(largest, observed=math.nan), LOAD)),
+            id="a largest deviation and no current sample",
+        ),
+        pytest.param(
+            replace(JUDGED, features=(replace(CPU, contribution=0.95), small)),
+            id="one contributes little",
+        ),
         pytest.param(replace(JUDGED, score=123456.0), id="a huge score"),
         pytest.param(replace(JUDGED, score=3789.0), id="a score of four digits"),
     ]
@@ -378,7 +398,8 @@ PARTS = (("a", 0.1), ("b", 0.4), ("c", 0.0), ("d", 0.3), ("e", 0.2))
 def test_an_anomaly_alert_has_the_text_that_promad_itself_writes(rules, verdict, alert):
     severe = alert == "PromadAnomalySevere"
     verdict = replace(verdict, score=verdict.score * (4 if severe else 1))
-    story = Story().then(scrape(replace(ANOMALOUS, verdict=verdict)), 5)
+    scored = {names.LAST_SCORED: verdict.at}
+    story = Story().then(scrape(replace(ANOMALOUS, verdict=verdict), changed=scored), 5)
     assert_text(rules, story, 4, alert, paragraph(verdict, EVENT.start))
 
 

@@ -106,7 +106,7 @@ def score_rows(detector, frame):
     """The scores of the samples at which a window ends, without the axis of groups."""
     scores = score_frame(detector, frame)
     ends = scores.in_window[0] == detector.length
-    names = ("score", "errors", "window_errors", "observed", "expected")
+    names = ("score", "errors", "sample_errors", "window_errors", "observed", "expected")
     rows = {name: getattr(scores, name)[0][ends] for name in names}
     return SimpleNamespace(times=scores.times[ends], **rows)
 

@@ -15,6 +15,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import (
     ELEVATION,
     FEATURE_COLUMNS,
+    LARGEST_COLUMNS,
     OBSERVED,
     SINCE,
     STATES,
@@ -78,6 +79,15 @@ def make_columns(
     )
 
 
+def add_largest(columns: GroupColumns) -> GroupColumns:
+    """The same, with the largest deviation of some features."""
+    rng = np.random.default_rng(1)
+    shape = columns.features.shape[:2]
+    largest = rng.uniform(1, 1e9, (*shape, len(LARGEST_COLUMNS)))
+    largest[rng.uniform(size=shape) < 0.5] = np.nan
+    return replace(columns, largest=largest)
+
+
 def make_snapshot(
     columns: GroupColumns,
     incidents: IncidentColumns = NO_INCIDENTS,
@@ -106,7 +116,12 @@ def make_status(columns: GroupColumns, row: int) -> GroupStatus:
         return None if np.isnan(values[row]) else float(values[row])
 
     score = read(columns.score)
-    views = () if score is None else view_features(columns.feature_names, columns.features[row])
+    largest = None if columns.largest is None else columns.largest[row]
+    views = (
+        ()
+        if score is None
+        else view_features(columns.feature_names, columns.features[row], largest)
+    )
     known = {view.name for view in views}
     verdict = Verdict(
         AT,

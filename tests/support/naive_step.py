@@ -14,8 +14,9 @@ import numpy as np
 from promad.data.calendar import calendar_columns
 from promad.data.preparation import REACH
 from promad.events.events import AnomalyEvent
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import FeatureView, LargestDeviation, State, Verdict
 from promad.scoring.detector import Detector
+from promad.scoring.held_errors import find_calm
 from tests.support import naive_scoring
 
 
@@ -84,12 +85,14 @@ class NaiveDetection:
     times: list = field(default_factory=list)
     deviating: dict = field(default_factory=dict)
     restarts: list = field(default_factory=list)
+    held: dict = field(default_factory=dict)
+    kept: dict = field(default_factory=dict)
 
     def step(self, at: float, row: np.ndarray) -> tuple[Verdict, AnomalyEvent | None]:
         """The verdict of one more sample, and the event that ended with it."""
         self.rows.append(row)
         self.times.append(at)
-        score, recent, errors, window_errors, expected, in_window = self._score()
+        score, recent, errors, window_errors, expected, in_window, alone = self._score()
         if math.isnan(score):
             limit, self.limits = self.limits.follow(math.nan)
             return self._unscored(at, limit, in_window), None
@@ -97,7 +100,16 @@ class NaiveDetection:
         recent = recent if by_recent else None
         is_held = by_recent and self.tracker.current is not None
         limit, self.limits = self.limits.follow(score, recent, is_held)
+        self._hold(score, alone)
         views = self._views(at, errors, window_errors, expected)
+        in_event = self.tracker.current is not None or score > limit
+        self._keep_largest(at, views, alone, in_event)
+        views = tuple(
+            replace(view, largest=self._largest(view.name))
+            if view.elevation > 1 or in_event
+            else view
+            for view in views
+        )
         known = {view.name for view in views}
         gone = tuple(name for name in self.detector.scored_features if name not in known)
         judged = Verdict(
@@ -112,10 +124,40 @@ class NaiveDetection:
             f"scored without {', '.join(gone)}" if gone else "",
         )
         self.tracker, ended = self.tracker.follow(judged, recent)
+        if ended is not None:
+            ended = replace(ended, peak=replace(ended.peak, features=tuple(
+                replace(view, largest=self._largest(view.name)) for view in ended.peak.features
+            )))  # fmt: skip
+            self.kept = {name: (0.0, kept) for name, (_, kept) in self.kept.items()}
         if by_recent and ended is not None:
             self.restarts.append(len(self.rows))
         state = State.OK if self.tracker.current is None else State.ANOMALOUS
         return replace(judged, state=state), ended
+
+    def _hold(self, score, alone):
+        """Let what is held of each feature fade, unless its errors are larger now."""
+        fading = 0.95 if score < find_calm(None, self.detector.threshold.value) else 0.99
+        for column, name in enumerate(self.detector.scored_features):
+            error = 0.0 if math.isnan(alone[column]) else alone[column]
+            self.held[name] = max(self.held.get(name, 0.0) * fading, error)
+
+    def _keep_largest(self, at, views, alone, in_event):
+        """Keep of each feature the sample that deviates most."""
+        fading = 1.0 if in_event else 0.9
+        self.kept = {name: (fading * far, kept) for name, (far, kept) in self.kept.items()}
+        for view in views:
+            column = self.detector.scored_features.index(view.name)
+            distance = view.observed - view.expected
+            far, _ = self.kept.get(view.name, (0.0, None))
+            needed = 1.5 * abs(far) if in_event and far * distance < 0 else abs(far)
+            if abs(distance) > needed and alone[column] > 0:
+                elevation = alone[column] / self.detector.scoring.baseline[column]
+                kept = LargestDeviation(at, view.observed, view.expected, elevation)
+                self.kept[view.name] = (distance, kept)
+
+    def _largest(self, name):
+        _, kept = self.kept.get(name, (0.0, None))
+        return kept if kept is not None and kept.elevation > 1 else None
 
     def _unscored(self, at, limit, in_window):
         if in_window == 0 or not self._is_measured():
@@ -142,9 +184,12 @@ class NaiveDetection:
 
     def _views(self, at, errors, window_errors, expected):
         baseline = self.detector.scoring.baseline
-        excess = [max(error - usual, 0.0) for error, usual in zip(errors, baseline, strict=True)
+        names = self.detector.scored_features
+        held = [math.nan if math.isnan(error) else self.held[name]
+                for name, error in zip(names, errors, strict=True)]  # fmt: skip
+        excess = [max(error - usual, 0.0) for error, usual in zip(held, baseline, strict=True)
                   if not math.isnan(error)]  # fmt: skip
-        whole = [error for error in errors if not math.isnan(error)]
+        whole = [error for error in held if not math.isnan(error)]
         parts = iter(excess if sum(excess) > 0 else whole)
         total = sum(excess) if sum(excess) > 0 else sum(whole)
         views, deviating = [], {}
@@ -169,7 +214,10 @@ class NaiveDetection:
         return tuple(views)
 
     def _score(self):
-        """Score, recent score, errors by feature, window errors, expected, samples in a row."""
+        """Score, recent score, errors by feature, window errors, expected, samples in a row.
+
+        At last the errors of the sample alone, by feature.
+        """
         detector, preparation, scoring = (
             self.detector,
             self.detector.preparation,
@@ -195,7 +243,7 @@ class NaiveDetection:
         members = len(scoring.normaliser) // scored
         none = np.full(scored, math.nan)
         if in_window < length or not self._is_measured():
-            return math.nan, math.nan, none, none, none, in_window
+            return math.nan, math.nan, none, none, none, in_window, none
         at, errors, last = [], [], None
         for end in range(length, len(rows) + 1):
             measured = (~np.isnan(values[end - 1, :scored])).sum()
@@ -226,17 +274,23 @@ class NaiveDetection:
             score = recent = math.nan
         by_feature = _by_feature(smoothed, scoring)
         expected = last[1] * preparation.scaler.scale[:scored] + preparation.scaler.center[:scored]
-        return score, recent, by_feature, last[0], expected, in_window
+        low, high = preparation.possible[:, :scored]
+        expected = np.minimum(np.maximum(expected, low), high)
+        alone = _by_feature(smoothed, scoring, normalised[-1])
+        return score, recent, by_feature, last[0], expected, in_window, alone
 
 
-def _by_feature(smoothed, scoring):
+def _by_feature(smoothed, scoring, errors=None):
+    errors = smoothed if errors is None else errors
     if scoring.members == 1:
-        return smoothed
+        return errors
     total = np.zeros(len(smoothed) // scoring.members)
-    for block in np.split(smoothed, scoring.members):
+    blocks = zip(np.split(smoothed, scoring.members), np.split(errors, scoring.members),
+                 strict=True)  # fmt: skip
+    for block, added in blocks:
         own = naive_scoring.member_score(
             list(block), scoring.top_k, scoring.required_share, scoring.compression
         )
         weight = math.log1p(own) / own if own > 0 else 1.0
-        total = total + block * weight / scoring.members
+        total = total + added * weight / scoring.members
     return total

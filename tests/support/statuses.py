@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import FeatureView, LargestDeviation, State, Verdict
 
 CPU = FeatureView(
     "cpu",
@@ -14,6 +14,7 @@ CPU = FeatureView(
     expected=0.25,
     elevation=2.5,
     since=1699999940.0,
+    largest=LargestDeviation(1699999970.0, observed=0.95, expected=0.2, elevation=40.0),
 )
 LOAD = FeatureView("load", error=0.1, contribution=0.25, observed=4.0, expected=3.5, elevation=0.5)
 

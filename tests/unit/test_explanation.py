@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from promad.events.explanation import (
+    event_paragraph,
     explain,
     feature_sentence,
     format_factor,
@@ -13,7 +14,7 @@ from promad.events.explanation import (
     paragraph,
 )
 from promad.events.incident_book import IncidentBook, survey_groups
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import FeatureView, LargestDeviation, State, Verdict
 from tests.support.incidents import RULES, make_event
 from tests.support.statuses import ANOMALOUS, CPU, JUDGED, LOAD
 
@@ -21,14 +22,50 @@ from tests.support.statuses import ANOMALOUS, CPU, JUDGED, LOAD
 def test_a_paragraph_says_how_bad_since_when_what_drives_it_and_what_is_missing():
     assert paragraph(JUDGED, ANOMALOUS.event.start) == (
         "Score: 2× the threshold; anomalous since 2023-11-14T22:12:20Z. "
-        "cpu: 75% of the deviation; observed 0.9, above the expected 0.25; "
-        "error 2.5× its baseline since 2023-11-14T22:12:20Z. "
+        "cpu: 75% of the deviation; observed 0.95 at 2023-11-14T22:12:50Z, above the expected 0.2; "
+        "error 40× its baseline; deviates since 2023-11-14T22:12:20Z; now 0.9, expected 0.25. "
         "Only 50% of the features have current samples."
     )
 
 
+def test_an_event_shows_each_feature_where_it_deviated_most_and_not_its_newest_values():
+    text = event_paragraph(ANOMALOUS.event)
+    assert "observed 0.95 at 2023-11-14T22:12:50Z, above the expected 0.2; error 40×" in text
+    assert "now" not in text
+    assert "0.25" not in text
+
+
+def test_the_newest_sample_is_shown_once_if_the_feature_deviates_most_there():
+    newest = replace(CPU, largest=LargestDeviation(JUDGED.at, 0.9, 0.25, 30.0))
+    assert "now" not in feature_sentence(newest, JUDGED.at)
+    assert "; now 0.9, expected 0.25." in feature_sentence(CPU, JUDGED.at)
+    gone = feature_sentence(replace(CPU, observed=float("nan")), JUDGED.at)
+    assert gone.endswith("; no current sample.")
+
+
+def test_the_direction_is_that_of_the_largest_deviation_while_the_value_returns():
+    returning = replace(CPU, observed=0.1, expected=0.6)
+    assert returning.direction == "above"
+    assert "above the expected 0.2;" in feature_sentence(returning, JUDGED.at)
+
+
+def test_features_that_contribute_little_beside_the_first_are_not_named():
+    dragged = replace(CPU, name="disk", contribution=0.07)
+    both = replace(JUDGED, features=(replace(CPU, contribution=0.93), dragged), missing=())
+    assert "disk" not in paragraph(both)
+    alike = replace(both, features=(replace(CPU, contribution=0.5), dragged))
+    assert "disk" in paragraph(alike)
+
+
+def test_a_feature_of_an_earlier_version_has_the_values_of_its_sample():
+    assert feature_sentence(replace(CPU, largest=None), JUDGED.at) == (
+        "cpu: 75% of the deviation; observed 0.9, above the expected 0.25; "
+        "error 2.5× its baseline since 2023-11-14T22:12:20Z."
+    )
+
+
 def test_only_features_that_deviate_are_named_and_without_any_it_says_so():
-    usual = replace(JUDGED, features=(replace(CPU, elevation=1.0), LOAD), missing=())
+    usual = replace(JUDGED, features=(replace(CPU, elevation=1.0, largest=None), LOAD), missing=())
     assert paragraph(usual) == "Score: 2× the threshold. No feature is above its baseline."
 
 
@@ -39,9 +76,10 @@ def test_without_an_event_it_says_no_since_and_with_all_features_nothing_of_miss
 
 
 def test_a_value_below_what_is_expected_and_one_that_is_missing_are_told_apart():
-    below = feature_sentence(replace(CPU, observed=0.1))
+    cpu = replace(CPU, largest=None)
+    below = feature_sentence(replace(cpu, observed=0.1))
     assert "observed 0.1, below the expected 0.25" in below
-    missing = feature_sentence(replace(CPU, observed=float("nan")))
+    missing = feature_sentence(replace(cpu, observed=float("nan")))
     assert "no current sample, expected 0.25; error 2.5× its baseline" in missing
 
 
@@ -166,11 +204,11 @@ def test_an_incident_of_one_group_reads_as_its_event():
         event = replace(ANOMALOUS.event, peak=peak)
         book = IncidentBook(RULES)
         book.update(event.flagged_at, began=[event])
-        assert say(book) == paragraph(peak, event.start)
+        assert say(book) == event_paragraph(event)
 
 
 def test_an_incident_of_one_of_many_groups_names_it():
     event = replace(ANOMALOUS.event, labels=(("instance", "db-1"),))
     book = IncidentBook(RULES)
     book.update(event.flagged_at, began=[event])
-    assert say(book) == f"db-1: {paragraph(event.peak, event.start)}"
+    assert say(book) == f"db-1: {event_paragraph(event)}"

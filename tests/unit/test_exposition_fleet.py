@@ -48,6 +48,7 @@ from promad.web.metrics import ScrapeAnswers, gather_parts
 from tests.support.fleet_snapshots import (
     AT,
     PREFIX,
+    add_largest,
     make_columns,
     make_snapshot,
     make_status,
@@ -115,7 +116,7 @@ def test_lines_and_headers_are_those_of_prometheus_client_in_both_formats(
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_fleet_is_exposed_as_its_groups_would_be_one_by_one(plain: bool) -> None:
     hosts = (*name_hosts(40), (("instance", 'ü"\\\n'),))
-    columns = make_columns(hosts, STATES, ("cpu", "load", 'di"sk'), plain=plain)
+    columns = add_largest(make_columns(hosts, STATES, ("cpu", "load", 'di"sk'), plain=plain))
     statuses = tuple(make_status(columns, row) for row in range(len(hosts)))
     alone = SnapshotCollector(lambda: [Snapshot("hosts", PREFIX, statuses)])
     for openmetrics, generate in ((False, generate_latest), (True, generate_openmetrics)):
@@ -349,6 +350,18 @@ def test_a_limit_below_one_groups_features_shows_those_that_contribute_most() ->
     columns = replace(columns, features=features)
     choice = choose_features(columns, 12, np.zeros(2, np.bool_))
     assert np.isfinite(choice.features).any(axis=2).tolist() == [[False, True, True]]
+
+
+def test_largest_deviations_count_as_series_of_features() -> None:
+    columns = make_columns(name_hosts(2))
+    columns = replace(columns, features=np.ones((2, 2, 6)), largest=np.ones((2, 2, 4)))
+    nothing = np.zeros(2, np.bool_)
+    for limit, rows, left_out in ((40, 2, 0), (39, 1, 20), (20, 1, 20)):
+        choice = choose_features(columns, limit, nothing)
+        assert (len(choice.rows), choice.left_out) == (rows, left_out)
+    few = choose_features(columns, 15, nothing)
+    assert np.isfinite(few.largest).all(axis=2).sum() == 1
+    assert few.left_out == 30
 
 
 def test_exported_history_has_as_many_series_of_features_as_a_scrape() -> None:

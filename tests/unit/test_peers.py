@@ -133,7 +133,8 @@ def test_peers_of_groups_that_stay_are_kept() -> None:
 
 GROUPS = tuple((("instance", str(row)),) for row in range(KINDS * EACH))
 UNITS = np.arange(1.0, KINDS * EACH + 1)
-ROWS = Calibration(CENTER, CENTER, SCALE, SCALE, SCALE, UNITS)
+POSSIBLE = np.stack([CENTER - 5 * SCALE, CENTER + 5 * SCALE], axis=1)
+ROWS = Calibration(CENTER, CENTER, POSSIBLE, SCALE, SCALE, SCALE, UNITS)
 TABLE = CalibrationTable(GROUPS, ROWS, 40.0, Caution(3.0, 1.5))
 POOLED = replace(ROWS.take(np.array([0])), unit=np.array([40.0]), center=np.zeros((1, FEATURES)))
 NEW = (("instance", "new"),)

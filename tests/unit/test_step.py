@@ -100,6 +100,9 @@ def assert_alike(found: Verdict, expected: Verdict, tolerance: float = TOLERANCE
         assert view.since == twin.since
         for name in ("error", "contribution", "observed", "expected", "elevation"):
             assert_close(getattr(view, name), getattr(twin, name), tolerance)
+        assert (view.largest is None) == (twin.largest is None), view.name
+        for number, own in zip(view.largest or (), twin.largest or (), strict=True):
+            assert_close(number, own, tolerance)
 
 
 def assert_close(found, expected, tolerance):

@@ -16,7 +16,7 @@ from promad.config.durations import format_instant
 from promad.errors import PromadError
 
 if TYPE_CHECKING:
-    from promad.events.verdict import FeatureView
+    from promad.events.verdict import FeatureView, LargestDeviation
     from promad.stages.explain import Explained
 
 
@@ -83,7 +83,16 @@ def format_explained(explained: Explained) -> Iterator[str]:
 def _format_feature(view: FeatureView) -> str:
     observed = "missing" if math.isnan(view.observed) else f"{view.observed:.4g}"
     since = "" if view.since is None else f"  since {format_instant(view.since)}"
-    return (
+    newest = (
         f"{view.contribution:4.0%}  {view.direction:5}  observed {observed:>10}  "
         f"expected {view.expected:10.4g}  error {format_ratio(view.elevation):>5}× baseline{since}"
+    )
+    return newest if view.largest is None else f"{newest}  {_format_largest(view.largest)}"
+
+
+def _format_largest(largest: LargestDeviation) -> str:
+    """Where the feature deviated most."""
+    return (
+        f"largest at {format_instant(largest.at)}: observed {largest.observed:.4g}, "
+        f"expected {largest.expected:.4g}"
     )

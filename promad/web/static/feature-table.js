@@ -87,6 +87,7 @@ function readState(name, row) {
     expected: row?.getValue(name, "expected") ?? null,
     since: null,
     direction: null,
+    largest: null,
   };
 }
 
@@ -132,7 +133,7 @@ export function fillLinks(parent, links, subject) {
  * @param {number} now
  */
 function fillState(element, { scored }, state, now) {
-  const { contribution, direction, observed, expected, elevation, since } = state;
+  const { contribution, direction, observed, expected, elevation, since, largest } = state;
   setText(findPart(element, "share"), scored ? formatShare(contribution) : "not scored");
   const meter = findPart(element, "meter");
   meter.hidden = !scored;
@@ -143,6 +144,18 @@ function fillState(element, { scored }, state, now) {
   setText(findPart(element, "elevation"), formatMultiple(elevation));
   element.dataset.deviates = String((elevation ?? 0) > 1);
   findPart(element, "since").replaceChildren(...(since === null ? [] : [createTime(since, now)]));
+  findPart(element, "largest").replaceChildren(...(largest ? describeLargest(largest, now) : []));
+}
+
+/**
+ * "0.9, expected 0.25, at 10:02": the values of the sample at which a feature deviated most.
+ *
+ * @param {LargestDeviationAnswer} largest
+ * @param {number} now
+ */
+function describeLargest({ observed, expected, at }, now) {
+  const values = `${formatNumber(observed)}, expected ${formatNumber(expected)}, at `;
+  return [createElement("span", values), createTime(at, now)];
 }
 
 /** @param {string} direction */
