@@ -2,9 +2,10 @@
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.tick [--queries 38] [--ticks 100] [--rounds 3]
 
-Starts a Prometheus of its own with a made-up history, and follows it in three ways, in turn:
+Starts a Prometheus of its own with a made-up history, and follows it in four ways, in turn:
 
 * promad: the daemon with a linear model, from the poll to the published metrics
+* single: the same, with a request for each query (`union_queries: false`)
 * scraped: the same, with its metrics read at each tick over a new connection
 * plain: a loop of `requests.get` for the newest 20 samples of each query, pandas, and
   `model.predict` of a Keras LSTM autoencoder
@@ -147,10 +148,11 @@ def _run_inside(work: Callable[[Task], Any], task: Task, results: Queue[Any]) ->
         raise
 
 
-def build_config(task: Task) -> Config:
+def build_config(task: Task, **prometheus: Any) -> Config:
     return Config.model_validate(
         {
             "prometheus_url": task.url,
+            "prometheus": prometheus,
             "artifacts_dir": task.artifacts,
             "queries": task.queries,
             "data_settings": {"step": f"{STEP}s"},
@@ -220,9 +222,9 @@ def scrape(port: int) -> None:
             pass
 
 
-def follow_with_promad(task: Task, scraped: bool = False) -> Taken:
+def follow_with_promad(task: Task, scraped: bool = False, **prometheus: Any) -> Taken:
     clock = DrivenClock(task)
-    with detect([build_config(task)], clock, "127.0.0.1", 0) as daemon:
+    with detect([build_config(task, **prometheus)], clock, "127.0.0.1", 0) as daemon:
         clock.port = daemon.port if scraped else 0
         clock.done.wait()
         taken = Taken()
@@ -277,12 +279,17 @@ def read_memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def follow_one_by_one(task: Task) -> Taken:
+    return follow_with_promad(task, union_queries=False)
+
+
 def follow_scraped(task: Task) -> Taken:
     return follow_with_promad(task, scraped=True)
 
 
 WAYS: dict[str, Callable[[Task], Taken]] = {
     "promad": follow_with_promad,
+    "single": follow_one_by_one,
     "scraped": follow_scraped,
     "plain": follow_plainly,
 }

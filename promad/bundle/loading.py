@@ -35,9 +35,9 @@ from promad.data.valid_range import format_ranges, read_ranges
 from promad.errors import BundleError
 from promad.files import DAMAGED, explain_damage, read_plain
 from promad.models import load_model
-from promad.models.linear import Linear
 from promad.models.linear_groups import GROUPS_FILE as GROUPS_FILE_OF_LINEAR
 from promad.models.linear_groups import load_groups
+from promad.models.linear_parts import Linear
 from promad.models.loading import LARGEST_FILE, read_arrays
 from promad.scoring.calibration import POSSIBLE, CalibrationTable
 from promad.scoring.detector import Detector

@@ -140,6 +140,32 @@ def _check_type(tree: Any) -> None:
         )
 
 
+def is_vector(expr: str) -> bool:
+    """Whether an expression surely has series, and not a number at each time.
+
+    >>> is_vector("sum(up) / 2"), is_vector("time()"), is_vector("up{")
+    (True, False, False)
+    """
+    try:
+        return _is_vector(parse_promql(expr))
+    except ValueError:
+        return False
+
+
+def _is_vector(node: Any) -> bool:
+    match type(node).__name__:
+        case "VectorSelector" | "AggregateExpr":
+            return True
+        case "Call":
+            return bool(node.func.return_type == promql_parser.ValueType.Vector)
+        case "BinaryExpr":
+            return _is_vector(node.lhs) or _is_vector(node.rhs)
+        case "ParenExpr" | "UnaryExpr":
+            return _is_vector(node.expr)
+        case _:
+            return False
+
+
 def find_lookahead(expr: str) -> float:
     """How many seconds an expression looks ahead of its time, by a negative offset.
 

@@ -218,6 +218,7 @@ class PrometheusSettings(_Section):
     http_method: Literal["POST", "GET"] = "POST"
     params: Mapping[ParameterName, ParameterValues] = {}
     max_points_per_request: PositiveInt = 10_000
+    union_queries: bool = True
 
 
 class DataSettings(_Section):
@@ -295,6 +296,8 @@ class ScoringSettings(_Section):
     aggregate: Literal["mean", "top_k"] = "mean"
     top_k: PositiveInt = 3
     smoothing_samples: PositiveInt = 10
+    compression: PositiveFloat | None = 5.0
+    recent_samples: PositiveInt = 3
     required_share: Annotated[float, Field(gt=0, le=1)] = 0.7
 
 
@@ -382,6 +385,14 @@ class AlertBudget(_Section):
     max_group_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
+class EventEnd(_Section):
+    """What ends an event: `leave_after_samples` in a row that do not keep it open."""
+
+    by: Literal["recent", "score"] = "recent"
+    below: Annotated[float, Field(gt=0, le=1)] = 0.5
+    hold: Duration = 7200.0
+
+
 class RealTimeSettings(_Section):
     """How `detect` polls, judges and publishes."""
 
@@ -393,6 +404,7 @@ class RealTimeSettings(_Section):
     adapt_threshold: bool = True
     enter_after_samples: PositiveInt = 2
     leave_after_samples: PositiveInt = 5
+    event_end: EventEnd = EventEnd()
     latency_offset: LatencyOffset = "auto"
     stale_after: PositiveDuration = 120.0
     exporter_port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8001

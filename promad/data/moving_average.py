@@ -45,6 +45,19 @@ class Averages:
         """The state before the first sample."""
         return Averages(np.zeros(shape), np.zeros(shape))
 
+    def take(self, rows: NDArray[np.int64]) -> Averages:
+        """A copy of some first-axis rows."""
+        return Averages(self.total[rows], self.weight[rows])
+
+    def put(self, rows: NDArray[np.int64], other: Averages) -> None:
+        """Let some first-axis rows continue as others do."""
+        self.total[rows], self.weight[rows] = other.total, other.weight
+
+    def restart(self, recent: Averages, span: int, least_share: float = 0.5) -> None:
+        """Forget all but the mean of a shorter average, of this span, of the same values."""
+        least = least_share / (1.0 - find_decay(span))
+        self.total = recent.total / np.maximum(recent.weight, least) * self.weight
+
     def adopt(self, other: Averages, move: Move) -> None:
         """Continue the first-axis rows that are moved here from another state."""
         move_rows(move, (other.total, self.total), (other.weight, self.weight))

@@ -159,11 +159,13 @@ class Preparation:
             scaled = filled - center[:, np.newaxis]
             scaled /= scale[:, np.newaxis]
         np.clip(scaled, -REACH, REACH, out=scaled)
-        scaled[missing] = 0.0
+        np.copyto(scaled, 0.0, where=missing)
         return scaled, missing
 
     def find_usable(self, missing: NDArray[np.bool_], required_share: float) -> NDArray[np.bool_]:
         """Which samples have enough scored features: (..., features) to (...,)."""
+        if not missing.any():  # nearly always
+            return np.ones(missing.shape[:-1], np.bool_)
         known = 1.0 - np.count_nonzero(missing[..., : self.scored], axis=-1) / self.scored
         return np.asarray((known > 0) & (known >= required_share - 1e-9), np.bool_)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 
 import numpy as np
 import structlog
@@ -19,23 +18,22 @@ from promad.clock import Clock
 from promad.config.durations import format_duration
 from promad.data.groups import Labels, name_group
 from promad.data.rows import plan_move
+from promad.detection.fleet_adaptations import Adaptations
 from promad.detection.fleet_columns import build_columns
 from promad.detection.fleet_history import FleetHistory
+from promad.detection.fleet_log import RisingPeaks, describe_incident, log_events
 from promad.detection.fleet_persistence import FleetPersistence
+from promad.detection.fleet_published import Published, make_build_status, withhold_snapshot
 from promad.detection.judgements import ANOMALOUS, BLIND, WARMING, Judgements
 from promad.detection.live import LiveDetector
-from promad.detection.loop import LoopOptions, describe_event
+from promad.detection.loop import LoopOptions, describe_failures
 from promad.detection.server_log import ServerLog
 from promad.detection.state import State
 from promad.detection.step import rewarm
 from promad.detection.tick_loop import TickLoop
 from promad.errors import PrometheusError
-from promad.events.events import AnomalyEvent
-from promad.events.explanation import incident_paragraph
 from promad.events.incident_book import IncidentBook, IncidentChanges, Watched, survey_groups
-from promad.events.incidents import Incident
-from promad.events.status import GroupStatus
-from promad.events.verdict import STATES, Verdict
+from promad.events.verdict import STATES
 from promad.exposition import DetectorMetrics
 from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.exposition.render import FleetRenderer
@@ -47,10 +45,6 @@ Rows = NDArray[np.int64]
 log = structlog.get_logger()
 
 _MOST_NAMES = 5
-_MOST_LINES = 20
-"""Log lines about single events at one sample."""
-_MOST_PEAKS = 50
-"""Events whose higher peaks are written at one sample; the others wait for the next."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +63,6 @@ class FleetOutputs:
     persistence: FleetPersistence
     incidents: IncidentBook
     max_feature_series: int
-
-
-@dataclass
-class _Published:
-    """What is known of the groups after a tick; it is not changed once it is published."""
-
-    at: float
-    labels: tuple[Labels, ...]
-    judgements: Judgements | None
-    states: NDArray[np.uint8]
-    limits: Values
-    why: Mapping[int, str]
-    failures: Mapping[str, PrometheusError]
 
 
 class FleetLoop(TickLoop):
@@ -105,10 +86,9 @@ class FleetLoop(TickLoop):
         self._watched: Mapping[Labels, Watched] = {}
         self._begun: Counter[Labels] = Counter()
         self._refused = 0
-        self._raised = np.zeros(0, np.int64)
-        self._raised_together = 0
+        self._adaptations = Adaptations()
         self._pooled = np.zeros(0, np.bool_)
-        self._rising: dict[str, None] = {}
+        self._rising = RisingPeaks()
         self._before: State | None = None
         self._offset = 0.0
         self._first_poll, self._caught_up = True, False
@@ -130,7 +110,7 @@ class FleetLoop(TickLoop):
         if since is None:
             return self._snapshot
         why = f"no tick has ended for {format_duration(round(since))}"
-        return _withhold_snapshot(self._snapshot, self._clock.now(), why)
+        return withhold_snapshot(self._snapshot, self._clock.now(), why)
 
     def continue_from(self, other: TickLoop) -> None:
         """Continue what another loop of the same detector has left, after it was retired.
@@ -212,13 +192,10 @@ class FleetLoop(TickLoop):
             rows = np.array([row for row, labels in enumerate(groups) if labels in new], np.int64)
             rewarm(live.detector, live.calibration, live.state, poll.frame, rows)
         self._live = live
-        move = plan_move(old.labels, groups)
         self._outputs.history.regroup(live.state.names, groups)
         self._watched = survey_groups(groups, self._outputs.incidents.rules)
         self._pooled = live.detector.find_pooled(groups)
-        raised = np.zeros(len(groups), np.int64)
-        raised[move.target] = self._raised[move.source]
-        self._raised = np.maximum(raised, live.state.limits.adaptations)
+        self._adaptations.regroup(live.state, plan_move(old.labels, groups))
         if gone or new:
             self._log.info("groups changed", groups=len(groups), new=len(new), gone=len(gone))
 
@@ -228,9 +205,7 @@ class FleetLoop(TickLoop):
         outputs, before, self._before = self._outputs, self._before, None
         if not outputs.persistence.resume(state, self._begin, outputs.incidents, now) and before:
             state.continue_events(before)
-        shared = getattr(state.limits, "shared", None)
-        if shared is not None:
-            self._raised_together = int(shared.adaptations[0])
+        self._adaptations.resume(state)
 
     def _close_events(self, gone: Sequence[Labels], now: float) -> None:
         """End the events of groups that vanished, at their newest anomalous samples."""
@@ -240,12 +215,12 @@ class FleetLoop(TickLoop):
             if not state.events.hysteresis.open[row_of[labels]]:
                 continue
             name = name_group(self._options.name, labels)
-            self._rising.pop(name, None)
+            self._rising.forget(name)
             changes = self._outputs.incidents.drop(now, name)
             self._outputs.persistence.close_group(name, changes)
             self._tell_incidents(changes)
 
-    def _judge(self, poll: GroupPoll, now: float) -> _Published:
+    def _judge(self, poll: GroupPoll, now: float) -> Published:
         """Judge what is new."""
         self._live, met = self._live.meet(poll.frame)
         live, newest = self._live, None
@@ -259,7 +234,7 @@ class FleetLoop(TickLoop):
             newest = judgements
         if newest is None:
             return replace(self._published, failures=poll.failures)
-        self._report_adaptations()
+        self._adaptations.report(live.state, self._metrics, self._log)
         if not self._caught_up:
             self._caught_up = True
             self._tell_incidents(
@@ -270,7 +245,7 @@ class FleetLoop(TickLoop):
             row: f"several series of this group for query {alias}"
             for row, alias in poll.ambiguous.items()
         }
-        return _Published(
+        return Published(
             newest.at,
             live.state.labels,
             newest,
@@ -290,72 +265,32 @@ class FleetLoop(TickLoop):
         began = [state.events.event(row) for row in np.flatnonzero(judgements.began).tolist()]
         ended = list(judgements.ended.values())
         open_rows = state.events.hysteresis.open & ~judgements.began
-        grew = self._choose_peaks(judgements.at, open_rows, ended)
+        grew = self._rising.choose(state.events, judgements.at, open_rows, ended)
         above = judgements.fresh & (judgements.score > judgements.limit)
         lasting = np.flatnonzero(open_rows & above).tolist()
         changes = self._outputs.incidents.update(judgements.at, began, grew, ended, self._watched)
         if not (began or grew or ended or lasting):
             return
-        self._log_events("anomaly began", began)
-        self._log_events("anomaly ended", ended)
+        log_events(self._log, "anomaly began", began)
+        log_events(self._log, "anomaly ended", ended)
         self._tell_incidents(changes)
         self._outputs.persistence.save_events(
             state, [*began, *grew], ended, changes.incidents, lasting
         )
 
-    def _choose_peaks(
-        self, at: float, open_rows: NDArray[np.bool_], ended: Sequence[AnomalyEvent]
-    ) -> list[AnomalyEvent]:
-        """Open events with a higher peak that is not written yet, those that wait longest first."""
-        events = self._live.state.events
-        for row in np.flatnonzero(open_rows & (events.peak_at == at)).tolist():
-            self._rising.setdefault(events.groups[row])
-        for event in ended:  # with which the peak is written
-            self._rising.pop(event.group, None)
-        if not self._rising:
-            return []
-        names = list(self._rising)[:_MOST_PEAKS]
-        row_of = {events.groups[row]: row for row in np.flatnonzero(open_rows).tolist()}
-        for name in names:
-            del self._rising[name]
-        return [events.event(row_of[name]) for name in names if name in row_of]
-
-    def _log_events(self, message: str, events: Sequence[AnomalyEvent]) -> None:
-        """A line for each event, those with the largest score if there are many."""
-        shown = sorted(events, key=lambda event: -event.peak_ratio)[:_MOST_LINES]
-        for event in shown:
-            self._log.warning(message, group=event.group, **describe_event(event))
-        if len(shown) < len(events):
-            self._log.warning(message, more_groups=len(events) - len(shown))
-
     def _tell_incidents(self, changes: IncidentChanges) -> None:
         for incident in changes.began:
             self._begun[incident.scope] += 1
-            self._log.warning("incident began", **_describe_incident(incident))
+            self._log.warning("incident began", **describe_incident(incident))
         for incident in changes.ended:
-            self._log.warning("incident ended", **_describe_incident(incident))
-
-    def _report_adaptations(self) -> None:
-        """Log which thresholds were just raised to keep the alert budget."""
-        limits = self._live.state.limits
-        raised = limits.adaptations
-        for row in np.flatnonzero(raised > self._raised).tolist():
-            self._metrics.count_adaptations(int(raised[row] - self._raised[row]))
-            name = self._live.state.names[row]
-            self._log.warning("threshold adapted", group=name, why=limits.explain(row))
-        self._raised = raised
-        shared = getattr(limits, "shared", None)
-        if shared is not None and (times := int(shared.adaptations[0])) > self._raised_together:
-            self._metrics.count_adaptations(times - self._raised_together)
-            self._raised_together = times
-            self._log.warning("threshold adapted", group="all", why=shared.explain(0))
+            self._log.warning("incident ended", **describe_incident(incident))
 
     def _withhold(
         self, at: float, state: int, why: str, failures: Mapping[str, PrometheusError]
-    ) -> _Published:
+    ) -> Published:
         """No score for any group; `at` in unix seconds, `state` a position in `STATES`."""
         own = self._live.state
-        return _Published(
+        return Published(
             at,
             own.labels,
             None,
@@ -365,7 +300,7 @@ class FleetLoop(TickLoop):
             failures,
         )
 
-    def _publish(self, published: _Published) -> None:
+    def _publish(self, published: Published) -> None:
         before, after = self._count_states(self._published), self._count_states(published)
         if before != after:
             self._log.info("state changed", **after)
@@ -378,12 +313,12 @@ class FleetLoop(TickLoop):
         self._published, self._snapshot = published, snapshot
         self._published_at = self._clock.elapsed()
 
-    def _count_states(self, published: _Published) -> dict[str, int]:
+    def _count_states(self, published: Published) -> dict[str, int]:
         """How many groups are in each state that there is."""
         counts = np.bincount(published.states, minlength=len(STATES)).tolist()
         return {str(state): count for state, count in zip(STATES, counts, strict=True) if count}
 
-    def _build_snapshot(self, published: _Published) -> FleetSnapshot:
+    def _build_snapshot(self, published: Published) -> FleetSnapshot:
         options, outputs = self._options, self._outputs
         failed = tuple((alias, str(error)) for alias, error in published.failures.items())
         incidents = IncidentColumns(
@@ -405,77 +340,6 @@ class FleetLoop(TickLoop):
             incidents,
             failed,
             outputs.max_feature_series,
-            self._make_build_status(published),
+            make_build_status(self._live.state, published),
             self._renderer,
         )
-
-    def _make_build_status(self, published: _Published) -> Callable[[int], GroupStatus]:
-        """What makes the status of one group as it is now, also once later ticks have passed."""
-        state = self._live.state
-        open_rows = np.flatnonzero(state.events.hysteresis.open)
-        events = state.events.take(open_rows)
-        place_of = {row: place for place, row in enumerate(open_rows.tolist())}
-        begun, until = state.events.begun.copy(), state.scored_until.copy()
-        usable = state.scoring.usable_for[:, 0].copy()
-
-        def build(row: int) -> GroupStatus:
-            return GroupStatus(
-                verdict=_build_verdict(published, row),
-                group=published.labels[row],
-                events_begun=int(begun[row]),
-                event=events.event(place_of[row]) if row in place_of else None,
-                last_scored_at=None if isnan(until[row]) else float(until[row]),
-                samples_in_window=int(usable[row]),
-            )
-
-        return build
-
-
-def _withhold_snapshot(snapshot: FleetSnapshot, at: float, why: str) -> FleetSnapshot:
-    """The same groups and events, all blind; only what is published already is read."""
-    columns, build = snapshot.columns, snapshot.build_status
-    unknown = np.full(len(columns.labels), np.nan)
-
-    def build_blind(row: int) -> GroupStatus:
-        status = build(row)
-        verdict = Verdict(at, STATES[BLIND], status.verdict.threshold, why=why)
-        return replace(status, verdict=verdict)
-
-    blind = replace(
-        columns,
-        state=np.full(len(columns.labels), BLIND, np.uint8),
-        score=unknown,
-        mse=unknown,
-        known_share=unknown,
-        anomalous_since=unknown,
-        features=np.full_like(columns.features, np.nan),
-    )
-    return replace(snapshot, columns=blind, build_status=build_blind)
-
-
-def _build_verdict(published: _Published, row: int) -> Verdict:
-    if published.judgements is None:
-        state = STATES[published.states[row]]
-        return Verdict(
-            published.at, state, float(published.limits[row]), why=published.why.get(row, "")
-        )
-    verdict = published.judgements.verdict(row)
-    why = published.why.get(row)
-    return verdict if why is None else replace(verdict, why=why)
-
-
-def describe_failures(failures: Mapping[str, PrometheusError]) -> str:
-    """Why there is no score, in a few words."""
-    alias, failure = next(iter(failures.items()))
-    others = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
-    return f"query {alias}{others} failed: {failure.reason}"
-
-
-def _describe_incident(incident: Incident) -> dict[str, object]:
-    """An incident in one log line."""
-    return {
-        "id": incident.id,
-        "groups": incident.groups,
-        "first": incident.first.group,
-        "explanation": incident_paragraph(incident),
-    }

@@ -19,7 +19,8 @@ from promad.detection.recent_history import RecentHistory
 from promad.detection.replay import replay
 from promad.errors import PromadError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.groups.polling import GroupPoller, PollOptions
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.polling import GroupPoller
 from promad.prometheus.latency import ask_latency_offset
 
 log = structlog.get_logger()

@@ -41,6 +41,7 @@ class Judgements:
         plain: whether scores are the mean squared error itself (`scoring: mse`).
         state: positions in `STATES`, uint8 (groups,).
         score: float64 (groups,), NaN without a score.
+        recent: the score of a short average, by which events end, float64 (groups,); NaN without.
         limit: what it is held to, float64 (groups,).
         mse: the mean squared error over window and features, float64 (groups,).
         errors: what each scored feature adds to the score, float64 (groups, features).
@@ -64,6 +65,7 @@ class Judgements:
     plain: bool
     state: NDArray[np.uint8]
     score: Values
+    recent: Values
     limit: Values
     mse: Values
     errors: Values

@@ -12,9 +12,8 @@ from promad.bundle import Opened
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.detection.judgements import Judgements
-from promad.detection.state import State, begin_state
+from promad.detection.state import State, begin_hysteresis, begin_state
 from promad.detection.step import catch_up, run, warm
-from promad.events.hysteresis import Hysteresis
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
 from promad.scoring.peers import find_whole
@@ -76,15 +75,16 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
     """The detector of a configuration before its first sample."""
     config, detector = opened.config, opened.detector
     live, count = config.real_time_anomaly_detection, len(groups)
+    how = make_threshold_settings(live, config.data_settings.step)
     limits = put_to_work(
         detector.threshold,
-        make_threshold_settings(live, config.data_settings.step),
+        how,
         adapt=live.adapt_threshold,
         groups=count,
         fleet=FleetBudget(live.alert_budget.per, live.alert_budget.max_group_share)
         if config.group_by
         else None,
     )
-    hysteresis = Hysteresis.begin(count, live.enter_after_samples, live.leave_after_samples)
+    hysteresis = begin_hysteresis(detector, how, count)
     state = begin_state(detector, limits, config.name, groups, hysteresis)
     return LiveDetector(detector, detector.calibrate(groups), state)

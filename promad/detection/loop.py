@@ -141,7 +141,7 @@ class DetectionLoop(TickLoop):
         """Judge and publish what a poll brought."""
         self._report(poll)
         if self._lacks_answers(poll.failures):
-            why, missing = _describe_failures(poll.failures), tuple(poll.failures)
+            why, missing = describe_failures(poll.failures), tuple(poll.failures)
             verdicts = self._withhold(poll.frame.end, State.BLIND, why, missing)
         else:
             verdicts = self._judge(poll)
@@ -269,7 +269,8 @@ def make_status(state: DetectorState, group: int, verdict: Verdict) -> GroupStat
     )
 
 
-def _describe_failures(failures: Mapping[str, PrometheusError]) -> str:
+def describe_failures(failures: Mapping[str, PrometheusError]) -> str:
+    """Why there is no score, in a few words."""
     alias, failure = next(iter(failures.items()))
     others = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
     return f"query {alias}{others} failed: {failure.reason}"

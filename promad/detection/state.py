@@ -18,9 +18,10 @@ from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
 from promad.scoring.detector import Detector
 from promad.scoring.held_errors import HeldErrors
+from promad.scoring.onset import Onsets
 from promad.scoring.peers import Peers
 from promad.scoring.streaming import ScoringState
-from promad.thresholds import ThresholdState
+from promad.thresholds import ThresholdSettings, ThresholdState
 
 Values = NDArray[np.float64]
 
@@ -40,6 +41,9 @@ class State:
             before the first.
         deviating_since: since when each feature has deviated, unix seconds, float64
             (groups, features); NaN if it does not.
+        restarted_at: unix seconds of the sample with which the newest event of each group was over,
+            after which its average restarted, float64 (groups,); NaN before the first.
+        onsets: what was before events that are open or may begin.
         held: the errors by which features are ranked.
         peers: by which groups that came after training are calibrated.
     """
@@ -52,6 +56,8 @@ class State:
     judged_from: Values
     scored_until: Values
     deviating_since: Values
+    restarted_at: Values
+    onsets: Onsets
     held: HeldErrors
     peers: Peers
 
@@ -76,12 +82,14 @@ class State:
         self.limits.adopt(other.limits, move)
         self.events.adopt(other.events, move)
         self.peers.adopt(other.peers, move)
+        self.onsets.adopt(other.onsets, move)
         self.held.adopt(other.held, move)
         move_rows(
             move,
             (other.judged_from, self.judged_from),
             (other.scored_until, self.scored_until),
             (other.deviating_since, self.deviating_since),
+            (other.restarted_at, self.restarted_at),
         )
 
     def continue_events(self, other: State) -> None:
@@ -95,15 +103,19 @@ class State:
             move,
             (other.scored_until, self.scored_until),
             (other.deviating_since, self.deviating_since),
+            (other.restarted_at, self.restarted_at),
         )
 
     def to_json(self, group: int) -> dict[str, Any]:
         """Plain values of one group, from which `resume` continues as if nothing was between."""
         until, since = float(self.scored_until[group]), self.deviating_since[group]
+        restarted_at = float(self.restarted_at[group])
         deviating = zip(self.events.features, since.tolist(), strict=True)
         return {
             "scored_until": None if np.isnan(until) else until,
             "deviating": {name: at for name, at in deviating if not np.isnan(at)},
+            "restarted_at": None if np.isnan(restarted_at) else restarted_at,
+            "onset": self.onsets.to_json(group),
             "held": self.held.largest[group].tolist(),
             **self.events.to_json(group),
         }
@@ -116,14 +128,27 @@ class State:
                 changed then.
         """
         until = float(content["scored_until"])
+        restarted_at = content.get("restarted_at")
+        restarted_at = np.nan if restarted_at is None else float(restarted_at)
         deviating = {str(name): float(at) for name, at in content["deviating"].items()}
-        features = self.events.features
+        features, onset = self.events.features, content.get("onset")
         nothing = np.zeros(len(features))  # as earlier versions wrote
         held = np.asarray(content.get("held", nothing), np.float64).reshape(nothing.shape)
+        onsets = Onsets.begin(1, len(features))
+        onsets.resume(0, onset)
         self.events.resume(group, content)
+        self.onsets.resume(group, onset)
         self.held.largest[group] = held
-        self.scored_until[group] = until
+        self.scored_until[group], self.restarted_at[group] = until, restarted_at
         self.deviating_since[group] = [deviating.get(name, np.nan) for name in features]
+
+
+def begin_hysteresis(detector: Detector, how: ThresholdSettings, groups: int) -> Hysteresis:
+    """The counters before the first sample; without a short average, the score ends events."""
+    below = None if detector.scoring.recent_span is None else how.leave_below
+    return Hysteresis.begin(
+        groups, how.enter_after, how.leave_after, below, 0.0 if below is None else how.hold_seconds
+    )
 
 
 def begin_state(
@@ -153,6 +178,8 @@ def begin_state(
         judged_from=np.full(count, -np.inf),
         scored_until=np.full(count, np.nan),
         deviating_since=np.full((count, len(features)), np.nan),
+        restarted_at=np.full(count, np.nan),
+        onsets=Onsets.begin(count, len(features)),
         held=HeldErrors.begin(count, len(features)),
         peers=Peers.begin(
             detector.find_pooled(groups),

@@ -30,10 +30,11 @@ _SAVE_SECONDS_PER_BYTE = 60.0 / 4e6
 _LONGEST_SAVE_SECONDS = 300.0
 """A large state is saved less often: what is missing is judged again after a restart."""
 _MOST_BYTES = 2**30
-_ADDED = ("held.", "events.deviations.")
-"""Parts that files of earlier versions lack: they begin anew."""
 _LEFT_OUT = frozenset({"scoring"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
+
+_ADDED = ("restarted_at", "events.height", "onsets.", "held.", "events.deviations.")
+"""Arrays and parts that files of earlier versions lack; they stay as in a fresh state."""
 
 log = structlog.get_logger()
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame
+from promad.data.groups import Labels
 from promad.data.rows import Move
 from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
 from promad.detection.state import State
@@ -34,8 +35,14 @@ from promad.events.verdict import (
 from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
+from promad.scoring.onset import compare_with_before, keep_shifted
 from promad.scoring.scores import Scores, raise_outside
-from promad.scoring.streaming import SAMPLES_AT_ONCE, ScoringState, score_samples
+from promad.scoring.streaming import (
+    SAMPLES_AT_ONCE,
+    ScoringState,
+    restart_averages,
+    score_samples,
+)
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -66,16 +73,54 @@ def run(
         features = _describe_features(calibration, scores)
         mse = _mean_of_known(scores.window_errors)
         for sample in range(part.samples):
+            _look_before(detector, calibration, state, scores, sample, part.groups)
+            was_open = state.events.hysteresis.open
             own = features[:, sample]
-            yield _judge(detector, calibration, state, scores, own, mse[:, sample], sample)
+            judged = _judge(detector, calibration, state, scores, own, mse[:, sample], sample)
+            _follow_onsets(detector, state, judged, was_open, sample)
+            restarting = _find_restarting(state, judged)
+            if restarting.size:
+                args = (detector, calibration, state.scoring, scores, restarting, sample)
+                restart_averages(*args)
+                _describe_again(calibration, scores, features, restarting, sample + 1)
+            yield judged
 
 
 def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
     """Let the state see samples that lead up to the first one to be judged."""
     state.scoring = ScoringState.begin(detector, state.groups)
-    for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, state.groups))):
-        score_samples(detector, calibration, state.scoring, part)
+    _see(detector, calibration, state.scoring, frame, state.restarted_at, state.onsets.at)
     state.seen_until = frame.end
+
+
+def _see(
+    detector: Detector,
+    calibration: Calibration,
+    scoring: ScoringState,
+    frame: MetricFrame,
+    restarted_at: Values,
+    onset_at: Values,
+) -> None:
+    """Score samples that are not judged, and let averages restart where they did.
+
+    Args:
+        restarted_at, onset_at: see `State` and `Onsets`, of the groups of the frame.
+    """
+    for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, len(frame.groups)))):
+        scores = score_samples(detector, calibration, scoring, part)
+        for sample, rows in _find_places(restarted_at, part):
+            restart_averages(detector, calibration, scoring, scores, rows, sample)
+        for sample, rows in _find_places(onset_at, part):
+            whole = rows[scores.in_window[rows, sample] == detector.length]
+            scoring.remember_before(whole, sample)
+
+
+def _find_places(times: Values, frame: MetricFrame) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each sample of a frame that some groups' times name, and the rows of these groups."""
+    places = np.round((times - frame.start) / frame.step)
+    within = (places >= 0) & (places < frame.samples)
+    for sample in np.unique(places[within]).astype(np.int64).tolist():
+        yield sample, np.flatnonzero(places == sample)
 
 
 def rewarm(
@@ -100,8 +145,7 @@ def rewarm(
     groups = tuple(frame.groups[row] for row in rows.tolist())
     part = MetricFrame(lead.start, lead.step, lead.features, groups, lead.values[rows])
     fresh, own = ScoringState.begin(detector, len(rows)), calibration.take(rows)
-    for piece in part.split(max(1, SAMPLES_AT_ONCE // max(1, len(rows)))):
-        score_samples(detector, own, fresh, piece)
+    _see(detector, own, fresh, part, state.restarted_at[rows], state.onsets.at[rows])
     state.scoring.adopt(fresh, Move(np.arange(len(rows)), rows))
 
 
@@ -178,8 +222,11 @@ def _judge(
     known = ~np.isnan(score)
     until = np.fmax(state.scored_until, state.judged_from)
     fresh = known & (at > until + detector.preparation.step / 2)
-    limit = state.limits.follow(np.where(fresh, score, np.nan))
-    score = raise_outside(score, limit, scores.outside[:, sample])
+    recent, held_open = _find_recent(detector, state, scores.recent[:, sample])
+    limit = state.limits.follow(np.where(fresh, score, np.nan), recent, held_open)
+    outside = scores.outside[:, sample].any(axis=1)
+    score = raise_outside(score, limit, outside)
+    recent = None if recent is None else raise_outside(recent, limit, outside)
     _date_deviations(state, features, fresh, at)
     alone = scores.sample_errors[:, sample]
     held = state.held.follow(alone, np.where(fresh, score, np.nan), detector.calm)
@@ -191,7 +238,8 @@ def _judge(
         kept=state.events.hysteresis.open | (fresh & (score > limit)),
     )
     largest = _follow_deviations(state, features, elevation, groups, at)
-    began, ended = state.events.enter(at, JudgedColumns(fresh, score, limit, mse, features))
+    columns = JudgedColumns(fresh, score, limit, mse, features)
+    began, ended = state.events.enter(at, columns, recent)
     state.events.deviations.forget(np.array(list(ended), np.int64))
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
@@ -206,6 +254,7 @@ def _judge(
         plain=state.events.plain,
         state=np.where(known, with_score, without).astype(np.uint8),
         score=score,
+        recent=scores.recent[:, sample],
         limit=limit,
         mse=mse,
         errors=scores.errors[:, sample],
@@ -220,6 +269,75 @@ def _judge(
         began=began,
         ended=ended,
     )
+
+
+def _look_before(
+    detector: Detector,
+    calibration: Calibration,
+    state: State,
+    scores: Scores,
+    sample: int,
+    groups: tuple[Labels, ...],
+) -> None:
+    """Correct the recent scores of groups with an open event by what was before its onset."""
+    rule, at = state.events.hysteresis, float(scores.times[sample])
+    if rule.hold_seconds == 0 or not rule.open.any():
+        return
+    rows = state.onsets.find_held(at, rule.open, rule.hold_seconds)
+    compare_with_before(detector, calibration, state.scoring, scores, rows, sample, groups)
+    limits = state.limits.limits()
+    keep_shifted(state.onsets, calibration, state.scoring, scores, rows, sample, limits)
+
+
+def _follow_onsets(
+    detector: Detector, state: State, judged: Judgements, was_open: Flags, sample: int
+) -> None:
+    """Note which groups leave their normal state with a sample, and which are back in it."""
+    rule = state.events.hysteresis
+    if rule.hold_seconds == 0:
+        return
+    lasting = rule.find_lasting(judged.score, judged.recent, judged.limit)
+    counted = judged.fresh & (judged.in_window == detector.length)
+    state.onsets.follow(
+        detector,
+        state.scoring,
+        sample,
+        judged.at,
+        np.where(judged.fresh, counted & lasting, ~np.isnan(state.onsets.at)),
+        was_open,
+        rule.open,
+    )
+
+
+def _find_recent(
+    detector: Detector, state: State, recent: Values
+) -> tuple[Values | None, Flags | None]:
+    """The recent scores and the groups whose events they hold open; None where events end by score.
+
+    While an event is open, its samples do not change what is normal.
+    """
+    if detector.scoring.recent_span is None or state.events.hysteresis.leave_below is None:
+        return None, None
+    return recent, state.events.hysteresis.open
+
+
+def _find_restarting(state: State, judged: Judgements) -> NDArray[np.int64]:
+    """The groups whose averages restart after a sample: int64 (rows,).
+
+    Those whose event ended with it, or had when the sample was judged for the first time.
+    """
+    if state.events.hysteresis.leave_below is None:
+        return np.empty(0, np.int64)
+    state.restarted_at[list(judged.ended)] = judged.at
+    return np.flatnonzero(state.restarted_at == judged.at)
+
+
+def _describe_again(
+    calibration: Calibration, scores: Scores, features: Values, rows: NDArray[np.int64], first: int
+) -> None:
+    """Correct what `_describe_features` has of some groups from a sample on."""
+    baseline = calibration.baseline[rows, np.newaxis]
+    features[rows, first:, :, ELEVATION] = scores.errors[rows, first:] / baseline
 
 
 def _describe_features(calibration: Calibration, scores: Scores) -> Values:

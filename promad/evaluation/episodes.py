@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from promad.clock import WEEK_SECONDS
 from promad.evaluation.agreement import Agreement, Flags, Reals, alarms, segments
-from promad.events.hysteresis import find_events
+from promad.events.hysteresis import Hysteresis, find_events
 
 MARGIN_SECONDS = 1800.0
 """An episode this close to a label is no false one: labels begin and end where a person saw it."""
@@ -22,12 +22,17 @@ class Episodes:
     Attributes:
         starts: the first sample above the limit.
         raised: the sample that made it an event, `enter_after` samples above the limit in a row.
-        ends: the row after the last sample above the limit.
+        ends: the row after the last sample that kept it open.
+        over: the sample with which it was over, `leave_after` samples later; the row after the
+            last one if it is still open.
+        peaks: the sample above its limit with the highest recent score over it, or score.
     """
 
     starts: NDArray[np.int64]
     raised: NDArray[np.int64]
     ends: NDArray[np.int64]
+    over: NDArray[np.int64]
+    peaks: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,45 @@ class EpisodeFigures:
         return Agreement(self.alarm_precision, self.event_recall).f1
 
 
-def episodes(scores: Reals, limits: Reals, enter_after: int = 1, leave_after: int = 1) -> Episodes:
+def episodes(
+    scores: Reals,
+    limits: Reals,
+    enter_after: int = 1,
+    leave_after: int = 1,
+    leave_below: float | None = None,
+    recent: Reals | None = None,
+) -> Episodes:
     """The events that scores held to limits begin, by the rule of `promad.events.hysteresis`.
 
     Samples without a score neither begin nor end an episode. One that is still open at the end
-    counts, up to its last sample above the limit.
+    counts, up to the last sample that kept it open.
+
+    Args:
+        leave_below: the share of the limit that the recent score must exceed to keep one open.
+        recent: the recent scores, float64 (samples,); None where the scores decide.
     """
-    rows = np.flatnonzero(~np.isnan(scores))
-    found = find_events(alarms(scores[rows], limits[rows]), enter_after, leave_after)
+    rows, above = np.flatnonzero(~np.isnan(scores)), alarms(scores, limits)
+    counters = Hysteresis.begin(len(scores), enter_after, leave_after, leave_below)
+    lasting = counters.find_lasting(scores, recent, limits)
+    found = find_events(above[rows], enter_after, leave_after, lasting[rows])
     starts, raised, ends = np.asarray(found, np.int64).reshape(-1, 3).T
-    return Episodes(rows[starts], rows[raised], rows[ends - 1] + 1)
+    over = np.append(rows, len(scores))[np.minimum(ends - 1 + leave_after, len(rows))]
+    height = np.where(above, (scores if recent is None else recent) / limits, -np.inf)
+    bounds = zip(rows[starts], rows[raised] + 1, rows[ends - 1] + 1, strict=True)
+    return Episodes(
+        starts=rows[starts],
+        raised=rows[raised],
+        ends=rows[ends - 1] + 1,
+        over=over,
+        peaks=np.array([_find_peak(height, lasting, *each) for each in bounds], np.int64),
+    )
+
+
+def _find_peak(height: Reals, lasting: Flags, start: int, opened: int, end: int) -> int:
+    """The first of the highest; of those before the event was open, all above the limit count."""
+    own = height[start:end].copy()
+    own[opened - start :][~lasting[opened:end]] = -np.inf
+    return start + int(np.argmax(own))
 
 
 def episode_figures(

@@ -11,8 +11,9 @@ import numpy as np
 from promad.evaluation.adjusted import point_adjusted_f1
 from promad.evaluation.affiliation import affiliation
 from promad.evaluation.agreement import Agreement, Flags, Reals, alarms, share_blind
-from promad.evaluation.episodes import episode_figures, episodes
+from promad.evaluation.episodes import Episodes, episode_figures, episodes
 from promad.evaluation.explanations import Causes, explained_samples, explained_segments
+from promad.evaluation.extents import find_extents
 from promad.evaluation.labelled import LabelledData
 from promad.evaluation.nab import PROFILES, NabSeries, at_threshold, nab_series
 from promad.evaluation.ranges import range_based
@@ -34,6 +35,8 @@ class Judged:
         contributions: by what features are ranked, float64 (samples, features), NaN where unknown.
         step: seconds between samples.
         enter_after, leave_after: the hysteresis that makes episodes of alarms.
+        leave_below: the share of the limit that the recent score must exceed to keep one open.
+        recent: the recent scores, float64 (samples,); None where the scores end episodes.
         errors: what each feature adds to the score, if that is something else: same shape.
     """
 
@@ -43,6 +46,15 @@ class Judged:
     step: float
     enter_after: int = 1
     leave_after: int = 1
+    leave_below: float | None = None
+    recent: Reals | None = None
+
+    @property
+    def episodes(self) -> Episodes:
+        """The events that the scores begin."""
+        counts = self.enter_after, self.leave_after
+        return episodes(self.scores, self.limits, *counts, self.leave_below, self.recent)
+
     errors: Reals | None = None
 
     def slice(self, first: int, last: int) -> Judged:
@@ -53,6 +65,7 @@ class Judged:
             scores=self.scores[kept],
             limits=self.limits[kept],
             contributions=self.contributions[kept],
+            recent=None if self.recent is None else self.recent[kept],
             errors=None if self.errors is None else self.errors[kept],
         )
 
@@ -70,7 +83,7 @@ def figures_of(judged: Judged, data: LabelledData, seed: int) -> Figures:
 
 def sequences_of(judged: Judged, data: LabelledData) -> Figures:
     """Counts of the known sequences that episodes found and missed, and of false episodes."""
-    found = episodes(judged.scores, judged.limits, judged.enter_after, judged.leave_after)
+    found = judged.episodes
     bounds = np.array([(each.start, each.end) for each in data.known_anomalies], np.int64)
     known_starts, known_ends = bounds.reshape(-1, 2).T
     counts = count_sequences(found.starts, found.ends, known_starts, known_ends)
@@ -125,7 +138,7 @@ def _ranking(scores: Reals, labels: Flags) -> Figures:
 
 
 def _operating_point(judged: Judged, labels: Flags) -> Figures:
-    found = episodes(judged.scores, judged.limits, judged.enter_after, judged.leave_after)
+    found = judged.episodes
     scored = int((~np.isnan(judged.scores)).sum())
     seen = episode_figures(found, labels, scored, judged.step)
     alarming = alarms(judged.scores, judged.limits)
@@ -136,6 +149,7 @@ def _operating_point(judged: Judged, labels: Flags) -> Figures:
         "false_episodes_per_week": seen.false_episodes_per_week,
         "delay_median_seconds": seen.median_delay_seconds,
         "delay_p90_seconds": seen.p90_delay_seconds,
+        **find_extents(found, labels).summarise(judged.step),
         **_agreement("affiliation", affiliation(alarming, labels)),
         **_agreement("range", range_based(alarming, labels)),
     }

@@ -63,10 +63,14 @@ class EventBook:
         plain: whether scores are the mean squared error itself.
         hysteresis: which events are open.
         begun: events that have begun.
-        last_above: unix seconds of the newest sample above the threshold; NaN before the first.
+        last_above: unix seconds of the newest sample above the threshold, or of an open event the
+            newest that kept it open; NaN before the first.
         start, flagged_at: unix seconds of the first sample above the threshold of the event that is
             open or about to begin, and of the one that made it an event.
-        peak_at: unix seconds of the sample with the largest score over threshold since `start`.
+        peak_at: unix seconds of the peak: of the samples above the threshold since `start` that
+            keep the event open, the one with the largest recent score over threshold; where there
+            is no recent score, the largest score.
+        height: of the peak what is largest; NaN if it was saved by an earlier version.
         peak: that sample; `scored` is not used.
         labels: of the groups.
         deviations: where each feature deviated most.
@@ -81,6 +85,7 @@ class EventBook:
     start: Values
     flagged_at: Values
     peak_at: Values
+    height: Values
     peak: JudgedColumns
     labels: tuple[Labels, ...]
     deviations: LargestDeviations
@@ -95,7 +100,8 @@ class EventBook:
     ) -> EventBook:
         """The book before the first sample; groups have no labels by default."""
         count = len(groups)
-        last_above, start, flagged_at, peak_at, score, limit, mse = np.full((7, count), np.nan)
+        last_above, start, flagged_at, peak_at, height = np.full((5, count), np.nan)
+        score, limit, mse = np.full((3, count), np.nan)
         numbers = np.full((count, len(features), len(FEATURE_COLUMNS)), np.nan)
         peak = JudgedColumns(np.ones(count, np.bool_), score, limit, mse, numbers)
         begun = np.zeros(count, np.int64)
@@ -109,6 +115,7 @@ class EventBook:
             start,
             flagged_at,
             peak_at,
+            height,
             peak,
             tuple(labels or [()] * count),
             LargestDeviations.begin(count, len(features)),
@@ -125,6 +132,7 @@ class EventBook:
             (other.start, self.start),
             (other.flagged_at, self.flagged_at),
             (other.peak_at, self.peak_at),
+            (other.height, self.height),
             *zip(other.peak, self.peak, strict=True),
         )
 
@@ -134,19 +142,29 @@ class EventBook:
         kept = EventBook.begin(
             [self.groups[row] for row in rows.tolist()],
             self.features,
-            Hysteresis.begin(count, counters.enter_after, counters.leave_after),
+            Hysteresis.begin(
+                count, counters.enter_after, counters.leave_after, counters.leave_below
+            ),
             self.plain,
             [self.labels[row] for row in rows.tolist()],
         )
         kept.adopt(self, Move(rows, np.arange(count)))
         return kept
 
-    def enter(self, at: float, judged: JudgedColumns) -> BookChanges:
-        """Enter one sample of each group; `at` in unix seconds."""
+    def enter(self, at: float, judged: JudgedColumns, recent: Values | None = None) -> BookChanges:
+        """Enter one sample of each group.
+
+        Args:
+            at: unix seconds.
+            recent: the recent scores, float64 (groups,); None where there are none.
+        """
         above = judged.scored & (judged.score > judged.limit)
-        if above.any():
-            self._follow_peaks(at, above, judged)
-        began, over = self.hysteresis.advance(above, judged.scored)
+        lasting = self.hysteresis.find_lasting(judged.score, recent, judged.limit)
+        kept = np.where(self.hysteresis.open, judged.scored & lasting, above)
+        if kept.any():
+            tallest = judged.score if recent is None else recent
+            self._follow_peaks(at, kept, above, judged, tallest / judged.limit)
+        began, over = self.hysteresis.advance(above, judged.scored, lasting)
         self.begun += began
         ended = {
             group: self.event(group, float(self.last_above[group]))
@@ -154,18 +172,25 @@ class EventBook:
         }
         return BookChanges(began, ended)
 
-    def _follow_peaks(self, at: float, above: Flags, judged: JudgedColumns) -> None:
-        """Remember what events that are open or about to begin need of samples above."""
+    def _follow_peaks(
+        self, at: float, kept: Flags, above: Flags, judged: JudgedColumns, height: Values
+    ) -> None:
+        """Remember what events that are open or about to begin need of samples that keep them so.
+
+        A sample above the threshold that no longer keeps an event open is no peak: what is still
+        high is the memory of an incident that is over.
+        """
         quiet = ~self.hysteresis.open
         first = above & quiet & (self.hysteresis.above == 0)
         self.start[first] = at
-        ratio, highest_ratio = judged.score / judged.limit, self.peak.score / self.peak.limit
-        highest = above & (first | (ratio > highest_ratio))
-        self.peak_at[highest] = at
-        for kept, now in zip(self.peak, judged, strict=True):
-            kept[highest] = now[highest]
+        ratio = self.peak.score / self.peak.limit
+        before = np.where(np.isnan(self.height), ratio, self.height)
+        highest = above & kept & (first | (height > before))
+        self.peak_at[highest], self.height[highest] = at, height[highest]
+        for held, now in zip(self.peak, judged, strict=True):
+            held[highest] = now[highest]
         self.flagged_at[above & quiet] = at
-        self.last_above[above] = at
+        self.last_above[kept] = at
 
     def open_event(self, group: int) -> AnomalyEvent | None:
         """The event of a group that is open, if one is."""
@@ -201,6 +226,7 @@ class EventBook:
             "rising": None if rising is None else asdict(rising),
             "above": int(counters.above[group]),
             "below": int(counters.below[group]),
+            "height": None if np.isnan(self.height[group]) else float(self.height[group]),
             "last_above": float(np.nan_to_num(self.last_above[group])),
             "deviations": self.deviations.to_json(group, self.features),
         }
@@ -214,13 +240,15 @@ class EventBook:
         """
         current, rising = _read_event(content["current"]), _read_event(content["rising"])
         above, below = int(content["above"]), int(content["below"])
+        last_above, height = float(content["last_above"]), content.get("height")
+        height = np.nan if height is None else float(height)
         last_above = float(content["last_above"])
         deviations = self.deviations.read(self.features, content.get("deviations", {}))
         if (event := current or rising) is not None:
             self._put(group, event)
         self.deviations.put(group, deviations)
         self.hysteresis.put(group, current is not None, above, below)
-        self.last_above[group] = last_above
+        self.last_above[group], self.height[group] = last_above, height
 
     def _put(self, group: int, event: AnomalyEvent) -> None:
         """Let a group continue with an event."""

@@ -1,7 +1,9 @@
 """Hysteresis: when samples above a threshold become an event, so that a flicker is none.
 
-An event begins once `enter_after` scored samples in a row were above the threshold, and ends once
-`leave_after` in a row were not. Samples without a score neither begin nor end anything.
+An event begins once `enter_after` scored samples in a row were above the threshold. It ends once
+`leave_after` in a row did not keep it open: the score is a long average, which remembers an
+incident long after it, so the recent score, a short average, decides. Where there is none, samples
+above the threshold keep an event open. Samples without a score neither begin nor end anything.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from promad.data.rows import Move, move_rows
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
+Values = NDArray[np.float64]
 
 
 class Changes(NamedTuple):
@@ -32,10 +35,13 @@ class Hysteresis:
 
     Attributes:
         enter_after: samples above the threshold that begin an event.
-        leave_after: samples not above it that end one.
+        leave_after: samples in a row that do not keep one open and so end it.
         open: whether an event is open, bool (groups,).
         above: while none is, samples above the threshold in a row, int64 (groups,).
-        below: while one is, samples not above it in a row, int64 (groups,).
+        below: while one is, samples in a row that do not keep it open, int64 (groups,).
+        leave_below: the share of the limit that the recent score must exceed to keep an event open;
+            None where samples above the limit do.
+        hold_seconds: so long after its onset an event is compared with the state before it.
     """
 
     enter_after: int
@@ -43,9 +49,17 @@ class Hysteresis:
     open: Flags
     above: Counts
     below: Counts
+    leave_below: float | None = None
+    hold_seconds: float = 0.0
 
     @staticmethod
-    def begin(groups: int, enter_after: int, leave_after: int) -> Hysteresis:
+    def begin(
+        groups: int,
+        enter_after: int,
+        leave_after: int,
+        leave_below: float | None = None,
+        hold_seconds: float = 0.0,
+    ) -> Hysteresis:
         """Counters before the first sample."""
         return Hysteresis(
             enter_after,
@@ -53,7 +67,19 @@ class Hysteresis:
             np.zeros(groups, np.bool_),
             np.zeros(groups, np.int64),
             np.zeros(groups, np.int64),
+            leave_below,
+            hold_seconds,
         )
+
+    def find_lasting(self, scores: Values, recent: Values | None, limits: Values) -> Flags:
+        """Which samples keep an event open; all (groups,).
+
+        Args:
+            recent: the recent scores; None where there are none.
+        """
+        if self.leave_below is None or recent is None:
+            return np.asarray(scores > limits, np.bool_)
+        return np.asarray(recent > self.leave_below * limits, np.bool_)
 
     def adopt(self, other: Hysteresis, move: Move) -> None:
         """Continue the groups that are moved here from other counters."""
@@ -65,19 +91,20 @@ class Hysteresis:
         """Let a group continue with these counters."""
         self.open[group], self.above[group], self.below[group] = open_, above, below
 
-    def advance(self, anomalous: Flags, scored: Flags, samples: int = 1) -> Changes:
-        """Count one sample of each group, or several that are all alike.
+    def advance(self, anomalous: Flags, scored: Flags, lasting: Flags | None = None) -> Changes:
+        """Count one sample of each group.
 
         Args:
             anomalous: whether it is above the threshold, bool (groups,).
             scored: whether it has a score at all, bool (groups,).
+            lasting: whether it keeps an event open, bool (groups,); by default if it is above.
         """
         rising = scored & anomalous
         if not (rising.any() or self.open.any() or self.above.any()):
             return Changes(rising, rising)
-        falling = scored & ~anomalous
-        above = np.where(rising, self.above + samples, np.where(falling, 0, self.above))
-        below = np.where(falling, self.below + samples, np.where(rising, 0, self.below))
+        kept = rising if lasting is None else scored & lasting
+        above = np.where(rising, self.above + 1, np.where(scored, 0, self.above))
+        below = np.where(kept, 0, self.below + scored)
         began = ~self.open & (above >= self.enter_after)
         ended = self.open & (below >= self.leave_after)
         self.open = (self.open | began) & ~ended
@@ -86,24 +113,40 @@ class Hysteresis:
         return Changes(began, ended)
 
 
-def find_events(anomalous: Flags, enter_after: int, leave_after: int) -> list[tuple[int, int, int]]:
+def find_events(
+    anomalous: Flags, enter_after: int, leave_after: int, lasting: Flags | None = None
+) -> list[tuple[int, int, int]]:
     """The events in one group's scored samples, bool (samples,), in order of time.
 
     Each as its first sample above the threshold, the sample that made it an event, and the sample
-    after its last one above. The newest may still be open.
+    after the last one that kept it open. The newest may still be open.
+
+    Args:
+        lasting: which samples keep an event open, bool (samples,); those above by default.
 
     >>> find_events(np.array([True, True, False, True, False, False]), 2, 2)
     [(0, 1, 4)]
     """
-    counters, found = Hysteresis.begin(1, enter_after, leave_after), []
-    everything = np.ones(1, np.bool_)
-    changes = np.flatnonzero(np.diff(anomalous)) + 1
+    kept = anomalous if lasting is None else lasting
+    found: list[tuple[int, int, int]] = []
+    is_open, above, below = False, 0, 0
+    changes = np.flatnonzero((anomalous[1:] != anomalous[:-1]) | (kept[1:] != kept[:-1])) + 1
     for first, last in pairwise([0, *changes.tolist(), len(anomalous)]):
-        if first == last:
-            continue
-        above = anomalous[first : first + 1]
-        if counters.advance(above, everything, last - first).began[0]:
-            found.append((first, first + enter_after - 1, last))
-        elif above[0] and counters.open[0]:
-            found[-1] = (*found[-1][:2], last)
+        at = first
+        while at < last:
+            alike = last - at
+            if not is_open:
+                taken = min(alike, enter_after - above)
+                above = above + taken if anomalous[at] else 0
+                at = at + taken if anomalous[at] else last
+                if above == enter_after:
+                    found.append((at - enter_after, at - 1, at))
+                    is_open, above, below = True, 0, 0
+            elif kept[at]:
+                found[-1] = (*found[-1][:2], last)
+                at, below = last, 0
+            else:
+                taken = min(alike, leave_after - below)
+                at, below = at + taken, below + taken
+                is_open = below < leave_after
     return found

@@ -25,23 +25,8 @@ from typing import Any, NamedTuple
 from promad.config.settings import IncidentSettings
 from promad.data.groups import Labels
 from promad.events.events import AnomalyEvent
-from promad.events.incidents import (
-    Incident,
-    Member,
-    incident_from_json,
-    incident_to_json,
-    member_from_json,
-    member_to_json,
-    sort_members,
-)
-from promad.events.verdict import FeatureView
-
-SIMILAR = 0.5
-"""The share of the contributions to an event that those to an incident have in common, at least."""
-DIFFERENT = 0.2
-"""The same share of a stranger, at most."""
-SEVERAL = 3
-"""Groups in which the same features deviate, before others are strange to the incident."""
+from promad.events.incident_entry import DIFFERENT, SIMILAR, Entry, read_entry
+from promad.events.incidents import Incident, Member, incident_to_json, member_to_json
 
 _LATE_SECONDS = 3600.0
 """How long after its first sample an event may be found, if the group was blind in between."""
@@ -126,136 +111,15 @@ class IncidentChanges(NamedTuple):
 
 
 @dataclass
-class _Mix:
-    """Which features deviate in an incident; follows its members one by one, at no cost of all.
-
-    Attributes:
-        weights: by feature its contributions to the members' peaks, weighted by the peaks.
-        total: the sum of the peaks.
-        members: how many there were.
-        alike: the sum, over them, of what each had in common with those before it.
-    """
-
-    weights: dict[str, float] = field(default_factory=dict)
-    total: float = 0.0
-    members: int = 0
-    alike: float = 0.0
-
-    def add(self, member: Member) -> None:
-        """Enter a member that is new."""
-        self.alike += self.share_in_common(member.features) if self.members else 1.0
-        self.members += 1
-        self._weigh(member, 1.0)
-
-    def replace(self, before: Member, after: Member) -> None:
-        """Enter what became of a member."""
-        if before.features is not after.features:
-            self._weigh(before, -1.0)
-            self._weigh(after, 1.0)
-
-    def share_in_common(self, features: Iterable[FeatureView]) -> float:
-        """The share of the features' contributions that the incident has too, 0 to 1."""
-        total = self.total or 1.0
-        return sum(
-            min(view.contribution, self.weights.get(view.name, 0.0) / total) for view in features
-        )
-
-    def has_stranger(self, event: AnomalyEvent) -> bool:
-        """Whether the same features deviate in several groups of the incident, but not here."""
-        return (
-            self.members >= SEVERAL
-            and self.alike >= SIMILAR * self.members
-            and self.share_in_common(event.peak.features) <= DIFFERENT
-        )
-
-    def _weigh(self, member: Member, sign: float) -> None:
-        self.total += sign * member.peak_ratio
-        for view in member.features:
-            share = sign * member.peak_ratio * view.contribution
-            self.weights[view.name] = self.weights.get(view.name, 0.0) + share
-
-
-@dataclass(eq=False)
-class _Entry:
-    """An incident that is open, or that may be continued; for its attributes see `Incident`.
-
-    Attributes:
-        open: the groups whose events are open.
-        joined: the newest onset of an event that joined or continued it by time alone.
-        closed_at: unix seconds of the sample at which it was found to be over; None while open.
-        seen: the incident as it was last looked at; None if it has changed since.
-    """
-
-    scope: Labels
-    start: float
-    newest_onset: float
-    joined: float
-    members: dict[str, Member] = field(default_factory=dict)
-    mix: _Mix = field(default_factory=_Mix)
-    open: set[str] = field(default_factory=set)
-    closed_at: float | None = None
-    groups_watched: int = 0
-    common_labels: Labels = ()
-    seen: Incident | None = None
-
-    @property
-    def place(self) -> tuple[float, Labels]:
-        """Where it is in a list of all."""
-        return self.start, self.scope
-
-    def enter(self, event: AnomalyEvent) -> None:
-        """Enter an event of a group, or what became of it."""
-        before = self.members.get(event.group)
-        member = Member.begin(event) if before is None else before.follow(event)
-        self.members[event.group] = member
-        if before is None:
-            self.mix.add(member)
-        else:
-            self.mix.replace(before, member)
-
-    def admits(self, onset: float, join_within: float) -> bool:
-        """Whether an event with this onset began together with its groups."""
-        return self.start - join_within <= onset <= self.joined + join_within
-
-    def begins_with(self, onset: float, join_within: float) -> bool:
-        """Whether an event with this onset began together with the first of its groups."""
-        return abs(onset - self.start) <= join_within
-
-    def survey(self, watched: Watched) -> None:
-        """Compare the members with all groups of the scope."""
-        self.groups_watched = max(watched.groups, len(self.members))
-        if len(self.members) > 1:
-            labels = (frozenset(member.labels) for member in self.members.values())
-            self.common_labels = tuple(sorted(frozenset.intersection(*labels) - watched.shared))
-
-    def view(self, rules: IncidentRules) -> Incident:
-        """The incident as it is now."""
-        if self.seen is None:
-            members = sort_members(self.members.values())
-            self.seen = Incident(
-                detector=rules.detector,
-                scope=self.scope,
-                start=self.start,
-                end=None if self.open else max(each.end or each.onset for each in members),
-                members=members,
-                newest_onset=self.newest_onset,
-                groups_watched=self.groups_watched,
-                features_watched=rules.features,
-                common_labels=self.common_labels,
-            )
-        return self.seen
-
-
-@dataclass
 class _Update:
     """What one update did: entries it changed, by whether they were open, and those it began."""
 
     at: float
-    was_open: dict[_Entry, bool] = field(default_factory=dict)
-    began: set[_Entry] = field(default_factory=set)
-    joined: set[_Entry] = field(default_factory=set)
+    was_open: dict[Entry, bool] = field(default_factory=dict)
+    began: set[Entry] = field(default_factory=set)
+    joined: set[Entry] = field(default_factory=set)
 
-    def touch(self, entry: _Entry) -> None:
+    def touch(self, entry: Entry) -> None:
         """Note that an entry is about to change."""
         self.was_open.setdefault(entry, bool(entry.open))
         entry.seen = None
@@ -270,9 +134,11 @@ class _Update:
         ]
         began = [entry for entry in entries if entry in self.began]
         rest = [entry for entry in entries if entry not in self.began and entry not in ended]
-        return IncidentChanges(
-            *(tuple(entry.view(rules) for entry in part) for part in (began, rest, ended))
-        )
+
+        def view(part: Sequence[Entry]) -> tuple[Incident, ...]:
+            return tuple(entry.view(rules.detector, rules.features) for entry in part)
+
+        return IncidentChanges(view(began), view(rest), view(ended))
 
 
 class IncidentBook:
@@ -280,20 +146,23 @@ class IncidentBook:
 
     def __init__(self, rules: IncidentRules) -> None:
         self.rules = rules
-        self._entries: dict[Labels, list[_Entry]] = {}
-        self._newest: dict[str, _Entry] = {}  # by group, the incident of its newest event
+        self._entries: dict[Labels, list[Entry]] = {}
+        self._newest: dict[str, Entry] = {}  # by group, the incident of its newest event
 
     @property
     def open_incidents(self) -> tuple[Incident, ...]:
         """Those that are open, oldest first."""
-        return tuple(entry.view(self.rules) for entry in self._list_entries() if entry.open)
+        return tuple(self._view(entry) for entry in self._list_entries() if entry.open)
 
     @property
     def open_groups(self) -> frozenset[str]:
         """The groups whose events are open here."""
         return frozenset(group for entry in self._list_entries() for group in entry.open)
 
-    def _list_entries(self) -> list[_Entry]:
+    def _view(self, entry: Entry) -> Incident:
+        return entry.view(self.rules.detector, self.rules.features)
+
+    def _list_entries(self) -> list[Entry]:
         entries = (entry for scope in self._entries.values() for entry in scope)
         return sorted(entries, key=lambda entry: entry.place)
 
@@ -321,7 +190,7 @@ class IncidentBook:
         for event in sorted(new, key=lambda each: (each.start, -each.peak_ratio, each.group)):
             self._place(event, update)
         for entry in update.joined:
-            entry.survey((watched or {}).get(entry.scope, Watched(0)))
+            entry.survey(*(watched or {}).get(entry.scope, Watched(0)))
         return update.summarise(self.rules)
 
     def drop(self, at: float, group: str) -> IncidentChanges:
@@ -378,22 +247,22 @@ class IncidentBook:
         self._newest[group] = entry
         self._close(entry, group, event.end, update)
 
-    def _begin_entry(self, event: AnomalyEvent, update: _Update) -> _Entry:
+    def _begin_entry(self, event: AnomalyEvent, update: _Update) -> Entry:
         """A new incident."""
         scope = self.rules.find_scope(event.labels)
-        entry = _Entry(scope, event.start, event.start, event.start)
+        entry = Entry(scope, event.start, event.start, event.start)
         self._entries.setdefault(entry.scope, []).append(entry)
         update.began.add(entry)
         return entry
 
-    def _find_left(self, event: AnomalyEvent) -> _Entry | None:
+    def _find_left(self, event: AnomalyEvent) -> Entry | None:
         """The incident that the group has just left; None if there is none."""
         own = self._newest.get(event.group)
         left_at = None if own is None else own.members[event.group].closed_at
         may = left_at is not None and self.rules.may_continue(left_at, event.start)
         return own if may else None
 
-    def _find_similar(self, event: AnomalyEvent) -> _Entry | None:
+    def _find_similar(self, event: AnomalyEvent) -> Entry | None:
         """The incident in which the same features deviate, and which is not over for long."""
         return _find_nearest(
             (
@@ -407,7 +276,7 @@ class IncidentBook:
             event.start,
         )
 
-    def _wait_until(self, entry: _Entry, event: AnomalyEvent) -> float:
+    def _wait_until(self, entry: Entry, event: AnomalyEvent) -> float:
         """The latest onset of an event that joins for its features; in unix seconds."""
         rules = self.rules
         longest = rules.return_within if event.group in entry.members else 0.0
@@ -415,7 +284,7 @@ class IncidentBook:
         longest = max(longest, rules.join_similar_within)
         return newest + longest if longest else -inf
 
-    def _find_by_time(self, event: AnomalyEvent) -> _Entry | None:
+    def _find_by_time(self, event: AnomalyEvent) -> Entry | None:
         """The incident that an event may join by its onset alone."""
         onset, rules = event.start, self.rules
         together, over = [], []
@@ -429,7 +298,7 @@ class IncidentBook:
                 over.append(entry)
         return _find_nearest(together or over, onset)
 
-    def _list_scope(self, event: AnomalyEvent) -> list[_Entry]:
+    def _list_scope(self, event: AnomalyEvent) -> list[Entry]:
         return self._entries.get(self.rules.find_scope(event.labels), [])
 
     def _leave(self, group: str, update: _Update) -> None:
@@ -438,7 +307,7 @@ class IncidentBook:
         if entry is not None:
             self._close(entry, group, entry.members[group].peak_at, update)
 
-    def _close(self, entry: _Entry, group: str, end: float | None, update: _Update) -> None:
+    def _close(self, entry: Entry, group: str, end: float | None, update: _Update) -> None:
         """End a group's event, if it is open and has an end."""
         if end is None or group not in entry.open:
             return
@@ -450,7 +319,7 @@ class IncidentBook:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `resume` continues as if nothing was between."""
-        incidents = [entry.view(self.rules) for entry in self._list_entries()]
+        incidents = [self._view(entry) for entry in self._list_entries()]
         return {
             "incidents": [
                 {
@@ -468,7 +337,7 @@ class IncidentBook:
             KeyError, TypeError, ValueError: if `content` is no such description; nothing has
                 changed then.
         """
-        entries = [_read_entry(each) for each in content["incidents"]]
+        entries = [read_entry(each) for each in content["incidents"]]
         self._entries, self._newest = {}, {}
         for entry in entries:
             self._entries.setdefault(entry.scope, []).append(entry)
@@ -478,7 +347,7 @@ class IncidentBook:
                     self._newest[group] = entry
 
 
-def _require_share(entry: _Entry, event: AnomalyEvent) -> float:
+def _require_share(entry: Entry, event: AnomalyEvent) -> float:
     """The share of features in common with which an event belongs to an incident, at least.
 
     A group that others in the incident outlast has the same cause, unless other features deviate.
@@ -487,32 +356,10 @@ def _require_share(entry: _Entry, event: AnomalyEvent) -> float:
     return DIFFERENT if is_back else SIMILAR
 
 
-def _find_nearest(entries: Iterable[_Entry], onset: float) -> _Entry | None:
+def _find_nearest(entries: Iterable[Entry], onset: float) -> Entry | None:
     """The entry whose newest onset is nearest; None if there is no entry."""
     return min(
         entries, key=lambda entry: (abs(onset - entry.newest_onset), entry.start), default=None
-    )
-
-
-def _read_entry(content: Mapping[str, Any]) -> _Entry:
-    members = [member_from_json(each) for each in content["members"]]
-    rest = {key: value for key, value in content.items() if key != "members"}
-    incident = incident_from_json(rest, members)
-    closed = [member.closed_at for member in members if member.closed_at is not None]
-    mix = _Mix()
-    for member in incident.members:
-        mix.add(member)
-    return _Entry(
-        mix=mix,
-        scope=incident.scope,
-        start=incident.start,
-        newest_onset=incident.newest_onset,
-        joined=incident.newest_onset,
-        members={member.group: member for member in incident.members},
-        open={member.group for member in members if member.end is None},
-        closed_at=None if incident.end is None else max(closed),
-        groups_watched=incident.groups_watched,
-        common_labels=incident.common_labels,
     )
 
 

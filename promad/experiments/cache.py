@@ -77,6 +77,7 @@ def _key(task: Task) -> str:
         promad.__version__,
         task.config.model_dump(mode="json", exclude=_IRRELEVANT),
         task.columns,
+        task.budgets,
         None if task.scores_path is None else str(task.scores_path.resolve()),
         [(path.name, _stamp(path)) for path in files],
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,28 @@ import pyarrow.parquet as pq
 from promad.config import Config, TrainingSettings
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
-from promad.detection.state import begin_state
+from promad.detection.state import begin_hysteresis, begin_state
 from promad.detection.step import run
 from promad.evaluation.agreement import Reals, alarms
-from promad.evaluation.figures import Judged
+from promad.evaluation.figures import Figures, Judged
 from promad.evaluation.labelled import LabelledData, read_labelled
 from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
-from promad.events.hysteresis import Hysteresis
+from promad.experiments.budgets import compare_budgets, hold_to
+from promad.experiments.injected import describe_injected, shift_held_out
 from promad.experiments.rows import Row, Rows, build_chart, build_row
-from promad.experiments.tasks import NAIVE_ROWS, Columns, Task, config_by_budget
+from promad.experiments.tasks import (
+    NAIVE_ROWS,
+    Columns,
+    Task,
+    config_at_budget,
+    config_by_budget,
+)
 from promad.files import write_whole
 from promad.scoring.detector import Detector
-from promad.thresholds import ThresholdSettings
+from promad.thresholds import ThresholdSettings, ThresholdState
 from promad.thresholds.controller import FleetBudget, put_to_work
-from promad.training.fitting import FittingOptions, fit_detector
+from promad.thresholds.threshold_state import Constant
+from promad.training.fitting import Fitted, FittingOptions, fit_detector
 from promad.training.material import split_material
 from promad.training.processing import ProcessingOptions, process
 from promad.training.threshold_choice import choose_threshold, make_threshold_settings
@@ -76,12 +85,20 @@ def run_task(task: Task) -> Rows:
     of_scored, config = data.with_first(scored), take_step(data, task.config)
     if task.row == NAIVE_ROWS:
         return {
-            name: build_row(_judge_naive(name, of_scored, task.seed, config), of_scored, task.seed)
+            name: _make_naive_row(name, of_scored, task.seed, config, task.budgets)
             for name in NAIVE
         }
     seen = data if config.training_settings.model in CONDITIONED else of_scored
-    judged = _judge_model(seen, scored, task.seed, config)
-    return {task.row: make_row(task, judged, of_scored)}
+    fitted = _fit(seen, scored, task.seed, config)
+    judged = _judge(fitted.detector, seen, config)
+    row = make_row(task, judged, of_scored)
+    return {
+        task.row: replace(
+            row,
+            figures={**row.figures, **_compare_budgets(fitted, judged, seen, config, task.budgets)},
+            injected=_measure_injected(fitted, seen, scored, task.seed, config),
+        )
+    }
 
 
 def make_row(task: Task, judged: Judged, data: LabelledData) -> Row:
@@ -106,12 +123,8 @@ def take_step(data: LabelledData, config: Config) -> Config:
     return config.model_copy(update={"data_settings": settings})
 
 
-def _judge_model(data: LabelledData, scored: int, seed: int, config: Config) -> Judged:
-    """The test part as a detector that was fitted to the training part judges it.
-
-    It is scored by itself: whether it follows the training part directly is not known, so the
-    samples before the first whole window are blind. Rows count as one step apart.
-    """
+def _fit(data: LabelledData, scored: int, seed: int, config: Config) -> Fitted:
+    """A detector that is fitted to the training part. Rows count as one step apart."""
     settings = choose_settings(len(data.train), seed, config.training_settings)
     step = config.data_settings.step
     options = ProcessingOptions(
@@ -129,10 +142,65 @@ def _judge_model(data: LabelledData, scored: int, seed: int, config: Config) -> 
     material = split_material(windows, frames, preparation, processed.training_ends_at)
     judging = JudgingOptions.of(config)
     fitting = FittingOptions(settings, judging.method, judging.settings)
-    fitted = fit_detector(material, fitting, lambda *epoch: None)
+    return fit_detector(material, fitting, lambda *epoch: None)
+
+
+def _judge(detector: Detector, data: LabelledData, config: Config) -> Judged:
+    """The test part as a detector judges it.
+
+    It is scored by itself: whether it follows the training part directly is not known, so the
+    samples before the first whole window are blind.
+    """
+    step = config.data_settings.step
     test = build_frame(data.features, data.test, data.test_times, step)
-    (judged,) = judge_frames(fitted.detector, test, judging)
+    (judged,) = judge_frames(detector, test, JudgingOptions.of(config))
     return judged
+
+
+def _measure_injected(
+    fitted: Fitted, data: LabelledData, scored: int, seed: int, config: Config
+) -> Figures:
+    """How events follow shifts in data that the model was not trained on; empty if too little."""
+    first = int(len(data.train) * config.training_settings.train_split_ratio)
+    shifted = shift_held_out(data, scored, first, seed)
+    if shifted is None or fitted.trial is None:
+        return {}
+    return describe_injected(_judge(fitted.trial, shifted, config), shifted)
+
+
+def _compare_budgets(
+    fitted: Fitted,
+    judged: Judged,
+    data: LabelledData,
+    config: Config,
+    budgets: Sequence[float],
+) -> Figures:
+    """Recall and false episodes with the threshold of each budget, and with the best limit."""
+    detector, by_budget = fitted.detector, []
+    for budget in budgets:
+        own = config_at_budget(config, budget)
+        options = JudgingOptions.of(own)
+        threshold = choose_threshold(fitted.scores, options.method, options.settings)
+        by_budget.append((budget, _judge(replace(detector, threshold=threshold), data, own)))
+
+    def judge_at(limits: Sequence[float]) -> list[Judged]:
+        if judged.recent is None:
+            return hold_to(judged, limits)
+        return _judge_at_limits(detector, data, config, limits)
+
+    return compare_budgets(by_budget, data.labels, judge_at)
+
+
+def _judge_at_limits(
+    detector: Detector, data: LabelledData, config: Config, limits: Sequence[float]
+) -> list[Judged]:
+    """The test part held to each limit: as many groups, since scores restart where events end."""
+    groups = tuple((("limit", str(place)),) for place in range(len(limits)))
+    step = config.data_settings.step
+    own = build_frame(data.features, data.test, data.test_times, step)
+    values = np.broadcast_to(own.values, (len(limits), *own.values.shape[1:]))
+    frame = MetricFrame(own.start, own.step, own.features, groups, values)
+    return judge_frames(detector, frame, JudgingOptions.of(config), at=np.array(limits))
 
 
 def choose_settings(samples: int, seed: int, settings: TrainingSettings) -> TrainingSettings:
@@ -163,6 +231,7 @@ def judge_frames(
     frame: MetricFrame,
     options: JudgingOptions,
     budget: FleetBudget | None = None,
+    at: Reals | None = None,
 ) -> list[Judged]:
     """Of each group a row for each sample of the frame, NaN where the detector has no score.
 
@@ -170,24 +239,34 @@ def judge_frames(
 
     Args:
         budget: how groups share the alert budget; None if there is but one group.
+        at: fixed limits of the groups, float64 (groups,), in place of the threshold.
     """
     settings, groups = options.settings, len(frame.groups)
-    hysteresis = Hysteresis.begin(groups, settings.enter_after, settings.leave_after)
-    limits = put_to_work(
-        detector.threshold, settings, adapt=options.adapt, groups=groups, fleet=budget
+    hysteresis = begin_hysteresis(detector, settings, groups)
+    limits: ThresholdState = (
+        put_to_work(detector.threshold, settings, adapt=options.adapt, groups=groups, fleet=budget)
+        if at is None
+        else Constant(at)
     )
     state = begin_state(detector, limits, "", frame.groups, hysteresis)
     scores, held_to = np.empty((2, groups, frame.samples))
+    recent = np.full((groups, frame.samples), np.nan)
     excess, errors = np.empty((2, groups, frame.samples, detector.preparation.scored))
     found = run(detector, detector.calibrate(frame.groups), state, frame)
     for sample, judgements in enumerate(found):
         scores[:, sample] = judgements.score
         held_to[:, sample] = judgements.limit
+        recent[:, sample] = judgements.recent
         excess[:, sample] = judgements.excess
         errors[:, sample] = judgements.errors
+    ends_by_recent = hysteresis.leave_below is not None
     return [
-        replace(_make_judged(*found, settings), errors=own)
-        for found, own in zip(zip(scores, held_to, excess, strict=True), errors, strict=True)
+        replace(
+            _make_judged(scores[row], held_to[row], excess[row], settings),
+            errors=errors[row],
+            recent=recent[row] if ends_by_recent else None,
+        )
+        for row in range(groups)
     ]
 
 
@@ -207,11 +286,29 @@ def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Ju
     return _make_judged(scores, limits, contributions, options.settings)
 
 
+def _make_naive_row(
+    name: str, data: LabelledData, seed: int, config: Config, budgets: Sequence[float]
+) -> Row:
+    judged = _judge_naive(name, data, seed, config)
+    by_budget = [
+        (budget, _judge_naive(name, data, seed, config_at_budget(config, budget)))
+        for budget in budgets
+    ]
+    row = build_row(judged, data, seed)
+    found = compare_budgets(by_budget, data.labels, partial(hold_to, judged))
+    return replace(row, figures={**row.figures, **found})
+
+
 def _make_judged(
-    scores: Reals, limits: Reals, contributions: Reals, settings: ThresholdSettings
+    scores: Reals,
+    limits: Reals,
+    contributions: Reals,
+    settings: ThresholdSettings,
+    recent: Reals | None = None,
 ) -> Judged:
-    enter_after, leave_after = settings.enter_after, settings.leave_after
-    return Judged(scores, limits, contributions, settings.step, enter_after, leave_after)
+    counts = settings.enter_after, settings.leave_after
+    below = None if recent is None else settings.leave_below
+    return Judged(scores, limits, contributions, settings.step, *counts, below, recent)
 
 
 def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import promad
+from promad.evaluation.bootstrap import bootstrap_means
 from promad.evaluation.episodes import MARGIN_SECONDS
 from promad.evaluation.figures import (
     Figures,
@@ -37,6 +38,7 @@ class Evaluation:
         seeds: every model was trained with each; the linear row does not depend on chance.
         found: entity, then seed, to the rows.
         failed: entity to the one line that says why it failed.
+        budgets: false alarms a week at which recall was measured too.
     """
 
     models: tuple[str, ...]
@@ -44,6 +46,7 @@ class Evaluation:
     seeds: tuple[int, ...]
     found: Mapping[str, Mapping[int, Rows]]
     failed: Mapping[str, str]
+    budgets: tuple[float, ...] = ()
 
     def entity_figures(self, row: str) -> dict[str, Figures]:
         """For each entity the mean over the seeds."""
@@ -55,6 +58,18 @@ class Evaluation:
     def mean(self, row: str) -> Figures:
         """The mean over the entities that define a figure."""
         return mean_figures(list(self.entity_figures(row).values()))
+
+    def intervals(self, row: str) -> dict[str, tuple[float, float]]:
+        """90 % of what the mean over entities is when these are drawn anew (bootstrap).
+
+        Only of figures that two or more entities define.
+        """
+        return bootstrap_means(list(self.entity_figures(row).values()))
+
+    def injected(self, row: str) -> Figures:
+        """The mean over entities and seeds of what injected shifts show; empty without any."""
+        figures = [rows[row].injected for each in self.found.values() for rows in each.values()]
+        return mean_figures([each for each in figures if each])
 
     def median(self, row: str) -> Figures:
         """The median over the entities that define a figure."""
@@ -104,6 +119,10 @@ class Evaluation:
             "vus_narrow_window_samples": VUS_NARROW_WINDOW,
             "false_episode_margin_seconds": MARGIN_SECONDS,
             "rows": {row: self._row_to_json(row) for row in self.row_names},
+            "budgets": list(self.budgets),
+            "injected": {
+                row: _to_plain(figures) for row in self.row_names if (figures := self.injected(row))
+            },
             "sequences": self._sequences_to_json(),
             "nab": {
                 row: {how: _to_plain(figures) for how, figures in scores.items()}
@@ -116,6 +135,7 @@ class Evaluation:
         return {
             "mean": _to_plain(self.mean(row)),
             "median": _to_plain(self.median(row)),
+            "interval_90": {name: list(pair) for name, pair in self.intervals(row).items()},
             "entities": {
                 entity: _to_plain(figures) for entity, figures in self.entity_figures(row).items()
             },

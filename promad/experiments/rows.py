@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +38,7 @@ class Row:
     """The figures of one row for one entity and one seed.
 
     Attributes:
+        injected: of models, how their events follow injected shifts; empty of naive scores.
         nab: for NAB's windows, what the score over the whole corpus is made of.
         chart: of models; naive scores have none.
     """
@@ -45,6 +46,7 @@ class Row:
     figures: Figures
     nab: NabSeries | None = None
     chart: Chart | None = None
+    injected: Figures = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, NaN among them, from which `from_json` makes the same row."""
@@ -52,6 +54,7 @@ class Row:
             "figures": dict(self.figures),
             "nab": None if self.nab is None else self.nab.to_json(),
             "chart": None if self.chart is None else asdict(self.chart),
+            "injected": dict(self.injected),
         }
 
     @staticmethod
@@ -62,6 +65,7 @@ class Row:
             content["figures"],
             None if nab is None else NabSeries.from_json(nab),
             None if chart is None else Chart(**chart),
+            content.get("injected", {}),
         )
 
 

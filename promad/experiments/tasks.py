@@ -25,6 +25,7 @@ class Task:
     Attributes:
         row: the model's name, or NAIVE_ROWS.
         scores_path: where to write the scores, if anywhere.
+        budgets: false alarms a week at which recall is measured too.
         fleet: the folders of all entities that are trained on together; empty if each is by itself.
     """
 
@@ -35,6 +36,7 @@ class Task:
     columns: Columns
     scores_path: Path | None = None
     fleet: tuple[Path, ...] = ()
+    budgets: tuple[float, ...] = ()
 
     @property
     def entity(self) -> str:
@@ -48,19 +50,21 @@ def list_tasks(
     seeds: Sequence[int],
     columns: Columns,
     scores_to: Path | None,
+    budgets: tuple[float, ...] = (),
 ) -> Iterator[Task]:
     """All tasks of an entity, the quickest first."""
     for seed in seeds:
-        yield Task(folder, NAIVE_ROWS, seed, configs[0], columns)
+        yield Task(folder, NAIVE_ROWS, seed, configs[0], columns, budgets=budgets)
     if not includes_linear(configs):
-        yield Task(folder, LINEAR_ROW, seeds[0], linear_config(configs[0]), columns)
+        linear = linear_config(configs[0])
+        yield Task(folder, LINEAR_ROW, seeds[0], linear, columns, budgets=budgets)
     for config in configs:
         model = config.training_settings.model
         for seed in seeds:
             parts = [model] * (len(configs) > 1) + [f"seed-{seed}"] * (len(seeds) > 1)
             name = f"{folder.resolve().name}.parquet"
             path = None if scores_to is None else scores_to.joinpath(*parts, name)
-            yield Task(folder, model, seed, config, columns, path)
+            yield Task(folder, model, seed, config, columns, path, budgets=budgets)
 
 
 def name_pooled(model: str) -> str:
@@ -113,6 +117,15 @@ def linear_config(config: Config) -> Config:
     return config_by_budget(config).model_copy(
         update={"training_settings": type(own).model_validate(training)}
     )
+
+
+def config_at_budget(config: Config, budget: float) -> Config:
+    """The configuration with another alert budget, and without a given limit."""
+    own = config_by_budget(config)
+    live = own.real_time_anomaly_detection
+    changed = live.alert_budget.model_copy(update={"false_alarms_per_week": budget})
+    update = {"real_time_anomaly_detection": live.model_copy(update={"alert_budget": changed})}
+    return own.model_copy(update=update)
 
 
 def config_by_budget(config: Config) -> Config:

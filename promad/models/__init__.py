@@ -29,6 +29,7 @@ from types import ModuleType
 
 from promad.models import fusion
 from promad.models.base import (
+    CrossFitted,
     GroupedModel,
     Model,
     Outcome,
@@ -92,6 +93,7 @@ def _has_folder(member: str, names: Collection[str]) -> bool:
 
 __all__ = [
     "MODELS",
+    "CrossFitted",
     "GroupedModel",
     "Model",
     "Outcome",

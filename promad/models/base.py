@@ -123,3 +123,16 @@ class Trained(Protocol):
     def refit(self, windows: Windows) -> Trained:
         """The same fitted to all windows where that takes seconds; itself where it does not."""
         ...
+
+
+@runtime_checkable
+class CrossFitted(Trained, Protocol):
+    """What also judges the windows it is fitted to as if it had not seen them."""
+
+    def cross_fit(self, windows: Windows) -> tuple[Trained, NDArray[np.float64]] | None:
+        """The same fitted to all windows, and their errors by fits that have not seen them.
+
+        None if the windows are too few; the errors are as in `Outcome`, of windows in order of
+        time.
+        """
+        ...

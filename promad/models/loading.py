@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -66,29 +66,27 @@ def _has_width(outcome: Outcome, features: int, members: int | None) -> bool:
 
 
 def read_arrays(
-    file: BytesIO, names: Collection[str], optional: Collection[str] = ()
+    file: BytesIO, names: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, NDArray[np.float64]]:
     """The arrays of an .npz file as `np.savez` writes it: exactly these, of finite numbers.
 
-    Those that are optional may be absent.
-
-    Nothing is unpacked: every entry must be stored uncompressed and hold just what its header
-    announces, so the arrays are no larger than the file.
+    Those that are optional may be missing. Nothing is unpacked: every entry must be stored
+    uncompressed and hold just what its header announces, so the arrays are no larger than the file.
 
     Raises:
         ValueError, BadZipFile: if the file is anything else.
     """
     with ZipFile(file) as archive:
         entries = archive.infolist()
-        absent = {f"{name}.npy" for name in optional}.difference(archive.namelist())
-        names = [name for name in names if f"{name}.npy" not in absent]
-        if sorted(entry.filename for entry in entries) != sorted(f"{name}.npy" for name in names):
+        found = [entry.filename.removesuffix(".npy") for entry in entries]
+        present = [*names, *(name for name in optional if name in found)]
+        if sorted(entry.filename for entry in entries) != sorted(f"{name}.npy" for name in present):
             raise ValueError(f"does not contain exactly the arrays {', '.join(names)}")
         if any(entry.compress_type != ZIP_STORED for entry in entries):
             raise ValueError("contains compressed arrays")
         if sum(entry.file_size for entry in entries) > file.getbuffer().nbytes:
             raise ValueError("announces more bytes than it has")
-        return {name: _read_numbers(archive.read(f"{name}.npy"), name) for name in names}
+        return {name: _read_numbers(archive.read(f"{name}.npy"), name) for name in present}
 
 
 def _read_numbers(content: bytes, name: str) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from promad.prometheus.connections import POOLS
 _MOST_CONNECTIONS = 10
 """Kept open to one server while they are idle."""
 _NOT_SELECTING = {
-    *("timeout", "compression", "http_method", "max_points_per_request"),
+    *("timeout", "compression", "http_method", "max_points_per_request", "union_queries"),
     *("basic_auth", "authorization", "http_headers", "tls_config"),
 }
 """Settings that select no data, or that `hash_selection` looks at in another form."""

@@ -93,9 +93,10 @@ class PrometheusClient:
         self.bytes_read = 0
         self._now = now
         self._timeout = settings.timeout
-        self._server_timeout = format_duration(settings.timeout - min(1.0, settings.timeout / 10))
+        self._server_seconds = settings.timeout - min(1.0, settings.timeout / 10)
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
+        self._union_queries = settings.union_queries
         self._parameters = urlencode(settings.params, doseq=True)
         self._get_failed = False
         self._most_points: dict[str, int] = {}
@@ -105,6 +106,11 @@ class PrometheusClient:
         self._session = open_session(
             settings, RetryPolicy(retries, longest_wait, self._closing), pools
         )
+
+    @property
+    def may_unite(self) -> bool:
+        """Whether a request may have many expressions: a URL has no room for them."""
+        return self._union_queries and self._method == "POST"
 
     def range_bodies(
         self,
@@ -135,7 +141,7 @@ class PrometheusClient:
             part, *rest = self._cut(expr, waiting.popleft(), step)
             waiting.extendleft(reversed(rest))
             try:
-                bodies.append(self._ask_range(expr, part, step, subject or expr, most_series))
+                bodies.append(self.ask_range(expr, part, step, subject or expr, most_series))
             except TooLargeError as error:
                 points = points_between(part.start, part.end, step)
                 first_error = first_error or error
@@ -145,6 +151,35 @@ class PrometheusClient:
                 self._limit_points(expr, (points + 1) // 2, error)
                 waiting.appendleft(part)
         return bodies
+
+    def ask_range(
+        self,
+        expr: str,
+        span: Span,
+        step: float,
+        subject: str,
+        most_series: int,
+        *,
+        time_share: float = 1.0,
+    ) -> bytes:
+        """The unread answer to one request of a range query; see `range_bodies`.
+
+        Args:
+            time_share: of the time that the server has for a query.
+
+        Raises:
+            UnreachableError, PrometheusError: as `range_bodies`.
+            TooLargeError: if the server refuses it by its size.
+        """
+        form = {
+            "query": expr,
+            "start": _format_number(span.start),
+            "end": _format_number(span.end),
+            "step": _format_number(step),
+        }
+        points = points_between(span.start, span.end, step)
+        expected = _Expected(most_series, points)
+        return self._ask("query_range", form, subject, expected, time_share)
 
     def query_range(
         self,
@@ -257,18 +292,6 @@ class PrometheusClient:
     ) -> None:
         self.close()
 
-    def _ask_range(
-        self, expr: str, span: Span, step: float, subject: str, most_series: int
-    ) -> bytes:
-        form = {
-            "query": expr,
-            "start": _format_number(span.start),
-            "end": _format_number(span.end),
-            "step": _format_number(step),
-        }
-        points = points_between(span.start, span.end, step)
-        return self._ask("query_range", form, subject, _Expected(most_series, points))
-
     def _cut(self, expr: str, span: Span, step: float) -> list[Span]:
         """The span in parts that the server accepts, as far as is known; none ends after it."""
         most = self._most_points.get(expr, self.max_points)
@@ -287,8 +310,15 @@ class PrometheusClient:
         url = f"{self.url}/api/v1/{path}"
         return f"{url}?{self._parameters}" if self._parameters else url
 
-    def _ask(self, path: str, form: dict[str, str], subject: str, expected: _Expected) -> bytes:
-        form = {**form, "timeout": self._server_timeout}
+    def _ask(
+        self,
+        path: str,
+        form: dict[str, str],
+        subject: str,
+        expected: _Expected,
+        time_share: float = 1.0,
+    ) -> bytes:
+        form = {**form, "timeout": _format_timeout(self._server_seconds * time_share)}
         url = self._build_url(path)
         method = self._method  # another thread may change it meanwhile
         reply = self._exchange(method, url, form, subject, expected)
@@ -356,6 +386,9 @@ class PrometheusClient:
     def _add_server(self, error: PrometheusError, expr: str) -> PrometheusError:
         fault = f"{self.url}: {error.fault}"
         return type(error)(f"{self.url}: {flatten_text(expr)}: {error}", error.reason, fault)
+
+
+_format_timeout = lru_cache(8)(format_duration)
 
 
 @lru_cache(64)  # the queries of a poll ask for the same times

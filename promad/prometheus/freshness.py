@@ -106,8 +106,8 @@ def find_selectors(expr: str) -> list[Selector]:
     return [Selector(selector.prettify(), _read_offset(selector)) for selector in named]
 
 
-def unite_queries(queries: Sequence[str]) -> str:
-    """One query for the series of all: `SOURCE_LABEL` has the number of theirs.
+def unite_queries(queries: Sequence[str], label: str = SOURCE_LABEL) -> str:
+    """One query for the series of all: the label has the number of theirs.
 
     A single one is left as it is.
 
@@ -118,7 +118,7 @@ def unite_queries(queries: Sequence[str]) -> str:
     if len(queries) == 1:
         return queries[0]
     return " or ".join(
-        f'label_replace({query}, "{SOURCE_LABEL}", "{number}", "", "")'
+        f'label_replace({query}, "{label}", "{number}", "", "")'
         for number, query in enumerate(queries)
     )
 

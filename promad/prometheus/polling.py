@@ -23,6 +23,7 @@ from promad.prometheus.one_series import (
     take_table,
 )
 from promad.prometheus.sample_ages import SampleAges
+from promad.prometheus.united import UnitedQueries
 
 Samples = NDArray[np.float64]
 
@@ -84,6 +85,7 @@ class Poller:
         self._step = step
         self._samples = samples
         self._ages = SampleAges(client, queries, step, stale_after, allow_partial=allow_partial)
+        self._union = UnitedQueries(client, queries, step, allow_partial=allow_partial)
         self._allow_partial = allow_partial
         self._columns = {alias: column for column, alias in enumerate(queries)}
         self._refused: str | None = None
@@ -155,24 +157,38 @@ class Poller:
         self, start: float, known: Samples
     ) -> tuple[dict[str, _Column], dict[str, PrometheusError]]:
         """The end of each column, and why some cannot be had."""
-        columns: dict[str, _Column] = {}
+        spans = self._find_spans(start, known)
+        asked = {alias: spans[alias] for alias in self._sort_queries() if alias in spans}
+        found = self._union.ask(asked)
+        columns = {alias: _Column(asked[alias], values) for alias, values in found.values.items()}
         failures: dict[str, PrometheusError] = {}
         lost: PrometheusError | None = None
-        spans = self._find_spans(start, known)
-        for alias in self._sort_queries():
-            if alias not in spans:
+        if found.lost is not None:
+            self._refused, lost = found.lost
+            failures[self._refused] = add_alias(self._refused, lost)
+        for alias, span in asked.items():
+            if alias in columns or alias in failures:
                 continue
             if lost is not None and self._refused is not None:
                 failures[alias] = build_not_asked_error(alias, self._refused, lost)
                 continue
-            expr = self._queries[alias]
             try:
-                columns[alias] = _Column(spans[alias], self._ask(expr, spans[alias]))
+                columns[alias] = self._ask_alone(alias, span)
             except PrometheusError as error:
                 failures[alias] = add_alias(alias, error)
                 if isinstance(error, UnreachableError | BusyError):
                     lost, self._refused = error, alias
         return columns, failures
+
+    def _ask_alone(self, alias: str, span: Span) -> _Column:
+        """The end of a column; what came of the query decides whether it is asked with others."""
+        try:
+            values = self._ask(self._queries[alias], span)
+        except PrometheusError:
+            self._union.note_failure(alias)
+            raise
+        self._union.note_answer(alias, has_samples=not np.isnan(values).all())
+        return _Column(span, values)
 
     def _sort_queries(self) -> list[str]:
         """The queries in the order of the poll.

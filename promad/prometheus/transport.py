@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 from urllib.parse import quote_plus, urljoin, urlsplit
 
 from urllib3 import PoolManager
@@ -143,17 +142,6 @@ class Session:
         for pool in self._known.values():
             pool.close()
         self._pools.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _find_pool(self, url: Url) -> Pool:
         """The connections to a server; urllib3 takes as long to find them as to ask."""

@@ -12,7 +12,12 @@ def shares(errors: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> shares(np.array([3.0, 1.0]))
     array([0.75, 0.25])
     """
-    total = errors.sum(axis=-1, keepdims=True)
+    return _divide(errors, errors.sum(axis=-1, keepdims=True))
+
+
+def _divide(errors: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    if (total > 0).all():
+        return np.asarray(errors / total)
     return np.divide(errors, total, out=np.zeros_like(errors), where=total > 0)
 
 
@@ -27,7 +32,9 @@ def share_excess(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> 
     """
     excess = errors - baseline
     np.fmax(excess, 0.0, out=excess)
-    within = excess.sum(axis=-1) <= 0
+    total = excess.sum(axis=-1, keepdims=True)
+    within = total[..., 0] <= 0
     if within.any():
         excess[within] = np.nan_to_num(errors[within])
-    return shares(excess)
+        total[within] = excess[within].sum(axis=-1, keepdims=True)
+    return _divide(excess, total)

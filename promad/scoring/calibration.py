@@ -120,9 +120,9 @@ class CalibrationTable:
     NUMBERS: ClassVar[tuple[str, ...]] = (
         "median_unit",
         "caution",
-        *(field.name for field in fields(Calibration)),
+        *(field.name for field in fields(Calibration) if field.name != POSSIBLE),
     )
-    """The arrays of `to_arrays`."""
+    """The arrays of `to_arrays`, but for the one that may be missing."""
 
     @cached_property
     def _row_of(self) -> Mapping[Labels, int]:

@@ -19,6 +19,8 @@ class Scores:
     Attributes:
         times: unix seconds of each sample, float64 (samples,).
         score: what is held to the threshold, (groups, samples); NaN = unknown.
+        recent: the same of a short average, by which an event ends, (groups, samples); NaN where
+            `score` is, and everywhere if the scoring has no short average.
         errors: what each feature adds to the score, smoothed, (groups, samples, features); NaN =
             the feature is missing, or there is no score.
         sample_errors: the same by the sample alone, not smoothed.
@@ -26,8 +28,8 @@ class Scores:
             squared, (groups, samples, features); NaN as in `errors`.
         observed: the scored features as measured, in their own units, (groups, samples, features).
         expected: the reconstruction or prediction, same units and shape.
-        outside: whether a feature is anomalous because it is outside of its valid range, bool
-            (groups, samples).
+        outside: which features are anomalous because they are outside of their valid range, bool
+            (groups, samples, features).
         missing: which features, conditions included, were not measured: bool (groups, samples,
             features).
         measured: whether enough scored features were measured for a score, bool (groups, samples).
@@ -37,6 +39,7 @@ class Scores:
 
     times: Values
     score: Values
+    recent: Values
     errors: Values
     sample_errors: Values
     window_errors: Values

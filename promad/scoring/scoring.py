@@ -3,6 +3,7 @@
     error of each feature at a window's last sample
       ÷ its 99 % quantile in training      (so that no feature drowns the others)
       smoothed over the samples before     (a causal moving average)
+      compressed where it is large         (so that none outvotes many that move together)
       aggregated over the features         (mean, or mean of the largest)
       = score
 
@@ -43,11 +44,15 @@ class Scoring:
         span: of the moving average, in samples; 1 means none.
         required_share: of the features that must be known for a score, above 0 to 1.
         members: how many models' errors stand side by side; more than one in a fusion alone.
+        recent_span: of the short average by which an event ends; None in bundles made before, and
+            where nothing is smoothed.
         weights: how much each feature counts, 1 on average, float64 (features,); None if alike.
         calm: the score that four fifths of the training scores are below; None in bundles made
             before it was measured.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
             in bundles made before. At work it is always the former, see `moving_average`.
+        compression: the multiple of the usual error beyond which a feature counts by the logarithm
+            of its error; None, as in bundles made before, if it never does.
     """
 
     method: str
@@ -58,6 +63,8 @@ class Scoring:
     required_share: float
     members: int = 1
     smoothing: str = RECURSIVE
+    compression: float | None = None
+    recent_span: int | None = None
     calm: float | None = None
     weights: Values | None = None
 
@@ -97,39 +104,51 @@ class Scoring:
         return each[0] if self.members == 1 else np.mean(np.log1p(each), axis=0)
 
     def by_feature(self, smoothed: Values, errors: Values | None = None) -> Values:
-        """What each feature adds to the score: (..., members * features) to (..., features).
+        """What the score is made of, (..., members * features) to (..., features), not compressed.
 
-        A member counts by what it adds to the score.
+        A member counts by what it adds to the score. Without compression the mean is the score.
 
         Args:
             errors: of the sample alone, normalised, in place of the smoothed ones; same shape.
         """
         errors = smoothed if errors is None else errors
         if self.members == 1:
-            return errors if self.weights is None else errors * self.weights
+            return self._weigh(errors)
         total = np.zeros((*smoothed.shape[:-1], smoothed.shape[-1] // self.members))
         for block, added in zip(self._split(smoothed), self._split(errors), strict=True):
             score = self._aggregate(block)
             weight = np.divide(np.log1p(score), score, out=np.ones_like(score), where=score > 0)
             total += added * weight[..., np.newaxis] / self.members
-        return total if self.weights is None else total * self.weights
+        return self._weigh(total)
 
     def _split(self, smoothed: Values) -> list[Values]:
         return np.split(smoothed, self.members, axis=-1)
 
     def _aggregate(self, smoothed: Values) -> Values:
+        compressed = self._weigh(self._compress(smoothed))
+        features, total = smoothed.shape[-1], compressed.sum(axis=-1)
+        most = self.top_k if self.top_k and self.top_k < features else None
+        if most is None and not np.isnan(total).any():  # nearly always
+            return np.asarray(total / features)
         known = ~np.isnan(smoothed)
         count = known.sum(axis=-1)
-        enough = (count > 0) & (count >= self.required_share * smoothed.shape[-1] - 1e-9)
-        largest = np.where(known, smoothed, 0.0)
+        enough = (count > 0) & (count >= self.required_share * features - 1e-9)
+        largest = np.where(known, compressed, 0.0)
         if self.weights is not None:
             count = (known * self.weights).sum(axis=-1)
-            largest *= self.weights
-        if self.top_k and self.top_k < smoothed.shape[-1]:
-            largest = -np.partition(-largest, self.top_k - 1, axis=-1)[..., : self.top_k]
-            count = np.minimum(count, self.top_k)
-        count = np.where(enough, count, 1)
-        return np.where(enough, largest.sum(axis=-1) / count, np.nan)
+        if most is not None:
+            largest = -np.partition(-largest, most - 1, axis=-1)[..., :most]
+            count = np.minimum(count, most)
+        return np.where(enough, largest.sum(axis=-1) / np.where(enough, count, 1), np.nan)
+
+    def _weigh(self, values: Values) -> Values:
+        return values if self.weights is None else values * self.weights
+
+    def _compress(self, smoothed: Values) -> Values:
+        """Nearly the same below `compression`, and logarithmic above."""
+        if self.compression is None:
+            return smoothed
+        return np.asarray(self.compression * np.log1p(smoothed / self.compression))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same scoring to the last bit."""
@@ -142,6 +161,8 @@ class Scoring:
             "required_share": self.required_share,
             "members": self.members,
             "smoothing": self.smoothing,
+            "compression": self.compression,
+            "recent_span_samples": self.recent_span,
             **({} if self.weights is None else {"weights": self.weights.tolist()}),
             **({} if self.calm is None else {"calm": self.calm}),
         }
@@ -158,7 +179,7 @@ class Scoring:
         for values in (normaliser, baseline):
             if values.ndim != 1 or not (np.isfinite(values) & (values > 0)).all():
                 raise ValueError("normaliser or baseline is not above zero and finite")
-        top_k = content["top_k"]
+        top_k, compression = content["top_k"], content.get("compression")
         scoring = Scoring(
             method=str(content["method"]),
             normaliser=normaliser,
@@ -168,6 +189,8 @@ class Scoring:
             required_share=float(content["required_share"]),
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
+            compression=None if compression is None else float(compression),
+            recent_span=_read_recent_span(content.get("recent_span_samples")),
             calm=float(content["calm"]) if "calm" in content else None,
             weights=_read_weights(content.get("weights"), len(baseline)),
         )
@@ -176,9 +199,22 @@ class Scoring:
             and (scoring.top_k is None or scoring.top_k > 0)
             and min(scoring.span, scoring.members) > 0
             and 0 < scoring.required_share <= 1
+            and (scoring.compression is None or 0 < scoring.compression < np.inf)
         ):
             raise ValueError("scoring is out of range")
         return scoring
+
+
+def _read_recent_span(value: Any) -> int | None:
+    if value is not None and int(value) < 1:
+        raise ValueError("the span of the short average is below 1")
+    return None if value is None else int(value)
+
+
+def choose_recent_span(settings: ScoringSettings) -> int | None:
+    """The span of the short average; None where the long one is no longer."""
+    short = settings.recent_samples
+    return short if short < settings.smoothing_samples else None
 
 
 def _read_weights(content: object, features: int) -> Values | None:
@@ -219,6 +255,8 @@ def fit_scoring(
         span=1 if mse else settings.smoothing_samples,
         required_share=settings.required_share,
         members=members,
+        compression=None if mse else settings.compression,
+        recent_span=None if mse else choose_recent_span(settings),
         weights=weights,
     )
     smoothed = fitted.by_feature(fitted.smooth(errors, at))

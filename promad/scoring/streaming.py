@@ -31,6 +31,24 @@ SAMPLES_AT_ONCE = 1000
 """Longer frames are scored in pieces of this many samples, which bounds the memory it takes."""
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    """What it takes to let an average restart within samples that were scored together.
+
+    Attributes:
+        errors: normalised, float64 (groups, samples, members * features).
+        short: those that the short average is of, which may be smaller; same shape.
+        rows: the windows.
+        averages, recent: the state before the first of these samples.
+    """
+
+    errors: Values
+    short: Values
+    rows: Blocks
+    averages: Averages
+    recent: Averages
+
+
 @dataclass
 class ScoringState:
     """What scoring remembers of each group; `score_samples` alone changes it.
@@ -41,6 +59,11 @@ class ScoringState:
         usable_for: usable samples in a row, int64 (groups, 1).
         known_for: samples since each scored feature was missing, int64 (groups, features).
         averages: of the normalised errors, (groups, members * features).
+        recent: their short averages, by which events end, same shape.
+        smoothed: what the newest call averaged; None before the first.
+        before: the `length` - 1 prepared samples before the newest onset of each group, float32
+            (groups, length - 1, width).
+        has_before: whether these are known, bool (groups,).
     """
 
     fill: FillState
@@ -48,34 +71,53 @@ class ScoringState:
     usable_for: Counts
     known_for: Counts
     averages: Averages
+    recent: Averages
+    before: Inputs
+    has_before: Flags
+    smoothed: Smoothed | None = None
 
     @staticmethod
     def begin(detector: Detector, groups: int) -> ScoringState:
         """The state before the first sample."""
         preparation, scoring = detector.preparation, detector.scoring
         width = len(preparation.features) + preparation.calendar(np.zeros(1)).shape[1]
+        before = 0 if scoring.recent_span is None else detector.length - 1
         return ScoringState(
             fill=FillState.begin(groups, len(preparation.features)),
             rows=NewestRows.begin(groups, detector.length - 1, width),
             usable_for=np.zeros((groups, 1), np.int64),
             known_for=np.full((groups, preparation.scored), detector.length),
             averages=Averages.begin(groups, len(scoring.normaliser)),
+            recent=Averages.begin(groups, len(scoring.normaliser)),
+            before=np.zeros((groups, before, width), np.float32),
+            has_before=np.zeros(groups, np.bool_),
         )
 
     def adopt(self, other: ScoringState, move: Move) -> None:
         """Continue the groups that are moved here from another state of the same detector."""
         self.fill.adopt(other.fill, move)
         self.averages.adopt(other.averages, move)
+        self.recent.adopt(other.recent, move)
+        self.smoothed = None
         self.rows.adopt(other.rows, move)
         move_rows(
             move,
             (other.usable_for, self.usable_for),
             (other.known_for, self.known_for),
+            (other.before, self.before),
+            (other.has_before, self.has_before),
         )
+
+    def remember_before(self, rows: Counts, sample: int) -> None:
+        """Keep what was before a sample of some groups, by its number in the newest call."""
+        if self.smoothed is None:
+            return
+        span = slice(sample, sample + self.before.shape[1])
+        self.before[rows], self.has_before[rows] = self.smoothed.rows.rows[rows, span], True
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class Blocks:
     """Prepared samples of all groups behind one another, as `Windows` cuts them.
 
     Attributes:
@@ -168,21 +210,25 @@ def score_samples(
         known_values = np.where(not_measured, calibration.restore(scaled), values)
         ignored = preparation.least.find_ignored(known_values[:, :, : preparation.scored], expected)
         errors[np.tile(ignored, scoring.members) & ~np.isnan(errors)] = 0.0
-    by_time = average(errors.swapaxes(0, 1), scoring.span, state.averages)
-    smoothed = by_time.swapaxes(0, 1)
+    smoothed, recent = _smooth(errors, windows, detector, state)
+    unit = calibration.unit[:, np.newaxis]
+    unknown = np.full(known.shape, np.nan)
     outside = preparation.find_anomalous(frame.values)
     observed = values[:, :, : preparation.scored]
     return Scores(
         times=frame.times,
-        score=np.where(known, scoring.score(smoothed) / calibration.unit[:, np.newaxis], np.nan),
-        errors=_raise_errors(scoring.by_feature(smoothed), outside, calibration),
-        sample_errors=_raise_errors(scoring.by_feature(smoothed, errors), outside, calibration),
+        score=np.where(known, scoring.score(smoothed) / unit, np.nan),
+        recent=unknown if recent is None else np.where(known, scoring.score(recent) / unit, np.nan),
+        errors=_raise_errors(scoring.by_feature(smoothed), outside, calibration.baseline),
+        sample_errors=_raise_errors(
+            scoring.by_feature(smoothed, errors), outside, calibration.baseline
+        ),
         window_errors=place(outcome.window_errors),
         observed=np.where(outside, frame.values[:, :, : preparation.scored], observed)
         if outside.any()
         else observed,
         expected=expected,
-        outside=outside.any(axis=2),
+        outside=outside,
         missing=not_measured,
         measured=measured,
         in_window=in_window,
@@ -193,12 +239,87 @@ _OUTSIDE_ELEVATION = 100.0
 """The error over its baseline of a feature that is anomalous by its valid range, at least."""
 
 
-def _raise_errors(errors: Values, outside: Flags, calibration: Calibration) -> Values:
+def _raise_errors(errors: Values, outside: Flags, baseline: Values) -> Values:
     """The errors, large where a feature is anomalous by its valid range alone."""
     if not outside.any():
         return errors
-    large = _OUTSIDE_ELEVATION * calibration.baseline[:, np.newaxis]
+    large = _OUTSIDE_ELEVATION * baseline[:, np.newaxis]
     return np.where(outside & ~np.isnan(errors), np.fmax(errors, large), errors)
+
+
+def _smooth(
+    errors: Values, windows: Blocks, detector: Detector, state: ScoringState
+) -> tuple[Values, Values | None]:
+    """The long and the short average of errors; the latter None if the scoring has none."""
+    scoring, by_time = detector.scoring, errors.swapaxes(0, 1)
+    before = Averages(state.averages.total, state.averages.weight)
+    smoothed = average(by_time, scoring.span, state.averages).swapaxes(0, 1)
+    if scoring.recent_span is None:
+        return smoothed, None
+    recent = Averages(state.recent.total, state.recent.weight)
+    state.smoothed = Smoothed(errors, errors.copy(), windows, before, recent)
+    return smoothed, average(by_time, scoring.recent_span, state.recent).swapaxes(0, 1)
+
+
+def average_recent(
+    detector: Detector,
+    calibration: Calibration,
+    state: ScoringState,
+    scores: Scores,
+    rows: Counts,
+    sample: int,
+) -> None:
+    """Average `Smoothed.short` of some groups again; changes recent scores from a sample on."""
+    scoring, kept = detector.scoring, state.smoothed
+    if scoring.recent_span is None or kept is None:
+        return
+    recent = kept.recent.take(rows)
+    by_time = average(kept.short[rows].swapaxes(0, 1), scoring.recent_span, recent)
+    state.recent.put(rows, recent)
+    later = slice(sample, None)
+    new = scoring.score(by_time.swapaxes(0, 1)[:, later]) / calibration.unit[rows, np.newaxis]
+    unknown = np.isnan(scores.recent[rows, later])
+    scores.recent[rows, later] = np.where(unknown, np.nan, new)
+
+
+def restart_averages(
+    detector: Detector,
+    calibration: Calibration,
+    state: ScoringState,
+    scores: Scores,
+    rows: Counts,
+    sample: int,
+) -> None:
+    """Let the long averages of some groups restart from the short ones, after a sample.
+
+    So what is over is not remembered: else the long average would be above the limit again at
+    once. Changes the scores of later samples.
+
+    Args:
+        scores: those that the newest call of `score_samples` gave.
+        rows: of the groups, int64 (rows,).
+        sample: the number of a sample of the scores.
+    """
+    scoring, kept = detector.scoring, state.smoothed
+    if scoring.recent_span is None or kept is None:
+        return
+    by_time, until, later = (
+        kept.errors[rows].swapaxes(0, 1),
+        slice(sample + 1),
+        slice(sample + 1, None),
+    )
+    averages, recent = kept.averages.take(rows), kept.recent.take(rows)
+    average(by_time[until], scoring.span, averages)
+    average(kept.short[rows].swapaxes(0, 1)[until], scoring.recent_span, recent)
+    averages.restart(recent, scoring.recent_span)
+    smoothed = average(by_time[later], scoring.span, averages).swapaxes(0, 1)
+    state.averages.put(rows, averages)
+    new = scoring.score(smoothed) / calibration.unit[rows, np.newaxis]
+    scores.score[rows, later] = np.where(np.isnan(scores.score[rows, later]), np.nan, new)
+    outside, baseline = scores.outside[rows, later], calibration.baseline[rows]
+    alone = scoring.by_feature(smoothed, kept.errors[rows, later])
+    scores.errors[rows, later] = _raise_errors(scoring.by_feature(smoothed), outside, baseline)
+    scores.sample_errors[rows, later] = _raise_errors(alone, outside, baseline)
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:
@@ -239,8 +360,8 @@ def _find_lacking(missing: Flags, state: ScoringState, length: int) -> Flags:
 
 def _cut_windows(
     scaled: Values, times: Values, ends: Flags, detector: Detector, state: ScoringState
-) -> _Blocks:
+) -> Blocks:
     """The windows that end where `ends` is set; the state keeps what later ones begin with."""
     rows = state.rows.append(scaled, detector.preparation.calendar(times))
     group, sample = np.nonzero(ends)
-    return _Blocks(rows, group, sample, times[sample], detector.length)
+    return Blocks(rows, group, sample, times[sample], detector.length)

@@ -11,6 +11,7 @@ numbers     numbers as Prometheus writes them
 answers     the answers of the Prometheus HTTP API, as text
 exposition  what a real Prometheus can scrape or import
 server      the answers and the exposition on a loopback port
+process     the server of a fleet in a process of its own
 """
 
 from promad.simulation.host import FEATURES, SimulatedHost

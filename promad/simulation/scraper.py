@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.simulation.noise import Floats
-from promad.simulation.selection import Selection, parse_selection
+from promad.simulation.selection import Selection, parse_selections
 from promad.simulation.targets import Ints, Target
 
 SCRAPE_INTERVAL = 15.0  # seconds
@@ -101,15 +101,16 @@ class Scraper:
             )
 
     def _find_choices(self, promql: str) -> tuple[bool, list[Choice]]:
-        selection = parse_selection(promql)
+        selections = parse_selections(promql)
         choices = []
-        for feature, name in enumerate(self.target.features):
-            if selection.may_match(name):
-                rows = self._match(selection, name)
-                if rows is None or rows.size:
-                    metrics = self._dump_metrics(selection, name)
-                    choices.append(Choice(feature, rows, metrics))
-        return selection.wants_times, choices
+        for selection in selections:
+            for feature, name in enumerate(self.target.features):
+                if selection.may_match(name):
+                    rows = self._match(selection, name)
+                    if rows is None or rows.size:
+                        metrics = self._dump_metrics(selection, name)
+                        choices.append(Choice(feature, rows, metrics))
+        return selections[0].wants_times, choices
 
     def _match(self, selection: Selection, name: str) -> Ints | None:
         """The rows whose series of that name is meant; None for all."""

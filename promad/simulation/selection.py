@@ -1,14 +1,15 @@
 """Which series a PromQL expression means, for the few forms that the simulation answers.
 
 A selector, alone or in timestamp(); one of these aggregated by labels that tell hosts apart, which
-changes their labels alone; any of these for one host alone; and selectors unless they have recent
-samples, which selects nothing, because every host is scraped until it is gone.
+changes their labels alone; any of these for one host alone; several of these, each with a label of
+its own; and selectors unless they have recent samples, which selects nothing, because every host is
+scraped until it is gone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,7 @@ class Selection:
         by: the labels that are kept; None for all.
         wants_stale: whether it asks for series without recent samples, of which there are none.
         only: label values that a series must have besides.
+        added: labels that every series gets.
     """
 
     selector: VectorSelector
@@ -52,12 +54,12 @@ class Selection:
     by: tuple[str, ...] | None = None
     wants_stale: bool = False
     only: tuple[tuple[str, str], ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
 
     def reduce(self, labels: dict[str, str]) -> dict[str, str]:
         """The labels of a series in the answer."""
-        if self.by is None:
-            return labels
-        return {name: value for name, value in labels.items() if name in self.by}
+        kept = labels if self.by is None else {n: v for n, v in labels.items() if n in self.by}
+        return dict(sorted({**kept, **dict(self.added)}.items())) if self.added else kept
 
     def may_match(self, name: str) -> bool:
         """Whether a series of that name can be meant, with any other labels."""
@@ -73,8 +75,8 @@ class Selection:
         return any(_all_hold(row, labels) for row in matchers.or_matchers or [matchers.matchers])
 
 
-def parse_selection(promql: str) -> Selection:
-    """What `promql` selects.
+def parse_selections(promql: str) -> list[Selection]:
+    """What `promql` selects: all times, or all values; a label tells apart the series of several.
 
     Raises:
         BadDataError: if it is not PromQL, or more than the simulation answers.
@@ -83,11 +85,30 @@ def parse_selection(promql: str) -> Selection:
         tree = promql_parser.parse(promql)
     except ValueError as error:
         raise BadDataError(f'invalid parameter "query": parse error: {error}') from None
-    selection = _select(tree)
+    found = list(_split_union(tree)) or [_select(tree)]
+    selections = [_check_selection(each, promql) for each in found]
+    if len({each.wants_times for each in selections}) > 1:
+        raise BadDataError(f'invalid parameter "query": {SUPPORTED}, not {promql}')
+    return selections
+
+
+def _check_selection(selection: Selection | None, promql: str) -> Selection:
     if selection is None or selection.selector.offset or selection.selector.at:
         raise BadDataError(f'invalid parameter "query": {SUPPORTED}, not {promql}')
     _check_expressions(selection.selector)
     return selection
+
+
+def _split_union(tree: Any) -> Iterator[Selection | None]:
+    """The parts of a union, each in a label_replace with a constant; none if it is no union."""
+    parts: list[Any] = []
+    while isinstance(tree, BinaryExpr) and str(tree.op) == "or" and _read_labels(tree.rhs):
+        parts.append(tree.rhs)
+        tree = tree.lhs
+    if _read_labels(tree):
+        for part in [tree, *reversed(parts)]:
+            selection = _select(part.args[0])
+            yield selection and replace(selection, added=_read_labels(part)[-1:])
 
 
 def _select(tree: Any) -> Selection | None:

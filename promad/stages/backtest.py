@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from promad.detection.live import begin_live
 from promad.detection.replay import fetch_samples, replay
 from promad.errors import DataError
 from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
+from promad.evaluation.extents import Extents, find_extents
 from promad.events.events import AnomalyEvent
 from promad.events.incidents import Incident as FoundIncident
 from promad.events.status import GroupStatus
@@ -76,6 +78,7 @@ class Backtest:
         incidents: known incidents to compare with.
         outside: by feature, how many samples were outside of its valid range.
         figures: events against incidents, with no point adjustment; None without incidents.
+        extents: how events cover the incidents that they found; None without incidents.
     """
 
     group: str
@@ -88,6 +91,7 @@ class Backtest:
     incidents: tuple[Incident, ...]
     figures: EpisodeFigures | None
     outside: Mapping[str, int] = field(default_factory=dict)
+    extents: Extents | None = None
 
     def share(self, state: State) -> float:
         """The share of samples in a state."""
@@ -129,6 +133,7 @@ class FleetBacktest:
         incidents: known incidents to compare with.
         outside: by feature, how many samples were outside of its valid range.
         figures: incidents found against known ones; None without known ones.
+        extents: how they cover the known ones that they found; None without known ones.
     """
 
     detector: str
@@ -144,6 +149,7 @@ class FleetBacktest:
     incidents: tuple[Incident, ...]
     figures: EpisodeFigures | None
     outside: Mapping[str, int] = field(default_factory=dict)
+    extents: Extents | None = None
 
     @property
     def incidents_per_week(self) -> float:
@@ -227,6 +233,7 @@ def backtest(
         events.append(still_open)
     at, step = np.array(times), opened.detector.preparation.step
     known = np.array(states, np.uint8)
+    compared = _Compared.of(config, events, incidents, at, _count_scored(known), step)
     return Backtest(
         group=live.state.names[0],
         step=step,
@@ -236,10 +243,9 @@ def backtest(
         events=tuple(events),
         alerts=_fetch_alerts(config, Span(at[0], at[-1]), step),
         incidents=tuple(incidents),
-        figures=_compare_with_incidents(events, incidents, at, _count_scored(known), step)
-        if incidents
-        else None,
+        figures=compared.figures,
         outside=_count_outside(opened.detector.preparation, frame),
+        extents=compared.extents,
     )
 
 
@@ -259,6 +265,7 @@ def backtest_fleet(
     preparation, budget = opened.detector.preparation, config.real_time_anomaly_detection
     tally, outside = _replay_fleet(opened, start, end, visitors)
     times, found = np.array(tally.times), tally.list_incidents()
+    compared = _Compared.of(config, found, incidents, times, tally.scored, preparation.step)
     return FleetBacktest(
         detector=config.name,
         step=preparation.step,
@@ -271,10 +278,9 @@ def backtest_fleet(
         groups=tally.list_groups(),
         alerts=_fetch_alerts(config, Span(times[0], times[-1]), preparation.step),
         incidents=tuple(incidents),
-        figures=_compare_with_incidents(found, incidents, times, tally.scored, preparation.step)
-        if incidents
-        else None,
+        figures=compared.figures,
         outside=outside,
+        extents=compared.extents,
     )
 
 
@@ -312,27 +318,56 @@ def _count_scored(states: NDArray[np.uint8]) -> int:
     return int(np.isin(states, [STATES.index(State.OK), STATES.index(State.ANOMALOUS)]).sum())
 
 
-def _compare_with_incidents(
-    events: Sequence[AnomalyEvent] | Sequence[FoundIncident],
-    incidents: Sequence[Incident],
-    times: NDArray[np.float64],
-    scored: int,
-    step: float,
-) -> EpisodeFigures:
+class _Compared(NamedTuple):
     """Events compared with incidents, as `evaluate` compares alarms with labels."""
-    labels = np.zeros(len(times), np.bool_)
-    for incident in incidents:
-        labels |= (times >= incident.start) & (times <= incident.end)
+
+    figures: EpisodeFigures | None
+    extents: Extents | None
+
+    @staticmethod
+    def of(
+        config: Config,
+        events: Sequence[AnomalyEvent] | Sequence[FoundIncident],
+        incidents: Sequence[Incident],
+        times: NDArray[np.float64],
+        scored: int,
+        step: float,
+    ) -> _Compared:
+        """What is compared with; nothing without incidents."""
+        if not incidents:
+            return _Compared(None, None)
+        labels = np.zeros(len(times), np.bool_)
+        for incident in incidents:
+            labels |= (times >= incident.start) & (times <= incident.end)
+        leave_after = config.real_time_anomaly_detection.leave_after_samples
+        found = _to_episodes(events, times, step, leave_after)
+        return _Compared(episode_figures(found, labels, scored, step), find_extents(found, labels))
+
+
+def _to_episodes(
+    events: Sequence[AnomalyEvent] | Sequence[FoundIncident],
+    times: NDArray[np.float64],
+    step: float,
+    leave_after: int,
+) -> Episodes:
+    """Events in rows of the times."""
 
     def rows(times_of: Iterable[float]) -> NDArray[np.int64]:
         return sample_numbers(np.array([times[0], *times_of]), step)[1:]
 
-    found = Episodes(
+    last = rows(times[-1] if event.end is None else event.end for event in events)
+    is_open = np.array([event.end is None for event in events], np.bool_)
+    peaks = (
+        event.peak.peak_at if isinstance(event, FoundIncident) else event.peak_at
+        for event in events
+    )
+    return Episodes(
         starts=rows(event.start for event in events),
         raised=rows(event.flagged_at for event in events),
-        ends=rows(times[-1] if event.end is None else event.end for event in events) + 1,
+        ends=last + 1,
+        over=np.where(is_open, len(times), np.minimum(last + leave_after, len(times))),
+        peaks=rows(peaks),
     )
-    return episode_figures(found, labels, scored, step)
 
 
 def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:

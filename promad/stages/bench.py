@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from promad.data.artifacts import write_groups
 from promad.data.frame import MetricFrame
 from promad.data.groups import sort_labels
 from promad.errors import DataError
+from promad.evaluation.capacity import Fit, Measured, conclude, shares
 from promad.simulation.fleet import build_fleet
-from promad.simulation.server import SimulationServer
+from promad.simulation.process import ServerCpu, serve_fleet
 from promad.stages.detect import detect
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
@@ -45,8 +46,6 @@ _EPOCHS = 1
 _SEED = 11
 _START = 1_767_268_800.0
 """Midday, after the training has seen the jobs of a night."""
-_WALL_SHARE, _MEMORY_SHARE, _CPU_SHARE = 0.5, 0.8, 0.8
-"""How much of the interval, the memory and the processors may be used."""
 
 
 @dataclass(frozen=True)
@@ -84,55 +83,6 @@ class BenchOptions:
         return min(max(day, _TRAINING_SAMPLES), _MOST_TRAINING_SAMPLES)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What ticks took; times in seconds, quantiles over the ticks.
-
-    `server_cpu_seconds_p50` is None if the server does not tell.
-    """
-
-    groups: int
-    features: int
-    interval_seconds: float
-    ticks: int
-    tick_wall_seconds_p50: float
-    tick_wall_seconds_p90: float
-    tick_wall_seconds_max: float
-    tick_cpu_seconds_p50: float
-    server_cpu_seconds_p50: float | None
-    rss_mb: float
-    samples_read_per_tick: int
-    bytes_read_per_tick: int
-    metrics_bytes: int
-    metrics_series: int
-    scrape_seconds_p50: float
-    limiting_resource: str
-    limiting_share: float
-    model: str = "linear"
-    model_scope: str = "pooled"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How many groups fit, and which resource ends first."""
-
-    groups_that_fit: int
-    limiting_resource: str
-    measured: tuple[Measured, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: those of the largest measurement, and what was concluded."""
-        return {
-            **self.measured[-1].to_json(),
-            "groups_that_fit": self.groups_that_fit,
-            "limiting_resource": self.limiting_resource,
-        }
-
-
 @dataclass
 class _Ticks:
     """What was seen at the end of each tick."""
@@ -145,7 +95,7 @@ class _Ticks:
 class _TickingClock:
     """A clock that goes on to the next tick as soon as the daemon waits for it."""
 
-    def __init__(self, now: Synchronized[float], ticks: int, server: _ServerCpu) -> None:
+    def __init__(self, now: Synchronized[float], ticks: int, server: ServerCpu) -> None:
         self._now, self._left, self._server = now, ticks + 1, server
         self.seen = _Ticks()
         self.done = threading.Event()
@@ -168,28 +118,6 @@ class _TickingClock:
         self.seen.server.append(self._server.read())
 
 
-@dataclass(frozen=True)
-class _ServerCpu:
-    """The processor time of the server: of a process of ours, or as it tells itself."""
-
-    process: int | None
-    url: str
-
-    def read(self) -> float:
-        """Seconds; NaN if the server does not tell."""
-        if self.process is not None:
-            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        try:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310
-                for line in answer.read().decode().splitlines():
-                    if line.startswith("process_cpu_seconds_total "):
-                        return float(line.split()[1])
-        except (OSError, ValueError):
-            pass
-        return float("nan")
-
-
 def measure(options: BenchOptions, artifacts: Path) -> Measured:
     """Run the daemon for some ticks.
 
@@ -205,7 +133,7 @@ def measure(options: BenchOptions, artifacts: Path) -> Measured:
         _train_aside(config, options)
         if options.url is not None:
             now.value = time.time() - (WARM_TICKS + options.ticks) * options.interval
-        clock = _TickingClock(now, WARM_TICKS + options.ticks, _ServerCpu(process, url))
+        clock = _TickingClock(now, WARM_TICKS + options.ticks, ServerCpu(process, url))
         with detect([config], clock, "127.0.0.1", 0) as daemon:
             clock.done.wait()
             (served,) = daemon.served()
@@ -227,44 +155,6 @@ def fit(options: BenchOptions, artifacts: Path) -> Fit:
     for groups in sizes:
         found.append(measure(replace(options, groups=groups), artifacts / str(groups)))
     return conclude(found)
-
-
-def conclude(found: list[Measured]) -> Fit:
-    """How many groups fit, from the measurements of a small fleet and a large one."""
-    limits = {
-        name: _extrapolate([each.groups for each in found], shares)
-        for name, shares in _list_shares(found).items()
-    }
-    limiting = min(limits, key=lambda name: limits[name])
-    return Fit(int(limits[limiting] + 1e-6), limiting, tuple(found))
-
-
-def _list_shares(found: list[Measured]) -> dict[str, list[float]]:
-    """By resource the share of what may be used, for each measurement."""
-    return {name: [shares(each)[name] for each in found] for name in shares(found[0])}
-
-
-def shares(measured: Measured) -> dict[str, float]:
-    """Which share of what may be used of each resource a measured fleet takes."""
-    interval, cores = measured.interval_seconds, os.cpu_count() or 1
-    found = {
-        "time of a tick": measured.tick_wall_seconds_p90 / (interval * _WALL_SHARE),
-        "processor": measured.tick_cpu_seconds_p50 / (interval * _CPU_SHARE),
-        "memory": measured.rss_mb / (_read_memory_mb() * _MEMORY_SHARE),
-    }
-    if measured.server_cpu_seconds_p50 is not None:
-        found["processor of the server"] = measured.server_cpu_seconds_p50 / (
-            interval * cores * _CPU_SHARE
-        )
-    return found
-
-
-def _extrapolate(groups: list[int], used: list[float]) -> float:
-    """How many groups use all of what may be used, on the line through two measurements."""
-    if len(groups) < 2 or used[-1] <= used[0]:
-        return groups[-1] / max(used[-1], 1e-9)
-    slope = (used[-1] - used[0]) / (groups[-1] - groups[0])
-    return max(0.0, groups[-1] + (1.0 - used[-1]) / slope)
 
 
 def _summarise(
@@ -315,32 +205,8 @@ def _serve(options: BenchOptions, now: Synchronized[float]) -> Iterator[tuple[st
     if options.url is not None:
         yield options.url, None
         return
-    spawn = multiprocessing.get_context("spawn")
-    ready: multiprocessing.Queue[str] = spawn.Queue()
-    process = spawn.Process(
-        target=_run_server,
-        args=(options.groups, options.features, options.interval, now, ready),
-        daemon=True,
-    )
-    process.start()
-    try:
-        yield ready.get(timeout=60), process.pid
-    finally:
-        process.terminate()
-        process.join()
-
-
-def _run_server(
-    groups: int,
-    features: int,
-    interval: float,
-    now: Synchronized[float],
-    ready: multiprocessing.Queue[str],
-) -> None:
-    fleet = build_fleet(seed=_SEED, hosts=groups, features=features)
-    with SimulationServer(fleet, lambda: float(now.value), scrape_interval=interval) as url:
-        ready.put(url)
-        threading.Event().wait()
+    with serve_fleet(_SEED, options.groups, options.features, options.interval, now) as found:
+        yield found
 
 
 def _build_config(options: BenchOptions, url: str, artifacts: Path) -> Config:
@@ -415,7 +281,3 @@ def _train(config: Config, options: BenchOptions) -> None:
 def _read_rss_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _read_memory_mb() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -46,6 +46,8 @@ class EvaluationOptions:
         jobs: how many processes work at once.
         fleet: whether each model is also trained on all entities together, with one threshold and
             the alert budget as in `alert_budget`.
+        budgets: false alarms a week at which recall is measured too, each with a threshold of its
+            own.
     """
 
     seeds: Sequence[int]
@@ -55,6 +57,7 @@ class EvaluationOptions:
     cache: EvaluationCache | None = None
     jobs: int = 1
     fleet: bool = False
+    budgets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def evaluate(
     models = tuple(config.training_settings.model for config in configs)
     pooled = tuple(map(name_pooled, models)) if options.fleet else ()
     rows = (*models, *pooled, *extra, *NAIVE)
-    return Evaluation(models, rows, tuple(options.seeds), found, failed)
+    return Evaluation(models, rows, tuple(options.seeds), found, failed, options.budgets)
 
 
 def _list_work(
@@ -122,7 +125,8 @@ def _list_work(
 ) -> list[list[Task]]:
     """Tasks that are run at once, in the order of the tables."""
     wanted = (configs, options.seeds, options.columns, options.scores_to)
-    work = [[task] for folder in folders for task in list_tasks(folder, *wanted)]
+    tasks = (list_tasks(folder, *wanted, options.budgets) for folder in folders)
+    work = [[task] for of_folder in tasks for task in of_folder]
     return [*work, *list_fleet_tasks(folders, *wanted)] if options.fleet else work
 
 

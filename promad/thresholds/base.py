@@ -46,8 +46,13 @@ class ThresholdSettings:
         false_alarms_per_week: how many events per week of normal data are acceptable.
         step: seconds between scores.
         enter_after, leave_after: the hysteresis that turns scores into events.
+        leave_below: the share of the limit that the recent score must exceed to keep an event open;
+            None where scores above the limit do.
+        hold_seconds: so long after its onset an event is compared with the state before it.
         level: the quantile of scores above which a tail is fitted.
         bounded: whether the tail of `pot` may have an end.
+        usual_scale: of the tail of other series, which the tail of `pot` is held against; None if
+            it stands by itself.
         drift_samples: the normal scores whose mean `dspot` subtracts.
         dynamic: what `dynamic` needs.
     """
@@ -56,9 +61,12 @@ class ThresholdSettings:
     false_alarms_per_week: float = 1.0
     enter_after: int = 1
     leave_after: int = 1
+    leave_below: float | None = None
+    hold_seconds: float = 0.0
     value: float | None = None
     level: float = 0.98
     bounded: bool = True
+    usual_scale: float | None = None
     drift_samples: int = 200
     dynamic: DynamicSettings = DynamicSettings()
 

@@ -23,6 +23,7 @@ from promad.events.hysteresis import Hysteresis
 from promad.thresholds import Fit, Threshold, ThresholdSettings, pot
 from promad.thresholds.threshold_state import (
     Constant,
+    Flags,
     Scores,
     ThresholdState,
     follow_each,
@@ -133,7 +134,9 @@ class Controlled:
         )
         thinned = -(-self._week // most_kept)
         self._recent = RecentScores(groups, -(-self._week // thinned), thinned)
-        self._events = Hysteresis.begin(groups, settings.enter_after, settings.leave_after)
+        self._events = Hysteresis.begin(
+            groups, settings.enter_after, settings.leave_after, settings.leave_below
+        )
         self._samples, self._judged_at, self._adapted = (
             np.zeros(groups, np.int64) for _ in range(3)
         )
@@ -171,12 +174,15 @@ class Controlled:
     def limits(self) -> Scores:
         return self._own.limits() * self._factor
 
-    def follow(self, scores: Scores) -> Scores:
-        own = self._own.follow(scores)
+    def follow(
+        self, scores: Scores, recent: Scores | None = None, held: Flags | None = None
+    ) -> Scores:
+        own = self._own.follow(scores, recent, held)
         limits, scored = own * self._factor, ~np.isnan(scores)
         self._recent.add(scores, np.isfinite(scores))
-        self._lower(scored)
-        self._count(scores > limits, scored)
+        self._lower(scored if held is None else scored & ~held)
+        lasting = self._events.find_lasting(scores, recent, limits)
+        self._count(scores > limits, scored, lasting)
         if self._unjudged.any():
             for group in np.flatnonzero(self._find_too_many()).tolist():
                 self._raise(group, float(own[group]))
@@ -193,9 +199,9 @@ class Controlled:
         falls = scored & (self._remembered <= self._settings.false_alarms_per_week)
         self._factor = np.where(falls, np.maximum(self._factor * kept, 1.0), self._factor)
 
-    def _count(self, anomalous: NDArray[np.bool_], scored: NDArray[np.bool_]) -> None:
+    def _count(self, anomalous: Flags, scored: Flags, lasting: Flags) -> None:
         """Count one more sample, and the events that begin with it; forget those too long ago."""
-        began = self._events.advance(anomalous, scored).began
+        began = self._events.advance(anomalous, scored, lasting).began
         self._samples += scored
         over = scored & (self._oldest <= self._samples - self._week)
         for group in np.flatnonzero(over | began).tolist():
@@ -321,10 +327,16 @@ class FleetControlled:
     def limits(self) -> Scores:
         return np.asarray(self._own.limits() * self._fleet.limits()[0], np.float64)
 
-    def follow(self, scores: Scores) -> Scores:
+    def follow(
+        self, scores: Scores, recent: Scores | None = None, held: Flags | None = None
+    ) -> Scores:
         factor = self._fleet.limits()[0]
-        limits = self._own.follow(scores / factor)
-        self._fleet.follow(np.array([_find_highest(scores / limits)]))
+        own_recent = None if recent is None else recent / factor
+        limits = self._own.follow(scores / factor, own_recent, held)
+        self._fleet.follow(
+            _find_highest(scores / limits),
+            None if recent is None else _find_highest(recent / limits),
+        )
         return np.asarray(limits * factor, np.float64)
 
     def follow_series(self, scores: Scores) -> Scores:
@@ -353,9 +365,10 @@ def _choose_shared_fit(threshold: Threshold) -> Fit:
     return follow_typical if typical > 0 else pot.fit
 
 
-def _find_highest(ratios: Scores) -> float:
+def _find_highest(ratios: Scores) -> Scores:
+    """The highest of all groups, float64 (1,); NaN if none is known."""
     known = ratios[~np.isnan(ratios)]
-    return float(known.max()) if known.size else math.nan
+    return np.array([known.max() if known.size else math.nan])
 
 
 @dataclass(frozen=True)
@@ -390,6 +403,7 @@ def put_to_work(
         return own
     if fleet is None:
         return Controlled(own, settings, pot.fit, groups)
+    settings = replace(settings, usual_scale=None)  # the other groups say what is usual
     if fleet.per == "group":
         return Controlled(own, settings, pot.fit, groups, _MOST_KEPT_OF_MANY)
     share = settings.false_alarms_per_week * fleet.max_group_share

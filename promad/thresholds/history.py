@@ -90,12 +90,15 @@ class History(NeverAdapted):
     def limits(self) -> Scores:
         return np.maximum(self._epsilon, LOWEST_LIMIT)
 
-    def follow(self, scores: Scores) -> Scores:
+    def follow(
+        self, scores: Scores, recent: Scores | None = None, held: Flags | None = None
+    ) -> Scores:
+        """As the published method does: its history holds the scores of events too."""
         limits, taken = self.limits(), np.isfinite(scores)
         rows = np.flatnonzero(taken)
-        for held, newest in ((self._scores, scores), (self._known, np.zeros_like(taken))):
-            held[rows, :-1] = held[rows, 1:]
-            held[rows, -1] = newest[rows]
+        for each, newest in ((self._scores, scores), (self._known, np.zeros_like(taken))):
+            each[rows, :-1] = each[rows, 1:]
+            each[rows, -1] = newest[rows]
         self._count[rows] = np.minimum(self._count[rows] + 1, self.plan.history)
         mean, std = self._moments()
         lowest = mean + float(FACTORS[0]) * std

@@ -19,6 +19,7 @@ from promad.data.rows import Move, move_rows
 from promad.thresholds.tail import Tail, by_likelihood
 from promad.thresholds.threshold_state import (
     LOWEST_LIMIT,
+    Flags,
     NeverAdapted,
     Scores,
     follow_each,
@@ -154,8 +155,10 @@ class Peaks(NeverAdapted):
         limit = self.plan.typical * np.expm1(value)
         return np.clip(limit, LOWEST_LIMIT, self.plan.highest_limit)
 
-    def follow(self, scores: Scores) -> Scores:
-        known = ~np.isnan(scores)
+    def follow(
+        self, scores: Scores, recent: Scores | None = None, held: Flags | None = None
+    ) -> Scores:
+        known = ~np.isnan(scores) if held is None else ~(np.isnan(scores) | held)
         limits, drift = self.limits(), self._drift()
         plain = in_log(np.where(known, scores, 0.0), self.plan.typical)
         if self.plan.drift_samples:

@@ -7,6 +7,7 @@ chapter 4 and section 5.3 (runs declustering).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,11 @@ from promad.thresholds.threshold_state import LOWEST_LIMIT
 
 LARGEST_FACTOR = 50.0
 MARGIN = 0.1
+_ENOUGH = 20
+"""Clusters whose tail needs no more of them."""
+_LOWERINGS = (0.01, 0.02, 0.03)
+_WORTHWHILE = 1.15
+"""How many times as many clusters a lower level has to bring: each is less of a peak."""
 
 Values = NDArray[np.float64]
 
@@ -62,9 +68,12 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     a heavy tail becomes a light one. Of the scores, the lowest of the last `enter_after` counts
     (an event needs them all above the limit). Stretches above the `level` quantile that are less
     than 10 samples (or `leave_after`, if more) apart are one cluster, of which the highest is kept;
-    the budget is a share of clusters, and the generalised Pareto tail of their excesses gives the
-    limit that as many reach. At most 50 times the highest score. If `settings.bounded` is false, an
-    exponential tail takes the place of one that ends.
+    with fewer than 20, as in a short calibration, the level is lowered by up to 0.03. The budget is
+    a share of clusters, and the generalised Pareto tail of their excesses gives the limit that as
+    many reach, at most 50 times the highest score. If `settings.bounded` is false, an exponential
+    tail takes the place of one that ends. If `settings.usual_scale` is given, the limit is half-way
+    between that and the one of an exponential tail of that scale: the history of one thing has few
+    peaks, some of the highest are incidents, and its own tail alone says too little.
 
     Where that says nothing, the method falls back, and `why` says so: to `quantile` where scores
     are tied or the budget is worth more events than there are clusters, and to the highest score
@@ -95,7 +104,7 @@ def _fit(
 ) -> Threshold:
     known = take_known_scores(scores, settings)
     typical = typical_score(known)
-    found = clusters(in_log(known, typical), settings)
+    found = choose_clusters(in_log(known, typical), settings)
     share = share_of_clusters(found, settings)
     if found.tied or share >= 1:
         return _counted(scores, settings, from_log(found.level, typical), found.tied)
@@ -104,14 +113,23 @@ def _fit(
     if len(found.excesses) < FEWEST_PEAKS:
         return _above_all(highest, len(found.excesses), weeks)
     tail = fit_tail(found.excesses, settings.bounded)
-    value = min(from_log(found.level + tail.level(share), typical), highest * LARGEST_FACTOR)
+    excess = _hold_against_usual(tail.level(share), share, settings.usual_scale)
+    value = min(from_log(found.level + excess, typical), highest * LARGEST_FACTOR)
     excess = float(np.log1p(value / typical)) - found.level
     why = (
         f"tail (shape {tail.shape:.2f}) of the {len(found.excesses)} highest peaks in "
         f"{weeks * 7:.2g} days of normal data, the highest {highest:.4g}"
+        + (", half-way to a usual tail" if settings.usual_scale is not None else "")
     )
     budget = settings.false_alarms_per_week
-    return Threshold("pot", value, budget, why, find_rates(tail, found, excess, settings))
+    found_rates = find_rates(tail, found, excess, settings)
+    interval = found_rates and (min(found_rates[0], budget), max(found_rates[1], budget))
+    return Threshold("pot", value, budget, why, interval)
+
+
+def _hold_against_usual(excess: float, share: float, scale: float | None) -> float:
+    """An excess that `share` of peaks reach, half-way to that of a usual tail."""
+    return excess if scale is None else (excess - scale * math.log(share)) / 2
 
 
 def typical_score(known: Values) -> float:
@@ -129,6 +147,22 @@ def clusters(values: Values, settings: ThresholdSettings) -> Clusters:
     first = np.append(True, np.diff(above) > gap_of(settings.leave_after))
     peaks = np.maximum.reduceat(lowest[above], np.flatnonzero(first))
     return Clusters(level, peaks - level, above[first], len(values))
+
+
+def choose_clusters(values: Values, settings: ThresholdSettings) -> Clusters:
+    """Those at the highest level at which they are enough for a tail.
+
+    If they are at none, those at the lowest level that each added more than a few.
+    """
+    best = clusters(values, settings)
+    for lowering in _LOWERINGS:
+        if len(best.excesses) >= _ENOUGH:
+            break
+        lower = replace(settings, level=settings.level - lowering)
+        found = clusters(values, lower)
+        if len(found.excesses) > _WORTHWHILE * len(best.excesses):
+            best = found
+    return best
 
 
 def share_of_clusters(found: Clusters, settings: ThresholdSettings) -> float:

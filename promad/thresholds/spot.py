@@ -54,7 +54,7 @@ def _fit(method: str, scores: Values, settings: ThresholdSettings) -> Threshold:
     plain = in_log(known, typical)
     drift = min(settings.drift_samples, (len(known) - settings.enter_after) // 2)
     values = plain[drift:] - _means_before(plain, drift)
-    found = pot.clusters(values, settings)
+    found = pot.choose_clusters(values, settings)
     begun = pot.fit(scores, settings)
     at_end = math.fsum(plain[len(plain) - drift :]) / drift if drift else 0.0
     share = pot.share_of_clusters(found, settings)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from promad.data.rows import Move
 
 Scores = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 LOWEST_LIMIT = float(np.finfo(np.float32).tiny)
 """A limit is above zero, because scores are published as multiples of it."""
@@ -35,10 +36,17 @@ class ThresholdState(Protocol):
         """The limits as they are: float64 (groups,)."""
         ...
 
-    def follow(self, scores: Scores) -> Scores:
+    def follow(
+        self, scores: Scores, recent: Scores | None = None, held: Flags | None = None
+    ) -> Scores:
         """The limits that these scores, one of each group, are held to: (groups,) to (groups,).
 
         A score that is NaN changes nothing, and gets the limit as it is.
+
+        Args:
+            recent: the recent scores, by which events end; None where there are none.
+            held: groups whose scores must not change what is normal, as they have an open event:
+                bool (groups,); none by default.
         """
         ...
 
@@ -88,7 +96,9 @@ class Constant(NeverAdapted):
     def limits(self) -> Scores:
         return self._values.copy()
 
-    def follow(self, scores: Scores) -> Scores:
+    def follow(
+        self, scores: Scores, recent: Scores | None = None, held: Flags | None = None
+    ) -> Scores:
         return self._values.copy()
 
     def follow_series(self, scores: Scores) -> Scores:

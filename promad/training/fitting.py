@@ -12,7 +12,7 @@ from promad.config import TrainingSettings
 from promad.data.groups import Labels
 from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
-from promad.models import Model, Progress, Trained, find_model
+from promad.models import CrossFitted, Model, Progress, Trained, find_model
 from promad.scoring.detector import Detector, apply_model, count_errors, select_errors
 from promad.scoring.held_errors import CALM_SHARE
 from promad.scoring.scoring import Scoring, fit_scoring
@@ -55,6 +55,7 @@ class Fitted:
             fitted to the training part alone: float64 (windows,).
         gate: the comparison with untrained baselines.
         left_out: of each group that has no calibration of its own why.
+        trial: the detector that was fitted to the training part alone; None of a fleet.
     """
 
     trained: Trained
@@ -62,6 +63,7 @@ class Fitted:
     scores: Values
     gate: Gate
     left_out: Mapping[Labels, str] = field(default_factory=dict)
+    trial: Detector | None = None
 
 
 def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:
@@ -79,12 +81,42 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     threshold = choose_threshold(scores, options.threshold_method, options.threshold)
     detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
     gate = _pass_gate(detector, material, options)
-    final = trained.refit(material.windows)
-    if final is not trained:
-        errors = _errors(final.model, material.windows, settings)
-        scoring = _fit_scoring(errors, material.windows, material, settings)
-        detector = replace(detector, model=final.model, scoring=scoring)
-    return Fitted(final, measure_calm(detector, scores), scores, gate)
+    trial = Fitted(trained, detector, scores, gate, trial=detector)
+    fitted = _fit_to_all(trial, material, options)
+    return replace(fitted, detector=measure_calm(fitted.detector, fitted.scores))
+
+
+def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> Fitted:
+    """The same with a model that is fitted to all windows, if that takes seconds.
+
+    Where each window can be scored by a fit that has not seen it, the threshold is chosen by these
+    scores rather than by those of two parts, of which the model has seen one.
+    """
+    settings, windows, trained = options.training, material.windows, fitted.trained
+    found = trained.cross_fit(windows) if isinstance(trained, CrossFitted) else None
+    if found is not None and settings.scoring.method != "mse":
+        final, errors = found
+        scoring = _fit_scoring(errors, windows, material, settings)
+        at = sample_numbers(windows.times, material.step)
+        counted = _count_errors(errors, final.model, windows, material)
+        scores = scoring.score(scoring.smooth(counted, at))
+        threshold = choose_threshold(scores, options.threshold_method, options.threshold)
+        detector = replace(fitted.detector, model=final.model, scoring=scoring, threshold=threshold)
+        return replace(fitted, trained=final, detector=detector, scores=scores)
+    final = trained.refit(windows)
+    if final is trained:
+        return fitted
+    errors = _errors(final.model, windows, settings)
+    scoring = _fit_scoring(errors, windows, material, settings)
+    detector = replace(fitted.detector, model=final.model, scoring=scoring)
+    return replace(fitted, trained=final, detector=detector)
+
+
+def _count_errors(errors: Values, model: Model, windows: Windows, material: Material) -> Values:
+    """The errors that count, by what a model that was fitted to all windows expects."""
+    if material.preparation.least is None:
+        return errors
+    return count_errors(errors, apply_model(model, windows), windows, material.preparation)
 
 
 def measure_calm(detector: Detector, scores: Values) -> Detector:

@@ -110,7 +110,7 @@ def _score_frame(
     whole = join_scores(chunks)
     ends = whole.in_window[0] == detector.length
     limits = detector.threshold.limit(whole.score[0, ends])
-    scores = raise_outside(whole.score[0, ends], limits, whole.outside[0, ends])
+    scores = raise_outside(whole.score[0, ends], limits, whole.outside[0, ends].any(axis=1))
     return scores, limits, whole.errors[0, ends]
 
 

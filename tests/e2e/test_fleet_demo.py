@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from promad.stages.bench import Measured, conclude
+from promad.evaluation.capacity import Measured, conclude
 from tests.support.prometheus_server import free_port
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,9 @@ from promad.config import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
-from promad.prometheus.groups.polling import GroupPoller, PollOptions
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.polling import GroupPoller
+from tests.support.asking import RecordingClient
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 
 STEP = 15.0
@@ -73,6 +75,55 @@ def test_polls_one_after_another_come_to_the_same_as_one_large_query(client):
         for column, expr in enumerate(living.values()):
             expected = whole(client, expr, poll.frame.start, 40)
             np.testing.assert_array_equal(poll.frame.values[0, :, column], expected)
+
+
+UNITED = {
+    **{alias: QUERIES[alias] for alias in ("load", "traffic", "all")},
+    "comment": "sum(cores) # all ) of them",
+    "lines": "sum(\n  cores\n)\n",
+    "offset": "load offset 1m",
+    "fixed": f"load @ {START + STEP * 7}",
+    "fallback": "no_such or vector(0)",
+    "absent": "absent(no_such)",
+    "negative": "-load",
+    "above": "load + 1",
+    "twice": "load",
+    "unnamed": '{__name__="load"}',
+    "labelled": 'label_replace(load, "united_query", "a", "", "")',
+}
+ALONE = {
+    "time": "time()",
+    "scalar": "scalar(load)",
+    "number": "7",
+    "sometimes": "load > 0",
+    "two parts": "load) or (load",
+    "bad": "rate(load)",
+    "many": "cores",
+}
+FAILING = ["two parts", "bad", "many"]
+
+
+def test_united_queries_have_the_same_values_and_errors_as_each_has_alone(server):
+    queries = UNITED | ALONE
+    settings = PrometheusSettings(timeout="5s")
+    with RecordingClient(server.url, settings, retries=0) as client:
+        united = Poller(client, queries, STEP, 40, 120.0)
+        at = START + 100 * STEP
+        for _ in range(4):
+            at += STEP
+            client.requests.clear()
+            poll = united.poll(at)
+    assert client.requests[0][: len(UNITED)] == list(UNITED.values())
+    assert not {*client.requests[0]} & {*ALONE.values()} - {"load > 0"}
+    alone = PrometheusSettings(timeout="5s", union_queries=False)
+    with PrometheusClient(server.url, alone, retries=0) as client:
+        expected = Poller(client, queries, STEP, 40, 120.0).poll(at)
+    np.testing.assert_array_equal(poll.frame.values, expected.frame.values)
+    assert {a: str(e) for a, e in poll.failures.items()} == {
+        a: str(e) for a, e in expected.failures.items()
+    }
+    assert list(poll.failures) == FAILING
+    assert not np.isnan(poll.frame.values[0, -1, : len(UNITED)]).any()
 
 
 def test_a_poller_outlives_its_server(server, client):

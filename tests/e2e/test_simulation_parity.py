@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import requests
 
+from promad.prometheus.freshness import unite_queries
 from promad.simulation import FEATURES, SimulatedHost, SimulationServer
 from tests.support.prometheus_server import PrometheusServer, openmetrics
 
@@ -76,6 +77,19 @@ def test_a_selector_of_several_series_finds_the_same_ones(servers):
     ]
     assert answers[0] == answers[1]
     assert len(answers[0]) == 2
+
+
+@pytest.mark.parametrize("query", ["{}", "timestamp({})"])
+@pytest.mark.parametrize("label", ["united_query", "age_source"])
+def test_united_queries_find_the_same_series(servers, query, label):
+    names = ["host_load1", "no_such_metric", "host_tcp_connections", "host_load1"]
+    united = unite_queries([query.format(name) for name in names], label)
+    answers = [
+        sorted(json.dumps(series) for series in answer.json()["data"]["result"])
+        for answer in both(servers, "query_range", query=united, **GRID)
+    ]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 3
 
 
 WRONG = [

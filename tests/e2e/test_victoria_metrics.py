@@ -11,8 +11,10 @@ from promad.config import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
 from promad.prometheus.checking import inspect_latency
-from promad.prometheus.groups.polling import GroupPoller, PollOptions
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.polling import GroupPoller
 from promad.prometheus.latency import make_find_offset
+from tests.support.asking import RecordingClient
 from tests.support.victoria_metrics import victoria_metrics
 
 SAMPLES = 60
@@ -84,6 +86,38 @@ def test_a_host_that_ended_is_missing_alone(client):
     assert not np.isnan(poll.frame.values[0]).any()
     assert np.isnan(poll.frame.values[1, -1]).all()
     assert not np.isnan(poll.frame.values[1, 0]).any()
+
+
+UNITED = {
+    **QUERIES,
+    "comment": "sum(plain) # all ) of them",
+    "offset": "plain offset 1m",
+    "fallback": "no_such or vector(0)",
+    "absent": "absent(no_such)",
+}
+ALONE = {
+    "time": "time()",
+    "number": "7",
+    "no window": "rate(steady_total)",
+    "template": "WITH (x = plain) x + 1",
+    "default": "no_such default 3",
+    "two parts": "plain) or (plain",
+}
+
+
+def test_united_queries_have_the_same_values_as_each_has_alone(url):
+    queries, at = UNITED | ALONE, time.time() - 60
+    with RecordingClient(url, PrometheusSettings(timeout="5s"), retries=0) as client:
+        poller = Poller(client, queries, 5.0, 30, 120.0)
+        for ago in (10, 5, 0):
+            client.requests.clear()
+            poll = poller.poll(at - ago)
+    assert client.requests[0] == list(UNITED.values())
+    alone = PrometheusSettings(timeout="5s", union_queries=False)
+    with PrometheusClient(url, alone, retries=0) as client:
+        expected = Poller(client, queries, 5.0, 30, 120.0).poll(at)
+    np.testing.assert_allclose(poll.frame.values, expected.frame.values, rtol=1e-9)
+    assert list(poll.failures) == list(expected.failures) == ["two parts"]
 
 
 @pytest.mark.slow

@@ -45,6 +45,8 @@ SCORINGS = {
     "smoothed": {},
     "of the largest": {"top_k": 1},
     "of two models": {"members": 2},
+    "ending soon": {"span": 8, "recent_span": 2},
+    "of two models, ending soon": {"members": 2, "span": 8, "recent_span": 2},
 }
 
 
@@ -87,7 +89,7 @@ def detector_of(
         "Europe/Berlin",
     )
     model = MeanOfWindow(scored, length)
-    if how == "of two models":
+    if how.startswith("of two models"):
         model = Fusion({"mean": model, "last": LastAgain(scored)})
     limit_ = Threshold("fixed", threshold, None, "a test")
     scoring = scoring_of(scored, share, **SCORINGS[how])

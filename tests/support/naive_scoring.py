@@ -29,41 +29,48 @@ def moving_average(values, at, span, memory):
     return result
 
 
-def recursive_average(values, at, span):
+def recursive_average(values, at, span, restarts=(), recent_span=None):
     """The mean at the last row, each sample before weighing a share less: (columns,).
 
     Args:
         at: the number of each row's sample; those in between are unknown.
+        restarts: after which samples nothing is remembered but a shorter average, of `recent_span`.
     """
-    decay = 1 - 2 / (span + 1)
+    decay, short_decay = 1 - 2 / (span + 1), 1 - 2 / ((recent_span or 1) + 1)
     result = np.full(values.shape[1], math.nan)
     for column in range(values.shape[1]):
-        total = weight = 0.0
+        total = weight = short = short_weight = 0.0
         known = dict(zip(at, values[:, column].tolist(), strict=True))
         for sample in range(at[0], at[-1] + 1):
             total, weight = decay * total, decay * weight
+            short, short_weight = short_decay * short, short_decay * short_weight
             value = known.get(sample, math.nan)
             if not math.isnan(value):
                 total, weight = total + value, weight + 1
+                short, short_weight = short + value, short_weight + 1
+            if sample in restarts:
+                total = short / max(short_weight, 0.5 / (1 - short_decay)) * weight
         if not math.isnan(values[-1, column]):
             result[column] = total / max(weight, 0.5 / (1 - decay))
     return result
 
 
-def member_score(row, top_k, required_share):
+def member_score(row, top_k, required_share, compression=None):
     """One model's score of one row of smoothed errors, a list; NaN where too little is known."""
     known = sorted((value for value in row if not math.isnan(value)), reverse=True)
     if not known or len(known) < required_share * len(row) - 1e-9:
         return math.nan
     chosen = known if top_k is None else known[:top_k]
+    if compression is not None:
+        chosen = [compression * math.log1p(value / compression) for value in chosen]
     return sum(chosen) / len(chosen)
 
 
-def score(row, members, top_k, required_share):
+def score(row, members, top_k, required_share, compression=None):
     """A row's score: of several members the mean of log(1 + s)."""
     size = len(row) // members
     each = [
-        member_score(row[start : start + size], top_k, required_share)
+        member_score(row[start : start + size], top_k, required_share, compression)
         for start in range(0, len(row), size)
     ]
     return each[0] if members == 1 else sum(math.log1p(value) for value in each) / members
@@ -88,11 +95,11 @@ def fill_as_it_comes(values, strategy, limit, substitutes):
 
 
 def linear_parts(training, windows, features, components, lags, ridge):
-    """Both residuals of the pair and its window errors, by scikit-learn's PCA and Ridge.
+    """The residuals of all parts and the window errors, by scikit-learn's PCA and Ridge.
 
     Returns:
-        The first part's residual at the last sample and the second part's, (windows, features),
-        and the first part's mean squared residual over the window.
+        The three parts' residuals at the last sample, (3, windows, features), and the first part's
+        mean squared residual over the window.
     """
     plane = PCA(components, svd_solver="full").fit(training.reshape(len(training), -1))
     flat = windows.reshape(len(windows), -1)
@@ -101,11 +108,31 @@ def linear_parts(training, windows, features, components, lags, ridge):
     after = Ridge(ridge).fit(past, target)
     predicted = after.predict(linear_history(windows, features, lags)).reshape(-1, features)
     actual = windows[:, :, :features]
-    return (
+    residuals = (
         actual[:, -1] - drawn[:, -1],
         actual[:, -1] - predicted,
-        np.square(actual - drawn).mean(axis=1),
+        np.column_stack(
+            [
+                own_residual(training, windows, each, features, lags, ridge)
+                for each in range(features)
+            ]
+        ),
     )
+    return np.stack(residuals), np.square(actual - drawn).mean(axis=1)
+
+
+def own_residual(training, windows, feature, features, lags, ridge):
+    """What a Ridge on a feature's own last samples leaves of its last step: (windows,)."""
+
+    def own_history(each):
+        own = each[:, -1 - lags : -1, feature]
+        return np.column_stack([own, each[:, -1, features:]])
+
+    def steps(each):
+        return each[:, -1, feature] - each[:, -2, feature]
+
+    after = Ridge(ridge).fit(own_history(training), steps(training))
+    return steps(windows) - after.predict(own_history(windows))
 
 
 def linear_history(windows, features, lags):

@@ -27,40 +27,51 @@ class Tracker:
     group: str
     enter_after: int
     leave_after: int
+    leave_below: float | None = None
     current: AnomalyEvent | None = None
     begun: int = 0
     rising: AnomalyEvent | None = None
     above: int = 0
     below: int = 0
     last_above: float = 0.0
+    height: float = 0.0
 
-    def follow(self, verdict: Verdict) -> tuple[Tracker, AnomalyEvent | None]:
+    def follow(
+        self, verdict: Verdict, recent: float | None = None
+    ) -> tuple[Tracker, AnomalyEvent | None]:
+        """Args: recent: the recent score, if that decides when an event ends."""
         ratio = verdict.score_ratio
         if ratio is None:
             return self, None
-        if ratio > 1:
-            return self._one_above(verdict, ratio), None
+        height = ratio if recent is None else recent / verdict.threshold
+        is_above = ratio > 1
+        is_lasting = is_above if recent is None else recent > self.leave_below * verdict.threshold
         if self.current is None:
+            if is_above:
+                return self._one_above(verdict, height), None
             return replace(self, rising=None, above=0), None
+        if is_lasting:
+            seen = replace(self, below=0, last_above=verdict.at)
+            if is_above and height > self.height:
+                seen = replace(seen, current=replace(self.current, peak=verdict), height=height)
+            return seen, None
         if self.below + 1 < self.leave_after:
             return replace(self, below=self.below + 1), None
         ended = replace(self.current, end=self.last_above)
         return replace(self, current=None, below=0), ended
 
-    def _one_above(self, verdict: Verdict, ratio: float) -> Tracker:
-        seen = replace(self, below=0, last_above=verdict.at)
-        if self.current is not None:
-            return replace(seen, current=_raised(self.current, verdict, ratio))
-        first = AnomalyEvent(self.group, verdict.at, verdict.at, None, verdict)
-        rising = _raised(self.rising or first, verdict, ratio)
+    def _one_above(self, verdict: Verdict, height: float) -> Tracker:
+        rising, highest = self.rising, self.height
+        if rising is None:
+            rising = AnomalyEvent(self.group, verdict.at, verdict.at, None, verdict)
+            highest = height
+        if height > highest:
+            rising, highest = replace(rising, peak=verdict), height
         rising = replace(rising, flagged_at=verdict.at)
+        seen = replace(self, below=0, last_above=verdict.at, height=highest)
         if self.above + 1 < self.enter_after:
             return replace(seen, rising=rising, above=self.above + 1)
         return replace(seen, rising=None, above=0, current=rising, begun=self.begun + 1)
-
-
-def _raised(event: AnomalyEvent, verdict: Verdict, ratio: float) -> AnomalyEvent:
-    return event if ratio <= event.peak_ratio else replace(event, peak=verdict)
 
 
 @dataclass
@@ -73,6 +84,7 @@ class NaiveDetection:
     rows: list = field(default_factory=list)
     times: list = field(default_factory=list)
     deviating: dict = field(default_factory=dict)
+    restarts: list = field(default_factory=list)
     held: dict = field(default_factory=dict)
     kept: dict = field(default_factory=dict)
 
@@ -80,11 +92,14 @@ class NaiveDetection:
         """The verdict of one more sample, and the event that ended with it."""
         self.rows.append(row)
         self.times.append(at)
-        score, errors, window_errors, expected, in_window, alone = self._score()
+        score, recent, errors, window_errors, expected, in_window, alone = self._score()
         if math.isnan(score):
             limit, self.limits = self.limits.follow(math.nan)
             return self._unscored(at, limit, in_window), None
-        limit, self.limits = self.limits.follow(score)
+        by_recent = self.tracker.leave_below is not None
+        recent = recent if by_recent else None
+        is_held = by_recent and self.tracker.current is not None
+        limit, self.limits = self.limits.follow(score, recent, is_held)
         self._hold(score, alone)
         views = self._views(at, errors, window_errors, expected)
         in_event = self.tracker.current is not None or score > limit
@@ -111,12 +126,14 @@ class NaiveDetection:
             gone,
             f"scored without {', '.join(gone)}" if gone else "",
         )
-        self.tracker, ended = self.tracker.follow(judged)
+        self.tracker, ended = self.tracker.follow(judged, recent)
         if ended is not None:
             ended = replace(ended, peak=replace(ended.peak, features=tuple(
                 replace(view, largest=self._largest(view.name)) for view in ended.peak.features
             )))  # fmt: skip
             self.kept = {}
+        if by_recent and ended is not None:
+            self.restarts.append(len(self.rows))
         state = State.OK if self.tracker.current is None else State.ANOMALOUS
         return replace(judged, state=state), ended
 
@@ -200,7 +217,7 @@ class NaiveDetection:
         return tuple(views)
 
     def _score(self):
-        """Score, errors by feature, window errors, expected values, usable samples in a row.
+        """Score, recent score, errors by feature, window errors, expected, samples in a row.
 
         At last the errors of the sample alone, by feature.
         """
@@ -229,7 +246,7 @@ class NaiveDetection:
         members = len(scoring.normaliser) // scored
         none = np.full(scored, math.nan)
         if in_window < length or not self._is_measured():
-            return math.nan, none, none, none, in_window, none
+            return math.nan, math.nan, none, none, none, in_window, none
         at, errors, last = [], [], None
         for end in range(length, len(rows) + 1):
             measured = (~np.isnan(values[end - 1, :scored])).sum()
@@ -242,18 +259,28 @@ class NaiveDetection:
                 last = np.where(lacking, math.nan, outcome.window_errors[0]), outcome.expected[0]
         known = (~lacking & ~np.isnan(values[-1, :scored])).sum()
         normalised = np.array(errors) / scoring.normaliser
-        smoothed = naive_scoring.recursive_average(normalised, at, scoring.span)
-        score = naive_scoring.score(
-            list(smoothed), scoring.members, scoring.top_k, scoring.required_share
+        smoothed = naive_scoring.recursive_average(
+            normalised, at, scoring.span, self.restarts, scoring.recent_span
+        )
+        short = naive_scoring.recursive_average(normalised, at, scoring.recent_span or 1)
+        score, recent = (
+            naive_scoring.score(
+                list(each),
+                scoring.members,
+                scoring.top_k,
+                scoring.required_share,
+                scoring.compression,
+            )
+            for each in (smoothed, short)
         )
         if not self._are_enough(known):
-            score = math.nan
+            score = recent = math.nan
         by_feature = _by_feature(smoothed, scoring)
         expected = last[1] * preparation.scaler.scale[:scored] + preparation.scaler.center[:scored]
         low, high = preparation.limits[:, :scored]
         expected = np.minimum(np.maximum(expected, low), high)
         alone = _by_feature(smoothed, scoring, normalised[-1])
-        return score, by_feature, last[0], expected, in_window, alone
+        return score, recent, by_feature, last[0], expected, in_window, alone
 
 
 def _by_feature(smoothed, scoring, errors=None):
@@ -264,7 +291,9 @@ def _by_feature(smoothed, scoring, errors=None):
     blocks = zip(np.split(smoothed, scoring.members), np.split(errors, scoring.members),
                  strict=True)  # fmt: skip
     for block, added in blocks:
-        own = naive_scoring.member_score(list(block), scoring.top_k, scoring.required_share)
+        own = naive_scoring.member_score(
+            list(block), scoring.top_k, scoring.required_share, scoring.compression
+        )
         weight = math.log1p(own) / own if own > 0 else 1.0
         total = total + added * weight / scoring.members
     return total

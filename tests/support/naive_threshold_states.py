@@ -45,7 +45,7 @@ _CHUNK = 256
 class Constant:
     value: float
 
-    def follow(self, score: float) -> tuple[float, Constant]:
+    def follow(self, score: float, recent=None, is_held=False) -> tuple[float, Constant]:
         return self.value, self
 
 
@@ -84,10 +84,10 @@ class Peaks:
     quiet: int = 0
     alarmed: bool = False
 
-    def follow(self, score: float) -> tuple[float, Peaks]:
+    def follow(self, score: float, recent=None, is_held=False) -> tuple[float, Peaks]:
         drift = math.fsum(self.recent) / len(self.recent) if self.recent else 0.0
         limit = self._in_unit(drift + self.limit)
-        if math.isnan(score):
+        if math.isnan(score) or is_held:
             return limit, self
         plain = math.log1p(max(score, 0.0) / self.plan.typical)
         recent = self.recent
@@ -176,7 +176,7 @@ class History:
     known: Flags
     epsilon: float
 
-    def follow(self, score: float) -> tuple[float, History]:
+    def follow(self, score: float, recent=None, is_held=False) -> tuple[float, History]:
         if not math.isfinite(score):
             return max(self.epsilon, LOWEST_LIMIT), self
         before = max(len(self.scores) + 1 - self.plan.history, 0)
@@ -247,7 +247,7 @@ class Events:
         samples: how many were seen.
         begun: at which the newest events began.
         above: samples above the limit in a row, while none is open.
-        below: samples not above it in a row, while one is.
+        below: samples that do not keep it open in a row, while one is.
         open: whether one is.
     """
 
@@ -257,7 +257,9 @@ class Events:
     below: int = 0
     open: bool = False
 
-    def follow(self, anomalous: bool, settings: ThresholdSettings, memory: int) -> Events:
+    def follow(
+        self, anomalous: bool, lasting: bool, settings: ThresholdSettings, memory: int
+    ) -> Events:
         """After one more sample; events `memory` samples ago are forgotten."""
         samples = self.samples + 1
         begun = self.begun
@@ -265,7 +267,7 @@ class Events:
             begun = begun[1:]
         seen = Events(samples, begun, 0, 0, self.open)
         if self.open:
-            below = 0 if anomalous else self.below + 1
+            below = 0 if lasting else self.below + 1
             return replace(seen, below=below, open=below < settings.leave_after)
         above = self.above + 1 if anomalous else 0
         if above >= settings.enter_after:
@@ -308,19 +310,25 @@ class Controlled:
     why: str = ""
     judged_at: int = 0
 
-    def follow(self, score: float) -> tuple[float, Controlled]:
-        own, standing = self.standing.follow(score)
+    def follow(self, score: float, recent=None, is_held=False) -> tuple[float, Controlled]:
+        own, standing = self.standing.follow(score, recent, is_held)
         limit = own * self.factor
         if math.isnan(score):
             return limit, self
+        lasting, week = self._is_lasting(score, recent, limit), self._samples(7)
         after = replace(
             self,
             standing=standing,
             recent=self.recent.add(score) if math.isfinite(score) else self.recent,
-            events=self.events.follow(score > limit, self.settings, self._samples(7)),
-            factor=self._lowered(),
+            events=self.events.follow(score > limit, lasting, self.settings, week),
+            factor=self.factor if is_held else self._lowered(),
         )
         return limit, after._raised(own) if after._too_many() else after
+
+    def _is_lasting(self, score: float, recent: float | None, limit: float) -> bool:
+        if recent is None:
+            return score > limit
+        return recent > self.settings.leave_below * limit
 
     def _samples(self, days: float) -> int:
         return max(round(days * _DAY / self.settings.step), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,6 +50,8 @@ class Say:
 
 
 Answering = Callable[[Asked], Say]
+
+_UNITED = re.compile(r'label_replace\(\n(.*?)\n, "united_query", "(\d+)", "", ""\)', re.DOTALL)
 
 
 @dataclass
@@ -149,10 +152,13 @@ def _in_turn(says: Iterable[Say]) -> Answering:
 
 
 def curves(known: Mapping[str, Iterable[tuple[Labels, Curve]]]) -> Answering:
-    """Answers to range and instant queries: PromQL → label sets and their curves."""
+    """Answers to range and instant queries: PromQL → label sets and their curves.
+
+    Several queries in one request are answered by what is known of each.
+    """
 
     def handle(asked: Asked) -> Say:
-        found = known.get(asked.form["query"], ())
+        found = _find(known, asked.form["query"])
         if asked.path.endswith("/query"):
             return Say(body=_vector(found, float(asked.form["time"])))
         start, step = float(asked.form["start"]), float(asked.form["step"])
@@ -160,6 +166,24 @@ def curves(known: Mapping[str, Iterable[tuple[Labels, Curve]]]) -> Answering:
         return Say(body=matrix({k: v for k, v in _sampled(found, times) if v}))
 
     return handle
+
+
+def split_union(expr: str) -> list[str]:
+    """The queries that the poller has united, in their order; none if it has united none."""
+    return [query for query, _ in _UNITED.findall(expr)]
+
+
+def _find(
+    known: Mapping[str, Iterable[tuple[Labels, Curve]]], expr: str
+) -> Iterable[tuple[Labels, Curve]]:
+    united = split_union(expr)
+    if not united:
+        return known.get(expr, ())
+    return [
+        ({**labels, "united_query": str(number)}, curve)
+        for number, query in enumerate(united)
+        for labels, curve in known.get(query, ())
+    ]
 
 
 def _sampled(

@@ -300,7 +300,10 @@ def test_the_threshold_does_not_follow_what_is_outside():
     live = live_of(ruled_by, frame.groups)
     seen = []
     follow = live.state.limits.follow
-    live.state.limits.follow = lambda scores: (seen.append(scores.max()), follow(scores))[1]
+    live.state.limits.follow = lambda scores, *rest: (
+        seen.append(scores.max()),
+        follow(scores, *rest),
+    )[1]
     judged = list(run(ruled_by, live.calibration, live.state, frame))
     assert max(each.score[0] for each in judged if each.fresh[0]) > 50
     assert np.nanmax(seen) < 50

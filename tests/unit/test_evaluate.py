@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
@@ -151,6 +152,9 @@ HEADINGS = {
         *("recall", "precision", "false/week", "delay", "delay p90"),
         *("affil. F1", "event F1", "range F1"),
     ],
+    "events against labels": [
+        *("overhang", "p90", "samples", "p90", "lag p90", "fragments", "coverage"),
+    ],
     "root causes (1: by sample, n: by segment)": [
         f"{unit} {name}" for unit in "1n" for name in ("Hit@100", "Hit@150", "NDCG@100", "NDCG@150")
     ],
@@ -182,6 +186,46 @@ def test_every_row_has_every_figure_for_every_entity(data, config):
         assert row["median"]["vus_pr"] == pytest.approx(np.median(values))
     assert (content["vus_window_samples"], content["vus_narrow_window_samples"]) == (100, 10)
     assert {"vus_10_pr", "vus_10_roc", "segment_ndcg_at_150", "delay_p90_seconds"} <= names
+
+
+def test_recall_is_measured_at_every_budget_beside_the_best_limit(data, config, capsys):
+    outcome = evaluated(data, config, [1], budgets=(1.0, 7.0))
+    for row in ROWS:
+        for entity in ("host-a", "host-b"):
+            figures = outcome.entity_figures(row)[entity]
+            low, high = (figures[f"best_limit_{budget}_event_recall"] for budget in (1, 7))
+            assert 0 <= low <= high <= 1
+            assert figures["best_limit_1_false_episodes_per_week"] <= 1
+            assert figures["budget_7_false_episodes_per_week"] >= 0
+    assert outcome.mean(MODEL)["best_limit_7_event_recall"] == 1
+    content = outcome.to_json()
+    assert content["budgets"] == [1.0, 7.0]
+    low, high = content["rows"][MODEL]["interval_90"]["budget_7_event_recall"]
+    assert low <= content["rows"][MODEL]["mean"]["budget_7_event_recall"] <= high
+    lines = list(command.format_evaluation(outcome))
+    assert sum(line.startswith("  alert budget") for line in lines) == 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1,x", "inf", "1;2"])
+def test_budgets_are_numbers_above_zero(text):
+    with pytest.raises(typer.BadParameter, match=r"invalid --budgets .* such as 1,2,7"):
+        command._parse_budgets(text)
+
+
+def test_models_are_measured_on_injected_shifts(data, config):
+    """Each entity has 120 samples that are held out, too few; in more there is a shift in 200."""
+    assert evaluated(data, config, [1]).injected(MODEL) == {}
+    for entity in ("host-a", "host-b"):
+        values = host_values(2000)
+        columns = dict(zip(NAMES, values.T, strict=True))
+        write(data / entity / "train.parquet", columns)
+    outcome = evaluated(data, config, [1])
+    figures = outcome.injected(MODEL)
+    assert figures["shifts"] == 4
+    assert {"overhang_p90_samples", "coverage_mean", "event_recall"} <= set(figures)
+    assert outcome.injected("random") == {}
+    assert outcome.to_json()["injected"].keys() == {MODEL, "linear"}
+    assert any(line.startswith("  injected shifts") for line in command.format_evaluation(outcome))
 
 
 def test_what_is_only_for_papers_has_chance_beside_it(data, config):

@@ -159,13 +159,24 @@ def test_a_stored_book_that_makes_no_sense_is_refused_and_changes_nothing(change
     assert book.to_json(0) == before
 
 
-@given(scores, counts, counts)
-def test_events_found_in_a_series_are_those_of_the_counters(scores, enter_after, leave_after):
+@given(scores, st.lists(st.booleans(), min_size=40, max_size=40), counts, counts)
+def test_events_found_in_a_series_are_those_of_the_counters(
+    scores, keeping, enter_after, leave_after
+):
     anomalous = np.array([score > 1 for score in scores], np.bool_)
-    counters, found = Hysteresis.begin(1, enter_after, leave_after), 0
-    for flag in anomalous:
-        found += int(counters.advance(np.array([flag]), np.ones(1, np.bool_)).began[0])
-    assert len(find_events(anomalous, enter_after, leave_after)) == found
+    for lasting in (None, np.array(keeping[: len(scores)], np.bool_)):
+        kept = anomalous if lasting is None else lasting
+        counters, began, ended = Hysteresis.begin(1, enter_after, leave_after), [], []
+        for row in range(len(scores)):
+            changes = counters.advance(
+                anomalous[[row]], np.ones(1, np.bool_), None if lasting is None else kept[[row]]
+            )
+            began += [row] if changes.began[0] else []
+            ended += [row] if changes.ended[0] else []
+        found = find_events(anomalous, enter_after, leave_after, lasting)
+        assert [raised for _, raised, _ in found] == began
+        assert [last - 1 + leave_after for _, _, last in found][: len(ended)] == ended
+        assert [raised - first + 1 for first, raised, _ in found] == [enter_after] * len(found)
 
 
 @given(scores, counts, counts, thresholds)

@@ -11,7 +11,9 @@ from promad.data.groups import Grouping
 from promad.data.relabeling import RelabelRule
 from promad.prometheus import PrometheusClient
 from promad.prometheus.groups.freshness import build_stale_query
-from promad.prometheus.groups.polling import GroupPoller, PollOptions, fill_holes
+from promad.prometheus.groups.membership import fill_holes
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.polling import GroupPoller
 from promad.prometheus.groups.rows import GroupRows
 from tests.support.prometheus_stub import Say, curves, stub_server
 
@@ -272,7 +274,7 @@ def test_everything_is_asked_anew_when_time_went_back():
         poller.poll(AT + 3600)
         poll = poller.poll(AT)
         np.testing.assert_array_equal(row(poll, "a")[:, 0], poll.frame.times / 7)
-        assert poller._seen_at.max() <= AT
+        assert poller._members.seen_at.max() <= AT
 
 
 def test_membership_does_not_change_while_time_stands_still():

@@ -181,6 +181,7 @@ def test_each_set_of_parameters_has_its_own_chunks():
         {"compression": "gzip"},
         {"http_method": "GET"},
         {"max_points_per_request": 9},
+        {"union_queries": False},
     ],
 )
 def test_what_selects_nothing_is_not_in_the_key(same):

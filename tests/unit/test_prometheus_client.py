@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 import time
+from contextlib import closing
 
 import pytest
 import urllib3
@@ -161,7 +162,7 @@ class Sleepless(threading.Event):
 def test_no_server_can_make_promad_sleep_for_long(wish):
     clock = Sleepless()
     session = transport.open_session(PrometheusSettings(), RetryPolicy(1, 30.0, clock), None)
-    with stub_server([Say(503, headers={"Retry-After": wish}), Say()]) as stub, session:
+    with stub_server([Say(503, headers={"Retry-After": wish}), Say()]) as stub, closing(session):
         transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert clock.waits == [30.0]
 
@@ -170,7 +171,7 @@ def test_no_server_can_make_promad_sleep_for_long(wish):
 def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
     clock = Sleepless()
     session = transport.open_session(PrometheusSettings(), RetryPolicy(1, 2.0, clock), None)
-    with stub_server([Say(429, headers={"Retry-After": wish})] * 2) as stub, session:
+    with stub_server([Say(429, headers={"Retry-After": wish})] * 2) as stub, closing(session):
         reply = transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert reply.status == 429
     assert len(stub.asked) == requests
@@ -180,7 +181,7 @@ def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
 def test_waits_grow_and_differ():
     clock = Sleepless()
     session = transport.open_session(PrometheusSettings(), RetryPolicy(9, 30.0, clock), None)
-    with stub_server([Say(503)] * 10) as stub, session:
+    with stub_server([Say(503)] * 10) as stub, closing(session):
         transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     longest = [min(0.25 * 2**n, 30.0) for n in range(1, 10)]
     assert all(most / 2 <= wait <= most for wait, most in zip(clock.waits, longest, strict=True))

@@ -61,10 +61,12 @@ rows_of_errors = arrays(
     st.sampled_from([1, 2]),
     st.sampled_from([None, 1, 2, 3, 4, 9]),
     st.sampled_from([0.01, 0.5, 0.7, 0.75, 1.0]),
+    st.sampled_from([None, 0.5, 5.0]),
 )
-def test_the_score_is_that_of_its_twin(rows, members, top_k, share):
-    scoring = scoring_of(4 // members, members=members, top_k=top_k, required_share=share)
-    expected = [naive_scoring.score(list(row), members, top_k, share) for row in rows]
+def test_the_score_is_that_of_its_twin(rows, members, top_k, share, compression):
+    keys = {"members": members, "top_k": top_k, "required_share": share}
+    scoring = scoring_of(4 // members, compression=compression, **keys)
+    expected = [naive_scoring.score(list(row), members, top_k, share, compression) for row in rows]
     np.testing.assert_allclose(scoring.score(rows), expected, rtol=1e-12)
 
 
@@ -85,6 +87,22 @@ def test_the_largest_are_chosen_among_the_known():
     rows = np.array([[9.0, 1.0, NAN, 5.0], [NAN, 1.0, NAN, NAN]])
     found = scoring_of(4, top_k=2, required_share=0.25).score(rows)
     np.testing.assert_array_equal(found, [7.0, 1.0])
+
+
+def test_many_that_deviate_a_little_outweigh_one_that_deviates_beyond_measure():
+    one, many = np.array([1e6, 0.0, 0.0, 0.0]), np.full(4, 100.0)
+    plain, compressed = (scoring_of(4, compression=each) for each in (None, 5.0))
+    assert plain.score(one) > plain.score(many)
+    assert compressed.score(one) < 2 * compressed.score(many)
+    little = np.full(4, 0.01)
+    np.testing.assert_allclose(compressed.score(little), plain.score(little), rtol=2e-3)
+
+
+def test_a_description_from_before_compresses_nothing():
+    content = scoring_of(compression=5.0).to_json()
+    assert Scoring.from_json(content).compression == 5.0
+    del content["compression"]
+    assert Scoring.from_json(content).compression is None
 
 
 def test_the_score_of_several_members_is_the_mean_of_their_logarithms():
@@ -200,7 +218,11 @@ def test_a_description_from_before_says_with_which_moving_average_it_was_fitted(
     assert Scoring.from_json(content).smoothing == TRUNCATED
 
 
-@pytest.mark.parametrize("key", sorted({*scoring_of().to_json()} - {"smoothing"}))
+ADDED = {"smoothing", "compression", "recent_span_samples"}
+"""What descriptions of earlier versions lack."""
+
+
+@pytest.mark.parametrize("key", sorted({*scoring_of().to_json()} - ADDED))
 def test_a_description_with_something_left_out_is_refused(key):
     content = scoring_of().to_json()
     del content[key]
@@ -221,3 +243,9 @@ def test_a_description_with_something_left_out_is_refused(key):
 def test_a_description_of_no_scoring_is_refused(broken):
     with pytest.raises(ValueError, match=r"not above zero|could not convert|invalid literal"):
         Scoring.from_json({**scoring_of().to_json(), **broken})
+
+
+@pytest.mark.parametrize("compression", [0.0, -1.0, NAN, np.inf])
+def test_a_compression_is_above_zero(compression):
+    with pytest.raises(ValueError, match="out of range"):
+        Scoring.from_json({**scoring_of().to_json(), "compression": compression})

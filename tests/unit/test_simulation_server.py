@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from promad.errors import PromadError
+from promad.prometheus.freshness import unite_queries
 from promad.simulation import FEATURES, SimulatedHost, SimulationServer
 
 NOW = 1_795_000_000.0
@@ -128,9 +129,21 @@ def test_label_matchers_choose_series(url, query, count):
     assert len(ask(url, "query", query=query).json()["data"]["result"]) == count
 
 
+def test_united_queries_are_told_apart_by_a_label(url):
+    united = unite_queries(["host_load1", "host_tcp_connections", "no_such_metric", "host_load1"])
+    series = matrix(url, united, **GRID)
+    assert [each["metric"]["age_source"] for each in series] == ["0", "1", "3"]
+    assert series[0]["values"] == matrix(url, "host_load1", **GRID)[0]["values"]
+    assert series[2]["values"] == series[0]["values"]
+
+
 @pytest.mark.parametrize(
     "query",
-    ["rate(host_load1[5m])", "host_load1 + 1", "sum(host_load1)", "host_load1 offset 5m", "5"],
+    [
+        *("rate(host_load1[5m])", "host_load1 + 1", "sum(host_load1)", "host_load1 offset 5m", "5"),
+        unite_queries(["host_load1", "sum(host_load1)"]),
+        unite_queries(["host_load1", "timestamp(host_load1)"]),
+    ],
 )
 def test_more_promql_than_a_selector_is_refused_in_words(url, query):
     message = error(url, "query", query=query)

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from promad.data.frame import MetricFrame
 from promad.data.moving_average import TOLERANCE as SMOOTHING_TOLERANCE
 from promad.detection.live import LiveDetector
-from promad.detection.state import begin_state
+from promad.detection.state import begin_hysteresis, begin_state
 from promad.detection.step import catch_up, run, step
-from promad.events.hysteresis import Hysteresis
 from promad.events.verdict import Verdict
 from promad.models.fusion import Fusion
 from promad.scoring import streaming
@@ -36,7 +35,12 @@ TOLERANCE = 1e-9
 LARGEST_ERROR = 20.0
 """What the tolerance of a moving average that was begun again is a share of."""
 
-HOW = ThresholdSettings(step=3600.0, false_alarms_per_week=20.0, enter_after=2, leave_after=3)
+ENDING_SOON = ("ending soon", "of two models, ending soon")
+"""Ways of scoring with a short average, by which events end."""
+
+HOW = ThresholdSettings(
+    step=3600.0, false_alarms_per_week=20.0, enter_after=2, leave_after=3, leave_below=0.5
+)
 """A step of an hour, so that the controller judges within a test's samples."""
 
 
@@ -66,7 +70,7 @@ def gappy_values(groups, seed):
 
 def live_of(detector, groups, adapt=True):
     limits = put_to_work(detector.threshold, HOW, adapt=adapt, groups=groups)
-    hysteresis = Hysteresis.begin(groups, HOW.enter_after, HOW.leave_after)
+    hysteresis = begin_hysteresis(detector, HOW, groups)
     state = begin_state(detector, limits, "d", sort_labels(groups), hysteresis)
     return LiveDetector(detector, detector.calibrate(sort_labels(groups)), state)
 
@@ -79,7 +83,9 @@ def run_naively(detector, values, adapt=True):
         if adapt
         else naive_threshold_states.begin(threshold)
     )
-    twin = NaiveDetection(detector, limits, Tracker("g", HOW.enter_after, HOW.leave_after))
+    below = None if detector.scoring.recent_span is None else HOW.leave_below
+    tracker = Tracker("g", HOW.enter_after, HOW.leave_after, below)
+    twin = NaiveDetection(detector, limits, tracker)
     return [twin.step(START + row * STEP, sample) for row, sample in enumerate(values)]
 
 
@@ -119,7 +125,9 @@ def assert_event_alike(found, expected, tolerance=TOLERANCE):
 
 
 @pytest.mark.parametrize("groups", [1, 3, 50])
-@pytest.mark.parametrize("how", ["mse", "smoothed", "of the largest", "of two models"])
+@pytest.mark.parametrize(
+    "how", ["mse", "smoothed", "of the largest", "of two models", *ENDING_SOON]
+)
 def test_each_group_is_judged_as_in_a_run_of_its_own(groups, how):
     detector = detector_of(how=how, share=0.6, threshold=0.9)
     values = gappy_values(groups, seed=groups)
@@ -140,10 +148,11 @@ def test_each_group_is_judged_as_in_a_run_of_its_own(groups, how):
 
 
 @pytest.mark.parametrize("name", ["pot", "spot", "dspot", "dynamic"])
-def test_thresholds_that_move_move_for_each_group_by_itself(name):
+@pytest.mark.parametrize("how", ["smoothed", "ending soon"])
+def test_thresholds_that_move_move_for_each_group_by_itself(name, how):
     calibration = np.random.default_rng(0).chisquare(4, 400) / 20
     threshold = THRESHOLDS[name](calibration, replace(HOW, step=30.0, level=0.8))
-    detector = replace(detector_of(share=0.6), threshold=threshold)
+    detector = replace(detector_of(share=0.6, how=how), threshold=threshold)
     values = gappy_values(3, seed=11)
     live = live_of(detector, 3)
     judged = list(run(live.detector, live.calibration, live.state, frame_of(values)))
@@ -156,10 +165,14 @@ def test_thresholds_that_move_move_for_each_group_by_itself(name):
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 10_000), st.lists(st.integers(1, 17), min_size=1, max_size=8))
-def test_how_samples_are_cut_into_pieces_changes_nothing(seed, sizes):
-    values = gappy_values(3, seed)
-    whole_live, cut_live = live_of(detector_of(share=0.6), 3), live_of(detector_of(share=0.6), 3)
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.integers(1, 17), min_size=1, max_size=8),
+    st.sampled_from(["smoothed", *ENDING_SOON]),
+)
+def test_how_samples_are_cut_into_pieces_changes_nothing(seed, sizes, how):
+    values, detector = gappy_values(3, seed), detector_of(share=0.6, how=how)
+    whole_live, cut_live = live_of(detector, 3), live_of(detector, 3)
     whole = list(whole_live_run(whole_live, values))
     pieces, first = [], 0
     while first < SAMPLES:
@@ -188,11 +201,13 @@ def test_long_frames_are_scored_in_pieces_with_the_same_outcome(monkeypatch):
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 10_000), st.integers(1, SAMPLES - 1))
-def test_a_restart_changes_nothing_from_then_on(seed, stopped):
+@given(
+    st.integers(0, 10_000), st.integers(1, SAMPLES - 1), st.sampled_from(["smoothed", *ENDING_SOON])
+)
+def test_a_restart_changes_nothing_from_then_on(seed, stopped, how):
     """State saved as JSON, the window read again from the frame: as after a real restart."""
     values = gappy_values(3, seed)
-    detector = detector_of(share=0.6)
+    detector = detector_of(share=0.6, how=how)
     whole = list(whole_live_run(live_of(detector, 3), values))
     before = live_of(detector, 3)
     list(run(detector, before.calibration, before.state, frame_of(values).slice(0, stopped)))
@@ -210,6 +225,20 @@ def test_a_restart_changes_nothing_from_then_on(seed, stopped):
                 continue  # judged before the restart: shown, and not counted again
             assert_alike(other.verdict(group), one.verdict(group), SMOOTHING_TOLERANCE)
             assert_event_alike(other.ended.get(group), one.ended.get(group), SMOOTHING_TOLERANCE)
+
+
+def test_an_event_ends_soon_and_what_is_over_does_not_begin_another():
+    values = np.stack([host_samples(SAMPLES, seed=0)])
+    values[0, 20:30, 0] *= 4
+    ends, counts = [], []
+    for how in ({"span": 16}, {"span": 16, "recent_span": 2}):
+        detector = detector_of(share=0.6, threshold=3.0)
+        detector = replace(detector, scoring=replace(detector.scoring, **how))
+        judged = list(whole_live_run(live_of(detector, 1), values))
+        ends.append(min(at for at, each in enumerate(judged) if each.ended))
+        counts.append(sum(bool(each.began[0]) for each in judged))
+    assert ends[1] < ends[0]
+    assert counts == [1, 1]
 
 
 def test_a_group_that_is_resumed_catches_up_beside_one_that_is_new():

@@ -9,9 +9,10 @@ import pytest
 
 from promad.bundle import BundleStore, check_fits, load_detector
 from promad.data.artifacts import end_times_path, write_small_array
+from promad.data.windows import Split
 from promad.errors import BundleError, DataError
 from promad.models import TrainingHistory, fusion
-from promad.scoring.detector import apply_model
+from promad.models import linear as linear_model
 from promad.scoring.scoring import fit_scoring
 from promad.stages.filter import filter_windows
 from promad.stages.preprocess import preprocess
@@ -250,9 +251,11 @@ def test_a_model_that_is_quick_to_fit_is_fitted_to_all_windows_in_the_end(linear
     detector = load_detector(report.bundle)
     every = windows.take(np.arange(len(windows))).reshape(len(windows), -1)
     np.testing.assert_allclose(detector.model.mean, every.mean(axis=0), rtol=1e-4, atol=1e-6)
-    errors = apply_model(detector.model, windows).errors
-    settings = config.training_settings.scoring
-    expected = fit_scoring(errors, windows.starts, 1, settings)
+    settings = config.training_settings
+    split = Split(windows, windows)
+    trained, errors = linear_model.fit(split, 3, settings, 0, silent).cross_fit(windows)
+    np.testing.assert_allclose(detector.model.baselines, trained.model.baselines)
+    expected = fit_scoring(errors, windows.starts, 1, settings.scoring)
     np.testing.assert_allclose(detector.scoring.normaliser, expected.normaliser)
     np.testing.assert_allclose(detector.scoring.baseline, expected.baseline)
 
@@ -268,7 +271,8 @@ def test_and_its_bundle_needs_no_training_library(linear):
 def fused(tmp_path, monkeypatch):
     """Trained with a fusion of the linear model and the stub."""
     monkeypatch.setitem(fusion.MODULES, "lstm_autoencoder", "tests.support.stub_model")
-    config = config_for(tmp_path, training_settings={"model": "fusion"})
+    keys = {"model": "fusion", "scoring": {"compression": None}}
+    config = config_for(tmp_path, training_settings=keys)
     write_raw(config, [frame_of(host_values(420))])
     preprocess(config)
     return config, run(config)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from promad.detection.fleet_replay import FleetSample
     from promad.detection.fleet_tally import GroupTally
     from promad.evaluation.episodes import EpisodeFigures
+    from promad.evaluation.extents import Extents
     from promad.events.incidents import Incident
     from promad.events.status import GroupStatus
     from promad.exposition.groups import AnySnapshot
@@ -205,6 +206,8 @@ def _format_incidents(found: Backtest) -> Iterator[str]:
         yield f"  {incident.name}, {format_instant(incident.start)}: {how}"
     if found.figures is not None:
         yield _format_figures(found.figures, "incidents", "events match an incident")
+    if found.extents is not None:
+        yield from _format_extents(found.extents, found.step, "event")
 
 
 def _format_figures(figures: EpisodeFigures, known: str, match: str) -> str:
@@ -216,6 +219,30 @@ def _format_figures(figures: EpisodeFigures, known: str, match: str) -> str:
         f"median delay {_format_seconds(figures.median_delay_seconds)}, 90 % within "
         f"{_format_seconds(figures.p90_delay_seconds)}; no point adjustment"
     )
+
+
+def _format_extents(extents: Extents, step: float, noun: str) -> Iterator[str]:
+    """How long events lasted beyond the incidents that they found; nothing if none was found."""
+    if not len(extents.overhang):
+        return
+    seen = extents.summarise(step)
+    yield (
+        f"  overhang: {noun}s were over {_format_signed(seen['overhang_median_seconds'])} after "
+        f"the incident (median), 90 % within {_format_signed(seen['overhang_p90_seconds'])}; "
+        f"peak lag {_format_seconds(seen['peak_lag_median_seconds'])}, 90 % within "
+        f"{_format_seconds(seen['peak_lag_p90_seconds'])}; "
+        f"{seen['fragments_mean']:.2f} {noun}s per incident; "
+        f"{seen['coverage_mean']:.0%} of the incident covered"
+    )
+
+
+def _format_signed(seconds: float) -> str:
+    """A duration that may be below 0.
+
+    >>> _format_signed(-90.0)
+    '-1m30s'
+    """
+    return f"{'-' if round(seconds) < 0 else ''}{_format_seconds(abs(seconds))}"
 
 
 def _format_alerts(found: Backtest) -> Iterator[str]:
@@ -303,6 +330,8 @@ def _format_known(found: FleetBacktest) -> Iterator[str]:
         yield f"  {known.name}, {format_instant(known.start)}: {how}"
     if found.figures is not None:
         yield _format_figures(found.figures, "known incidents", "incidents match a known one")
+    if found.extents is not None:
+        yield from _format_extents(found.extents, found.step, "incident")
 
 
 def _format_fleet_alerts(found: FleetBacktest) -> Iterator[str]:

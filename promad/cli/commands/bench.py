@@ -18,7 +18,7 @@ from promad.errors import ConfigError
 from promad.files import write_whole
 
 if TYPE_CHECKING:
-    from promad.stages.bench import Fit, Measured
+    from promad.evaluation.capacity import Fit, Measured
 
 
 class ModelScope(StrEnum):

@@ -51,6 +51,7 @@ class Options:
         scores_to: the directory for the scores of every sample.
         step_is_given: whether the step of data without time stamps is known.
         fleet: whether each model is also trained on all entities together.
+        budgets: false alarms a week at which recall is measured too.
     """
 
     seeds: int = 1
@@ -63,6 +64,7 @@ class Options:
     scores_to: Path | None = None
     step_is_given: bool = True
     fleet: bool = False
+    budgets: tuple[float, ...] = ()
 
 
 def evaluate(
@@ -125,6 +127,15 @@ def evaluate(
             help="Also train each model once on all entities as one fleet, with one threshold.",
         ),
     ] = False,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            "--budgets",
+            metavar="N,N,…",
+            help="Also measure recall at these alert budgets (false alarms per week), such as "
+            "1,2,7, beside the best single threshold.",
+        ),
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, help="Number of seeds to train with.")
     ] = 1,
@@ -184,9 +195,27 @@ def evaluate(
         scores_to=scores,
         step_is_given=any(each.startswith("data_settings.step=") for each in overrides),
         fleet=fleet,
+        budgets=_parse_budgets(budgets),
     )
     if run_evaluate(directory, configs, options):
         raise typer.Exit(PromadError.exit_code)
+
+
+def _parse_budgets(text: str | None) -> tuple[float, ...]:
+    """The alert budgets on the command line, smallest first.
+
+    >>> _parse_budgets("7,1,1")
+    (1.0, 7.0)
+    """
+    try:
+        found = sorted({float(each) for each in text.split(",")} if text else ())
+    except ValueError:
+        found = [math.nan]
+    if not all(0 < each < math.inf for each in found):
+        raise typer.BadParameter(
+            f"invalid --budgets {text}; write false alarms per week above 0, such as 1,2,7"
+        )
+    return tuple(found)
 
 
 def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -> int:
@@ -221,6 +250,7 @@ def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -
             cache=cache,
             jobs=options.jobs,
             fleet=options.fleet,
+            budgets=options.budgets,
         )
         found = stage(directory, configs, wanted, show)
     if json_path is not None and cache is not None:
@@ -243,6 +273,16 @@ _OPERATING = {
     "event F1": "event_f1",
     "range F1": "range_f1",
 }
+_EXTENTS = {
+    "overhang": "overhang_median_seconds",
+    "p90": "overhang_p90_seconds",
+    "samples": "overhang_median_samples",
+    "p90 ": "overhang_p90_samples",
+    "lag p90": "peak_lag_p90_seconds",
+    "fragments": "fragments_mean",
+    "coverage": "coverage_mean",
+}
+_INJECTED = {"shifts": "shifts", "recall": "event_recall", **_EXTENTS}
 _CAUSES = {
     f"{short} {title}": f"{unit}_{name}"
     for unit, short in (("sample", "1"), ("segment", "n"))
@@ -285,6 +325,12 @@ def _format_tables(found: Evaluation) -> Iterator[str]:
     means = {row: found.mean(row) for row in found.row_names}
     yield from _format_table("ranking", _ranking_columns(), means)
     yield from _format_table("at the threshold", _OPERATING, means)
+    yield from _format_table("events against labels", _EXTENTS, means)
+    injected = {row: found.injected(row) for row in found.row_names if found.injected(row)}
+    if injected:
+        yield from _format_table("injected shifts", _INJECTED, injected)
+    for budget in found.budgets:
+        yield from _format_budget(found, budget)
     counts = {row: some for row in found.row_names if (some := found.sequences(row)) is not None}
     of_counts = {row: sequence_figures(each) for row, each in counts.items()}
     if of_counts:
@@ -298,6 +344,25 @@ def _format_tables(found: Evaluation) -> Iterator[str]:
     if any("sample_hit_rate_at_100" in figures for figures in means.values()):
         yield from _format_table("root causes (1: by sample, n: by segment)", _CAUSES, means)
     yield from _format_table("only to compare with papers", _FOR_PAPERS, means)
+
+
+def _format_budget(found: Evaluation, budget: float) -> Iterator[str]:
+    """Recall and false alarms at one alert budget, with intervals over entities."""
+    from promad.experiments.budgets import name_figures
+
+    names = name_figures(budget)
+    title = f"alert budget {budget:g} per week"
+    width = max(len(name) for name in (title, *found.row_names))
+    headings = ("recall", "90 %", "false/week", "90 %", "best limit", "90 %")
+    yield f"  {title:{width}}" + "".join(f"{heading:>14}" for heading in headings)
+    for row in found.row_names:
+        mean, intervals = found.mean(row), found.intervals(row)
+        cells = []
+        for name in names[:3]:
+            cells += [_format_cell(name, mean.get(name, math.nan))]
+            cells += ["–".join(_format_cell(name, end) for end in intervals.get(name, ())) or "-"]
+        yield f"  {row:{width}}" + "".join(f"{cell:>14}" for cell in cells)
+    yield ""
 
 
 def _ranking_columns() -> Mapping[str, str]:
@@ -336,6 +401,8 @@ def _format_cell(name: str, value: float) -> str:
 
 def _format_rounded(seconds: float) -> str:
     """A duration without what is too small to matter beside the rest."""
+    if seconds < 0:
+        return f"-{_format_rounded(-seconds)}"
     unit = next((each for each in (3600, 60) if seconds > 24 * each), 1)
     return format_duration(round(seconds / unit) * unit)
 

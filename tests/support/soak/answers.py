@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.support.soak.faults import EMPTY, HUGE, LOST, REFUSED, Reply, write_matrix
+from tests.support.prometheus_stub import split_union
+from tests.support.soak.faults import (
+    EMPTY,
+    HUGE,
+    LOST,
+    REFUSED,
+    Points,
+    Reply,
+    Series,
+    write_matrix,
+)
 from tests.support.soak.oracle import Oracle
 from tests.support.soak.plan import Fault
 from tests.support.soak.truth import QUERIES, STEP, Truth
@@ -35,13 +45,35 @@ class Answers:
         with self._lock:
             self.asked += 1
             expr = form["query"]
-            alias = _ALIASES.get(expr) or next(name for name in _NAMES if name in expr)
             start, end, step = (float(form[key]) for key in ("start", "end", "step"))
             rows = [start + step * n for n in range(round((end - start) / step) + 1)]
+            if united := split_union(expr):
+                return self._answer_union([_ALIASES[each] for each in united], rows)
+            alias = _ALIASES.get(expr) or next(name for name in _NAMES if name in expr)
             return self._answer(alias, expr not in _ALIASES, rows)
 
+    def _answer_union(self, aliases: Sequence[str], rows: list[float]) -> Reply:
+        """The answer to several queries; a fault of one of them is one of the whole answer."""
+        kinds = {alias: self._find_kind(alias) for alias in aliases}
+        points = {alias: self._list_points(alias, False, rows) for alias in aliases}
+        lost = next((kind for kind in kinds.values() if kind in LOST), None)
+        if lost is not None:
+            return LOST[lost](write_matrix(_label(points)))
+        refused = next((k for alias, k in kinds.items() if k in REFUSED and points[alias]), None)
+        if refused is not None:
+            return Reply(body=REFUSED[refused](_label(points)))
+        for alias, kind in kinds.items():
+            points[alias], known = self._spoil(kind, alias, False, points[alias])
+            if len(rows) <= self.oracle.kept:
+                self.oracle.take(alias, rows, known)
+        return Reply(body=write_matrix(_label(points)))
+
+    def _find_kind(self, alias: str) -> str:
+        """The fault of a query; empty if it has none."""
+        return next((each.kind for each in self.faults if alias in each.aliases), "")
+
     def _answer(self, alias: str, for_ages: bool, rows: list[float]) -> Reply:
-        kind = next((each.kind for each in self.faults if alias in each.aliases), "")
+        kind = self._find_kind(alias)
         counts = len(rows) <= self.oracle.kept
         refused = kind in LOST or kind in REFUSED
         if refused and for_ages and counts:
@@ -91,6 +123,15 @@ class Answers:
 
 STRANGE_SAMPLES = 250
 """For how long one value of 1e200 may be felt."""
+
+
+def _label(points: Mapping[str, Points]) -> Series:
+    """The series of a union, which has those of each query that has points."""
+    return [
+        ({"__name__": alias, "united_query": str(number)}, points[alias])
+        for number, alias in enumerate(points)
+        if points[alias]
+    ]
 
 
 def _write(alias: str, points: list[tuple[float, float]]) -> bytes:
