@@ -18,7 +18,7 @@ from promad.events.verdict import FeatureView, LargestDeviation, Verdict
 
 _NAMED = 3
 """The most features that are named."""
-_SMALLEST_SHARE = 0.1
+_SMALLEST_SHARE = 0.25
 """The contribution of a feature that is named, as a share of the largest."""
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.01, 10_000.0

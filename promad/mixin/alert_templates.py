@@ -56,7 +56,7 @@ Score: {{ template "factor" .Value }} the threshold{{ end }}
 {{- range query (printf "@SINCE@{%s}" $group) -}}
 ; anomalous since {{ template "instant" .Value }}{{ end }}.
 {{- $shares := printf "100 * @SHARE@{%s} > 0" $group }}
-{{- $enough := printf "%s >= 10 * scalar(max(@SHARE@{%s}))" $shares $group }}
+{{- $enough := printf "%s >= 25 * scalar(max(@SHARE@{%s}))" $shares $group }}
 {{- $named := "%s and (@LARGEST_AT@{%s} or @ELEVATION@{%s} > 1)" }}
 {{- $deviating := printf $named $enough $group $group }}
 {{- range query (printf "sort_desc(topk(3, %s))" $deviating) }}

@@ -125,10 +125,13 @@ def test_recording_rules_are_named_by_level_metric_and_operations():
             assert re.fullmatch(rf"({levels}):({exposed}):\w+1[hw]", rule["record"])
 
 
+LARGEST = replace(CPU, largest=LargestDeviation(1699999950.0, 0.01, 0.3, 400.0))
+DEVIATING = replace(JUDGED, features=(LARGEST, LOAD))
+
 EXPOSED = {
     name.partition("{")[0]
     for name in (
-        *scrape(replace(ANOMALOUS, samples_in_window=1)),
+        *scrape(replace(ANOMALOUS, verdict=DEVIATING, samples_in_window=1)),
         *scrape_fleet(name_hosts(2), (1,)),
     )
 }
@@ -348,7 +351,7 @@ def assert_text(
 
 def verdicts() -> Sequence[object]:
     many = tuple(replace(CPU, name=name, contribution=share) for name, share in PARTS)
-    largest = replace(CPU, largest=LargestDeviation(1699999950.0, 0.01, 0.3, 400.0))
+    largest = LARGEST
     at_last = LargestDeviation(JUDGED.at, 0.9, 0.25, 12.0)
     small = replace(LOAD, contribution=0.05)
     return [

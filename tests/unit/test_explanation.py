@@ -53,7 +53,7 @@ def test_features_that_contribute_little_beside_the_first_are_not_named():
     dragged = replace(CPU, name="disk", contribution=0.07)
     both = replace(JUDGED, features=(replace(CPU, contribution=0.93), dragged), missing=())
     assert "disk" not in paragraph(both)
-    alike = replace(both, features=(replace(CPU, contribution=0.5), dragged))
+    alike = replace(both, features=(replace(CPU, contribution=0.28), dragged))
     assert "disk" in paragraph(alike)
 
 
