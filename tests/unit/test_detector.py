@@ -242,7 +242,7 @@ def test_the_normalised_score_is_its_twins_of_the_last_samples_errors():
         for row in at
     ]
     np.testing.assert_allclose(scores.errors, smoothed, rtol=1e-9)
-    expected = [naive_scoring.score(list(row), 1, None, 0.3, 5.0) for row in smoothed]
+    expected = [naive_scoring.score(list(row), 1, None, 0.3) for row in smoothed]
     np.testing.assert_allclose(scores.score, expected, rtol=1e-9)
 
 
