@@ -293,6 +293,7 @@ def restart_averages(
     new = scoring.score(smoothed) / calibration.unit[rows, np.newaxis]
     scores.score[rows, later] = np.where(np.isnan(scores.score[rows, later]), np.nan, new)
     scores.errors[rows, later] = scoring.by_feature(smoothed)
+    scores.sample_errors[rows, later] = scoring.by_feature(smoothed, kept.errors[rows, later])
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:
