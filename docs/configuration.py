@@ -63,6 +63,7 @@ NAMES = (
     (values.ParameterName, "parameter name"),
     (values.ParameterValues, "value or list of values"),
     (values.ValidRange, "list of two numbers or `null`"),
+    (values.LeastDeviation, "number ≥ 0 or list of two"),
     (values.JoinWithin, "`auto` or duration"),
     (values.LabelName, "label name"),
     (values.LatencyOffset, "`auto` or duration"),

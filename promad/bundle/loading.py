@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -28,6 +28,8 @@ from promad.bundle.manifest import (
 )
 from promad.bundle.store import BundleStore
 from promad.config import Config
+from promad.config.deviation_rule import EVERYTHING_COUNTS, DeviationRule
+from promad.data.deviations import read_rules
 from promad.data.preparation import Preparation
 from promad.data.valid_range import format_ranges, read_ranges
 from promad.errors import BundleError
@@ -65,6 +67,7 @@ def check_fits(bundle: Bundle, config: Config) -> None:
         prepared = _json(path)
         scored = int(prepared["scored"])
         ranges = read_ranges(prepared.get("valid_ranges", ()), len(trained))
+        rules = read_rules(prepared.get("rules", ()), scored)
     for key, trained_as, asked_for in (
         ("group_by", ", ".join(trained_by) or "nothing", ", ".join(wanted_by) or "nothing"),
         ("model_scope", *_compare_scopes(manifest, config)),
@@ -81,6 +84,28 @@ def check_fits(bundle: Bundle, config: Config) -> None:
                 f"{where}: {key} is {trained_as} in the bundle, {asked_for} in the configuration "
                 "— train again, or restore the configuration"
             )
+    _insist_on_equal_rules(where, rules, config)
+
+
+def _insist_on_equal_rules(where: str, trained: Sequence[DeviationRule], config: Config) -> None:
+    nothing = (EVERYTHING_COUNTS,) * config.scored
+    for alias, own, wanted in zip(
+        config.features, trained or nothing, config.rules or nothing, strict=False
+    ):
+        for key, trained_with, asked_for in zip(own._fields, own, wanted, strict=True):
+            if trained_with != asked_for:
+                raise BundleError(
+                    f"{where}: {alias} was trained with {key} {_show(trained_with)} and has now "
+                    f"{_show(asked_for)} — train again, or restore the query"
+                )
+
+
+def _show(value: object) -> str:
+    """A value of a rule as the configuration has it."""
+    if isinstance(value, tuple):
+        below, above = (f"{each:g}" for each in value)
+        return below if below == above else f"[{below}, {above}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _compare_scopes(manifest: Manifest, config: Config) -> tuple[str, str]:
@@ -181,6 +206,7 @@ def _require_agreement(manifest: Manifest, preparation: Preparation, scoring: Sc
         ("step", preparation.step, manifest.step_seconds),
         ("scaler", preparation.scaler.kind, manifest.scaler),
         ("scoring", scoring.method, manifest.scoring),
+        ("weights", scoring.weights is None, preparation.weights is None),
         ("normalisers", len(scoring.normaliser), scoring.members * preparation.scored),
         ("baselines", len(scoring.baseline), preparation.scored),
     ):

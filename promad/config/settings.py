@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from promad.config.deviation_rule import EVERYTHING_COUNTS, DeviationRule
 from promad.config.model_defaults import (
     DEFAULT_MEMBERS,
     MemberName,
@@ -30,6 +31,7 @@ from promad.config.values import (
     KerasFileName,
     LabelName,
     LatencyOffset,
+    LeastDeviation,
     Location,
     MetricsPrefix,
     NaturalInt,
@@ -85,6 +87,11 @@ class Query(_Section):
     expr: PromQL
     condition: bool = False
     valid_range: ValidRange | None = None
+    outside: Literal["missing", "anomalous"] = "missing"
+    direction: Literal["both", "above", "below"] = "both"
+    min_deviation: LeastDeviation = (0.0, 0.0)
+    min_relative_deviation: LeastDeviation = (0.0, 0.0)
+    weight: PositiveFloat = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +101,28 @@ class Query(_Section):
         if not isinstance(value, str):
             raise ValueError("not a PromQL expression — write it as a string in quotes")
         return {"expr": value}
+
+    @property
+    def rule(self) -> DeviationRule:
+        """Which deviations count."""
+        return DeviationRule(
+            self.direction,
+            self.min_deviation,
+            self.min_relative_deviation,
+            self.outside,
+            self.weight,
+        )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Query:
+        if self.outside == "anomalous" and self.valid_range is None:
+            raise ValueError("outside: anomalous needs valid_range — set it, or remove outside")
+        if self.condition and self.rule != EVERYTHING_COUNTS:
+            raise ValueError(
+                f"a condition is not scored, so its deviations cannot count {self.rule} — remove "
+                "condition, or the keys about deviations"
+            )
+        return self
 
 
 class Exclusion(_Section):
@@ -489,6 +518,12 @@ class Config(_Section):
         """The limits of each feature's valid values; empty if no query has any."""
         ranges = tuple(self.queries[alias].valid_range or (None, None) for alias in self.features)
         return ranges if any(limits != (None, None) for limits in ranges) else ()
+
+    @property
+    def rules(self) -> tuple[DeviationRule, ...]:
+        """Which deviations of each scored feature count; empty if all do, and alike."""
+        rules = tuple(self.queries[alias].rule for alias in self.features[: self.scored])
+        return rules if any(rule != EVERYTHING_COUNTS for rule in rules) else ()
 
 
 KeyPath = tuple[str, ...]

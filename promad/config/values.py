@@ -85,6 +85,18 @@ def _read_valid_range(value: Any) -> tuple[float | None, float | None]:
     return low, high
 
 
+def _read_least_deviation(value: Any) -> tuple[float, float]:
+    """One number for both directions, or one for below and one for above."""
+    both = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(both) != 2 or None in both or not all(map(_is_limit, both)) or min(both) < 0:
+        raise ValueError(
+            "must be a number of at least 0, or two: below and above the expected value — write "
+            "it like 0.1 or [0.1, 0.2]"
+        )
+    below, above = map(float, both)
+    return below, above
+
+
 def _is_limit(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value is None or (is_number and isfinite(value))
@@ -207,6 +219,7 @@ ThresholdValue = Annotated[float | Literal["auto"], BeforeValidator(_check_thres
 ParameterName = Annotated[str, AfterValidator(_check_parameter_name)]
 ParameterValues = Annotated[tuple[str, ...], BeforeValidator(_read_parameter)]
 ValidRange = Annotated[tuple[float | None, float | None], BeforeValidator(_read_valid_range)]
+LeastDeviation = Annotated[tuple[float, float], BeforeValidator(_read_least_deviation)]
 JoinWithin = Annotated[float | Literal["auto"], BeforeValidator(_read_join_within)]
 LabelName = Annotated[str, AfterValidator(_check_label_name)]
 LatencyOffset = Annotated[float | Literal["auto"], BeforeValidator(_read_latency_offset)]

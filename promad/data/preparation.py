@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.config.deviation_rule import DeviationRule
 from promad.data.calendar import calendar_columns
+from promad.data.deviations import LeastDeviations, find_least, find_weights, read_rules
 from promad.data.filling import Filled, FillState, fill, fill_as_it_comes
 from promad.data.frame import MetricFrame
 from promad.data.gaps import find_runs
+from promad.data.possible_range import NO_RANGE, read_possible
 from promad.data.scaling import Scaler
-from promad.data.training_range import NO_RANGE, find_possible, read_training_range
-from promad.data.valid_range import Range, drop_outside, read_ranges
+from promad.data.valid_range import Range, drop_outside, find_outside, hold_inside, read_ranges
 from promad.data.windows import SampleWindows, build_windows
 
 Values = NDArray[np.float64]
@@ -45,8 +48,9 @@ class Preparation:
         time_features: calendar columns beside the features.
         time_zone: the zone of their clock.
         valid_ranges: the limits of each feature's valid values; empty if there are none.
-        training_range: the lowest and the highest value of each feature in the training part,
-            float64 (2, features), natural units; None in bundles made before it was kept.
+        possible: the lowest and the highest value that each feature is expected to have, float64
+            (2, features), natural units; None in bundles made before it was kept.
+        rules: which deviations of each scored feature count; empty if all do.
     """
 
     features: tuple[str, ...]
@@ -59,7 +63,8 @@ class Preparation:
     time_features: tuple[str, ...]
     time_zone: str
     valid_ranges: tuple[Range, ...] = ()
-    training_range: Values | None = None
+    possible: Values | None = None
+    rules: tuple[DeviationRule, ...] = ()
 
     @property
     def context(self) -> int:
@@ -67,15 +72,57 @@ class Preparation:
         return self.max_fill_steps
 
     @property
-    def possible(self) -> Values:
-        """The lowest and highest value that each feature is expected to have, (2, features)."""
-        known = self.training_range
+    def limits(self) -> Values:
+        """As `possible`; infinite where nothing is known."""
         unlimited = np.broadcast_to(NO_RANGE, (2, len(self.features)))
-        return find_possible(unlimited if known is None else known, self.valid_ranges)
+        return unlimited if self.possible is None else self.possible
 
     def drop_outside(self, values: Values) -> Values:
-        """Measured values, (..., features), with those outside of their valid range missing."""
-        return drop_outside(values, self.valid_ranges)
+        """Measured values, (..., features), with those outside of their valid range missing.
+
+        Where these are anomalous instead, they are at its limit.
+        """
+        held = self._is_anomalous_outside
+        if not held.any():
+            return drop_outside(values, self.valid_ranges)
+        inside = drop_outside(values, self.valid_ranges)
+        np.copyto(inside, hold_inside(values, self.valid_ranges), where=held)
+        return inside
+
+    def find_anomalous(self, values: Values) -> NDArray[np.bool_]:
+        """Which scored features are anomalous by their valid range: (..., features) to the same."""
+        scored = values[..., : self.scored]
+        held = self._is_anomalous_outside
+        if not held.any():
+            return np.zeros(scored.shape, np.bool_)
+        return find_outside(scored, self.valid_ranges[: self.scored]) & held[: self.scored]
+
+    @cached_property
+    def _is_anomalous_outside(self) -> NDArray[np.bool_]:
+        """Which features are anomalous outside of their valid range: bool (features,)."""
+        conditions = len(self.features) - len(self.rules)
+        held = [rule.outside == "anomalous" for rule in self.rules]
+        return np.array(held + [False] * conditions, np.bool_)
+
+    @cached_property
+    def least(self) -> LeastDeviations | None:
+        """From which deviation on each scored feature counts; None if all count."""
+        return find_least(self.rules)
+
+    def find_ignored(self, scaled: Values, expected: Values) -> NDArray[np.bool_]:
+        """Which deviations do not count, of scaled values: (..., scored) to the same shape."""
+        if self.least is None:
+            return np.zeros(scaled.shape, np.bool_)
+        center, scale = self.scaler.center[: self.scored], self.scaler.scale[: self.scored]
+        low, high = self.limits[:, : self.scored]
+        return self.least.find_ignored(
+            scaled * scale + center, np.clip(expected * scale + center, low, high)
+        )
+
+    @property
+    def weights(self) -> Values | None:
+        """How much each scored feature counts, float64 (scored,); None if all count alike."""
+        return find_weights(self.rules)
 
     def fill(self, frame: MetricFrame, group: int = 0) -> Filled:
         """One group's values with short gaps filled, in natural units."""
@@ -144,11 +191,8 @@ class Preparation:
             "time_features": list(self.time_features),
             "time_zone": self.time_zone,
             **({"valid_ranges": self.valid_ranges} if self.valid_ranges else {}),
-            **(
-                {"training_range": self.training_range.tolist()}
-                if self.training_range is not None
-                else {}
-            ),
+            **({"possible": self.possible.tolist()} if self.possible is not None else {}),
+            **({"rules": [rule._asdict() for rule in self.rules]} if self.rules else {}),
         }
 
     @staticmethod
@@ -169,9 +213,8 @@ class Preparation:
             time_features=tuple(content["time_features"]),
             time_zone=str(content["time_zone"]),
             valid_ranges=read_ranges(content.get("valid_ranges", ()), len(content["features"])),
-            training_range=read_training_range(
-                content.get("training_range"), len(content["features"])
-            ),
+            possible=read_possible(content.get("possible"), len(content["features"])),
+            rules=read_rules(content.get("rules", ()), int(content["scored"])),
         )
         of_features = (len(found.features),)
         if not (

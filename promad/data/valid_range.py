@@ -35,6 +35,13 @@ def drop_outside(values: Values, ranges: Sequence[Range]) -> Values:
     return np.where(find_outside(values, ranges), np.nan, values) if ranges else values
 
 
+def hold_inside(values: Values, ranges: Sequence[Range]) -> Values:
+    """The values with those outside of their feature's range at its limit; same shape."""
+    low, high = np.array(ranges, np.float64).T
+    held = np.fmin(np.fmax(values, low), high)
+    return np.where(np.isnan(values), np.nan, held)
+
+
 def count_outside(values: Values, ranges: Sequence[Range]) -> NDArray[np.int64]:
     """How many values of each feature are outside: (..., features) to (features,)."""
     return find_outside(values, ranges).reshape(-1, values.shape[-1]).sum(axis=0)

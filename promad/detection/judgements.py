@@ -50,7 +50,7 @@ class Judgements:
         features: per scored feature what `FEATURE_COLUMNS` names, float64 (groups, features, 6);
             NaN for a feature that is not known.
         largest: where each deviated most, as `LARGEST_COLUMNS`, float64 (groups, features, 4); NaN
-            for a feature that does not deviate.
+            for a feature that does not deviate. None if no group nears an event.
         missing: which features, conditions included, were not measured: bool (groups, features).
         measured: whether enough scored features were measured for a score, bool (groups,).
         in_window: usable samples in a row, at most `length`: int64 (groups,).
@@ -72,7 +72,7 @@ class Judgements:
     held_errors: Values
     baseline: Values
     features: Values
-    largest: Values
+    largest: Values | None
     missing: Flags
     measured: Flags
     in_window: NDArray[np.int64]
@@ -89,7 +89,8 @@ class Judgements:
         """One group's judgement, in full."""
         if np.isnan(self.score[group]):
             return self._unscored(group)
-        views = view_features(self.names, self.features[group], self.largest[group])
+        largest = None if self.largest is None else self.largest[group]
+        views = view_features(self.names, self.features[group], largest)
         missing = find_unknown(self.names[: self.features.shape[1]], views)
         return Verdict(
             at=self.at,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from promad.events.largest_deviations import DeviatingSample, LargestDeviations
+from promad.events.largest_deviations import DeviatingSample, Followed, LargestDeviations
 from promad.events.verdict import (
     STATES,
     FeatureView,
@@ -114,12 +114,14 @@ class Recent:
             numbers = self.values[each : each + 1].astype(np.float64)
             observed, expected = numbers[:, :, _OBSERVED], numbers[:, :, _EXPECTED]
             known = ~np.isnan(self.score[each : each + 1])
-            sample = DeviatingSample(known, observed, expected, numbers[:, :, _ELEVATION])
+            sample = DeviatingSample(observed, expected, numbers[:, :, _ELEVATION])
             if each and in_event[each - 1] and not in_event[each]:
-                deviations.forget([0])
-            deviations.follow(float(self.times[each]), sample, in_event[each : each + 1])
+                deviations.forget(np.zeros(1, np.int64))
+            groups = Followed(known, near=known, kept=in_event[each : each + 1])
+            deviations.follow(float(self.times[each]), sample, groups)
         deviates = (self.values[last, :, _ELEVATION] > 1) | in_event[last]
-        return list_largest(deviations.view(deviates[np.newaxis])[0])
+        found = deviations.view(deviates[np.newaxis])
+        return [None] * len(self.features) if found is None else list_largest(found[0])
 
 
 class RecentHistory:

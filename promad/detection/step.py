@@ -22,7 +22,7 @@ from promad.data.rows import Move
 from promad.detection.judgements import ANOMALOUS, BLIND, OK, WARMING, Judgements
 from promad.detection.state import State
 from promad.events.event_book import JudgedColumns
-from promad.events.largest_deviations import DeviatingSample
+from promad.events.largest_deviations import DeviatingSample, Followed
 from promad.events.verdict import (
     CONTRIBUTION,
     ELEVATION,
@@ -36,7 +36,7 @@ from promad.scoring.attribution import share_excess
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
 from promad.scoring.onset import compare_with_before, keep_shifted
-from promad.scoring.scores import Scores
+from promad.scoring.scores import Scores, raise_outside
 from promad.scoring.streaming import (
     SAMPLES_AT_ONCE,
     ScoringState,
@@ -46,6 +46,9 @@ from promad.scoring.streaming import (
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+_NEAR = 0.3
+"""The share of the limit above which it is remembered where features deviate most."""
 
 
 def step(
@@ -221,15 +224,23 @@ def _judge(
     fresh = known & (at > until + detector.preparation.step / 2)
     recent, held_open = _find_recent(detector, state, scores.recent[:, sample])
     limit = state.limits.follow(np.where(fresh, score, np.nan), recent, held_open)
+    outside = scores.outside[:, sample].any(axis=1)
+    score = raise_outside(score, limit, outside)
+    recent = None if recent is None else raise_outside(recent, limit, outside)
     _date_deviations(state, features, fresh, at)
     alone = scores.sample_errors[:, sample]
     held = state.held.follow(alone, np.where(fresh, score, np.nan), detector.calm)
     features[:, :, CONTRIBUTION] = share_excess(held, calibration.baseline)
     elevation = alone / calibration.baseline
-    largest = _follow_deviations(state, features, elevation, fresh, fresh & (score > limit), at)
+    groups = Followed(
+        fresh,
+        near=fresh & (score > _NEAR * limit),
+        kept=state.events.hysteresis.open | (fresh & (score > limit)),
+    )
+    largest = _follow_deviations(state, features, elevation, groups, at)
     columns = JudgedColumns(fresh, score, limit, mse, features)
     began, ended = state.events.enter(at, columns, recent)
-    state.events.deviations.forget(list(ended))
+    state.events.deviations.forget(np.array(list(ended), np.int64))
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
     measured = scores.measured[:, sample]
@@ -354,21 +365,18 @@ def _date_deviations(state: State, features: Values, fresh: Flags, at: float) ->
 
 
 def _follow_deviations(
-    state: State, features: Values, alone: Values, fresh: Flags, above: Flags, at: float
-) -> Values:
+    state: State, features: Values, alone: Values, groups: Followed, at: float
+) -> Values | None:
     """Remember where each feature deviated most; as `LARGEST_COLUMNS`, of those that deviate.
 
     In an event that is open or about to begin these are all that have deviated since.
 
     Args:
         alone: the error of the sample alone over the baseline, (groups, features).
-        above: the groups whose sample is above the threshold, bool (groups,).
     """
-    in_event = state.events.hysteresis.open | above
-    observed, expected = features[:, :, OBSERVED], features[:, :, EXPECTED]
-    sample = DeviatingSample(fresh, observed, expected, alone)
-    state.events.deviations.follow(at, sample, in_event)
-    deviates = (features[:, :, ELEVATION] > 1) | in_event[:, np.newaxis]
+    sample = DeviatingSample(features[:, :, OBSERVED], features[:, :, EXPECTED], alone)
+    state.events.deviations.follow(at, sample, groups)
+    deviates = (features[:, :, ELEVATION] > 1) | groups.kept[:, np.newaxis]
     return state.events.deviations.view(deviates)
 
 

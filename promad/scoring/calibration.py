@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.groups import Labels, sort_labels
+from promad.data.possible_range import NO_RANGE
 from promad.data.preparation import Preparation
-from promad.data.training_range import NO_RANGE
 from promad.scoring.peers import NO_CAUTION, Caution, Peers, find_farthest, find_peers
 from promad.scoring.scoring import Scoring
 
@@ -59,6 +59,10 @@ class Calibration:
         low, high = self.possible[:, :, np.newaxis, :scored].swapaxes(0, 1)
         return np.clip(natural, low, high, out=natural)
 
+    def restore(self, scaled: Values) -> Values:
+        """Prepared values of all groups, (groups, samples, features), in their own units."""
+        return scaled * self.scale[:, np.newaxis] + self.center[:, np.newaxis]
+
     def take(self, rows: NDArray[np.int64]) -> Calibration:
         """These rows, in this order."""
         return Calibration(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -88,7 +92,7 @@ def pool_calibration(preparation: Preparation, scoring: Scoring, unit: float = 1
     rows = (
         preparation.scaler.center,
         preparation.substitutes,
-        preparation.possible,
+        preparation.limits,
         preparation.scaler.scale,
         scoring.normaliser,
         scoring.baseline,
@@ -116,9 +120,9 @@ class CalibrationTable:
     NUMBERS: ClassVar[tuple[str, ...]] = (
         "median_unit",
         "caution",
-        *(field.name for field in fields(Calibration)),
+        *(field.name for field in fields(Calibration) if field.name != POSSIBLE),
     )
-    """The arrays of `to_arrays`."""
+    """The arrays of `to_arrays`, but for the one that may be missing."""
 
     @cached_property
     def _row_of(self) -> Mapping[Labels, int]:

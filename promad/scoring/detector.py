@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from promad.data.groups import Labels
 from promad.data.preparation import Preparation
+from promad.data.scaling import Scaler
 from promad.data.windows import Windows, batches, windows_per_batch
 from promad.models import GroupedModel, Model, Outcome
 from promad.scoring.calibration import Calibration, CalibrationTable, pool_calibration
@@ -68,7 +69,13 @@ class Detector:
         model = self.model
         if isinstance(model, GroupedModel) and self.table is not None:
             model = model.of_group(int(self.table.find([labels])[0]))
-        return replace(self, model=model, scoring=scoring, table=None), float(own.unit[0])
+        preparation = replace(
+            self.preparation,
+            scaler=Scaler(self.preparation.scaler.kind, own.center[0], own.scale[0]),
+            possible=own.possible[0],
+        )
+        detector = replace(self, preparation=preparation, model=model, scoring=scoring, table=None)
+        return detector, float(own.unit[0])
 
     def apply(self, windows: Windows, groups: Sequence[Labels], of: NDArray[np.int64]) -> Outcome:
         """The model's outcome for windows of several groups, a batch at a time.
@@ -97,6 +104,24 @@ class Detector:
 def select_errors(outcome: Outcome, method: str) -> Values:
     """The errors that the scoring method starts from: (windows, members * features)."""
     return outcome.window_errors if method == "mse" else outcome.errors
+
+
+def count_errors(
+    errors: Values, outcome: Outcome, windows: Windows, preparation: Preparation
+) -> Values:
+    """The errors that count: those of deviations that their queries ignore are 0; same shape.
+
+    Args:
+        errors: as `select_errors` returns them, of these windows.
+        preparation: what made the windows.
+    """
+    if preparation.least is None:
+        return errors
+    scored = preparation.scored
+    newest = [batch[:, -1, :scored].astype(np.float64) for batch in batches(windows)]
+    scaled = np.concatenate([np.empty((0, scored)), *newest])
+    ignored = preparation.find_ignored(scaled, outcome.expected)
+    return np.where(np.tile(ignored, errors.shape[1] // scored), 0.0, errors)
 
 
 def apply_model(model: Model, windows: Windows) -> Outcome:

@@ -28,6 +28,8 @@ class Scores:
             squared, (groups, samples, features); NaN as in `errors`.
         observed: the scored features as measured, in their own units, (groups, samples, features).
         expected: the reconstruction or prediction, same units and shape.
+        outside: which features are anomalous because they are outside of their valid range, bool
+            (groups, samples, features).
         missing: which features, conditions included, were not measured: bool (groups, samples,
             features).
         measured: whether enough scored features were measured for a score, bool (groups, samples).
@@ -43,6 +45,20 @@ class Scores:
     window_errors: Values
     observed: Values
     expected: Values
+    outside: NDArray[np.bool_]
     missing: NDArray[np.bool_]
     measured: NDArray[np.bool_]
     in_window: NDArray[np.int64]
+
+
+_OUTSIDE = 1.01
+
+
+def raise_outside(score: Values, limit: Values, outside: NDArray[np.bool_]) -> Values:
+    """The scores, above their limits at least where a feature is outside of its valid range.
+
+    An unknown score stays unknown.
+    """
+    if not outside.any():
+        return score
+    return np.where(outside & ~np.isnan(score), np.fmax(score, _OUTSIDE * limit), score)

@@ -46,6 +46,7 @@ class Scoring:
         members: how many models' errors stand side by side; more than one in a fusion alone.
         recent_span: of the short average by which an event ends; None in bundles made before, and
             where nothing is smoothed.
+        weights: how much each feature counts, 1 on average, float64 (features,); None if alike.
         calm: the score that four fifths of the training scores are below; None in bundles made
             before it was measured.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
@@ -65,6 +66,7 @@ class Scoring:
     compression: float | None = None
     recent_span: int | None = None
     calm: float | None = None
+    weights: Values | None = None
 
     @property
     def memory(self) -> int:
@@ -111,19 +113,19 @@ class Scoring:
         """
         errors = smoothed if errors is None else errors
         if self.members == 1:
-            return errors
+            return self._weigh(errors)
         total = np.zeros((*smoothed.shape[:-1], smoothed.shape[-1] // self.members))
         for block, added in zip(self._split(smoothed), self._split(errors), strict=True):
             score = self._aggregate(block)
             weight = np.divide(np.log1p(score), score, out=np.ones_like(score), where=score > 0)
             total += added * weight[..., np.newaxis] / self.members
-        return total
+        return self._weigh(total)
 
     def _split(self, smoothed: Values) -> list[Values]:
         return np.split(smoothed, self.members, axis=-1)
 
     def _aggregate(self, smoothed: Values) -> Values:
-        compressed = self._compress(smoothed)
+        compressed = self._weigh(self._compress(smoothed))
         features, total = smoothed.shape[-1], compressed.sum(axis=-1)
         most = self.top_k if self.top_k and self.top_k < features else None
         if most is None and not np.isnan(total).any():  # nearly always
@@ -132,10 +134,15 @@ class Scoring:
         count = known.sum(axis=-1)
         enough = (count > 0) & (count >= self.required_share * features - 1e-9)
         largest = np.where(known, compressed, 0.0)
+        if self.weights is not None:
+            count = (known * self.weights).sum(axis=-1)
         if most is not None:
             largest = -np.partition(-largest, most - 1, axis=-1)[..., :most]
             count = np.minimum(count, most)
-        return np.where(enough, largest.sum(axis=-1) / np.maximum(count, 1), np.nan)
+        return np.where(enough, largest.sum(axis=-1) / np.where(enough, count, 1), np.nan)
+
+    def _weigh(self, values: Values) -> Values:
+        return values if self.weights is None else values * self.weights
 
     def _compress(self, smoothed: Values) -> Values:
         """Nearly the same below `compression`, and logarithmic above."""
@@ -156,6 +163,7 @@ class Scoring:
             "smoothing": self.smoothing,
             "compression": self.compression,
             "recent_span_samples": self.recent_span,
+            **({} if self.weights is None else {"weights": self.weights.tolist()}),
             **({} if self.calm is None else {"calm": self.calm}),
         }
 
@@ -184,6 +192,7 @@ class Scoring:
             compression=None if compression is None else float(compression),
             recent_span=_read_recent_span(content.get("recent_span_samples")),
             calm=float(content["calm"]) if "calm" in content else None,
+            weights=_read_weights(content.get("weights"), len(baseline)),
         )
         if not (
             scoring.method in {"normalised", "mse"}
@@ -208,7 +217,22 @@ def choose_recent_span(settings: ScoringSettings) -> int | None:
     return short if short < settings.smoothing_samples else None
 
 
-def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSettings) -> Scoring:
+def _read_weights(content: object, features: int) -> Values | None:
+    if content is None:
+        return None
+    weights = np.asarray(content, np.float64)
+    if weights.shape != (features,) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError("weights are not those of the features")
+    return weights
+
+
+def fit_scoring(
+    errors: Values,
+    at: Rows,
+    members: int,
+    settings: ScoringSettings,
+    weights: Values | None = None,
+) -> Scoring:
     """Learn what is usual from errors of the training part.
 
     `normalise_by: feature` divides each feature's error by its own quantile plus the mean of all
@@ -219,6 +243,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
     Args:
         errors: float64 (windows, members * features).
         at: the number of the sample at which each window ends, int64 (windows,), rising.
+        weights: how much each feature counts, 1 on average; None if all count alike.
     """
     mse = settings.method == "mse"
     usual = np.quantile(errors, settings.quantile, axis=0)
@@ -232,6 +257,7 @@ def fit_scoring(errors: Values, at: Rows, members: int, settings: ScoringSetting
         members=members,
         compression=None if mse else settings.compression,
         recent_span=None if mse else choose_recent_span(settings),
+        weights=weights,
     )
     smoothed = fitted.by_feature(fitted.smooth(errors, at))
     baseline = np.quantile(smoothed, _BASELINE, axis=0)

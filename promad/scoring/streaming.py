@@ -202,25 +202,49 @@ def score_samples(
         repeated = np.tile(lacking, rows.shape[1] // lacking.shape[2])
         return np.where(repeated, np.nan, placed)
 
+    expected = calibration.to_natural(windows.place(outcome.expected))
     errors = scoring.normalise(
         place(select_errors(outcome, scoring.method)), calibration.normaliser[:, np.newaxis]
     )
+    if preparation.least is not None:
+        known_values = np.where(not_measured, calibration.restore(scaled), values)
+        ignored = preparation.least.find_ignored(known_values[:, :, : preparation.scored], expected)
+        errors[np.tile(ignored, scoring.members) & ~np.isnan(errors)] = 0.0
     smoothed, recent = _smooth(errors, windows, detector, state)
     unit = calibration.unit[:, np.newaxis]
     unknown = np.full(known.shape, np.nan)
+    outside = preparation.find_anomalous(frame.values)
+    observed = values[:, :, : preparation.scored]
     return Scores(
         times=frame.times,
         score=np.where(known, scoring.score(smoothed) / unit, np.nan),
         recent=unknown if recent is None else np.where(known, scoring.score(recent) / unit, np.nan),
-        errors=scoring.by_feature(smoothed),
-        sample_errors=scoring.by_feature(smoothed, errors),
+        errors=_raise_errors(scoring.by_feature(smoothed), outside, calibration.baseline),
+        sample_errors=_raise_errors(
+            scoring.by_feature(smoothed, errors), outside, calibration.baseline
+        ),
         window_errors=place(outcome.window_errors),
-        observed=values[:, :, : preparation.scored],
-        expected=calibration.to_natural(windows.place(outcome.expected)),
+        observed=np.where(outside, frame.values[:, :, : preparation.scored], observed)
+        if outside.any()
+        else observed,
+        expected=expected,
+        outside=outside,
         missing=not_measured,
         measured=measured,
         in_window=in_window,
     )
+
+
+_OUTSIDE_ELEVATION = 100.0
+"""The error over its baseline of a feature that is anomalous by its valid range, at least."""
+
+
+def _raise_errors(errors: Values, outside: Flags, baseline: Values) -> Values:
+    """The errors, large where a feature is anomalous by its valid range alone."""
+    if not outside.any():
+        return errors
+    large = _OUTSIDE_ELEVATION * baseline[:, np.newaxis]
+    return np.where(outside & ~np.isnan(errors), np.fmax(errors, large), errors)
 
 
 def _smooth(
@@ -292,8 +316,10 @@ def restart_averages(
     state.averages.put(rows, averages)
     new = scoring.score(smoothed) / calibration.unit[rows, np.newaxis]
     scores.score[rows, later] = np.where(np.isnan(scores.score[rows, later]), np.nan, new)
-    scores.errors[rows, later] = scoring.by_feature(smoothed)
-    scores.sample_errors[rows, later] = scoring.by_feature(smoothed, kept.errors[rows, later])
+    outside, baseline = scores.outside[rows, later], calibration.baseline[rows]
+    alone = scoring.by_feature(smoothed, kept.errors[rows, later])
+    scores.errors[rows, later] = _raise_errors(scoring.by_feature(smoothed), outside, baseline)
+    scores.sample_errors[rows, later] = _raise_errors(alone, outside, baseline)
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:

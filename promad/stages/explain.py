@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from promad.bundle import open_detector
 from promad.config import Config
@@ -18,10 +19,15 @@ LOOK_BACK_SAMPLES = 240
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation and its group."""
+    """An explanation and its group.
+
+    Attributes:
+        counts: which deviations of a feature count, by its name, where that is not all.
+    """
 
     group: str
     explanation: Explanation
+    counts: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain_at(config: Config, at: float, group: str | None = None) -> Explained:
@@ -48,4 +54,9 @@ def explain_at(config: Config, at: float, group: str | None = None) -> Explained
         frame, live = fetch_samples(opened, start, at), begin_live(opened)
     *_, last = replay(live, frame)
     status = last.status
-    return Explained(live.state.names[0], explain(status.verdict, status.anomalous_since))
+    counts = {name: str(query.rule) for name, query in config.queries.items()}
+    return Explained(
+        live.state.names[0],
+        explain(status.verdict, status.anomalous_since),
+        {name: words for name, words in counts.items() if words},
+    )

@@ -117,7 +117,9 @@ def _train_fleet(
                 f"this is {config.training_settings.model} — set model_scope: pooled"
             )
         dropped = {group: float(times.sum()) for group, times in material.dropped.items()}
-        kept = name_kept(config.artifacts_dir, source.file.path, options.training, dropped)
+        kept = name_kept(
+            config.artifacts_dir, source.file.path, options.training, (dropped, config.rules)
+        )
         fitted = fit_fleet_by_group(material, options, budget.per, progress, kept)
     else:
         fitted = fit_fleet(material, options, budget.per, progress)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from promad.data.windows import SampleWindows, sample_numbers
 from promad.scoring.attribution import share_excess, shares
-from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.detector import Detector, apply_model, count_errors, select_errors
 from promad.thresholds import Threshold
 from promad.training.trimming import TrimLimits, Trimmed, trim
 
@@ -84,8 +84,10 @@ class TrimReport:
 def score_windows(detector: Detector, windows: SampleWindows, unit: float = 1.0) -> ScoredWindows:
     """Every window of complete samples with its score, in this unit."""
     scoring, preparation = detector.scoring, detector.preparation
+    outcome = apply_model(detector.model, windows)
+    errors = select_errors(outcome, scoring.method)
     smoothed = scoring.smooth(
-        select_errors(apply_model(detector.model, windows), scoring.method),
+        count_errors(errors, outcome, windows, preparation),
         sample_numbers(windows.times, preparation.step),
     )
     errors = scoring.by_feature(smoothed)

@@ -13,7 +13,7 @@ from promad.data.groups import Labels
 from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
 from promad.models import CrossFitted, Model, Progress, Trained, find_model
-from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.detector import Detector, apply_model, count_errors, select_errors
 from promad.scoring.held_errors import CALM_SHARE
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
@@ -98,7 +98,8 @@ def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> 
         final, errors = found
         scoring = _fit_scoring(errors, windows, material, settings)
         at = sample_numbers(windows.times, material.step)
-        scores = scoring.score(scoring.smooth(errors, at))
+        counted = _count_errors(errors, final.model, windows, material)
+        scores = scoring.score(scoring.smooth(counted, at))
         threshold = choose_threshold(scores, options.threshold_method, options.threshold)
         detector = replace(fitted.detector, model=final.model, scoring=scoring, threshold=threshold)
         return replace(fitted, trained=final, detector=detector, scores=scores)
@@ -109,6 +110,13 @@ def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> 
     scoring = _fit_scoring(errors, windows, material, settings)
     detector = replace(fitted.detector, model=final.model, scoring=scoring)
     return replace(fitted, trained=final, detector=detector)
+
+
+def _count_errors(errors: Values, model: Model, windows: Windows, material: Material) -> Values:
+    """The errors that count, by what a model that was fitted to all windows expects."""
+    if material.preparation.least is None:
+        return errors
+    return count_errors(errors, apply_model(model, windows), windows, material.preparation)
 
 
 def measure_calm(detector: Detector, scores: Values) -> Detector:
@@ -128,9 +136,14 @@ def _score_both_parts(
 ) -> tuple[Scoring, Values]:
     """Scoring fitted to the training part, and the scores of both parts in order of time."""
     training, validation = material.split.training, material.split.validation
-    errors = _errors(model, training, settings)
+    outcome = apply_model(model, training)
+    errors = select_errors(outcome, settings.scoring.method)
     scoring = _fit_scoring(errors, training, material, settings)
-    both = np.concatenate([errors, _errors(model, validation, settings)])
+    of_training = count_errors(errors, outcome, training, material.preparation)
+    outcome = apply_model(model, validation)
+    errors = select_errors(outcome, settings.scoring.method)
+    of_validation = count_errors(errors, outcome, validation, material.preparation)
+    both = np.concatenate([of_training, of_validation])
     at = sample_numbers(np.concatenate([training.times, validation.times]), material.step)
     return scoring, scoring.score(scoring.smooth(both, at))
 
@@ -144,7 +157,7 @@ def _fit_scoring(
 ) -> Scoring:
     members = errors.shape[1] // material.preparation.scored
     at = sample_numbers(windows.times, material.step)
-    return fit_scoring(errors, at, members, settings.scoring)
+    return fit_scoring(errors, at, members, settings.scoring, material.preparation.weights)
 
 
 def _pass_gate(detector: Detector, material: Material, options: FittingOptions) -> Gate:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
-from promad.data.training_range import find_possible
 from promad.data.windows import Windows, split_at
 from promad.errors import DataError
 from promad.models import Model, Progress, Trained, find_model
@@ -179,7 +178,7 @@ def _calibrate(
     return Calibration(
         center=fleet.center[groups],
         substitutes=fleet.substitutes[groups],
-        possible=find_possible(fleet.training_range[groups], fleet.preparation.valid_ranges),
+        possible=fleet.possible[groups],
         scale=fleet.scale[groups],
         normaliser=normaliser,
         baseline=baseline,
@@ -222,10 +221,10 @@ def _score_group(
     training = windows.times <= ends_at + preparation.step / 2
     if training.sum() < FEWEST_WINDOWS:
         return None, np.empty(0, np.int64), np.empty(0)
-    errors, at = find_errors(model, windows, material, settings)
-    scoring = fit_group_scoring(errors[training], at[training], material, settings)
-    counted = training | _is_validation(windows, material)
-    return scoring, at[counted], scoring.score(scoring.smooth(errors, at))[counted]
+    found = find_errors(model, windows, material.fleet.prepare(group), settings)
+    scoring = fit_group_scoring(found.errors[training], found.at[training], material, settings)
+    kept = training | _is_validation(windows, material)
+    return scoring, found.at[kept], scoring.score(scoring.smooth(found.counted, found.at))[kept]
 
 
 def _is_validation(windows: Windows, material: FleetMaterial) -> NDArray[np.bool_]:
@@ -241,9 +240,9 @@ def _fit_scorings(
 
     def fit_one(group: int) -> tuple[Scoring, float]:
         windows = keep_newest(material.read_windows(group), material)
-        errors, at = find_errors(model, windows, material, settings)
-        scoring = fit_group_scoring(errors, at, material, settings)
-        return scoring, find_usual(scoring.score(scoring.smooth(errors, at)))
+        found = find_errors(model, windows, material.fleet.prepare(group), settings)
+        scoring = fit_group_scoring(found.errors, found.at, material, settings)
+        return scoring, find_usual(scoring.score(scoring.smooth(found.counted, found.at)))
 
     found = map_groups(fit_one, groups.tolist())
     return [scoring for scoring, _ in found], np.array([usual for _, usual in found])
@@ -270,8 +269,10 @@ def _pass_gate(
         return skip_gate(settings.model, "training_settings.gate is false")
     gates = []
     for place in spread(len(groups), _GATE_GROUPS):
-        detector = Detector(fleet.preparation, model, scorings[place], threshold, material.length)
-        frames = fleet.read(int(groups[place]))
+        group = int(groups[place])
+        prepared = fleet.prepare(group)
+        detector = Detector(prepared, model, scorings[place], threshold, material.length)
+        frames = fleet.read(group)
         gates.append(run_gate(settings.model, detector, frames, fleet.training_ends_at))
     gate = average_gates(gates)
     if gate.passed or settings.model == BASELINE:

@@ -66,12 +66,12 @@ class FleetProcessed:
         rows = np.concatenate(self._pooled)
         scaler, estimator = fit_scaler(options.settings.scaler_type, rows, options.features)
         substitutes = np.median([each.substitutes for each in self.preparations], axis=0)
-        ranges = np.array([each.training_range for each in self.preparations])
+        limits = np.array([each.limits for each in self.preparations])
         pooled = replace(
             self.preparations[0],
             scaler=scaler,
             substitutes=substitutes,
-            training_range=np.array([ranges[:, 0].min(axis=0), ranges[:, 1].max(axis=0)]),
+            possible=np.array([limits[:, 0].min(axis=0), limits[:, 1].max(axis=0)]),
         )
         return pooled, estimator
 

@@ -20,7 +20,7 @@ from promad.data.preparation import REACH, usable_parts
 from promad.evaluation.injection import BLOCK, KINDS, Injected, inject
 from promad.evaluation.naive import NAIVE
 from promad.evaluation.ranking import vus
-from promad.scoring.detector import Detector, apply_model, select_errors
+from promad.scoring.detector import Detector, apply_model, count_errors, select_errors
 
 Values = NDArray[np.float64]
 Score = Callable[[Values], Values]
@@ -151,7 +151,9 @@ def _detector_score(detector: Detector, stretch: MetricFrame) -> Score:
         conditions = stretch.values[0][:, preparation.scored :]
         frame = stretch.with_values(np.hstack([values, conditions])[np.newaxis])
         windows = preparation.windows([frame], length)
-        errors = select_errors(apply_model(detector.model, windows), scoring.method)
+        outcome = apply_model(detector.model, windows)
+        errors = select_errors(outcome, scoring.method)
+        errors = count_errors(errors, outcome, windows, preparation)
         smoothed = scoring.smooth(errors, windows.starts + length - 1)
         return np.concatenate([np.full(length - 1, np.nan), scoring.score(smoothed)])
 

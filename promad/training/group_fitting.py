@@ -28,7 +28,7 @@ from promad.errors import DataError
 from promad.files import DAMAGED, write_whole
 from promad.models import find_model
 from promad.models.linear_groups import pack
-from promad.scoring.detector import apply_model, select_errors
+from promad.scoring.detector import apply_model, count_errors, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.training.fleet_material import FleetMaterial
 
@@ -188,7 +188,7 @@ def fit_group(material: FleetMaterial, settings: TrainingSettings, group: int) -
     Raises:
         DataError: if it has too few windows.
     """
-    preparation, ends_at = material.fleet.preparation, material.fleet.training_ends_at
+    preparation, ends_at = material.fleet.prepare(group), material.fleet.training_ends_at
     windows = material.read_windows(group)
     split = split_at(windows, ends_at, preparation.step)
     if len(split.training) < FEWEST_WINDOWS or not len(split.validation):
@@ -200,15 +200,18 @@ def fit_group(material: FleetMaterial, settings: TrainingSettings, group: int) -
     trained = find_model(settings.model).fit(
         split, preparation.scored, settings, settings.seed, lambda *_: None
     )
-    errors = select_errors(apply_model(trained.model, windows), settings.scoring.method)
+    outcome = apply_model(trained.model, windows)
+    errors = select_errors(outcome, settings.scoring.method)
     training = windows.times <= ends_at + preparation.step / 2
     counted = training | np.isin(windows.times, split.validation.times)
     members = errors.shape[1] // preparation.scored
-    scoring = fit_scoring(errors[training], at[training], members, settings.scoring)
-    scores = scoring.score(scoring.smooth(errors, at))
+    counts = preparation.weights
+    scoring = fit_scoring(errors[training], at[training], members, settings.scoring, counts)
+    deviations = count_errors(errors, outcome, windows, preparation)
+    scores = scoring.score(scoring.smooth(deviations, at))
     final = trained.refit(windows)
     errors = select_errors(apply_model(final.model, windows), settings.scoring.method)
-    fitted = fit_scoring(errors, at, members, settings.scoring)
+    fitted = fit_scoring(errors, at, members, settings.scoring, counts)
     weights = pack(final.model)
     if not np.isfinite(weights).all():
         raise DataError("its weights are not finite")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.preparation import Preparation
 from promad.data.windows import ChosenWindows, Windows
 from promad.models import Model
-from promad.scoring.detector import apply_model, select_errors
+from promad.scoring.detector import apply_model, count_errors, select_errors
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.training.fleet_material import FleetMaterial
 
@@ -31,12 +34,28 @@ def keep_newest(windows: Windows, material: FleetMaterial) -> Windows:
     return ChosenWindows(windows, np.concatenate(kept))
 
 
+class GroupErrors(NamedTuple):
+    """The errors at each window's end, float64 (windows, members * features).
+
+    Attributes:
+        errors: all of them.
+        counted: those of deviations that count; the others are 0.
+        at: the number of that sample, the same for all groups, int64 (windows,).
+    """
+
+    errors: Values
+    counted: Values
+    at: Rows
+
+
 def find_errors(
-    model: Model, windows: Windows, material: FleetMaterial, settings: TrainingSettings
-) -> tuple[Values, Rows]:
-    """The errors at each window's end, and the number of that sample, the same for all groups."""
-    errors = select_errors(apply_model(model, windows), settings.scoring.method)
-    return errors, np.round(windows.times / material.step).astype(np.int64)
+    model: Model, windows: Windows, preparation: Preparation, settings: TrainingSettings
+) -> GroupErrors:
+    """The errors of windows that were made by this preparation."""
+    outcome = apply_model(model, windows)
+    errors = select_errors(outcome, settings.scoring.method)
+    counted = count_errors(errors, outcome, windows, preparation)
+    return GroupErrors(errors, counted, np.round(windows.times / preparation.step).astype(np.int64))
 
 
 def fit_group_scoring(
@@ -44,7 +63,7 @@ def fit_group_scoring(
 ) -> Scoring:
     """The scoring of a group with these errors."""
     members = errors.shape[1] // material.fleet.preparation.scored
-    return fit_scoring(errors, at, members, settings.scoring)
+    return fit_scoring(errors, at, members, settings.scoring, material.fleet.preparation.weights)
 
 
 def spread(total: int, most: int) -> list[int]:

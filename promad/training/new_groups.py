@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.frame import MetricFrame
+from promad.data.preparation import Preparation
+from promad.data.scaling import Scaler
 from promad.data.windows import Windows
 from promad.models import Model
 from promad.scoring.calibration import Calibration
@@ -18,7 +20,13 @@ from promad.scoring.scoring import Scoring
 from promad.thresholds.fleet import find_usual
 from promad.training.fleet_material import FleetMaterial, map_groups
 from promad.training.group_fitting import FEWEST_WINDOWS, pool_scorings
-from promad.training.group_scoring import find_errors, fit_group_scoring, keep_newest, spread
+from promad.training.group_scoring import (
+    GroupErrors,
+    find_errors,
+    fit_group_scoring,
+    keep_newest,
+    spread,
+)
 
 Values = NDArray[np.float64]
 
@@ -43,18 +51,20 @@ def fit_pooled(
     no group has enough windows.
     """
 
-    def apply(group: int) -> tuple[Values, NDArray[np.int64]] | None:
+    def apply(group: int) -> GroupErrors | None:
         windows = keep_newest(material.read_as_new(group), material)
         if len(windows) < FEWEST_WINDOWS:
             return None
-        return find_errors(model, windows, material, settings)
+        return find_errors(model, windows, material.fleet.preparation, settings)
 
     chosen = map_groups(apply, spread(len(material.fleet.groups), _GROUPS))
     found = [each for each in chosen if each is not None]
     if not found:
         return None
-    pooled = pool_scorings([fit_group_scoring(*each, material, settings) for each in found])
-    usual = [find_usual(pooled.score(pooled.smooth(*each))) for each in found]
+    pooled = pool_scorings(
+        [fit_group_scoring(each.errors, each.at, material, settings) for each in found]
+    )
+    usual = [find_usual(pooled.score(pooled.smooth(each.counted, each.at))) for each in found]
     return pooled, _find_quiet(usual)
 
 
@@ -88,8 +98,9 @@ def measure_caution(
             if peers[0] >= 0:
                 medians = others.take_medians(peers[np.newaxis])
                 windows = _scale(frames, medians, material)
-                errors, at = find_errors(model, windows, material, settings)
-                found[kind] = _find_usual(errors, at, medians, pooled)
+                own = _prepare(medians, material)
+                errors = find_errors(model, windows, own, settings)
+                found[kind] = _find_usual(errors, medians, pooled)
         return found
 
     chosen = spread(len(rows), _GROUPS) if len(rows) > 1 else []
@@ -130,9 +141,15 @@ def _scale(frames: list[MetricFrame], peers: Calibration, material: FleetMateria
     return keep_newest(material.fleet.preparation.windows(scaled, material.length), material)
 
 
-def _find_usual(
-    errors: Values, at: NDArray[np.int64], peers: Calibration, pooled: Scoring
-) -> float:
+def _prepare(peers: Calibration, material: FleetMaterial) -> Preparation:
+    """What makes values of a group that is scaled like its peers."""
+    pooled = material.fleet.preparation
+    scaler = Scaler(pooled.scaler.kind, peers.center[0], peers.scale[0])
+    return replace(pooled, scaler=scaler, possible=peers.possible[0])
+
+
+def _find_usual(errors: GroupErrors, peers: Calibration, pooled: Scoring) -> float:
     """The 98 % quantile of a group's scores by the calibration of its peers, in their unit."""
     scoring = replace(pooled, normaliser=peers.normaliser[0], baseline=peers.baseline[0])
-    return find_usual(scoring.score(scoring.smooth(errors, at))) / float(peers.unit[0])
+    smoothed = scoring.smooth(errors.counted, errors.at)
+    return find_usual(scoring.score(smoothed)) / float(peers.unit[0])

@@ -6,7 +6,7 @@ import hashlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from promad.config import Config
 from promad.data.artifacts import GroupFile, open_groups, read_frames
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
+from promad.data.possible_range import NO_RANGE
 from promad.data.preparation import Preparation
-from promad.data.training_range import NO_RANGE
+from promad.data.scaling import Scaler
 from promad.data.valid_range import contains_range, format_ranges, read_ranges
 from promad.data.windows import SampleWindows
 from promad.errors import DataError
@@ -74,8 +75,8 @@ class ProcessedFleet:
         file: the scaled values of each group.
         preparation: that of a group which is not among these; its scaler is fitted to all of them.
         center, scale, substitutes: each group's own, float64 (groups, features).
-        training_range: each group's own, float64 (groups, 2, features); infinite where it is not
-            known, as of data that was processed before it was kept.
+        possible: what is expected of each group, float64 (groups, 2, features), see `Preparation`;
+            infinite in data that was processed before it was kept.
         training_ends_at, server, excluded, scaler_sha256, blind: as in `ProcessedFile`.
     """
 
@@ -84,7 +85,7 @@ class ProcessedFleet:
     center: Values
     scale: Values
     substitutes: Values
-    training_range: Values
+    possible: Values
     training_ends_at: float
     server: str
     excluded: tuple[str, ...]
@@ -103,6 +104,16 @@ class ProcessedFleet:
             DataError: if the file is damaged.
         """
         return self.file.read(group)
+
+    def prepare(self, group: int) -> Preparation:
+        """What made the values of one group."""
+        scaler = Scaler(self.preparation.scaler.kind, self.center[group], self.scale[group])
+        return replace(
+            self.preparation,
+            scaler=scaler,
+            substitutes=self.substitutes[group],
+            possible=self.possible[group],
+        )
 
     def read_as_new(self, group: int) -> list[MetricFrame]:
         """The same, scaled as if the group had no scaler of its own.
@@ -132,12 +143,7 @@ def build_fleet_metadata(
         "center": [each.scaler.center for each in own],
         "scale": [each.scaler.scale for each in own],
         "substitutes": [each.substitutes for each in own],
-        "training_range": [
-            np.broadcast_to(NO_RANGE, (2, len(each.features)))
-            if each.training_range is None
-            else each.training_range
-            for each in own
-        ],
+        "possible": [each.limits for each in own],
     }
     return {
         "preparation": json.dumps(preparation.to_json()),
@@ -160,16 +166,16 @@ def _pack(numbers: Mapping[str, Sequence[Values]]) -> str:
 def _unpack(text: str, groups: int, features: int) -> tuple[Values, Values, Values, Values]:
     with np.load(BytesIO(b64decode(text)), allow_pickle=False) as stored:
         found = tuple(np.asarray(stored[key], np.float64) for key in _GROUP_NUMBERS)
-        ranges = np.broadcast_to(NO_RANGE, (groups, 2, features))
-        if "training_range" in stored:
-            ranges = np.asarray(stored["training_range"], np.float64)
+        possible = np.broadcast_to(NO_RANGE, (groups, 2, features))
+        if "possible" in stored:
+            possible = np.asarray(stored["possible"], np.float64)
     if (
         any(each.shape != (groups, features) or not np.isfinite(each).all() for each in found)
-        or ranges.shape != (groups, 2, features)
-        or not (ranges[:, 0] <= ranges[:, 1]).all()
+        or possible.shape != (groups, 2, features)
+        or not (possible[:, 0] <= possible[:, 1]).all()
     ):
         raise ValueError("preparations are not of these groups")
-    return found[0], found[1], found[2], ranges
+    return found[0], found[1], found[2], possible
 
 
 _GROUP_NUMBERS = ("center", "scale", "substitutes")
@@ -185,8 +191,9 @@ def read_fleet(path: Path, options: ProcessingOptions) -> ProcessedFleet:
     metadata = file.metadata
     try:
         preparation = Preparation.from_json(json.loads(metadata["preparation"]))
+        preparation = replace(preparation, rules=options.rules)
         split_ratio = float(metadata["train_split_ratio"])
-        center, scale, substitutes, ranges = _unpack(
+        center, scale, substitutes, possible = _unpack(
             metadata["group_preparations"], len(file.groups), len(file.features)
         )
         fleet = ProcessedFleet(
@@ -195,7 +202,7 @@ def read_fleet(path: Path, options: ProcessingOptions) -> ProcessedFleet:
             center,
             scale,
             substitutes,
-            ranges,
+            possible,
             float(metadata["training_ends_at"]),
             metadata.get("server", ""),
             tuple(json.loads(metadata.get("left_out", "[]"))),
@@ -244,6 +251,7 @@ def read_processed(path: Path, options: ProcessingOptions) -> ProcessedFile:
     counts = read_json_object(metadata, "filled_dropped_split", path)
     try:
         preparation = Preparation.from_json(json.loads(metadata["preparation"]))
+        preparation = replace(preparation, rules=options.rules)
         split_ratio = float(metadata["train_split_ratio"])
         processed = ProcessedFile(
             frames,

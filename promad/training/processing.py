@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import Config
+from promad.config.deviation_rule import DeviationRule
 from promad.config.durations import format_instant
 from promad.config.settings import Exclusion, PreprocessingSettings
 from promad.data.filling import Filled, fill
 from promad.data.frame import MetricFrame
 from promad.data.gaps import find_long_gaps
+from promad.data.possible_range import find_possible
 from promad.data.preparation import Preparation, usable_parts
 from promad.data.scaling import fit_scaler
 from promad.data.sentinels import Sentinels, count_too_large, find_sentinels
@@ -37,6 +39,8 @@ class ProcessingOptions:
         train_split_ratio: the share of the complete rows that is the training part.
         length: samples per window.
         valid_ranges: the limits of each feature's valid values; empty if there are none.
+        rules: which deviations of each scored feature count; empty if all do. Processed data does
+            not depend on them, what is trained on it does.
     """
 
     queries: Mapping[str, str]
@@ -47,6 +51,7 @@ class ProcessingOptions:
     train_split_ratio: float
     length: int
     valid_ranges: tuple[Range, ...] = ()
+    rules: tuple[DeviationRule, ...] = ()
 
     @staticmethod
     def of(config: Config) -> ProcessingOptions:
@@ -60,6 +65,7 @@ class ProcessingOptions:
             train_split_ratio=config.training_settings.train_split_ratio,
             length=config.training_settings.sequence_length,
             valid_ranges=config.valid_ranges,
+            rules=config.rules,
         )
 
     @property
@@ -233,7 +239,9 @@ def _fit_preparation(
         time_features=settings.time_features,
         time_zone=settings.time_zone,
         valid_ranges=options.valid_ranges,
-        training_range=np.array([rows.min(axis=0), rows.max(axis=0)]),
+        possible=find_possible(
+            np.array([rows.min(axis=0), rows.max(axis=0)]), options.valid_ranges
+        ),
     )
     return preparation, estimator
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.config.settings import Query
 from promad.detection.recent_history import Recent
 from promad.events.event_log import LoggedEvent, LoggedIncident
 from promad.events.explanation import event_paragraph, explain, incident_paragraph
@@ -183,7 +184,7 @@ def build_group_detail(group: MonitoredGroup) -> GroupDetail:
         group=build_group(group),
         failed_queries=dict(group.snapshot.failed_queries),
         queries=[
-            FeatureQuery(name=name, expr=config.promql[name], scored=column < preparation.scored)
+            _build_query(name, config.queries[name], column < preparation.scored)
             for column, name in enumerate(preparation.features)
         ],
         step_seconds=preparation.step,
@@ -195,6 +196,22 @@ def build_group_detail(group: MonitoredGroup) -> GroupDetail:
         grafana_url=config.web.grafana_url,
         peers=0 if group.fleet is None else len(group.fleet.labels) - 1,
         explanation=build_explanation(group.name, status.verdict, status.anomalous_since),
+    )
+
+
+def _build_query(name: str, query: Query, scored: bool) -> FeatureQuery:
+    limits = query.valid_range
+    return FeatureQuery(
+        name=name,
+        expr=query.expr,
+        scored=scored,
+        counts=str(query.rule),
+        direction=query.direction,
+        min_deviation=list(query.min_deviation),
+        min_relative_deviation=list(query.min_relative_deviation),
+        valid_range=None if limits is None else list(limits),
+        outside=query.outside,
+        weight=query.weight,
     )
 
 

@@ -310,6 +310,19 @@ class FeatureQuery(_Answer):
     name: str
     expr: str
     scored: bool
+    counts: str = Field(
+        description="Which deviations count, and how much; empty if all do, and alike."
+    )
+    direction: Literal["both", "above", "below"]
+    min_deviation: list[float] = Field(description="Below and above the expected value.")
+    min_relative_deviation: list[float] = Field(
+        description="Below and above the expected value, as a share of it."
+    )
+    valid_range: list[float | None] | None
+    outside: Literal["missing", "anomalous"] = Field(
+        description="What a value outside of the valid range is."
+    )
+    weight: float
 
 
 class GroupAnswer(_Answer):

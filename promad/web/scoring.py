@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from promad.data.frame import MetricFrame
 from promad.detection.running_detector import RunningDetector
 from promad.scoring.detector import Detector
-from promad.scoring.scores import Scores
+from promad.scoring.scores import Scores, raise_outside
 from promad.scoring.segments import Part, Segment, find_parts, find_segments
 from promad.scoring.streaming import ScoringState, join_scores, score_samples
 from promad.web.lookup import find_group
@@ -69,8 +69,8 @@ def score_request(body: bytes | bytearray, find: FindTarget) -> ScoreAnswer:
     target = find(request.group)
     detector = _set_scoring_mode(target.detector, request.scoring_mode)
     samples = read_samples(request, detector)
-    scores, errors = _score_frame(detector, samples.frame, began + SECONDS)
-    return _build_answer(request, target, detector, samples, scores, errors)
+    scored = _score_frame(detector, samples.frame, began + SECONDS)
+    return _build_answer(request, target, detector, samples, *scored)
 
 
 def _set_scoring_mode(detector: Detector, mode: str | None) -> Detector:
@@ -90,8 +90,10 @@ def _set_scoring_mode(detector: Detector, mode: str | None) -> Detector:
     return replace(detector, model=detector.model.in_scoring_mode(mode))
 
 
-def _score_frame(detector: Detector, frame: MetricFrame, deadline: float) -> tuple[Values, Values]:
-    """Scores (rows,) and errors (rows, features) of the rows that end a window, oldest first."""
+def _score_frame(
+    detector: Detector, frame: MetricFrame, deadline: float
+) -> tuple[Values, Values, Values]:
+    """Scores and limits (rows,) and errors (rows, features) of the rows that end a window."""
     state, calibration = ScoringState.begin(detector, 1), detector.calibrate(frame.groups)
     chunks: list[Scores] = []
     for chunk in frame.split(_CHUNK_ROWS):
@@ -107,7 +109,9 @@ def _score_frame(detector: Detector, frame: MetricFrame, deadline: float) -> tup
             chunks.append(score_samples(detector, calibration, state, chunk))
     whole = join_scores(chunks)
     ends = whole.in_window[0] == detector.length
-    return whole.score[0, ends], whole.errors[0, ends]
+    limits = detector.threshold.limit(whole.score[0, ends])
+    scores = raise_outside(whole.score[0, ends], limits, whole.outside[0, ends].any(axis=1))
+    return scores, limits, whole.errors[0, ends]
 
 
 def _build_answer(
@@ -116,9 +120,9 @@ def _build_answer(
     detector: Detector,
     samples: Samples,
     scores: Values,
+    limits: Values,
     errors: Values,
 ) -> ScoreAnswer:
-    limits = detector.threshold.limit(scores)
     unscored = samples.frame.samples - len(scores)
     anomalies = int((scores > limits).sum())
 

@@ -103,10 +103,13 @@ class NaiveDetection:
         self._hold(score, alone)
         views = self._views(at, errors, window_errors, expected)
         in_event = self.tracker.current is not None or score > limit
-        self._keep_largest(at, views, alone, in_event)
+        near = in_event or score > 0.3 * limit
+        self._keep_largest(at, views if near else (), alone, in_event)
+        if not near:
+            self.kept = {}
         views = tuple(
             replace(view, largest=self._largest(view.name))
-            if view.elevation > 1 or in_event
+            if near and (view.elevation > 1 or in_event)
             else view
             for view in views
         )
@@ -128,7 +131,7 @@ class NaiveDetection:
             ended = replace(ended, peak=replace(ended.peak, features=tuple(
                 replace(view, largest=self._largest(view.name)) for view in ended.peak.features
             )))  # fmt: skip
-            self.kept = {name: (0.0, kept) for name, (_, kept) in self.kept.items()}
+            self.kept = {}
         if by_recent and ended is not None:
             self.restarts.append(len(self.rows))
         state = State.OK if self.tracker.current is None else State.ANOMALOUS
@@ -274,7 +277,7 @@ class NaiveDetection:
             score = recent = math.nan
         by_feature = _by_feature(smoothed, scoring)
         expected = last[1] * preparation.scaler.scale[:scored] + preparation.scaler.center[:scored]
-        low, high = preparation.possible[:, :scored]
+        low, high = preparation.limits[:, :scored]
         expected = np.minimum(np.maximum(expected, low), high)
         alone = _by_feature(smoothed, scoring, normalised[-1])
         return score, recent, by_feature, last[0], expected, in_window, alone

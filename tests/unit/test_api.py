@@ -672,7 +672,18 @@ def test_a_group_in_detail(make: Any) -> None:
     detail = bench.get("/api/v1/group", group=name)
     assert detail["group"]["labels"] == {"instance": "host-0001:9100", "job": "node"}
     assert detail["failed_queries"] == {"cpu": "timeout after 10 s"}
-    assert detail["queries"][0] == {"name": "cpu", "expr": "avg(cpu)", "scored": True}
+    assert detail["queries"][0] == {
+        "name": "cpu",
+        "expr": "avg(cpu)",
+        "scored": True,
+        "counts": "",
+        "direction": "both",
+        "min_deviation": [0.0, 0.0],
+        "min_relative_deviation": [0.0, 0.0],
+        "valid_range": None,
+        "outside": "missing",
+        "weight": 1.0,
+    }
     assert (detail["step_seconds"], detail["window_size"]) == (STEP, LENGTH)
     assert (detail["prometheus_url"], detail["grafana_url"]) == (
         "http://seen.example",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from promad.data.frame import MetricFrame
+from promad.data.possible_range import find_possible, read_possible
 from promad.data.preparation import Preparation
-from promad.data.training_range import find_possible, read_training_range
 from promad.detection.live import LiveDetector
 from promad.detection.recent_history import RecentHistory
 from promad.detection.state import begin_state
@@ -16,7 +16,7 @@ from promad.detection.state_file import StateFile
 from promad.detection.step import run
 from promad.events.hysteresis import Hysteresis
 from promad.events.incidents import Member, member_from_json, member_to_json
-from promad.events.largest_deviations import DeviatingSample, LargestDeviations
+from promad.events.largest_deviations import DeviatingSample, Followed, LargestDeviations
 from promad.events.verdict import verdict_from_json, verdict_to_json
 from promad.scoring.calibration import CalibrationTable, pool_calibration
 from promad.scoring.held_errors import HeldErrors
@@ -41,8 +41,8 @@ def test_an_expected_value_is_no_further_from_the_training_range_than_that_is_wi
 
 def with_range(detector, low, high):
     shape = (len(detector.preparation.features),)
-    training = np.array([np.full(shape, low), np.full(shape, high)])
-    return replace(detector, preparation=replace(detector.preparation, training_range=training))
+    possible = find_possible(np.array([np.full(shape, low), np.full(shape, high)]), ())
+    return replace(detector, preparation=replace(detector.preparation, possible=possible))
 
 
 def test_what_a_model_expects_is_shown_within_what_is_possible():
@@ -55,17 +55,15 @@ def test_what_a_model_expects_is_shown_within_what_is_possible():
     assert unlimited.to_natural(np.array([[[-50.0, 0.0, 50.0]]]))[0, 0, 0] < 0.0
 
 
-def test_the_training_range_is_kept_and_may_be_missing_from_an_older_bundle():
+def test_what_is_possible_is_kept_and_may_be_missing_from_an_older_bundle():
     preparation = with_range(detector_of(), -1.0, 2.0).preparation
     content = json.loads(json.dumps(preparation.to_json()))
-    np.testing.assert_array_equal(
-        Preparation.from_json(content).training_range, preparation.training_range
-    )
-    del content["training_range"]
-    assert Preparation.from_json(content).training_range is None
-    assert np.isinf(Preparation.from_json(content).possible).all()
-    with pytest.raises(ValueError, match="not that of the features"):
-        read_training_range([[1.0], [0.0]], 1)
+    np.testing.assert_array_equal(Preparation.from_json(content).possible, preparation.possible)
+    del content["possible"]
+    assert Preparation.from_json(content).possible is None
+    assert np.isinf(Preparation.from_json(content).limits).all()
+    with pytest.raises(ValueError, match="not those of the features"):
+        read_possible([[1.0], [0.0]], 1)
 
 
 def test_a_calibration_of_groups_may_lack_what_is_possible():
@@ -118,13 +116,12 @@ def test_calm_scores_are_known_from_training_or_else_from_the_threshold():
 # The sample that deviated most
 
 
-def follow(deviations, *values, expected=1.0, kept=ONE, counted=ONE):
+def follow(deviations, *values, expected=1.0, kept=ONE, counted=ONE, near=ONE):
     for at, observed in values:
-        sample = DeviatingSample(
-            counted, np.array([[observed]]), np.array([[expected]]), np.array([[5.0]])
-        )
-        deviations.follow(at, sample, kept)
-    return deviations.view(np.ones((1, 1), np.bool_))[0, 0].tolist()
+        sample = DeviatingSample(np.array([[observed]]), np.array([[expected]]), np.array([[5.0]]))
+        deviations.follow(at, sample, Followed(counted, near, kept))
+    found = deviations.view(np.ones((1, 1), np.bool_))
+    return None if found is None else found[0, 0].tolist()
 
 
 def test_in_an_event_the_sample_that_deviates_most_stays():
@@ -145,15 +142,22 @@ def test_without_an_event_older_samples_fade_and_after_one_it_begins_anew():
     follow(deviations, (0.0, 3.0), kept=NONE)
     assert follow(deviations, (1.0, 2.5), kept=NONE)[0] == 0.0
     assert follow(deviations, (2.0, 2.9), kept=NONE)[0] == 2.0
-    deviations.forget([0])
+    deviations.forget(np.zeros(1, np.int64))
     assert follow(deviations, (3.0, 1.1), kept=NONE)[0] == 3.0
+
+
+def test_a_group_far_from_an_event_is_not_followed_and_begins_anew_when_it_nears_one():
+    deviations = LargestDeviations.begin(1, 1)
+    follow(deviations, (0.0, 9.0), kept=NONE)
+    assert follow(deviations, (1.0, 9.0), kept=NONE, near=NONE) is None
+    assert follow(deviations, (2.0, 1.5), kept=NONE)[0] == 2.0
 
 
 def test_samples_that_do_not_count_and_features_that_add_nothing_are_not_kept():
     deviations = LargestDeviations.begin(1, 1)
-    assert np.isnan(follow(deviations, (0.0, 3.0), counted=NONE)).all()
-    nothing = DeviatingSample(ONE, np.array([[9.0]]), np.array([[1.0]]), np.zeros((1, 1)))
-    deviations.follow(1.0, nothing, ONE)
+    assert follow(deviations, (0.0, 3.0), counted=NONE) is None
+    nothing = DeviatingSample(np.array([[9.0]]), np.array([[1.0]]), np.zeros((1, 1)))
+    deviations.follow(1.0, nothing, Followed(ONE, ONE, ONE))
     assert np.isnan(deviations.view_group(0)).all()
 
 

@@ -76,6 +76,8 @@ def format_explained(explained: Explained) -> Iterator[str]:
     width = max((len(view.name) for view in explanation.features), default=0)
     for view in explanation.features:
         yield f"    {view.name:{width}}  {_format_feature(view)}"
+    for name, words in explained.counts.items():
+        yield f"  {name} counts {words}"
     if verdict.missing:
         yield f"  missing: {', '.join(verdict.missing)}"
 

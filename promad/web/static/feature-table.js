@@ -97,9 +97,10 @@ function readState(name, row) {
  * @param {GroupDetail} detail
  * @param {Range} range
  */
-function fillQuery(element, { name, expr }, detail, range) {
+function fillQuery(element, { name, expr, counts }, detail, range) {
   setName(findPart(element, "name"), name);
   setText(findPart(element, "expr"), expr);
+  setText(findPart(element, "counts"), counts && `Counts ${counts}.`);
   fillLinks(findPart(element, "links"), [
     ["Prometheus", linkToPrometheus(detail.prometheus_url, [expr], range)],
     ["Grafana", detail.grafana_url && linkToExplore(detail.grafana_url, expr, range)],

@@ -1,4 +1,4 @@
-"""The range of each feature in training, and what a model may expect a feature to be.
+"""What a model may expect a feature to be, by the range of the feature in training.
 
 A model extrapolates: it may expect a memory of less than nothing. `find_possible` says which of its
 expectations are possible at all.
@@ -43,8 +43,8 @@ def find_possible(training_range: Values, valid_ranges: Sequence[Range]) -> Valu
     return possible
 
 
-def read_training_range(content: object, features: int) -> Values | None:
-    """The range that JSON has as two lists, of the lowest and the highest values; None if absent.
+def read_possible(content: object, features: int) -> Values | None:
+    """The values that JSON has as two lists, of the lowest and the highest; None if absent.
 
     Raises:
         TypeError, ValueError: if it has something else.
@@ -53,5 +53,5 @@ def read_training_range(content: object, features: int) -> Values | None:
         return None
     found = np.asarray(content, np.float64)
     if found.shape != (2, features) or not np.isfinite(found).all() or (found[0] > found[1]).any():
-        raise ValueError("training_range is not that of the features")
+        raise ValueError("possible values are not those of the features")
     return found
