@@ -12,7 +12,7 @@ from promad.bundle import Opened
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.detection.judgements import Judgements
-from promad.detection.state import State, begin_hysteresis, begin_state
+from promad.detection.state import State, begin_hysteresis, begin_state, choose_rule
 from promad.detection.step import catch_up, run, warm
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
@@ -75,7 +75,7 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
     """The detector of a configuration before its first sample."""
     config, detector = opened.config, opened.detector
     live, count = config.real_time_anomaly_detection, len(groups)
-    how = make_threshold_settings(live, config.data_settings.step)
+    how = choose_rule(detector, make_threshold_settings(live, config.data_settings.step))
     limits = put_to_work(
         detector.threshold,
         how,
@@ -85,6 +85,6 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
         if config.group_by
         else None,
     )
-    hysteresis = begin_hysteresis(detector, how, count)
+    hysteresis = begin_hysteresis(how, count)
     state = begin_state(detector, limits, config.name, groups, hysteresis)
     return LiveDetector(detector, detector.calibrate(groups), state)

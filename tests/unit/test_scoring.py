@@ -200,7 +200,7 @@ def test_a_description_from_before_says_with_which_moving_average_it_was_fitted(
     assert Scoring.from_json(content).smoothing == TRUNCATED
 
 
-ADDED = {"smoothing", "recent_span_samples"}
+ADDED = {"smoothing", "recent_samples", "typical_score"}
 """What descriptions of earlier versions lack."""
 
 
