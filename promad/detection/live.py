@@ -43,7 +43,8 @@ class LiveDetector:
     def meet(self, frame: MetricFrame) -> tuple[LiveDetector, NDArray[np.int64]]:
         """The same, with groups that came after training calibrated by those that they resemble.
 
-        Peers are chosen once the first window of a group is whole, and again each hour for a day.
+        Peers are chosen once the first window of a group is whole, and again each hour for a day,
+        but not while it has an open event: what is anomalous is no level to compare.
 
         Args:
             frame: the newest `samples_needed` samples of all groups.
@@ -54,7 +55,8 @@ class LiveDetector:
         """
         peers, table, length = self.state.peers, self.detector.table, self.detector.length
         rows = peers.find_due(frame.end, frame.step)
-        rows = rows[find_whole(frame.values[rows], length)]
+        is_open = self.state.events.hysteresis.open[rows]
+        rows = rows[find_whole(frame.values[rows], length) & ~is_open]
         if table is None or not rows.size:
             return self, rows
         peers.follow(rows, frame.values[rows, -length:])

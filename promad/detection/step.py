@@ -110,6 +110,25 @@ def _see(
         for sample, rows in _find_places(onset_at, part):
             whole = rows[scores.in_window[rows, sample] == detector.length]
             scoring.remember_before(whole, sample)
+        _see_what_is_over(detector, calibration, scoring, scores, restarted_at, part.groups)
+
+
+def _see_what_is_over(
+    detector: Detector,
+    calibration: Calibration,
+    scoring: ScoringState,
+    scores: Scores,
+    restarted_at: Values,
+    groups: tuple[Labels, ...],
+) -> None:
+    """Compare samples just after an event with what was before it, as when they were judged."""
+    rows, step = np.flatnonzero(scoring.has_before), detector.preparation.step
+    since = scores.times - restarted_at[rows, np.newaxis]
+    after = (since > step / 2) & (since < (detector.length - 0.5) * step)
+    over = np.ones(len(groups), np.bool_)
+    for sample in np.flatnonzero(after.any(axis=0)).tolist():
+        own = rows[after[:, sample]]
+        compare_with_before(detector, calibration, scoring, scores, own, sample, over, groups)
 
 
 def _find_places(times: Values, frame: MetricFrame) -> Iterator[tuple[int, NDArray[np.int64]]]:
