@@ -22,9 +22,8 @@ from promad.data.frame import MetricFrame, single_group
 from promad.data.preparation import Preparation
 from promad.data.scaling import PARETO, fit_scaler
 from promad.data.windows import sample_numbers, split_at
-from promad.detection.state import begin_state
+from promad.detection.state import begin_hysteresis, begin_state, choose_rule
 from promad.detection.step import step, warm
-from promad.events.hysteresis import Hysteresis
 from promad.models import MODELS, find_model
 from promad.scoring.detector import Detector, apply_model, select_errors
 from promad.scoring.scoring import fit_scoring
@@ -115,9 +114,12 @@ def time_steps(detector: Detector, test: MetricFrame, groups: int) -> tuple[floa
     values = np.tile(test.values[:, : lead + steps], (groups, 1, 1))
     values += 0.01 * chance.normal(size=values.shape)
     frame = MetricFrame(test.start, STEP, test.features, labels, values)
-    how = ThresholdSettings(step=STEP, enter_after=2, leave_after=5)
+    settings = ThresholdSettings(
+        step=STEP, enter_after=2, leave_after=5, leave_below=0.3, hold_seconds=7200.0
+    )
+    how = choose_rule(detector, settings)
     limits = control(detector.threshold, how, groups)
-    hysteresis = Hysteresis.begin(groups, how.enter_after, how.leave_after)
+    hysteresis = begin_hysteresis(how, groups)
     state = begin_state(detector, limits, "benchmark", labels, hysteresis)
     calibration = detector.calibrate(labels)
     warm(detector, calibration, state, frame.slice(0, lead))

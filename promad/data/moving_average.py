@@ -53,10 +53,9 @@ class Averages:
         """Let some first-axis rows continue as others do."""
         self.total[rows], self.weight[rows] = other.total, other.weight
 
-    def restart(self, recent: Averages, span: int, least_share: float = 0.5) -> None:
-        """Forget all but the mean of a shorter average, of this span, of the same values."""
-        least = least_share / (1.0 - find_decay(span))
-        self.total = recent.total / np.maximum(recent.weight, least) * self.weight
+    def restart(self, mean: Values) -> None:
+        """Let all values up to now have been this mean, of the shape of the state."""
+        self.total = mean * self.weight
 
     def adopt(self, other: Averages, move: Move) -> None:
         """Continue the first-axis rows that are moved here from another state."""
@@ -98,6 +97,27 @@ def average(values: Values, span: int, state: Averages, least_share: float = 0.5
     mean = np.divide(totals, weights, out=totals).reshape(values.shape)
     np.copyto(mean, np.nan, where=unknown)
     return mean
+
+
+def average_newest(values: Values, before: Values, least_share: float = 0.5) -> Values:
+    """The mean of the newest few values up to each sample: (groups, samples, columns) to the same.
+
+    NaN is left out; where nothing is known, it is 0.
+
+    Args:
+        before: as many values before the first sample as are averaged with each, NaN = unknown,
+            (groups, count, columns).
+        least_share: where less of the values is known, their sum is divided by this share of all.
+    """
+    count, samples = before.shape[1] + 1, values.shape[1]
+    rows = np.concatenate([before, values], axis=1)
+    known = ~np.isnan(rows)
+    filled = np.where(known, rows, 0.0)
+    total, number = np.zeros(values.shape), np.zeros(values.shape)
+    for first in range(count):
+        total += filled[:, first : first + samples]
+        number += known[:, first : first + samples]
+    return np.asarray(total / np.maximum(number, least_share * count))
 
 
 def _weigh(values: NDArray[Any], keep: float, before: Values) -> Values:

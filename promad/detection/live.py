@@ -12,7 +12,7 @@ from promad.bundle import Opened
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.detection.judgements import Judgements
-from promad.detection.state import State, begin_hysteresis, begin_state
+from promad.detection.state import State, begin_hysteresis, begin_state, choose_rule
 from promad.detection.step import catch_up, run, warm
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector
@@ -43,7 +43,8 @@ class LiveDetector:
     def meet(self, frame: MetricFrame) -> tuple[LiveDetector, NDArray[np.int64]]:
         """The same, with groups that came after training calibrated by those that they resemble.
 
-        Peers are chosen once the first window of a group is whole, and again each hour for a day.
+        Peers are chosen once the first window of a group is whole, and again each hour for a day,
+        but not while it has an open event: what is anomalous is no level to compare.
 
         Args:
             frame: the newest `samples_needed` samples of all groups.
@@ -54,7 +55,8 @@ class LiveDetector:
         """
         peers, table, length = self.state.peers, self.detector.table, self.detector.length
         rows = peers.find_due(frame.end, frame.step)
-        rows = rows[find_whole(frame.values[rows], length)]
+        is_open = self.state.events.hysteresis.open[rows]
+        rows = rows[find_whole(frame.values[rows], length) & ~is_open]
         if table is None or not rows.size:
             return self, rows
         peers.follow(rows, frame.values[rows, -length:])
@@ -75,7 +77,7 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
     """The detector of a configuration before its first sample."""
     config, detector = opened.config, opened.detector
     live, count = config.real_time_anomaly_detection, len(groups)
-    how = make_threshold_settings(live, config.data_settings.step)
+    how = choose_rule(detector, make_threshold_settings(live, config.data_settings.step))
     limits = put_to_work(
         detector.threshold,
         how,
@@ -85,6 +87,6 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
         if config.group_by
         else None,
     )
-    hysteresis = begin_hysteresis(detector, how, count)
+    hysteresis = begin_hysteresis(how, count)
     state = begin_state(detector, limits, config.name, groups, hysteresis)
     return LiveDetector(detector, detector.calibrate(groups), state)

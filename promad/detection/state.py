@@ -6,7 +6,7 @@ Struct of arrays over groups, but for what a threshold keeps, which is its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,12 +143,22 @@ class State:
         self.deviating_since[group] = [deviating.get(name, np.nan) for name in features]
 
 
-def begin_hysteresis(detector: Detector, how: ThresholdSettings, groups: int) -> Hysteresis:
-    """The counters before the first sample; without a short average, the score ends events."""
-    below = None if detector.scoring.recent_span is None else how.leave_below
-    return Hysteresis.begin(
-        groups, how.enter_after, how.leave_after, below, 0.0 if below is None else how.hold_seconds
-    )
+def choose_rule(detector: Detector, how: ThresholdSettings) -> ThresholdSettings:
+    """The settings with what a detector has of the rule that ends events.
+
+    A detector without a short average ends them by its score.
+    """
+    if detector.scoring.recent_samples is None:
+        return replace(how, leave_below=None, hold_seconds=0.0, typical=0.0)
+    unit = 1.0 if detector.table is None else detector.table.median_unit
+    return replace(how, typical=detector.scoring.typical / unit)
+
+
+def begin_hysteresis(how: ThresholdSettings, groups: int) -> Hysteresis:
+    """The counters of events before the first sample, by what `choose_rule` gave."""
+    counts = how.enter_after, how.leave_after
+    hold = 0.0 if how.leave_below is None else how.hold_seconds
+    return Hysteresis.begin(groups, *counts, how.leave_below, hold, how.typical)
 
 
 def begin_state(

@@ -73,12 +73,14 @@ def run(
         features = _describe_features(calibration, scores)
         mse = _mean_of_known(scores.window_errors)
         for sample in range(part.samples):
-            _look_before(detector, calibration, state, scores, sample, part.groups)
+            changed = _look_before(detector, calibration, state, scores, sample, part.groups)
+            if changed.size:
+                _describe_again(calibration, scores, features, changed, sample)
             was_open = state.events.hysteresis.open
             own = features[:, sample]
             judged = _judge(detector, calibration, state, scores, own, mse[:, sample], sample)
-            _follow_onsets(detector, state, judged, was_open, sample)
             restarting = _find_restarting(state, judged)
+            _follow_onsets(detector, state, judged, was_open, sample)
             if restarting.size:
                 args = (detector, calibration, state.scoring, scores, restarting, sample)
                 restart_averages(*args)
@@ -113,6 +115,25 @@ def _see(
         for sample, rows in _find_places(onset_at, part):
             whole = rows[scores.in_window[rows, sample] == detector.length]
             scoring.remember_before(whole, sample)
+        _see_what_is_over(detector, calibration, scoring, scores, restarted_at, part.groups)
+
+
+def _see_what_is_over(
+    detector: Detector,
+    calibration: Calibration,
+    scoring: ScoringState,
+    scores: Scores,
+    restarted_at: Values,
+    groups: tuple[Labels, ...],
+) -> None:
+    """Compare samples just after an event with what was before it, as when they were judged."""
+    rows, step = np.flatnonzero(scoring.has_before), detector.preparation.step
+    since = scores.times - restarted_at[rows, np.newaxis]
+    after = (since > step / 2) & (since < (detector.length - 0.5) * step)
+    over = np.ones(len(groups), np.bool_)
+    for sample in np.flatnonzero(after.any(axis=0)).tolist():
+        own = rows[after[:, sample]]
+        compare_with_before(detector, calibration, scoring, scores, own, sample, over, groups)
 
 
 def _find_places(times: Values, frame: MetricFrame) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -278,15 +299,28 @@ def _look_before(
     scores: Scores,
     sample: int,
     groups: tuple[Labels, ...],
-) -> None:
-    """Correct the recent scores of groups with an open event by what was before its onset."""
+) -> NDArray[np.int64]:
+    """Correct the recent scores of groups with an open event by what was before its onset.
+
+    Returns:
+        The groups whose scores changed too, as their event was over a short while ago.
+    """
     rule, at = state.events.hysteresis, float(scores.times[sample])
-    if rule.hold_seconds == 0 or not rule.open.any():
-        return
-    rows = state.onsets.find_held(at, rule.open, rule.hold_seconds)
-    compare_with_before(detector, calibration, state.scoring, scores, rows, sample, groups)
-    limits = state.limits.limits()
-    keep_shifted(state.onsets, calibration, state.scoring, scores, rows, sample, limits)
+    if rule.hold_seconds == 0 or np.isnan(state.onsets.at).all():
+        return np.empty(0, np.int64)
+    over = _find_over(detector, state, at)
+    held = state.onsets.find_held(at, rule.open | over, rule.hold_seconds)
+    compare_with_before(detector, calibration, state.scoring, scores, held, sample, over, groups)
+    lasting, limits = held[rule.open[held]], state.limits.limits()
+    keep_shifted(state.onsets, calibration, state.scoring, scores, lasting, sample, limits)
+    return held[over[held]]
+
+
+def _find_over(detector: Detector, state: State, at: float) -> Flags:
+    """The groups whose window still holds samples of an event that is over: bool (groups,)."""
+    since = at - state.restarted_at
+    recently = since < (detector.length - 0.5) * detector.preparation.step
+    return np.asarray(recently & ~state.events.hysteresis.open, np.bool_)
 
 
 def _follow_onsets(
@@ -305,7 +339,7 @@ def _follow_onsets(
         judged.at,
         np.where(judged.fresh, counted & lasting, ~np.isnan(state.onsets.at)),
         was_open,
-        rule.open,
+        rule.open | _find_over(detector, state, judged.at),
     )
 
 
@@ -316,7 +350,7 @@ def _find_recent(
 
     While an event is open, its samples do not change what is normal.
     """
-    if detector.scoring.recent_span is None or state.events.hysteresis.leave_below is None:
+    if detector.scoring.recent_samples is None or state.events.hysteresis.leave_below is None:
         return None, None
     return recent, state.events.hysteresis.open
 
@@ -328,7 +362,9 @@ def _find_restarting(state: State, judged: Judgements) -> NDArray[np.int64]:
     """
     if state.events.hysteresis.leave_below is None:
         return np.empty(0, np.int64)
-    state.restarted_at[list(judged.ended)] = judged.at
+    ended = np.array(list(judged.ended), np.int64)
+    state.restarted_at[ended] = judged.at
+    state.onsets.forget_shifts(ended)
     return np.flatnonzero(state.restarted_at == judged.at)
 
 

@@ -80,6 +80,7 @@ def episodes(
     leave_after: int = 1,
     leave_below: float | None = None,
     recent: Reals | None = None,
+    typical: float = 0.0,
 ) -> Episodes:
     """The events that scores held to limits begin, by the rule of `promad.events.hysteresis`.
 
@@ -87,11 +88,12 @@ def episodes(
     counts, up to the last sample that kept it open.
 
     Args:
-        leave_below: the share of the limit that the recent score must exceed to keep one open.
+        leave_below: what the recent score must exceed to keep one open, see `Hysteresis`.
         recent: the recent scores, float64 (samples,); None where the scores decide.
+        typical: the typical score of normal data.
     """
     rows, above = np.flatnonzero(~np.isnan(scores)), alarms(scores, limits)
-    counters = Hysteresis.begin(len(scores), enter_after, leave_after, leave_below)
+    counters = Hysteresis.begin(len(scores), enter_after, leave_after, leave_below, typical=typical)
     lasting = counters.find_lasting(scores, recent, limits)
     found = find_events(above[rows], enter_after, leave_after, lasting[rows])
     starts, raised, ends = np.asarray(found, np.int64).reshape(-1, 3).T

@@ -35,9 +35,10 @@ class Judged:
         contributions: by what features are ranked, float64 (samples, features), NaN where unknown.
         step: seconds between samples.
         enter_after, leave_after: the hysteresis that makes episodes of alarms.
-        leave_below: the share of the limit that the recent score must exceed to keep one open.
+        leave_below: what the recent score must exceed to keep one open, see `Hysteresis`.
         recent: the recent scores, float64 (samples,); None where the scores end episodes.
         errors: what each feature adds to the score, if that is something else: same shape.
+        typical: the typical score of normal data.
     """
 
     scores: Reals
@@ -48,12 +49,20 @@ class Judged:
     leave_after: int = 1
     leave_below: float | None = None
     recent: Reals | None = None
+    typical: float = 0.0
 
     @property
     def episodes(self) -> Episodes:
         """The events that the scores begin."""
-        counts = self.enter_after, self.leave_after
-        return episodes(self.scores, self.limits, *counts, self.leave_below, self.recent)
+        return episodes(
+            self.scores,
+            self.limits,
+            self.enter_after,
+            self.leave_after,
+            self.leave_below,
+            self.recent,
+            self.typical,
+        )
 
     errors: Reals | None = None
 

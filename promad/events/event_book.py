@@ -143,7 +143,12 @@ class EventBook:
             [self.groups[row] for row in rows.tolist()],
             self.features,
             Hysteresis.begin(
-                count, counters.enter_after, counters.leave_after, counters.leave_below
+                count,
+                counters.enter_after,
+                counters.leave_after,
+                counters.leave_below,
+                counters.hold_seconds,
+                counters.typical,
             ),
             self.plain,
             [self.labels[row] for row in rows.tolist()],

@@ -39,8 +39,9 @@ class Hysteresis:
         open: whether an event is open, bool (groups,).
         above: while none is, samples above the threshold in a row, int64 (groups,).
         below: while one is, samples in a row that do not keep it open, int64 (groups,).
-        leave_below: the share of the limit that the recent score must exceed to keep an event open;
-            None where samples above the limit do.
+        leave_below: what the recent score must exceed to keep an event open, as a share of the way
+            from the typical score to the limit; None where samples above the limit do.
+        typical: the typical score of normal data.
         hold_seconds: so long after its onset an event is compared with the state before it.
     """
 
@@ -51,6 +52,7 @@ class Hysteresis:
     below: Counts
     leave_below: float | None = None
     hold_seconds: float = 0.0
+    typical: float = 0.0
 
     @staticmethod
     def begin(
@@ -59,6 +61,7 @@ class Hysteresis:
         leave_after: int,
         leave_below: float | None = None,
         hold_seconds: float = 0.0,
+        typical: float = 0.0,
     ) -> Hysteresis:
         """Counters before the first sample."""
         return Hysteresis(
@@ -69,6 +72,7 @@ class Hysteresis:
             np.zeros(groups, np.int64),
             leave_below,
             hold_seconds,
+            typical,
         )
 
     def find_lasting(self, scores: Values, recent: Values | None, limits: Values) -> Flags:
@@ -79,7 +83,8 @@ class Hysteresis:
         """
         if self.leave_below is None or recent is None:
             return np.asarray(scores > limits, np.bool_)
-        return np.asarray(recent > self.leave_below * limits, np.bool_)
+        needed = self.typical + self.leave_below * np.maximum(limits - self.typical, 0.0)
+        return np.asarray(recent > needed, np.bool_)
 
     def adopt(self, other: Hysteresis, move: Move) -> None:
         """Continue the groups that are moved here from other counters."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from promad.config import Config, TrainingSettings
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
-from promad.detection.state import begin_hysteresis, begin_state
+from promad.detection.state import begin_hysteresis, begin_state, choose_rule
 from promad.detection.step import run
 from promad.evaluation.agreement import Reals, alarms
 from promad.evaluation.figures import Figures, Judged
@@ -241,8 +241,8 @@ def judge_frames(
         budget: how groups share the alert budget; None if there is but one group.
         at: fixed limits of the groups, float64 (groups,), in place of the threshold.
     """
-    settings, groups = options.settings, len(frame.groups)
-    hysteresis = begin_hysteresis(detector, settings, groups)
+    settings, groups = choose_rule(detector, options.settings), len(frame.groups)
+    hysteresis = begin_hysteresis(settings, groups)
     limits: ThresholdState = (
         put_to_work(detector.threshold, settings, adapt=options.adapt, groups=groups, fleet=budget)
         if at is None
@@ -308,7 +308,8 @@ def _make_judged(
 ) -> Judged:
     counts = settings.enter_after, settings.leave_after
     below = None if recent is None else settings.leave_below
-    return Judged(scores, limits, contributions, settings.step, *counts, below, recent)
+    typical = settings.typical
+    return Judged(scores, limits, contributions, settings.step, *counts, below, recent, typical)
 
 
 def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:

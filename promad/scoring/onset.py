@@ -6,6 +6,8 @@ So while an event is open, two things correct the recent score, by which it ends
 
 - `compare_with_before`: the newest sample is also compared with the window before the onset, and of
   both errors the smaller one counts. What is back to what it was is over.
+  That goes on after the event for as long as the window holds any of it, and then is true of the
+  score too, so that what is over begins no second event.
 - `keep_shifted`: as long as the samples are still more than half as far from the level before the
   onset as its worst sample was, and in the same direction, the incident has not ended.
 """
@@ -24,7 +26,7 @@ from promad.data.rows import Move, move_rows
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector, select_errors
 from promad.scoring.scores import Scores
-from promad.scoring.streaming import Blocks, ScoringState, average_recent
+from promad.scoring.streaming import Blocks, ScoringState, average_again, average_recent
 from promad.thresholds.threshold_state import read_numbers
 
 Values = NDArray[np.float64]
@@ -98,6 +100,10 @@ class Onsets:
             (other.largest, self.largest),
         )
 
+    def forget_shifts(self, rows: Rows) -> None:
+        """Let events that begin from now on have a shift of their own."""
+        self.largest[rows] = -np.inf
+
     def find_held(self, at: float, is_open: Flags, seconds: float) -> Rows:
         """The groups whose event is open and began at most so long ago: int64 (rows,)."""
         return np.flatnonzero(is_open & (at - self.at < seconds))
@@ -110,7 +116,7 @@ class Onsets:
         at: float,
         lasting: Flags,
         was_open: Flags,
-        is_open: Flags,
+        stays: Flags,
     ) -> None:
         """Note which groups leave their normal state with a sample, and which are back in it.
 
@@ -118,7 +124,8 @@ class Onsets:
             sample: its number among those that were scored together.
             at: its unix seconds.
             lasting: whether it keeps an event open, or would; False where it does not count.
-            was_open, is_open: whether an event was open before the sample, and after.
+            was_open: whether an event was open before the sample.
+            stays: where the onset is kept whatever the sample is like, bool (groups,).
         """
         kept = scoring.smoothed
         if kept is None:
@@ -126,7 +133,7 @@ class Onsets:
         begins = np.flatnonzero(lasting & ~was_open & np.isnan(self.at))
         if begins.size:
             scoring.remember_before(begins, sample)
-            before = kept.rows.rows[begins, : sample + detector.length - 1]
+            before = kept.rows[begins, : sample + detector.length - 1]
             self.level[begins] = self._find_level(before)
             self.at[begins], self.largest[begins] = at, -np.inf
         rising = np.flatnonzero(lasting & ~was_open)
@@ -134,10 +141,10 @@ class Onsets:
             error = detector.scoring.score(kept.errors[rising, sample])
             is_larger = error > self.largest[rising]
             larger = rising[is_larger]
-            newest = kept.rows.rows[larger, sample + detector.length - 1]
+            newest = kept.rows[larger, sample + detector.length - 1]
             self.shift[larger] = newest[:, : self.level.shape[1]] - self.level[larger]
             self.largest[larger] = error[is_larger]
-        self.at[~lasting & ~is_open] = np.nan
+        self.at[~lasting & ~stays] = np.nan
 
     def _find_level(self, rows: NDArray[np.float32]) -> Values:
         """The mean of the newest scaled samples: (groups, samples, width) to (groups, features)."""
@@ -151,6 +158,7 @@ def compare_with_before(
     scores: Scores,
     rows: Rows,
     sample: int,
+    over: Flags,
     groups: tuple[Labels, ...],
 ) -> None:
     """Of the newest errors of some groups and those after the window before the onset, take the
@@ -158,6 +166,8 @@ def compare_with_before(
 
     Args:
         rows: of the groups; those whose window before the onset is not known are left out.
+        over: of which groups, bool (groups,), the event is over: the smaller errors count for the
+            score too.
         sample: the number of a sample of the scores.
         groups: all of them.
     """
@@ -165,7 +175,7 @@ def compare_with_before(
     rows = rows[scoring.has_before[rows]]
     if kept is None or not rows.size:
         return
-    newest = kept.rows.rows[rows, sample + detector.length - 1]
+    newest = kept.rows[rows, sample + detector.length - 1]
     windows = np.concatenate([scoring.before[rows], newest[:, np.newaxis]], axis=1)
     place = np.arange(len(rows))
     times = np.full(len(rows), scores.times[sample])
@@ -176,6 +186,10 @@ def compare_with_before(
     )
     kept.short[rows, sample] = np.minimum(kept.short[rows, sample], errors)
     average_recent(detector, calibration, scoring, scores, rows, sample)
+    done = rows[over[rows]]
+    if done.size:
+        kept.errors[done, sample] = kept.short[done, sample]
+        average_again(detector, calibration, scoring, scores, done, sample)
 
 
 def keep_shifted(
@@ -195,9 +209,9 @@ def keep_shifted(
     kept = scoring.smoothed
     if kept is None or not rows.size:
         return
-    features, length = onsets.level.shape[1], kept.rows.length
+    features, length = onsets.level.shape[1], kept.length
     last = sample + length
-    newest = kept.rows.rows[rows, max(last - NEWEST, 0) : last, :features].mean(axis=1)
+    newest = kept.rows[rows, max(last - NEWEST, 0) : last, :features].mean(axis=1)
     weighted = onsets.shift[rows] / calibration.normaliser[rows, :features]
     moved = ((newest - onsets.level[rows]) * weighted).sum(axis=1)
     shifted = rows[moved > STILL_SHIFTED * (onsets.shift[rows] * weighted).sum(axis=1)]

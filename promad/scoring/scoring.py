@@ -44,11 +44,12 @@ class Scoring:
         span: of the moving average, in samples; 1 means none.
         required_share: of the features that must be known for a score, above 0 to 1.
         members: how many models' errors stand side by side; more than one in a fusion alone.
-        recent_span: of the short average by which an event ends; None in bundles made before, and
-            where nothing is smoothed.
         weights: how much each feature counts, 1 on average, float64 (features,); None if alike.
         calm: the score that four fifths of the training scores are below; None in bundles made
             before it was measured.
+        recent_samples: how many of the newest samples the short average is of, by which an event
+            ends; None in bundles made before, and where nothing is smoothed.
+        typical: the median score of training; 0 where events end by the score itself.
         smoothing: with which form of the moving average it was fitted: `recursive`, or `truncated`
             in bundles made before. At work it is always the former, see `moving_average`.
         compression: the multiple of the usual error beyond which a feature counts by the logarithm
@@ -64,9 +65,10 @@ class Scoring:
     members: int = 1
     smoothing: str = RECURSIVE
     compression: float | None = None
-    recent_span: int | None = None
     calm: float | None = None
     weights: Values | None = None
+    recent_samples: int | None = None
+    typical: float = 0.0
 
     @property
     def memory(self) -> int:
@@ -162,9 +164,10 @@ class Scoring:
             "members": self.members,
             "smoothing": self.smoothing,
             "compression": self.compression,
-            "recent_span_samples": self.recent_span,
             **({} if self.weights is None else {"weights": self.weights.tolist()}),
             **({} if self.calm is None else {"calm": self.calm}),
+            "recent_samples": self.recent_samples,
+            "typical_score": self.typical,
         }
 
     @staticmethod
@@ -190,14 +193,16 @@ class Scoring:
             members=int(content["members"]),
             smoothing=str(content.get("smoothing", TRUNCATED)),
             compression=None if compression is None else float(compression),
-            recent_span=_read_recent_span(content.get("recent_span_samples")),
             calm=float(content["calm"]) if "calm" in content else None,
             weights=_read_weights(content.get("weights"), len(baseline)),
+            recent_samples=_read_recent_samples(content.get("recent_samples")),
+            typical=float(content.get("typical_score", 0.0)),
         )
         if not (
             scoring.method in {"normalised", "mse"}
             and (scoring.top_k is None or scoring.top_k > 0)
             and min(scoring.span, scoring.members) > 0
+            and 0 <= scoring.typical < np.inf
             and 0 < scoring.required_share <= 1
             and (scoring.compression is None or 0 < scoring.compression < np.inf)
         ):
@@ -205,14 +210,14 @@ class Scoring:
         return scoring
 
 
-def _read_recent_span(value: Any) -> int | None:
+def _read_recent_samples(value: Any) -> int | None:
     if value is not None and int(value) < 1:
-        raise ValueError("the span of the short average is below 1")
+        raise ValueError("recent_samples is below 1")
     return None if value is None else int(value)
 
 
-def choose_recent_span(settings: ScoringSettings) -> int | None:
-    """The span of the short average; None where the long one is no longer."""
+def choose_recent_samples(settings: ScoringSettings) -> int | None:
+    """Samples of the short average; None where the long one is no longer."""
     short = settings.recent_samples
     return short if short < settings.smoothing_samples else None
 
@@ -256,12 +261,13 @@ def fit_scoring(
         required_share=settings.required_share,
         members=members,
         compression=None if mse else settings.compression,
-        recent_span=None if mse else choose_recent_span(settings),
         weights=weights,
+        recent_samples=None if mse else choose_recent_samples(settings),
     )
-    smoothed = fitted.by_feature(fitted.smooth(errors, at))
-    baseline = np.quantile(smoothed, _BASELINE, axis=0)
-    return replace(fitted, baseline=np.maximum(baseline, _SMALLEST))
+    smoothed = fitted.smooth(errors, at)
+    baseline = np.quantile(fitted.by_feature(smoothed), _BASELINE, axis=0)
+    typical = 0.0 if fitted.recent_samples is None else float(np.median(fitted.score(smoothed)))
+    return replace(fitted, baseline=np.maximum(baseline, _SMALLEST), typical=typical)
 
 
 def _normaliser(usual: Values, members: int, settings: ScoringSettings) -> Values:

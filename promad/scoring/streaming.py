@@ -22,6 +22,7 @@ from promad.data.windows import Inputs
 from promad.scoring.calibration import Calibration
 from promad.scoring.detector import Detector, select_errors
 from promad.scoring.scores import Scores
+from promad.scoring.smoothing import Smoothed
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -29,24 +30,6 @@ Counts = NDArray[np.int64]
 
 SAMPLES_AT_ONCE = 1000
 """Longer frames are scored in pieces of this many samples, which bounds the memory it takes."""
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """What it takes to let an average restart within samples that were scored together.
-
-    Attributes:
-        errors: normalised, float64 (groups, samples, members * features).
-        short: those that the short average is of, which may be smaller; same shape.
-        rows: the windows.
-        averages, recent: the state before the first of these samples.
-    """
-
-    errors: Values
-    short: Values
-    rows: Blocks
-    averages: Averages
-    recent: Averages
 
 
 @dataclass
@@ -59,7 +42,8 @@ class ScoringState:
         usable_for: usable samples in a row, int64 (groups, 1).
         known_for: samples since each scored feature was missing, int64 (groups, features).
         averages: of the normalised errors, (groups, members * features).
-        recent: their short averages, by which events end, same shape.
+        recent: the newest errors of which, with the next, the short average is the mean, by which
+            events end: (groups, recent_samples - 1, members * features).
         smoothed: what the newest call averaged; None before the first.
         before: the `length` - 1 prepared samples before the newest onset of each group, float32
             (groups, length - 1, width).
@@ -71,7 +55,7 @@ class ScoringState:
     usable_for: Counts
     known_for: Counts
     averages: Averages
-    recent: Averages
+    recent: Values
     before: Inputs
     has_before: Flags
     smoothed: Smoothed | None = None
@@ -81,14 +65,15 @@ class ScoringState:
         """The state before the first sample."""
         preparation, scoring = detector.preparation, detector.scoring
         width = len(preparation.features) + preparation.calendar(np.zeros(1)).shape[1]
-        before = 0 if scoring.recent_span is None else detector.length - 1
+        before = 0 if scoring.recent_samples is None else detector.length - 1
+        newest = 0 if scoring.recent_samples is None else scoring.recent_samples - 1
         return ScoringState(
             fill=FillState.begin(groups, len(preparation.features)),
             rows=NewestRows.begin(groups, detector.length - 1, width),
             usable_for=np.zeros((groups, 1), np.int64),
             known_for=np.full((groups, preparation.scored), detector.length),
             averages=Averages.begin(groups, len(scoring.normaliser)),
-            recent=Averages.begin(groups, len(scoring.normaliser)),
+            recent=np.full((groups, newest, len(scoring.normaliser)), np.nan),
             before=np.zeros((groups, before, width), np.float32),
             has_before=np.zeros(groups, np.bool_),
         )
@@ -97,13 +82,13 @@ class ScoringState:
         """Continue the groups that are moved here from another state of the same detector."""
         self.fill.adopt(other.fill, move)
         self.averages.adopt(other.averages, move)
-        self.recent.adopt(other.recent, move)
         self.smoothed = None
         self.rows.adopt(other.rows, move)
         move_rows(
             move,
             (other.usable_for, self.usable_for),
             (other.known_for, self.known_for),
+            (other.recent, self.recent),
             (other.before, self.before),
             (other.has_before, self.has_before),
         )
@@ -113,7 +98,7 @@ class ScoringState:
         if self.smoothed is None:
             return
         span = slice(sample, sample + self.before.shape[1])
-        self.before[rows], self.has_before[rows] = self.smoothed.rows.rows[rows, span], True
+        self.before[rows], self.has_before[rows] = self.smoothed.rows[rows, span], True
 
 
 @dataclass(frozen=True)
@@ -252,13 +237,23 @@ def _smooth(
 ) -> tuple[Values, Values | None]:
     """The long and the short average of errors; the latter None if the scoring has none."""
     scoring, by_time = detector.scoring, errors.swapaxes(0, 1)
-    before = Averages(state.averages.total, state.averages.weight)
+    before = state.averages.take(np.arange(len(errors)))
     smoothed = average(by_time, scoring.span, state.averages).swapaxes(0, 1)
-    if scoring.recent_span is None:
+    if scoring.recent_samples is None:
         return smoothed, None
-    recent = Averages(state.recent.total, state.recent.weight)
-    state.smoothed = Smoothed(errors, errors.copy(), windows, before, recent)
-    return smoothed, average(by_time, scoring.recent_span, state.recent).swapaxes(0, 1)
+    kept = state.smoothed = Smoothed(
+        errors=errors,
+        short=errors.copy(),
+        rows=windows.rows,
+        length=windows.length,
+        span=scoring.span,
+        averages=before,
+        since=np.zeros(len(errors), np.int64),
+        recent=state.recent,
+    )
+    every = slice(None)
+    state.recent = kept.find_newest(every)
+    return smoothed, kept.average_short(every)
 
 
 def average_recent(
@@ -270,16 +265,39 @@ def average_recent(
     sample: int,
 ) -> None:
     """Average `Smoothed.short` of some groups again; changes recent scores from a sample on."""
-    scoring, kept = detector.scoring, state.smoothed
-    if scoring.recent_span is None or kept is None:
+    kept, later = state.smoothed, slice(sample, None)
+    if kept is None:
         return
-    recent = kept.recent.take(rows)
-    by_time = average(kept.short[rows].swapaxes(0, 1), scoring.recent_span, recent)
-    state.recent.put(rows, recent)
-    later = slice(sample, None)
-    new = scoring.score(by_time.swapaxes(0, 1)[:, later]) / calibration.unit[rows, np.newaxis]
-    unknown = np.isnan(scores.recent[rows, later])
-    scores.recent[rows, later] = np.where(unknown, np.nan, new)
+    state.recent[rows] = kept.find_newest(rows)
+    new = detector.scoring.score(kept.average_short(rows)[:, later])
+    _put_known(scores.recent, rows, later, new / calibration.unit[rows, np.newaxis])
+
+
+def average_again(
+    detector: Detector,
+    calibration: Calibration,
+    state: ScoringState,
+    scores: Scores,
+    rows: Counts,
+    sample: int,
+) -> None:
+    """Average `Smoothed.errors` of some groups again; changes scores from a sample on."""
+    scoring, kept, later = detector.scoring, state.smoothed, slice(sample, None)
+    if kept is None:
+        return
+    smoothed, after = kept.average_long(rows)
+    state.averages.put(rows, after)
+    new = scoring.score(smoothed[:, later])
+    _put_known(scores.score, rows, later, new / calibration.unit[rows, np.newaxis])
+    outside, baseline = scores.outside[rows, later], calibration.baseline[rows]
+    added = scoring.by_feature(smoothed[:, later])
+    alone = scoring.by_feature(smoothed[:, later], kept.errors[rows, later])
+    scores.errors[rows, later] = _raise_errors(added, outside, baseline)
+    scores.sample_errors[rows, later] = _raise_errors(alone, outside, baseline)
+
+
+def _put_known(scores: Values, rows: Counts, later: slice, new: Values) -> None:
+    scores[rows, later] = np.where(np.isnan(scores[rows, later]), np.nan, new)
 
 
 def restart_averages(
@@ -300,26 +318,9 @@ def restart_averages(
         rows: of the groups, int64 (rows,).
         sample: the number of a sample of the scores.
     """
-    scoring, kept = detector.scoring, state.smoothed
-    if scoring.recent_span is None or kept is None:
-        return
-    by_time, until, later = (
-        kept.errors[rows].swapaxes(0, 1),
-        slice(sample + 1),
-        slice(sample + 1, None),
-    )
-    averages, recent = kept.averages.take(rows), kept.recent.take(rows)
-    average(by_time[until], scoring.span, averages)
-    average(kept.short[rows].swapaxes(0, 1)[until], scoring.recent_span, recent)
-    averages.restart(recent, scoring.recent_span)
-    smoothed = average(by_time[later], scoring.span, averages).swapaxes(0, 1)
-    state.averages.put(rows, averages)
-    new = scoring.score(smoothed) / calibration.unit[rows, np.newaxis]
-    scores.score[rows, later] = np.where(np.isnan(scores.score[rows, later]), np.nan, new)
-    outside, baseline = scores.outside[rows, later], calibration.baseline[rows]
-    alone = scoring.by_feature(smoothed, kept.errors[rows, later])
-    scores.errors[rows, later] = _raise_errors(scoring.by_feature(smoothed), outside, baseline)
-    scores.sample_errors[rows, later] = _raise_errors(alone, outside, baseline)
+    if state.smoothed is not None:
+        state.smoothed.restart(rows, sample)
+        average_again(detector, calibration, state, scores, rows, sample + 1)
 
 
 def score_frame(detector: Detector, frame: MetricFrame) -> Scores:

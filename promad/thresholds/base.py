@@ -46,8 +46,9 @@ class ThresholdSettings:
         false_alarms_per_week: how many events per week of normal data are acceptable.
         step: seconds between scores.
         enter_after, leave_after: the hysteresis that turns scores into events.
-        leave_below: the share of the limit that the recent score must exceed to keep an event open;
-            None where scores above the limit do.
+        leave_below: what the recent score must exceed to keep an event open, as a share of the way
+            from the typical score to the limit; None where scores above the limit do.
+        typical: the typical score of normal data.
         hold_seconds: so long after its onset an event is compared with the state before it.
         level: the quantile of scores above which a tail is fitted.
         bounded: whether the tail of `pot` may have an end.
@@ -63,6 +64,7 @@ class ThresholdSettings:
     leave_after: int = 1
     leave_below: float | None = None
     hold_seconds: float = 0.0
+    typical: float = 0.0
     value: float | None = None
     level: float = 0.98
     bounded: bool = True

@@ -135,7 +135,11 @@ class Controlled:
         thinned = -(-self._week // most_kept)
         self._recent = RecentScores(groups, -(-self._week // thinned), thinned)
         self._events = Hysteresis.begin(
-            groups, settings.enter_after, settings.leave_after, settings.leave_below
+            groups,
+            settings.enter_after,
+            settings.leave_after,
+            settings.leave_below,
+            typical=settings.typical,
         )
         self._samples, self._judged_at, self._adapted = (
             np.zeros(groups, np.int64) for _ in range(3)
@@ -408,7 +412,8 @@ def put_to_work(
         return Controlled(own, settings, pot.fit, groups, _MOST_KEPT_OF_MANY)
     share = settings.false_alarms_per_week * fleet.max_group_share
     of_group = replace(settings, false_alarms_per_week=share)
+    of_highest = replace(settings, typical=float(threshold.parameters.get(TYPICAL, 0.0)))
     together = Controlled(
-        Constant(np.ones(1)), settings, _choose_shared_fit(threshold), 1, _MOST_KEPT_OF_ALL
+        Constant(np.ones(1)), of_highest, _choose_shared_fit(threshold), 1, _MOST_KEPT_OF_ALL
     )
     return FleetControlled(Controlled(own, of_group, pot.fit, groups, _MOST_KEPT_OF_MANY), together)

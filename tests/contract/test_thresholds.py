@@ -160,6 +160,21 @@ def test_a_resumed_stream_continues_with_the_same_limits_to_the_bit(name, calibr
     np.testing.assert_array_equal(limits, fitted.limit(scores)[cut:])
 
 
+@pytest.mark.parametrize("name", sorted({*THRESHOLDS} - {"dynamic"}))
+def test_scores_of_an_open_event_do_not_change_what_is_normal(name):
+    """`dynamic` is left out: the published method has the scores of events in its history."""
+    threshold = THRESHOLDS[name](independent(300), small(budget=50.0))
+    scores = independent(400, 1)[:, np.newaxis]
+    held, free = threshold.begin(), threshold.begin()
+    before = held.to_json(0)
+    limits = held.limits()
+    for row in scores:
+        assert held.follow(row, None, np.array([True])) == limits
+        free.follow(row)
+    assert held.to_json(0) == before
+    assert (free.to_json(0) != before) == (name in {"spot", "dspot"})
+
+
 @every_threshold
 @pytest.mark.parametrize("groups", [1, 3, 50])
 def test_each_group_has_the_limits_of_a_run_of_its_own(name, groups):

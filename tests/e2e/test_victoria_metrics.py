@@ -120,6 +120,26 @@ def test_united_queries_have_the_same_values_as_each_has_alone(url):
     assert list(poll.failures) == list(expected.failures) == ["two parts"]
 
 
+def test_a_server_that_refuses_long_queries_is_asked_one_by_one(tmp_path):
+    times = [float(at) for at in range(int(time.time()) - 300, int(time.time()))]
+    series = {
+        'plain{host="a"}': [(at, value(at)) for at in times],
+        'steady_total{host="a"}': [(at, 2.0 * at) for at in times],
+    }
+    settings = PrometheusSettings(timeout="5s")
+    with (
+        victoria_metrics(tmp_path, series, ["-search.maxQueryLen=100"]) as url,
+        RecordingClient(url, settings, retries=0) as client,
+    ):
+        poller, united = Poller(client, QUERIES, 5.0, 10, 120.0), []
+        for at in (times[-60], times[-55], times[-50]):
+            client.requests.clear()
+            poll = poller.poll(at)
+            assert (poll.failures, count_wrong(poll)) == ({}, 0)
+            united.append([exprs for exprs in client.requests if len(exprs) > 1])
+    assert united == [[], [list(QUERIES.values())], []]
+
+
 @pytest.mark.slow
 def test_provisional_samples_are_corrected_before_they_are_final(client):
     pollers = {step: poller_of(client, step) for step in STEPS}

@@ -45,8 +45,8 @@ SCORINGS = {
     "smoothed": {},
     "of the largest": {"top_k": 1},
     "of two models": {"members": 2},
-    "ending soon": {"span": 8, "recent_span": 2},
-    "of two models, ending soon": {"members": 2, "span": 8, "recent_span": 2},
+    "ending soon": {"span": 8, "recent_samples": 2},
+    "of two models, ending soon": {"members": 2, "span": 8, "recent_samples": 2},
 }
 
 

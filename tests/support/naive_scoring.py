@@ -29,30 +29,45 @@ def moving_average(values, at, span, memory):
     return result
 
 
-def recursive_average(values, at, span, restarts=(), recent_span=None):
+def recursive_average(values, at, span, restarts=(), recent_samples=1):
     """The mean at the last row, each sample before weighing a share less: (columns,).
 
     Args:
         at: the number of each row's sample; those in between are unknown.
-        restarts: after which samples nothing is remembered but a shorter average, of `recent_span`.
+        restarts: after which samples nothing is remembered but the mean of the newest few.
+        recent_samples: how many these are.
     """
-    decay, short_decay = 1 - 2 / (span + 1), 1 - 2 / ((recent_span or 1) + 1)
+    decay = 1 - 2 / (span + 1)
     result = np.full(values.shape[1], math.nan)
     for column in range(values.shape[1]):
-        total = weight = short = short_weight = 0.0
+        total = weight = 0.0
         known = dict(zip(at, values[:, column].tolist(), strict=True))
         for sample in range(at[0], at[-1] + 1):
             total, weight = decay * total, decay * weight
-            short, short_weight = short_decay * short, short_decay * short_weight
             value = known.get(sample, math.nan)
             if not math.isnan(value):
                 total, weight = total + value, weight + 1
-                short, short_weight = short + value, short_weight + 1
             if sample in restarts:
-                total = short / max(short_weight, 0.5 / (1 - short_decay)) * weight
+                total = _mean_of_newest(known, sample, recent_samples) * weight
         if not math.isnan(values[-1, column]):
             result[column] = total / max(weight, 0.5 / (1 - decay))
     return result
+
+
+def recent_average(values, at, recent_samples):
+    """The mean of the newest few samples at the last row: (columns,)."""
+    result = np.full(values.shape[1], math.nan)
+    for column in range(values.shape[1]):
+        if not math.isnan(values[-1, column]):
+            known = dict(zip(at, values[:, column].tolist(), strict=True))
+            result[column] = _mean_of_newest(known, at[-1], recent_samples)
+    return result
+
+
+def _mean_of_newest(known, sample, count):
+    newest = [known.get(each, math.nan) for each in range(sample - count + 1, sample + 1)]
+    newest = [value for value in newest if not math.isnan(value)]
+    return sum(newest) / max(len(newest), 0.5 * count)
 
 
 def member_score(row, top_k, required_share, compression=None):

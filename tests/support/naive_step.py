@@ -260,9 +260,9 @@ class NaiveDetection:
         known = (~lacking & ~np.isnan(values[-1, :scored])).sum()
         normalised = np.array(errors) / scoring.normaliser
         smoothed = naive_scoring.recursive_average(
-            normalised, at, scoring.span, self.restarts, scoring.recent_span
+            normalised, at, scoring.span, self.restarts, scoring.recent_samples
         )
-        short = naive_scoring.recursive_average(normalised, at, scoring.recent_span or 1)
+        short = naive_scoring.recent_average(normalised, at, scoring.recent_samples or 1)
         score, recent = (
             naive_scoring.score(
                 list(each),

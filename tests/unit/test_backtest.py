@@ -149,6 +149,10 @@ def test_figures_of_events_know_no_point_adjustment(found) -> None:
     assert (figures.segments, figures.found, figures.episodes) == (2, 1, 1)
     assert (figures.event_recall, figures.alarm_precision) == (0.5, 1.0)
     assert 0 < figures.median_delay_seconds <= 60
+    extents = found[0].extents
+    assert extents.fragments.tolist() == [1]
+    assert 0 < extents.coverage[0] <= 1
+    assert -60 <= extents.overhang[0] * STEP <= 600
 
 
 def test_an_alert_that_fired_is_seen_and_promads_own_is_not(found, world) -> None:

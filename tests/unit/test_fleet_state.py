@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from promad.data.frame import MetricFrame
 from promad.data.rows import move_rows, plan_move
 from promad.detection.live import LiveDetector
-from promad.detection.state import begin_state
+from promad.detection.state import begin_hysteresis, begin_state, choose_rule
 from promad.detection.state_file import StateFile
 from promad.detection.step import rewarm, run, step
-from promad.events.hysteresis import Hysteresis
+from promad.scoring.scoring import Scoring
 from promad.thresholds import THRESHOLDS, ThresholdSettings
 from promad.thresholds.controller import FleetBudget, put_to_work
 from tests.support.detectors import detector_of, host_samples
@@ -25,9 +25,16 @@ from tests.support.simulated import LENGTH, NAMES, START
 STEP = 30.0
 SAMPLES = 45
 HOSTS = 4
-HOW = ThresholdSettings(step=3600.0, false_alarms_per_week=5.0, enter_after=2, leave_after=3)
+HOW = ThresholdSettings(
+    step=3600.0,
+    false_alarms_per_week=5.0,
+    enter_after=2,
+    leave_after=3,
+    leave_below=0.3,
+    hold_seconds=600.0,
+)
 """A step of an hour, so that the controller judges within a test's samples."""
-METHODS = ("fixed", "pot", "spot", "dspot", "dynamic")
+METHODS = ("fixed", "pot", "spot", "dspot", "dynamic", "ending soon", "spot, ending soon")
 
 
 def make_values(seed):
@@ -45,11 +52,13 @@ def make_values(seed):
 
 
 def make_detector(method):
-    if method == "fixed":
-        return detector_of(share=0.6, threshold=0.9)
+    method, _, soon = method.partition(", ")
+    how = "ending soon" if "ending soon" in (method, soon) else "smoothed"
+    if method in {"fixed", "ending soon"}:
+        return detector_of(share=0.6, threshold=0.9, how=how)
     calibration = np.random.default_rng(0).chisquare(4, 400) / 20
     threshold = THRESHOLDS[method](calibration, replace(HOW, step=30.0, level=0.8))
-    return replace(detector_of(share=0.6), threshold=threshold)
+    return replace(detector_of(share=0.6, how=how), threshold=threshold)
 
 
 def label(host):
@@ -58,10 +67,11 @@ def label(host):
 
 def begin(detector, hosts, per):
     labels = tuple(map(label, hosts))
+    how = choose_rule(detector, HOW)
     limits = put_to_work(
-        detector.threshold, HOW, adapt=True, groups=len(hosts), fleet=FleetBudget(per, 0.5)
+        detector.threshold, how, adapt=True, groups=len(hosts), fleet=FleetBudget(per, 0.5)
     )
-    hysteresis = Hysteresis.begin(len(hosts), HOW.enter_after, HOW.leave_after)
+    hysteresis = begin_hysteresis(how, len(hosts))
     state = begin_state(detector, limits, "d", labels, hysteresis)
     return LiveDetector(detector, detector.calibrate(labels), state)
 
@@ -212,6 +222,33 @@ def test_a_saved_state_continues_as_if_nothing_were_between(tmp_path, method, pe
             assert after.state.events.event(row).start <= frame.end
         assert saved.shared == {"some": [1]}
         assert list_ids(judged, after) == list_ids(expected[stopped:], whole)
+
+
+def test_a_file_of_an_earlier_version_is_continued(tmp_path):
+    detector, values, hosts = make_detector("ending soon"), make_values(3), (0, 1)
+    frame = MetricFrame(START, STEP, NAMES, tuple(map(label, hosts)), values[:2])
+    live = begin(detector, hosts, "group")
+    list(run(detector, live.calibration, live.state, frame))
+    file = StateFile(tmp_path, "b")
+    file.save(live.state, {}, 0.0)
+    saved, after = file.read(), begin(detector, hosts, "group")
+    added = {"restarted_at", "events.height", "onsets.at", "onsets.level", "onsets.shift"}
+    kept = {path: array for path, array in saved.arrays.items() if path not in added}
+    assert len(kept) == len(saved.arrays) - len(added)
+    replace(saved, arrays=kept).restore(after.state)
+    np.testing.assert_array_equal(after.state.scored_until, live.state.scored_until)
+    assert np.isnan(after.state.restarted_at).all()
+
+
+def test_a_bundle_of_an_earlier_version_ends_events_by_the_score():
+    detector = detector_of(how="ending soon")
+    content = detector.scoring.to_json()
+    assert choose_rule(detector, HOW).leave_below == 0.3
+    for key in ("recent_samples", "typical_score"):
+        del content[key]
+    old = replace(detector, scoring=Scoring.from_json(content))
+    rule = choose_rule(old, HOW)
+    assert (rule.leave_below, rule.hold_seconds, rule.typical) == (None, 0.0, 0.0)
 
 
 def test_the_peak_of_an_open_event_is_saved_with_its_features(tmp_path):

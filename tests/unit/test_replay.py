@@ -29,7 +29,12 @@ class Rising(NeverAdapted):
     def limits(self) -> NDArray[np.float64]:
         return np.array([self._value])
 
-    def follow(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def follow(
+        self,
+        scores: NDArray[np.float64],
+        recent: NDArray[np.float64] | None = None,
+        held: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float64]:
         limits = self.limits()
         self._value += 0.01 * float((~np.isnan(scores)).sum())
         return limits

@@ -218,7 +218,7 @@ def test_a_description_from_before_says_with_which_moving_average_it_was_fitted(
     assert Scoring.from_json(content).smoothing == TRUNCATED
 
 
-ADDED = {"smoothing", "compression", "recent_span_samples"}
+ADDED = {"smoothing", "compression", "recent_samples", "typical_score"}
 """What descriptions of earlier versions lack."""
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from promad.data.frame import MetricFrame
 from promad.data.moving_average import TOLERANCE as SMOOTHING_TOLERANCE
 from promad.detection.live import LiveDetector
-from promad.detection.state import begin_hysteresis, begin_state
+from promad.detection.state import begin_hysteresis, begin_state, choose_rule
 from promad.detection.step import catch_up, run, step
 from promad.events.verdict import Verdict
 from promad.models.fusion import Fusion
@@ -69,8 +69,9 @@ def gappy_values(groups, seed):
 
 
 def live_of(detector, groups, adapt=True):
-    limits = put_to_work(detector.threshold, HOW, adapt=adapt, groups=groups)
-    hysteresis = begin_hysteresis(detector, HOW, groups)
+    how = choose_rule(detector, HOW)
+    limits = put_to_work(detector.threshold, how, adapt=adapt, groups=groups)
+    hysteresis = begin_hysteresis(how, groups)
     state = begin_state(detector, limits, "d", sort_labels(groups), hysteresis)
     return LiveDetector(detector, detector.calibrate(sort_labels(groups)), state)
 
@@ -83,7 +84,7 @@ def run_naively(detector, values, adapt=True):
         if adapt
         else naive_threshold_states.begin(threshold)
     )
-    below = None if detector.scoring.recent_span is None else HOW.leave_below
+    below = None if detector.scoring.recent_samples is None else HOW.leave_below
     tracker = Tracker("g", HOW.enter_after, HOW.leave_after, below)
     twin = NaiveDetection(detector, limits, tracker)
     return [twin.step(START + row * STEP, sample) for row, sample in enumerate(values)]
@@ -229,9 +230,9 @@ def test_a_restart_changes_nothing_from_then_on(seed, stopped, how):
 
 def test_an_event_ends_soon_and_what_is_over_does_not_begin_another():
     values = np.stack([host_samples(SAMPLES, seed=0)])
-    values[0, 20:30, 0] *= 4
+    values[0, 20:24, 0] *= 4
     ends, counts = [], []
-    for how in ({"span": 16}, {"span": 16, "recent_span": 2}):
+    for how in ({"span": 16}, {"span": 16, "recent_samples": 2}):
         detector = detector_of(share=0.6, threshold=3.0)
         detector = replace(detector, scoring=replace(detector.scoring, **how))
         judged = list(whole_live_run(live_of(detector, 1), values))

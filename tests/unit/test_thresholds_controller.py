@@ -129,6 +129,32 @@ def test_a_raised_limit_stays_while_the_week_is_over_its_budget_then_falls_by_a_
     assert float(after.limits()[0]) == 1
 
 
+def test_a_raised_limit_does_not_fall_while_an_event_is_open():
+    _, state = follow(at_one(), quiet_with(9 * DAY, BURST))
+    raised = float(state.limits()[0])
+    assert raised > 1
+    for _ in range(DAY):
+        state.follow(np.array([QUIET]), None, np.array([True]))
+    assert float(state.limits()[0]) == raised
+    state.follow(np.array([QUIET]))
+    assert float(state.limits()[0]) < raised
+
+
+def test_events_are_counted_by_what_ends_them():
+    """Five events by recent scores, which fall between them; one by scores, which do not."""
+    scores = np.full(2 * DAY, QUIET)
+    recent = scores.copy()
+    for start in range(DAY, DAY + 100, 20):
+        scores[start : start + 18] = recent[start : start + 4] = 1.3
+    counts = []
+    for below in (None, 0.6):
+        state = at_one(leave_below=below)
+        for score, short in zip(scores, recent, strict=True):
+            state.follow(np.array([score]), np.array([short]))
+        counts.append(len(state.to_json(0)["begun"]))
+    assert counts[0] < counts[1]
+
+
 def test_a_refit_that_asks_for_less_changes_nothing():
     scores = quiet_with(3 * DAY, BURST)
 
