@@ -365,8 +365,8 @@ def test_an_event_is_logged_in_one_line_with_start_end_peak_and_top_features() -
     assert ended["top_features"] == "cpu"
     assert ended["explanation"] == (
         "Score: 1.12× the threshold; anomalous since 1970-01-12T13:46:50Z. "
-        "cpu: 100% of the deviation; observed 3, above the expected 0; "
-        "error 2.25× its baseline since 1970-01-12T13:46:50Z."
+        "cpu: 100% of the deviation; observed 3 at 1970-01-12T13:46:50Z, above the expected 0; "
+        "error 2.25× its baseline; deviates since 1970-01-12T13:46:50Z."
     )
 
 
