@@ -38,6 +38,8 @@ class Judged:
         leave_below: what the recent score must exceed to keep one open, see `Hysteresis`.
         recent: the recent scores, float64 (samples,); None where the scores end episodes.
         typical: the typical score of normal data.
+        plain: the scores as they are if they do not restart where events end, which depends on the
+            limits: they are ranked; None if they never restart.
     """
 
     scores: Reals
@@ -49,6 +51,7 @@ class Judged:
     leave_below: float | None = None
     recent: Reals | None = None
     typical: float = 0.0
+    plain: Reals | None = None
 
     @property
     def episodes(self) -> Episodes:
@@ -72,6 +75,7 @@ class Judged:
             limits=self.limits[kept],
             contributions=self.contributions[kept],
             recent=None if self.recent is None else self.recent[kept],
+            plain=None if self.plain is None else self.plain[kept],
         )
 
 
@@ -122,7 +126,7 @@ def all_figures(judged: Judged, labels: Flags, causes: Causes | None, seed: int)
     beside the latter.
     """
     return {
-        **_ranking(judged.scores, labels),
+        **_ranking(judged.scores if judged.plain is None else judged.plain, labels),
         **_operating_point(judged, labels),
         **_explanations(judged.contributions, causes),
         **_for_papers(judged.scores, labels, seed),

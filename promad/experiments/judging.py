@@ -38,6 +38,7 @@ from promad.experiments.tasks import (
 )
 from promad.files import write_whole
 from promad.scoring.detector import Detector
+from promad.scoring.streaming import score_frame
 from promad.thresholds import ThresholdSettings, ThresholdState
 from promad.thresholds.controller import FleetBudget, put_to_work
 from promad.thresholds.threshold_state import Constant
@@ -258,11 +259,23 @@ def judge_frames(
         held_to[:, sample] = judgements.limit
         recent[:, sample] = judgements.recent
         errors[:, sample] = judgements.errors
-    ends_by_recent = hysteresis.leave_below is not None
+    each = zip(scores, held_to, errors, recent, strict=True)
+    if hysteresis.leave_below is None:
+        return [_make_judged(*own[:3], settings) for own in each]
+    plain = [None] * groups if at is not None else _score_plainly(detector, frame)
     return [
-        _make_judged(*own[:3], settings, own[3] if ends_by_recent else None)
-        for own in zip(scores, held_to, errors, recent, strict=True)
+        replace(_make_judged(*own[:3], settings, own[3]), plain=plain[group])
+        for group, own in enumerate(each)
     ]
+
+
+def _score_plainly(detector: Detector, frame: MetricFrame) -> list[Reals]:
+    """Each group's scores as if no event had ended: (samples,)."""
+    alone = (
+        MetricFrame(frame.start, frame.step, frame.features, (labels,), values[np.newaxis])
+        for labels, values in zip(frame.groups, frame.values, strict=True)
+    )
+    return [score_frame(detector, each).score[0] for each in alone]
 
 
 def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:
