@@ -25,6 +25,9 @@ from promad.thresholds import ThresholdSettings, ThresholdState
 
 Values = NDArray[np.float64]
 
+HOLD_WINDOWS = 6
+"""For so many windows an event is compared with the state before it, if that is longer."""
+
 
 @dataclass
 class State:
@@ -151,7 +154,9 @@ def choose_rule(detector: Detector, how: ThresholdSettings) -> ThresholdSettings
     if detector.scoring.recent_samples is None:
         return replace(how, leave_below=None, hold_seconds=0.0, typical=0.0)
     unit = 1.0 if detector.table is None else detector.table.median_unit
-    return replace(how, typical=detector.scoring.typical / unit)
+    shortest = HOLD_WINDOWS * detector.length * detector.preparation.step
+    hold = max(how.hold_seconds, shortest) if how.hold_seconds else 0.0
+    return replace(how, hold_seconds=hold, typical=detector.scoring.typical / unit)
 
 
 def begin_hysteresis(how: ThresholdSettings, groups: int) -> Hysteresis:

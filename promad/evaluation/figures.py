@@ -39,6 +39,8 @@ class Judged:
         recent: the recent scores, float64 (samples,); None where the scores end episodes.
         errors: what each feature adds to the score, if that is something else: same shape.
         typical: the typical score of normal data.
+        plain: the scores as they are if they do not restart where events end, which depends on the
+            limits: they are ranked; None if they never restart.
     """
 
     scores: Reals
@@ -50,6 +52,7 @@ class Judged:
     leave_below: float | None = None
     recent: Reals | None = None
     typical: float = 0.0
+    plain: Reals | None = None
 
     @property
     def episodes(self) -> Episodes:
@@ -76,6 +79,7 @@ class Judged:
             contributions=self.contributions[kept],
             recent=None if self.recent is None else self.recent[kept],
             errors=None if self.errors is None else self.errors[kept],
+            plain=None if self.plain is None else self.plain[kept],
         )
 
 
@@ -126,7 +130,7 @@ def all_figures(judged: Judged, labels: Flags, causes: Causes | None, seed: int)
     beside the latter.
     """
     return {
-        **_ranking(judged.scores, labels),
+        **_ranking(judged.scores if judged.plain is None else judged.plain, labels),
         **_operating_point(judged, labels),
         **_explanations(judged.contributions, causes),
         **_for_papers(judged.scores, labels, seed),

@@ -38,6 +38,7 @@ from promad.experiments.tasks import (
 )
 from promad.files import write_whole
 from promad.scoring.detector import Detector
+from promad.scoring.streaming import score_frame
 from promad.thresholds import ThresholdSettings, ThresholdState
 from promad.thresholds.controller import FleetBudget, put_to_work
 from promad.thresholds.threshold_state import Constant
@@ -260,14 +261,27 @@ def judge_frames(
         excess[:, sample] = judgements.excess
         errors[:, sample] = judgements.errors
     ends_by_recent = hysteresis.leave_below is not None
+    plain: Sequence[Reals | None] = [None] * groups
+    if ends_by_recent and at is None:
+        plain = _score_plainly(detector, frame)
     return [
         replace(
             _make_judged(scores[row], held_to[row], excess[row], settings),
             errors=errors[row],
             recent=recent[row] if ends_by_recent else None,
+            plain=plain[row],
         )
         for row in range(groups)
     ]
+
+
+def _score_plainly(detector: Detector, frame: MetricFrame) -> list[Reals]:
+    """Each group's scores as if no event had ended: (samples,)."""
+    alone = (
+        MetricFrame(frame.start, frame.step, frame.features, (labels,), values[np.newaxis])
+        for labels, values in zip(frame.groups, frame.values, strict=True)
+    )
+    return [score_frame(detector, each).score[0] for each in alone]
 
 
 def _judge_naive(name: str, data: LabelledData, seed: int, config: Config) -> Judged:
