@@ -225,3 +225,21 @@ def test_a_description_with_something_left_out_is_refused(key):
 def test_a_description_of_no_scoring_is_refused(broken):
     with pytest.raises(ValueError, match=r"not above zero|could not convert|invalid literal"):
         Scoring.from_json({**scoring_of().to_json(), **broken})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (ScoringSettings(), 3),
+        (ScoringSettings(recent_samples=5), 5),
+        (ScoringSettings(method="mse"), None),
+        (ScoringSettings(smoothing_samples=3), None),
+    ],
+)
+def test_a_short_average_ends_events_where_scores_are_smoothed(settings, expected):
+    """The mean squared error of the preset `original` is not smoothed: the score ends events."""
+    errors = np.random.default_rng(0).random((50, 2))
+    scoring = fit_scoring(errors, np.arange(50), 1, settings)
+    assert scoring.recent_samples == expected
+    assert (scoring.typical > 0) == (expected is not None)
+    assert Scoring.from_json(scoring.to_json()).recent_samples == expected
