@@ -249,3 +249,21 @@ def test_a_description_of_no_scoring_is_refused(broken):
 def test_a_compression_is_above_zero(compression):
     with pytest.raises(ValueError, match="out of range"):
         Scoring.from_json({**scoring_of().to_json(), "compression": compression})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (ScoringSettings(), 3),
+        (ScoringSettings(recent_samples=5), 5),
+        (ScoringSettings(method="mse"), None),
+        (ScoringSettings(smoothing_samples=3), None),
+    ],
+)
+def test_a_short_average_ends_events_where_scores_are_smoothed(settings, expected):
+    """The mean squared error of the preset `original` is not smoothed: the score ends events."""
+    errors = np.random.default_rng(0).random((50, 2))
+    scoring = fit_scoring(errors, np.arange(50), 1, settings)
+    assert scoring.recent_samples == expected
+    assert (scoring.typical > 0) == (expected is not None)
+    assert Scoring.from_json(scoring.to_json()).recent_samples == expected
