@@ -91,7 +91,8 @@ def run(
 def warm(detector: Detector, calibration: Calibration, state: State, frame: MetricFrame) -> None:
     """Let the state see samples that lead up to the first one to be judged."""
     state.scoring = ScoringState.begin(detector, state.groups)
-    _see(detector, calibration, state.scoring, frame, state.restarted_at, state.onsets.at)
+    times, remembered = (state.restarted_at, state.onsets.at), _count_remembered(detector, state)
+    _see(detector, calibration, state.scoring, frame, *times, remembered)
     state.seen_until = frame.end
 
 
@@ -102,11 +103,13 @@ def _see(
     frame: MetricFrame,
     restarted_at: Values,
     onset_at: Values,
+    remembered: float,
 ) -> None:
     """Score samples that are not judged, and let averages restart where they did.
 
     Args:
         restarted_at, onset_at: see `State` and `Onsets`, of the groups of the frame.
+        remembered: for how many samples after an event the window holds any of it.
     """
     for part in frame.split(max(1, SAMPLES_AT_ONCE // max(1, len(frame.groups)))):
         scores = score_samples(detector, calibration, scoring, part)
@@ -115,7 +118,8 @@ def _see(
         for sample, rows in _find_places(onset_at, part):
             whole = rows[scores.in_window[rows, sample] == detector.length]
             scoring.remember_before(whole, sample)
-        _see_what_is_over(detector, calibration, scoring, scores, restarted_at, part.groups)
+        over = restarted_at, remembered, part.groups
+        _see_what_is_over(detector, calibration, scoring, scores, *over)
 
 
 def _see_what_is_over(
@@ -124,12 +128,13 @@ def _see_what_is_over(
     scoring: ScoringState,
     scores: Scores,
     restarted_at: Values,
+    remembered: float,
     groups: tuple[Labels, ...],
 ) -> None:
     """Compare samples just after an event with what was before it, as when they were judged."""
     rows, step = np.flatnonzero(scoring.has_before), detector.preparation.step
     since = scores.times - restarted_at[rows, np.newaxis]
-    after = (since > step / 2) & (since < (detector.length - 0.5) * step)
+    after = (since > step / 2) & (since < remembered * step)
     over = np.ones(len(groups), np.bool_)
     for sample in np.flatnonzero(after.any(axis=0)).tolist():
         own = rows[after[:, sample]]
@@ -166,7 +171,8 @@ def rewarm(
     groups = tuple(frame.groups[row] for row in rows.tolist())
     part = MetricFrame(lead.start, lead.step, lead.features, groups, lead.values[rows])
     fresh, own = ScoringState.begin(detector, len(rows)), calibration.take(rows)
-    _see(detector, own, fresh, part, state.restarted_at[rows], state.onsets.at[rows])
+    times = state.restarted_at[rows], state.onsets.at[rows]
+    _see(detector, own, fresh, part, *times, _count_remembered(detector, state))
     state.scoring.adopt(fresh, Move(np.arange(len(rows)), rows))
 
 
@@ -316,10 +322,15 @@ def _look_before(
     return held[over[held]]
 
 
+def _count_remembered(detector: Detector, state: State) -> float:
+    """For how many samples after an event the window holds any of it, and half a sample less."""
+    return max(detector.length - state.events.hysteresis.leave_after, 0) - 0.5
+
+
 def _find_over(detector: Detector, state: State, at: float) -> Flags:
     """The groups whose window still holds samples of an event that is over: bool (groups,)."""
     since = at - state.restarted_at
-    recently = since < (detector.length - 0.5) * detector.preparation.step
+    recently = since < _count_remembered(detector, state) * detector.preparation.step
     return np.asarray(recently & ~state.events.hysteresis.open, np.bool_)
 
 
