@@ -56,10 +56,10 @@ def scores_of(worked):
             for row in range(len(places))
         ]
     )
-    return Expected(windows.times, score_rows(smoothed, scoring), smoothed)
+    return Expected(windows.times, find_scores(smoothed, scoring), smoothed)
 
 
-def score_rows(smoothed, scoring):
+def find_scores(smoothed, scoring):
     """The score of each row of smoothed errors of one model, of which all are known."""
     share, compression = scoring.required_share, scoring.compression
     return np.array(
