@@ -266,12 +266,11 @@ def judge_frames(
         plain = _score_plainly(detector, frame)
     return [
         replace(
-            _make_judged(scores[row], held_to[row], excess[row], settings),
+            _make_judged(scores[row], held_to[row], excess[row], settings, short),
             errors=errors[row],
-            recent=recent[row] if ends_by_recent else None,
             plain=plain[row],
         )
-        for row in range(groups)
+        for row, short in enumerate(recent if ends_by_recent else [None] * groups)
     ]
 
 
