@@ -389,7 +389,7 @@ class EventEnd(_Section):
     """What ends an event: `leave_after_samples` in a row that do not keep it open."""
 
     by: Literal["recent", "score"] = "recent"
-    below: Annotated[float, Field(gt=0, le=1)] = 0.3
+    below: Annotated[float, Field(gt=0, le=1)] = 0.5
     hold: Duration = 7200.0
 
 

@@ -20,7 +20,7 @@ from promad.config.known_incidents import load_incidents
 from promad.config.settings import key_paths
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import FeatureView, LargestDeviation, State, Verdict
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, collect_fleets
 from promad.exposition.names import GROUP_METRICS, INCIDENT_METRICS
 from promad.http_server import CLOSE_REASONS
@@ -163,7 +163,10 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     own.count_adaptations(1)
     own.count_poll(["q"], {})
     own.show_sample_age(1.0)
-    view = FeatureView("a", 1.0, 1.0, observed=1.0, expected=1.0, elevation=2.0, since=1.0)
+    largest = LargestDeviation(1.0, observed=1.0, expected=1.0, elevation=2.0)
+    view = FeatureView(
+        "a", 1.0, 1.0, observed=1.0, expected=1.0, elevation=2.0, since=1.0, largest=largest
+    )
     verdict = Verdict(1.0, State.ANOMALOUS, 1.0, score=1.0, mse=1.0, plain=True, features=(view,))
     event = AnomalyEvent("d", 1.0, 1.0, None, verdict)
     snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, event=event, last_scored_at=1.0),))
@@ -212,7 +215,8 @@ def test_every_model_is_introduced():
 
 
 def test_every_threshold_is_introduced():
-    cells = rows(r"(`\w+`(?:, `\w+`)?) \| .+", DOCS["scoring"])
+    _, _, thresholds = DOCS["scoring"].partition("\n## Threshold\n")
+    cells = rows(r"(`\w+`(?:, `\w+`)?) \| .+", thresholds)
     named = {name for cell in cells for name in re.findall(r"\w+", cell)}
     assert named == set(get_args(RealTimeSettings.model_fields["threshold"].annotation))
 
@@ -234,12 +238,22 @@ def test_every_key_that_is_mentioned_exists():
             assert word in paths
 
 
+OF_VMANOMALY = {
+    "detection_direction",
+    "min_dev_from_expected",
+    "min_rel_dev_from_expected",
+    "data_range",
+    "anomaly_score_outside_data_range",
+}
+"""Keys that readers may know from there."""
+
+
 def test_every_word_with_an_underscore_is_a_key_or_a_metric_or_a_label():
     labels = {label for _, names in exposed().values() for label in names}
     short = {name.removeprefix(PREFIX) for name in exposed()}
     known = {path[-1] for path in key_paths()} | set(exposed()) | short | labels | set(MODELS)
     words = {word for word in INLINE if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", word)}
-    assert words - known == {"honor_labels", "rule_files", "exported_instance"}
+    assert words - known == {"honor_labels", "rule_files", "exported_instance", *OF_VMANOMALY}
 
 
 def test_every_default_in_the_table_is_the_default():

@@ -62,7 +62,7 @@ def test_groups_and_series_are_counted_and_their_cost_is_predicted(capsys):
         "  b: 5 groups, 5 series",
     ]
     assert lines[-1].startswith(
-        "  expected: 5 groups of 2 features, up to 135 series (75 about groups, 60 about features)"
+        "  expected: 5 groups of 2 features, up to 175 series (75 about groups, 100 about features)"
     )
 
 

@@ -31,7 +31,7 @@ ONSET = 240
 IOWAIT = "node_cpu_iowait_ratio"
 NAMES = (*FEATURES, IOWAIT)
 RULE = ThresholdSettings(
-    step=STEP, enter_after=2, leave_after=5, leave_below=0.3, hold_seconds=7200.0
+    step=STEP, enter_after=2, leave_after=5, leave_below=0.5, hold_seconds=7200.0
 )
 
 
