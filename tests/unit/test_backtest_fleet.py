@@ -83,7 +83,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     path = tmp_path_factory.mktemp("fleet") / "config.yaml"
     with serve_fleet(FLEET) as stub:
-        write_config(path, stub.url)
+        write_config(path, stub.url, live="event_end: {below: 0.3}")
         train_fleet(load_config(path))
         yield World(path)
 
