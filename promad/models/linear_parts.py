@@ -100,12 +100,6 @@ class Linear(SingleScoringMode):
         """
         return np.vstack([self.directions.T, self.mean]), self.mean @ self.directions
 
-    def reconstruct(self, rows: Values) -> Values:
-        """The windows projected onto the directions: (windows, length, features)."""
-        flat = rows.reshape(len(rows), self.mean.size)
-        projected = ((flat - self.mean) @ self.directions) @ self.directions.T + self.mean
-        return projected.reshape(rows.shape)[:, :, : self.features]
-
     def predict(self, rows: Values) -> Values:
         """The last sample from those before it, by the second part and by the third if there is
         one: (parts - 1, windows, features).
@@ -162,10 +156,3 @@ def clip_tails(windows: Inputs, length: int) -> Values:
     if not flat @ flat < _FARTHEST**2:  # the quickest way to learn that none is that far
         np.clip(tail, -_FARTHEST, _FARTHEST, out=tail)
     return tail
-
-
-def collect_known(rows: Values, features: int, lags: int) -> Values:
-    """What the second part predicts the last sample from: (windows, 1 + lags * columns + ...)."""
-    count = len(rows)
-    before = rows[:, -1 - lags : -1].reshape(count, lags * rows.shape[2])
-    return np.hstack([np.ones((count, 1)), before, rows[:, -1, features:]])
