@@ -130,10 +130,12 @@ def test_the_event_is_kept_and_explained_alike_by_api_log_and_replay(world: Worl
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith(f"promad at {moment}: anomalous\n")
     assert re.search(r"latency: \d+% of the deviation", told.stdout)
-    replayed = promad(world.config, "backtest", "--from", "10m")
+    # not the seconds between the backfilled history and the first scrape: an event of the replay
+    quiet = format_instant(event["start"] - 15)
+    replayed = promad(world.config, "backtest", "--from", quiet)
     assert replayed.returncode == 0, replayed.stderr
     starts = re.findall(r"^  [0-9a-f]{12}  (\S+)", replayed.stdout, re.MULTILINE)
-    assert min(abs(parse_instant(start) - event["start"]) for start in starts) <= 2
+    assert abs(parse_instant(starts[0]) - event["start"]) <= 2
 
 
 def test_every_panel_of_every_dashboard_has_data(world: World) -> None:
