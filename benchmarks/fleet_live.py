@@ -1,8 +1,9 @@
 """A fleet on a real Prometheus, watched by one daemon while hosts come, fail and go.
 
     python -m benchmarks.fleet_live [--hosts 1000] [--features 38] [--ticks 200] [--interval 4]
+        [--history 1]
 
-Prometheus is back-filled with an hour of the hosts' history and then scrapes their exporter.
+Prometheus is back-filled with hours of the hosts' history and then scrapes their exporter.
 `collect`, `preprocess`, `train` (pooled linear) and `detect` run as a user runs them. One per cent
 of the hosts is replaced every 20 ticks, and a fault begins every 50. Prometheus also scrapes the
 daemon. With `--embedded` the embedded server takes the place of Prometheus. At most 1,000 hosts
@@ -48,7 +49,6 @@ from tests.support.prometheus_server import PrometheusServer, free_port
 
 KNOWN_HOSTS = 1000
 """Hosts with a history."""
-HISTORY_SECONDS = 3600.0
 CHURN_TICKS, FORGET_TICKS = 20, 20
 WINDOW = 20
 """Samples of a window."""
@@ -208,10 +208,13 @@ def tell(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def write_config(folder: Path, plan: Plan, features: Sequence[str], url: str, port: int) -> Path:
+def write_config(
+    folder: Path, plan: Plan, history: Fleet, hours: float, url: str, port: int
+) -> Path:
     """A configuration with a query for each feature."""
-    hours = HISTORY_SECONDS / 3600
-    document = build_document(folder, features, plan.interval, url, collection_period_hours=hours)
+    document = build_document(
+        folder, history.features, plan.interval, url, collection_period_hours=hours
+    )
     document |= {
         "max_groups": 2 * plan.hosts,
         "training_settings": {"model": "linear", "sequence_length": WINDOW},
@@ -230,7 +233,7 @@ def write_config(folder: Path, plan: Plan, features: Sequence[str], url: str, po
 
 @contextmanager
 def run_prometheus(
-    history: Fleet, interval: float, folder: Path, exporter: int, port: int
+    history: Fleet, hours: float, interval: float, folder: Path, exporter: int, port: int
 ) -> Iterator[Served]:
     """A Prometheus with the history of the hosts, which scrapes their exporter and the daemon."""
     jobs = [
@@ -239,7 +242,7 @@ def run_prometheus(
     ]
     server = PrometheusServer(folder / "prometheus", "\n".join(jobs))
     path, end = folder / "history.om", np.floor(time.time() / interval) * interval
-    times = end - interval * np.arange(round(HISTORY_SECONDS / interval), 0, -1)
+    times = end - interval * np.arange(round(3600 * hours / interval), 0, -1)
     with path.open("w") as file:
         file.writelines(iterate_openmetrics(history, times))
     tell(f"history written, {path.stat().st_size / 1e9:.1f} GB")
@@ -251,18 +254,20 @@ def run_prometheus(
         yield Served(server.url, server.process.pid)
 
 
-def measure(plan: Plan, embedded: bool, folder: Path) -> tuple[list[list[str]], list[str]]:
+def measure(
+    plan: Plan, hours: float, embedded: bool, folder: Path
+) -> tuple[list[list[str]], list[str]]:
     """Back-fill, train, and watch: rows of a table, and what was wrong."""
     port, exporter = free_port(), free_port()
     history = plan.build_history(KNOWN_HOSTS)
     with ExitStack() as stack:
         served = None
         if not embedded:
-            prometheus = run_prometheus(history, plan.interval, folder, exporter, port)
+            prometheus = run_prometheus(history, hours, plan.interval, folder, exporter, port)
             served = stack.enter_context(prometheus)
         with serve_fleet(history, plan.interval, port=exporter) as shown:
             url = (served or shown).url
-            config = write_config(folder, plan, history.features, url, port)
+            config = write_config(folder, plan, history, hours, url, port)
             stages = [[f"`{name}`", _describe(run_promad(config, name))] for name in STAGES]
             tell("trained")
         start = (np.floor(time.time() / plan.interval) + 3) * plan.interval
@@ -304,11 +309,12 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=38)
     parser.add_argument("--ticks", type=int, default=200)
     parser.add_argument("--interval", type=float, default=4.0, help="seconds")
+    parser.add_argument("--history", type=float, default=1.0, help="hours")
     parser.add_argument("--embedded", action="store_true", help="without Prometheus")
     asked = parser.parse_args()
     plan = Plan(asked.hosts, asked.features, asked.interval, asked.ticks, CHURN_TICKS)
     with TemporaryDirectory(prefix="promad-live-") as name:
-        rows, wrong = measure(plan, asked.embedded, Path(name).resolve())
+        rows, wrong = measure(plan, asked.history, asked.embedded, Path(name).resolve())
     title = f"{asked.hosts:,} hosts × {asked.features}, every {asked.interval:g} s"
     print(format_table([title, SERVERS[asked.embedded]], rows))
     for line in wrong:

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 ModelName = Literal["lstm_autoencoder", "linear", "lstm_forecaster", "tranad", "fusion"]
 MemberName = Literal["lstm_autoencoder", "linear", "lstm_forecaster", "tranad"]
-PresetName = Literal["standard", "improved", "original", "strict", "paper"]
+PresetName = Literal["standard", "residual", "improved", "original", "strict", "paper"]
 
 DEFAULT_MODEL = "lstm_autoencoder"
 
 PRESETS: Mapping[str, tuple[str, ...]] = {
-    "lstm_autoencoder": ("improved", "original"),
+    "lstm_autoencoder": ("residual", "improved", "original"),
     "linear": ("standard",),
     "lstm_forecaster": ("standard",),
     "tranad": ("strict", "paper"),
@@ -34,6 +34,13 @@ _COMMON: Mapping[str, Any] = {
 }
 
 _OWN: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("lstm_autoencoder", "residual"): {
+        "sequence_length": 20,
+        "epochs": 30,
+        "batch_size": 128,
+        "early_stopping_patience": 5,
+        "scoring": {"smoothing_samples": 20},
+    },
     ("lstm_autoencoder", "improved"): {
         "sequence_length": 20,
         "epochs": 15,

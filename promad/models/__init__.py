@@ -5,7 +5,8 @@
     base                the protocols Model and Trained, Outcome and TrainingHistory
     linear              projection and autoregression, in numpy
     linear_groups       the same with weights of each group's own
-    lstm_autoencoder    reconstructs whole windows; autoencoder_training, lstm_onnx
+    lstm_autoencoder    reconstructs whole windows; autoencoder, residual_autoencoder,
+                        autoencoder_training, lstm_onnx
     lstm_forecaster     predicts the newest sample; forecaster_training, lstm_onnx
     tranad              reconstructs the newest sample twice; tranad_design, tranad_network,
                         tranad_onnx
@@ -27,8 +28,9 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from promad.models import fusion
+from promad.models import fusion, linear
 from promad.models.base import (
+    Completed,
     CrossFitted,
     GroupedModel,
     Model,
@@ -78,13 +80,21 @@ def list_model_files(name: str, names: Collection[str]) -> set[str]:
     Args:
         names: the files of the bundle. A fusion has the members that have a folder there.
     """
-    if name == "fusion":
-        members = {member for member in fusion.MODULES if _has_folder(member, names)}
-        return {
-            f"{member}/{import_module(fusion.MODULES[member]).CODE_FREE_FILE}" for member in members
-        }
-    own = {find_model(name).CODE_FREE_FILE}
-    return own | ({GROUPS_FILE} & set(names)) if name == "linear" else own
+    if name != "fusion":
+        return _list_own_files(name, names)
+    members = {member for member in fusion.MODULES if _has_folder(member, names)}
+    return {
+        f"{member}/{file}"
+        for member in members
+        for file in _list_own_files(member, {each.removeprefix(f"{member}/") for each in names})
+    }
+
+
+def _list_own_files(name: str, names: Collection[str]) -> set[str]:
+    own, others = find_model(name).CODE_FREE_FILE, set(names)
+    if name == "lstm_autoencoder":  # a linear model, a network, or both
+        return ({own, linear.CODE_FREE_FILE} & others) or {own}
+    return {own} | ({GROUPS_FILE} & others if name == "linear" else set())
 
 
 def _has_folder(member: str, names: Collection[str]) -> bool:
@@ -93,6 +103,7 @@ def _has_folder(member: str, names: Collection[str]) -> bool:
 
 __all__ = [
     "MODELS",
+    "Completed",
     "CrossFitted",
     "GroupedModel",
     "Model",

@@ -126,6 +126,16 @@ class Trained(Protocol):
 
 
 @runtime_checkable
+class Completed(Trained, Protocol):
+    """A network that completes a linear model."""
+
+    @property
+    def linear_part(self) -> Trained:
+        """The linear model alone, as it was fitted."""
+        ...
+
+
+@runtime_checkable
 class CrossFitted(Trained, Protocol):
     """What also judges the windows it is fitted to as if it had not seen them."""
 

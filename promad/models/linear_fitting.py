@@ -6,7 +6,7 @@ judged by parts that have not seen it at the price of one pass (cross-fitting).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from promad.config.settings import LinearSettings
 from promad.data.windows import ChosenWindows, Windows, batches
-from promad.models.linear_parts import Linear, clip_tails
+from promad.models.base import Inputs
+from promad.models.linear_parts import Learned, Linear, clip_tails
 
 BASELINE_QUANTILE = 0.99
 _SMALLEST_BASELINE = 1e-6
@@ -28,6 +29,8 @@ _WINDOWS_OF_A_BLOCK = 4
 """A block is to have this many times the samples of a window at least."""
 
 Values = NDArray[np.float64]
+Learn = Callable[[Inputs], Learned]
+"""What something else makes of the first part's residuals, of windows."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,21 @@ class Shape:
     features: int
 
 
-def fit_parts(windows: Windows, features: int, settings: LinearSettings) -> Linear:
-    """The parts, fitted to all of these windows."""
+def fit_parts(
+    windows: Windows, features: int, settings: LinearSettings, learn: Learn | None = None
+) -> Linear:
+    """The parts, fitted to all of these windows.
+
+    Args:
+        learn: what is taken off the first part's residuals before its baseline is found.
+    """
     shape = Shape(windows.length, windows.width, features)
     model = solve(gather_moments(windows), shape, settings)
-    return replace(model, baselines=_find_baselines(_measure(model, windows)))
+    return replace(model, baselines=_find_baselines(_measure(model, windows, learn)))
 
 
 def cross_fit(
-    windows: Windows, features: int, settings: LinearSettings
+    windows: Windows, features: int, settings: LinearSettings, learn: Learn | None = None
 ) -> tuple[Linear, Values] | None:
     """The parts fitted to all windows, and each window's errors by parts that have not seen it.
 
@@ -60,6 +69,9 @@ def cross_fit(
     judge a block are fitted to the windows that share no sample with it. What is usual comes from
     these errors as well: (Hastie, Tibshirani, Friedman 2009, "The Elements of Statistical
     Learning", section 7.10).
+
+    Args:
+        learn: as for `fit_parts`; it is the same for all blocks.
 
     Returns:
         None if the windows are too few; the errors are float64 (windows, features), in units of
@@ -79,7 +91,8 @@ def cross_fit(
         before, after = max(0, first - windows.length), min(len(windows), last + windows.length)
         near = [_cut(windows, before, first), _cut(windows, last, after)]
         unseen = own + np.sum([gather_moments(each) for each in near], axis=0)
-        squares.append(_measure(solve(total - unseen, shape, settings), _cut(windows, first, last)))
+        model = solve(total - unseen, shape, settings)
+        squares.append(_measure(model, _cut(windows, first, last), learn))
     measured = np.concatenate(squares, axis=1)
     baselines = _find_baselines(measured)
     measured /= baselines[:, np.newaxis, np.newaxis]
@@ -175,9 +188,13 @@ def _penalise(size: int, ridge: float) -> Values:
     return penalty
 
 
-def _measure(model: Linear, windows: Windows) -> Values:
+def _measure(model: Linear, windows: Windows, learn: Learn | None) -> Values:
     """Each part's squared residual at the last sample: (parts, windows, features)."""
-    return np.concatenate([model.measure_parts(batch) for batch in batches(windows)], axis=1)
+    found = [
+        model.measure_parts(batch, None if learn is None else learn(batch))
+        for batch in batches(windows)
+    ]
+    return np.concatenate(found, axis=1)
 
 
 def _find_baselines(squares: Values) -> Values:

@@ -33,6 +33,8 @@ _FARTHEST = 1e6
 """Inputs are clipped to this many scaled units, so that no square overflows."""
 
 Values = NDArray[np.float64]
+Learned = NDArray[np.float32]
+"""A reconstruction of the first part's residuals, (windows, length, features) in scaled units."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,12 @@ class Linear(SingleScoringMode):
     baselines: Values
     own: Values | None = None
 
-    def apply(self, windows: Inputs) -> Outcome:
+    def apply(self, windows: Inputs, learned: Learned | None = None) -> Outcome:
         """Errors in units of the parts' baselines, the mean of their expectations, and the mean
         squared residual of the first part in scaled units.
+
+        Args:
+            learned: what something else makes of the first part's residuals.
         """
         errors, expected, window_errors = np.empty((3, len(windows), self.features))
         for first in range(0, len(windows), _AT_ONCE):
@@ -73,12 +78,18 @@ class Linear(SingleScoringMode):
             predictions = self.predict(rows)
             newest = rows[:, -1, : self.features].copy()
             residuals = self._leave_residuals(rows)
+            if learned is not None:
+                residuals -= learned[part]
             expectations = np.concatenate([(newest - residuals[:, -1])[np.newaxis], predictions])
             errors[part] = add_parts(np.square(newest - expectations), self.baselines)
             expected[part] = expectations.mean(axis=0)
             np.einsum("wsf,wsf->wf", residuals, residuals, out=window_errors[part])
         window_errors /= self.length
         return Outcome(errors, expected, window_errors)
+
+    def find_residuals(self, windows: Inputs) -> Values:
+        """What the first part does not reconstruct of windows: (windows, length, features)."""
+        return self._leave_residuals(clip_tails(windows, self.length))
 
     def _leave_residuals(self, rows: Values) -> Values:
         """Turn windows into what the first part does not reconstruct: (windows, length, features).
@@ -112,8 +123,12 @@ class Linear(SingleScoringMode):
             return np.asarray(together[np.newaxis], np.float64)
         return np.stack([together, predict_own(before, conditions, self.own)])
 
-    def measure_parts(self, windows: Inputs) -> Values:
-        """Each part's squared residual at the last sample: (parts, windows, features)."""
+    def measure_parts(self, windows: Inputs, learned: Learned | None = None) -> Values:
+        """Each part's squared residual at the last sample: (parts, windows, features).
+
+        Args:
+            learned: as for `apply`.
+        """
         found = np.empty((len(self.baselines), len(windows), self.features))
         for first in range(0, len(windows), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
@@ -121,6 +136,8 @@ class Linear(SingleScoringMode):
             newest = rows[:, -1, : self.features].copy()
             found[1:, part] = newest - self.predict(rows)
             found[0, part] = self._leave_residuals(rows)[:, -1]
+            if learned is not None:
+                found[0, part] -= learned[part, -1]
         return np.square(found, out=found)
 
 

@@ -14,27 +14,26 @@ squared error of every window in every epoch. Preset `improved` has one layer of
 `lstm_units_decoder2`. It clips what it reads, so that what is far away cannot be copied through,
 while the error is taken against what was measured and keeps the overshoot. It is trained with
 noise, on Huber's error, on every third of the overlapping windows in each epoch. Its decoder sees
-the conditions, which the latent state then need not carry.
+the conditions, which the latent state then need not carry. Preset `residual`, the default, is a
+linear model with such an autoencoder for what that leaves, see `residual_autoencoder`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
 from promad.data.windows import Split, cut_to
-from promad.models.base import Inputs, Outcome, Progress, SingleScoringMode
+from promad.models import linear
+from promad.models.autoencoder import LstmAutoencoder
+from promad.models.base import Model, Progress
+from promad.models.linear_parts import Linear
 from promad.models.loading import refuse_unreadable
-from promad.models.onnx_session import (
-    CODE_FREE_FILE,
-    load_session,
-    open_session,
-    run_in_batches,
+from promad.models.onnx_session import CODE_FREE_FILE, load_session, open_session
+from promad.models.residual_autoencoder import (
+    ResidualAutoencoder,
+    TrainedResidual,
+    find_shares,
 )
 from promad.models.trained_network import (
     TrainedNetwork,
@@ -43,53 +42,52 @@ from promad.models.trained_network import (
     take_few,
 )
 
-
-@dataclass(frozen=True)
-class LstmAutoencoder(SingleScoringMode):
-    """A fitted autoencoder, run by ONNX Runtime on one thread.
-
-    `features` columns of a window's last `length` rows are reconstructed; the other columns only
-    condition the model.
-    """
-
-    session: Any
-    length: int
-    features: int
-
-    def reconstruct(self, windows: Inputs) -> NDArray[np.float32]:
-        """The windows as the model reconstructs them: float32 (windows, length, features)."""
-        return run_in_batches(self.session, windows)[0]
-
-    def apply(self, windows: Inputs) -> Outcome:
-        """Per feature the squared errors at the last sample and over all, and the reconstruction.
-
-        Of longer windows the last rows are taken.
-        """
-        windows = windows[:, -self.length :]
-        found = self.reconstruct(windows)
-        squares = np.square(windows[:, :, : self.features] - found, dtype=np.float64)
-        return Outcome(squares[:, -1], found[:, -1].astype(np.float64), squares.mean(axis=1))
+RESIDUAL = "residual"
 
 
 def fit(
     split: Split, features: int, settings: TrainingSettings, seed: int, progress: Progress
-) -> TrainedNetwork[LstmAutoencoder]:
+) -> TrainedNetwork[LstmAutoencoder] | TrainedResidual:
     """Fit on `split.training`, stop by `split.validation`; the same seed gives the same model.
 
     Args:
         features: how many columns of the windows are to be reconstructed.
     """
+    split = cut_to(split, settings.sequence_length)
+    if settings.preset != RESIDUAL:
+        return _fit_network(split, features, settings, seed, progress, None)
+    base = linear.fit(split, features, settings, seed, lambda *_: None)
+    network = _fit_network(split, features, settings, seed, progress, base.model)
+    return TrainedResidual(base, network)
+
+
+def _fit_network(
+    split: Split,
+    features: int,
+    settings: TrainingSettings,
+    seed: int,
+    progress: Progress,
+    base: Linear | None,
+) -> TrainedNetwork[LstmAutoencoder]:
+    """The network of the preset.
+
+    Args:
+        base: the linear model that the network completes, if it does.
+    """
     with silence_native_messages():
-        from promad.models.autoencoder_training import PRESETS
+        from promad.models.autoencoder_training import PRESETS, scale_output
         from promad.models.training import plan_with_adam, train_network
 
-    split = cut_to(split, settings.sequence_length)
     length, width = split.training.length, split.training.width
     preset = PRESETS[settings.preset]
     network = preset.build(length, width, features, settings, seed)
-    loss = preset.loss(network, features)
-    plan = plan_with_adam(loss, settings.learning_rate, preset.course)
+    plan = plan_with_adam(
+        preset.loss(network, features, base), settings.learning_rate, preset.course
+    )
     history = train_network(network, plan, split, settings, seed, progress)
+    if base is not None:
+        shares = find_shares(base, lambda batch: network(batch).numpy(), split.validation)
+        scale_output(network, shares)
     onnx_bytes = preset.to_onnx(network.get_weights(), length, features)
     model = LstmAutoencoder(open_session(onnx_bytes), length, features)
     few = take_few(split.validation)
@@ -97,14 +95,24 @@ def fit(
     return TrainedNetwork(model, history, network, onnx_bytes)
 
 
-def load(directory: Path) -> LstmAutoencoder:
+def load(directory: Path) -> Model:
     """The model in a bundle's directory, from its code-free form.
+
+    There is a linear model beside the network, or in place of it, by the preset `residual`.
 
     Raises:
         BundleError: if the file is no such model.
     """
     path = directory / CODE_FREE_FILE
+    base = linear.load(directory) if (directory / linear.CODE_FREE_FILE).exists() else None
+    if base is not None and not path.exists():
+        return base
     session = load_session(path)
     with refuse_unreadable(path):
         _, length, features = session.get_outputs()[0].shape
-        return LstmAutoencoder(session, int(length), int(features))
+        network = LstmAutoencoder(session, int(length), int(features))
+        if base is None:
+            return network
+        if (network.length, network.features) != (base.length, base.features):
+            raise ValueError(f"it does not fit {linear.CODE_FREE_FILE}")
+        return ResidualAutoencoder(base, network)

@@ -30,7 +30,11 @@ def original_autoencoder_to_onnx(weights: Weights, length: int, features: int) -
 
 
 def improved_autoencoder_to_onnx(
-    weights: Weights, length: int, features: int, largest: float
+    weights: Weights,
+    length: int,
+    features: int,
+    largest: float,
+    shown: NDArray[np.float32] | None = None,
 ) -> bytes:
     """LSTM, dense, LSTM and dense layer → `reconstruction` (batch, length, features).
 
@@ -39,9 +43,12 @@ def improved_autoencoder_to_onnx(
 
     Args:
         largest: inputs are clipped to this distance from 0.
+        shown: what a window's clipped values are multiplied by, (length, width): 0 hides one.
     """
     graph, width = Graph(), int(weights[0].shape[0])
     read = graph.add_clip(_swap_time_and_batch(graph, "window"), -largest, largest)
+    if shown is not None:
+        read = graph.add("Mul", read, graph.add_constant(shown[:, np.newaxis]))
     state = _add_lstm(graph, read, weights[0:3], last_only=True)
     state = _repeat(graph, graph.add_dense(state, *graph.add_constants(weights[3:5])), length)
     if width > features:

@@ -12,12 +12,12 @@ from promad.config import TrainingSettings
 from promad.data.groups import Labels
 from promad.data.windows import Windows, sample_numbers
 from promad.errors import DataError
-from promad.models import CrossFitted, Model, Progress, Trained, find_model
+from promad.models import Completed, CrossFitted, Model, Progress, Trained, find_model
 from promad.scoring.detector import Detector, apply_model, count_errors, select_errors
 from promad.scoring.held_errors import CALM_SHARE
 from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
-from promad.training.gate import Gate, run_gate, skip_gate
+from promad.training.gate import Gate, is_calm, run_gate, skip_gate, weigh_network
 from promad.training.material import Material
 from promad.training.threshold_choice import choose_threshold
 
@@ -77,10 +77,19 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
     trained: Trained = find_model(settings.model).fit(
         material.split, preparation.scored, settings, settings.seed, progress
     )
-    scoring, scores = _score_both_parts(trained.model, material, settings)
-    threshold = choose_threshold(scores, options.threshold_method, options.threshold)
-    detector = Detector(preparation, trained.model, scoring, threshold, settings.sequence_length)
-    gate = _pass_gate(detector, material, options)
+    detector, scores = _fit_trial(trained.model, material, options)
+    if isinstance(trained, Completed):
+        linear, linear_scores = _fit_trial(trained.linear_part.model, material, options)
+        gate = _measure_gate(detector, material, options, linear)
+        if settings.gate and not options.force:
+            gate = weigh_network(
+                gate, is_calm(scores, linear_scores, len(material.split.validation))
+            )
+        if gate.left_out:
+            trained, detector, scores = trained.linear_part, linear, linear_scores
+    else:
+        gate = _measure_gate(detector, material, options)
+    gate = require_pass(gate, options)
     trial = Fitted(trained, detector, scores, gate, trial=detector)
     fitted = _fit_to_all(trial, material, options)
     return replace(fitted, detector=measure_calm(fitted.detector, fitted.scores))
@@ -160,24 +169,43 @@ def _fit_scoring(
     return fit_scoring(errors, at, members, settings.scoring, material.preparation.weights)
 
 
-def _pass_gate(detector: Detector, material: Material, options: FittingOptions) -> Gate:
+def _fit_trial(
+    model: Model, material: Material, options: FittingOptions
+) -> tuple[Detector, Values]:
+    """The detector of a model that was fitted to the training part, and the scores of both."""
+    settings = options.training
+    scoring, scores = _score_both_parts(model, material, settings)
+    threshold = choose_threshold(scores, options.threshold_method, options.threshold)
+    length = settings.sequence_length
+    return Detector(material.preparation, model, scoring, threshold, length), scores
+
+
+def _measure_gate(
+    detector: Detector,
+    material: Material,
+    options: FittingOptions,
+    linear: Detector | None = None,
+) -> Gate:
+    model = options.training.model
+    if not options.training.gate:
+        return skip_gate(model, "training_settings.gate is false")
+    return run_gate(model, detector, material.frames, material.training_ends_at, linear)
+
+
+def require_pass(gate: Gate, options: FittingOptions) -> Gate:
     """The gate's outcome.
 
     Raises:
         DataError: if a network fails and is not forced.
     """
-    model = options.training.model
-    if not options.training.gate:
-        return skip_gate(model, "training_settings.gate is false")
-    gate = run_gate(model, detector, material.frames, material.training_ends_at)
-    if gate.passed or model == BASELINE:
+    if gate.passed or gate.model == BASELINE:
         return gate
     if options.force:
         return replace(gate, forced=True)
-    raise DataError(explain_failed_gate(gate))
+    raise DataError(_explain_failed_gate(gate))
 
 
-def explain_failed_gate(gate: Gate) -> str:
+def _explain_failed_gate(gate: Gate) -> str:
     """What was measured, and what to do."""
     baseline, figure = gate.best_naive
     return (

@@ -6,17 +6,17 @@ group's normaliser, baseline and unit of scores; the threshold is one for all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.data.preparation import Preparation
 from promad.data.windows import Windows, split_at
 from promad.errors import DataError
-from promad.models import Model, Progress, Trained, find_model
+from promad.models import Completed, Model, Progress, Trained, find_model
 from promad.models.linear_groups import TrainedGroups, stack_rows
 from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.detector import Detector
@@ -24,14 +24,13 @@ from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 from promad.thresholds.fleet import Units, find_usual
 from promad.training.fitting import (
-    BASELINE,
     Fitted,
     FittingOptions,
-    explain_failed_gate,
     measure_calm,
+    require_pass,
 )
 from promad.training.fleet_material import FleetMaterial, map_groups
-from promad.training.gate import Gate, average_gates, run_gate, skip_gate
+from promad.training.gate import Gate, average_gates, run_gate, skip_gate, weigh_network
 from promad.training.group_fitting import (
     FEWEST_WINDOWS,
     fit_groups,
@@ -68,13 +67,19 @@ def fit_fleet(
     trained: Trained = find_model(settings.model).fit(
         material.split, fleet.preparation.scored, settings, settings.seed, progress
     )
-    scorings, scores = _score_groups(trained.model, material, settings)
-    kept = np.flatnonzero([each is not None for each in scorings])
-    known, scores = [each for each in scorings if each is not None], scores[kept]
-    units, threshold = choose_fleet_threshold(
-        scores, options.threshold_method, options.threshold, per
-    )
-    gate = _pass_gate(trained.model, known, kept, threshold, material, options)
+    trial = _fit_trial(trained.model, material, options, per)
+    if isinstance(trained, Completed):
+        linear = _fit_trial(trained.linear_part.model, material, options, per)
+        gate = _measure_gate(trial, material, options, linear)
+        if settings.gate and not options.force:
+            gate = weigh_network(gate, calm=True)
+        if gate.left_out:
+            trained, trial = trained.linear_part, linear
+    else:
+        gate = _measure_gate(trial, material, options)
+    gate = require_pass(gate, options)
+    known, kept, scores = trial.scorings, trial.groups, trial.scores
+    units, threshold = trial.units, trial.threshold
     comparable = scores / units.units[:, np.newaxis]
     final = trained.refit(material.windows)
     if final is not trained:
@@ -110,6 +115,39 @@ def fit_fleet(
     in_a_row = comparable[~np.isnan(comparable)]
     detector = measure_calm(detector, in_a_row)
     return Fitted(final, detector, in_a_row, gate, dict.fromkeys(few, why))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A model that was fitted to the training part, with what it makes of the groups.
+
+    Attributes:
+        groups: the places in the fleet of those that have a scoring of their own, int64 (groups,).
+        scorings: of each of them.
+        scores: of both parts, (groups, samples).
+    """
+
+    model: Model
+    groups: NDArray[np.int64]
+    scorings: list[Scoring]
+    scores: Values
+    units: Units
+    threshold: Threshold
+    length: int
+
+    def build_detector(self, place: int, prepared: Preparation) -> Detector:
+        """The detector of the group at a place among those that have a scoring."""
+        return Detector(prepared, self.model, self.scorings[place], self.threshold, self.length)
+
+
+def _fit_trial(model: Model, material: FleetMaterial, options: FittingOptions, per: str) -> _Trial:
+    scorings, scores = _score_groups(model, material, options.training)
+    groups = np.flatnonzero([each is not None for each in scorings])
+    known, scores = [each for each in scorings if each is not None], scores[groups]
+    units, threshold = choose_fleet_threshold(
+        scores, options.threshold_method, options.threshold, per
+    )
+    return _Trial(model, groups, known, scores, units, threshold, material.length)
 
 
 def fit_fleet_by_group(
@@ -248,35 +286,26 @@ def _fit_scorings(
     return [scoring for scoring, _ in found], np.array([usual for _, usual in found])
 
 
-def _pass_gate(
-    model: Model,
-    scorings: Sequence[Scoring],
-    groups: NDArray[np.int64],
-    threshold: Threshold,
+def _measure_gate(
+    trial: _Trial,
     material: FleetMaterial,
     options: FittingOptions,
+    linear: _Trial | None = None,
 ) -> Gate:
     """The mean of the gate's outcomes over some groups.
 
     Args:
-        groups: which group of the fleet each scoring is of.
-
-    Raises:
-        DataError: if a network fails and is not forced.
+        linear: that of the linear model which the trial's network completes.
     """
     settings, fleet = options.training, material.fleet
     if not settings.gate:
         return skip_gate(settings.model, "training_settings.gate is false")
     gates = []
-    for place in spread(len(groups), _GATE_GROUPS):
-        group = int(groups[place])
+    for place in spread(len(trial.groups), _GATE_GROUPS):
+        group = int(trial.groups[place])
         prepared = fleet.prepare(group)
-        detector = Detector(prepared, model, scorings[place], threshold, material.length)
-        frames = fleet.read(group)
-        gates.append(run_gate(settings.model, detector, frames, fleet.training_ends_at))
-    gate = average_gates(gates)
-    if gate.passed or settings.model == BASELINE:
-        return gate
-    if options.force:
-        return replace(gate, forced=True)
-    raise DataError(explain_failed_gate(gate))
+        other = None if linear is None else linear.build_detector(place, prepared)
+        own = trial.build_detector(place, prepared)
+        frames, ends_at = fleet.read(group), fleet.training_ends_at
+        gates.append(run_gate(settings.model, own, frames, ends_at, other))
+    return average_gates(gates)

@@ -1,4 +1,5 @@
-"""The gate: whether a trained detector is better than an untrained baseline.
+"""The gate: whether a trained detector is better than an untrained baseline, and a network that
+completes a linear model worth its cost.
 
 Anomalies of known kinds are injected into the newest stretch of the validation part, several times
 over. The detector and the untrained baselines score the same samples; both know the training part
@@ -8,7 +9,7 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,11 @@ _FEWEST_SEEDS, _MOST_SEEDS = 2, 20
 _LASTING = (10, 30)
 """An anomaly lasts one to two windows, of which this is the least and the most, in samples."""
 _SMALLEST_SPREAD = 1e-6
+_AS_GOOD = 0.01
+"""A network may have a VUS-PR that much below that of its linear model; seeds differ by as much."""
+_USUAL_SHARE, _MORE_OFTEN = 0.01, 1.5
+LINEAR = "linear"
+_NETWORK = "network"
 _NAIVE = tuple(name for name in NAIVE if name != "random")
 _MEAN = "mean"
 
@@ -46,11 +52,14 @@ class Gate:
     Attributes:
         model: the name of the model, whose row is among the others.
         rows: by row and by kind the mean VUS-PR over the seeds, and as "mean" that of the kinds.
+            The row of a linear model that a network completes is "linear".
         samples: how many are in the stretch.
         seeds: how many times anomalies were injected into it.
         window: the widest buffer of VUS-PR, in samples.
         skipped: why nothing was measured; empty if it was.
         forced: whether the model was promoted although it failed.
+        left_out: why the network was left out, and its linear model promoted alone; the model's row
+            is then that of the linear model, and the network's is "network".
     """
 
     model: str
@@ -60,6 +69,7 @@ class Gate:
     window: int = 0
     skipped: str = ""
     forced: bool = False
+    left_out: str = ""
 
     @property
     def own(self) -> float:
@@ -84,13 +94,59 @@ class Gate:
         return {**asdict(self), "passed": self.passed}
 
 
+def is_calm(scores: Values, linear: Values, validation: int) -> bool:
+    """Whether a network's scores keep a limit about as well as those of its linear model.
+
+    The limit is what 99 % of the training part stay below; counted is the share of the validation
+    part above it.
+
+    Args:
+        scores, linear: of the training and then the validation part, (windows,).
+        validation: the number of windows of the latter.
+    """
+    own, other = (_find_share_above(each, validation) for each in (scores, linear))
+    return own <= _MORE_OFTEN * max(other, _USUAL_SHARE)
+
+
+def _find_share_above(scores: Values, validation: int) -> float:
+    training, newest = np.split(scores, [len(scores) - validation])
+    return float((newest > np.quantile(training, 1 - _USUAL_SHARE)).mean())
+
+
+def weigh_network(gate: Gate, calm: bool) -> Gate:
+    """The gate's outcome, with the network left out if it is not worth its cost.
+
+    Args:
+        gate: with a row of the linear model, if there was enough to measure on.
+        calm: whether the network keeps a limit as well as the linear model.
+    """
+    if not calm:
+        why = "more of the validation part is above a limit than with the linear model alone"
+    elif LINEAR in gate.rows and gate.own < gate.rows[LINEAR][_MEAN] - _AS_GOOD:
+        why = (
+            f"VUS-PR {gate.own:.3f} on injected anomalies, the linear model alone "
+            f"{gate.rows[LINEAR][_MEAN]:.3f}"
+        )
+    else:
+        return gate
+    if LINEAR not in gate.rows:
+        return replace(gate, left_out=why)
+    rows = {name: row for name, row in gate.rows.items() if name != LINEAR}
+    rows |= {gate.model: gate.rows[LINEAR], _NETWORK: gate.rows[gate.model]}
+    return replace(gate, rows=rows, left_out=why)
+
+
 def skip_gate(model: str, why: str) -> Gate:
     """The outcome where nothing was measured."""
     return Gate(model, {}, skipped=why)
 
 
 def run_gate(
-    model: str, detector: Detector, frames: Sequence[MetricFrame], training_ends_at: float
+    model: str,
+    detector: Detector,
+    frames: Sequence[MetricFrame],
+    training_ends_at: float,
+    linear: Detector | None = None,
 ) -> Gate:
     """Compare a trained detector with the untrained baselines.
 
@@ -98,6 +154,7 @@ def run_gate(
         model: the name of its model.
         frames: scaled, both parts, NaN where missing.
         training_ends_at: unix seconds of the last sample of the training part.
+        linear: the detector without the network that completes it, to be measured too.
     """
     length, scored = detector.length, detector.preparation.scored
     training, stretch = _parts(frames, training_ends_at, length)
@@ -112,6 +169,8 @@ def run_gate(
     if not spread.any():
         return skip_gate(model, "every feature is constant in the training part")
     scores = {model: _detector_score(detector, stretch)}
+    if linear is not None:
+        scores[LINEAR] = _detector_score(linear, stretch)
     scores |= {row: partial(_naive_score, row, training) for row in _NAIVE}
     values = stretch.values[0][:, :scored]
     rounds = [

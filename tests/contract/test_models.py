@@ -264,7 +264,7 @@ def test_the_keras_file_in_a_bundle_equals_its_code_free_form(worked):
 
     network = keras.models.load_model(worked.bundle.directory / "lstm_autoencoder_model.keras")
     windows = every(windows_of())
-    found = worked.detector().model.reconstruct(windows)
+    found = worked.detector().model.network.reconstruct(windows)
     assert np.abs(found - network(windows).numpy()).max() < 1e-5
     weights = [array.shape for array in network.get_weights()]
     assert weights[0] == (FEATURES + 2, 4 * 8)
