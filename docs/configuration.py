@@ -299,7 +299,10 @@ def _render_model_defaults() -> str:
         for model, preset in columns
     }
     shipped = yaml.safe_load(SHIPPED.read_text("utf-8"))["training_settings"]
-    keys = [(name,) for name, value in shipped.items() if value == "auto" and name != "preset"]
+    chosen = {"model", "preset"}
+    keys: list[KeyPath] = [
+        (name,) for name, value in shipped.items() if value == "auto" and name not in chosen
+    ]
     keys += [("scoring", name) for name, value in shipped["scoring"].items() if value == "auto"]
     headings = [
         f"`{model}`" if preset == "standard" else f"`{model}`, `{preset}`"

@@ -29,6 +29,7 @@ from promad.bundle.manifest import (
 from promad.bundle.store import BundleStore
 from promad.config import Config
 from promad.config.deviation_rule import EVERYTHING_COUNTS, DeviationRule
+from promad.config.model_defaults import FORMER_DEFAULTS, PRESETS
 from promad.data.deviations import read_rules
 from promad.data.preparation import Preparation
 from promad.data.valid_range import format_ranges, read_ranges
@@ -76,7 +77,7 @@ def check_fits(bundle: Bundle, config: Config) -> None:
         ("valid_range", *map(format_ranges, (ranges, config.valid_ranges))),
         ("sequence_length", manifest.sequence_length, config.training_settings.sequence_length),
         ("model", manifest.model, config.training_settings.model),
-        ("preset", manifest.preset, config.training_settings.preset),
+        ("preset", *_compare_presets(manifest, config)),
         ("scoring", manifest.scoring, config.training_settings.scoring.method),
     ):
         if trained_as != asked_for:
@@ -106,6 +107,16 @@ def _show(value: object) -> str:
         below, above = (f"{each:g}" for each in value)
         return below if below == above else f"[{below}, {above}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _compare_presets(manifest: Manifest, config: Config) -> tuple[str, str]:
+    """The preset of a bundle, and the one that is asked for.
+
+    A bundle with what was the default before goes on where the default is asked for now.
+    """
+    own, wanted = manifest.preset, config.training_settings.preset
+    is_former = own == FORMER_DEFAULTS.get(manifest.model)
+    return own, own if is_former and wanted == PRESETS[manifest.model][0] else wanted
 
 
 def _compare_scopes(manifest: Manifest, config: Config) -> tuple[str, str]:

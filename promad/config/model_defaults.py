@@ -9,7 +9,9 @@ ModelName = Literal["lstm_autoencoder", "linear", "lstm_forecaster", "tranad", "
 MemberName = Literal["lstm_autoencoder", "linear", "lstm_forecaster", "tranad"]
 PresetName = Literal["standard", "residual", "improved", "original", "strict", "paper"]
 
-DEFAULT_MODEL = "lstm_autoencoder"
+DEFAULT_MODEL = "linear"
+"""What `model: auto` means: as accurate as the networks on public data (benchmarks/accuracy.md), at
+a fraction of their cost."""
 
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "lstm_autoencoder": ("residual", "improved", "original"),
@@ -19,6 +21,9 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
     "fusion": ("standard",),
 }
 """The presets of each model, its default first."""
+
+FORMER_DEFAULTS: Mapping[str, str] = {"lstm_autoencoder": "improved"}
+"""What was a model's default preset before; its bundles are used until the next training."""
 
 _COMMON: Mapping[str, Any] = {
     "sequence_length": 30,
@@ -80,7 +85,7 @@ DEFAULT_MEMBERS: tuple[MemberName, ...] = ("linear", "lstm_autoencoder")
 def fill_defaults(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `training_settings`, with the model's defaults for `auto` and missing keys."""
     given = {key: value for key, value in keys.items() if value != "auto"}
-    model = given.get("model", DEFAULT_MODEL)
+    model = given.get("model", _find_model(given.get("preset")))
     presets = PRESETS.get(model) if isinstance(model, str) else None
     if presets is None:
         model, presets = DEFAULT_MODEL, PRESETS[DEFAULT_MODEL]
@@ -89,7 +94,19 @@ def fill_defaults(keys: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {**_COMMON, **(own or {})}
     if model == "fusion":
         defaults["sequence_length"] = max(map(_default_length, _find_members(given)))
-    return {"preset": presets[0], **defaults, **given, "scoring": _fill_scoring(defaults, given)}
+    return {
+        "model": model,
+        "preset": presets[0],
+        **defaults,
+        **given,
+        "scoring": _fill_scoring(defaults, given),
+    }
+
+
+def _find_model(preset: object) -> str:
+    """The model that `auto` means beside a preset: the one that has it, else the default."""
+    owners = [name for name, presets in PRESETS.items() if preset in presets]
+    return owners[0] if len(owners) == 1 else DEFAULT_MODEL
 
 
 def _find_members(given: Mapping[str, Any]) -> list[str]:
@@ -107,7 +124,8 @@ def _default_length(model: str) -> int:
 
 
 def _fill_scoring(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    scoring = given.get("scoring", {})
+    scoring = given.get("scoring")
+    scoring = {} if scoring is None else scoring
     if isinstance(scoring, str):
         scoring = {"method": scoring}
     if not isinstance(scoring, Mapping):

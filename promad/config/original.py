@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from promad.config.document import NotYamlError, parse_document
-from promad.config.model_defaults import DEFAULT_MODEL
 from promad.config.settings import Config
 
 PRESET = "original"
+MODEL = "lstm_autoencoder"
 
 _SECTION_KEYS: Mapping[str, frozenset[str]] = {
     "data_settings": frozenset(
@@ -65,7 +65,12 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "scaler_type": "MinMaxScaler",
         "time_features": ["hour_of_day", "day_of_week"],
     },
-    "training_settings": {"preset": PRESET, "sequence_length": 20, "epochs": 50},
+    "training_settings": {
+        "model": MODEL,
+        "preset": PRESET,
+        "sequence_length": 20,
+        "epochs": 50,
+    },
     "real_time_anomaly_detection": {
         "query_interval_seconds": 60,
         "enter_after_samples": 1,
@@ -127,7 +132,7 @@ def fill_preset(values: Mapping[str, Any], implied: bool) -> dict[str, Any]:
 def _fill_section(name: str, given: Any) -> Any:
     """A section with its defaults; as it is if it is no section or chooses another model."""
     keys = {} if given is None else given
-    if not isinstance(keys, Mapping) or keys.get("model", DEFAULT_MODEL) != DEFAULT_MODEL:
+    if not isinstance(keys, Mapping) or keys.get("model", MODEL) != MODEL:
         return given
     filled = {**_DEFAULTS[name], **keys}
     if filled.get("early_stopping_patience") == 0:  # there: never stops early

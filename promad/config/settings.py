@@ -305,7 +305,7 @@ class TrainingSettings(_Section):
     """How `train` fits the model. `auto` is the default of the model and its preset."""
 
     input_processed_filename: FileName | None = None
-    model: ModelName = "lstm_autoencoder"
+    model: ModelName
     preset: PresetName
     model_output_filename: KerasFileName = "lstm_autoencoder_model.keras"
     sequence_length: Annotated[int, Field(ge=2, strict=True)]

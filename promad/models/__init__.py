@@ -81,17 +81,18 @@ def list_model_files(name: str, names: Collection[str]) -> set[str]:
         names: the files of the bundle. A fusion has the members that have a folder there.
     """
     if name != "fusion":
-        return _list_own_files(name, names)
+        return _list_own_files(MODELS[name], name, names)
     members = {member for member in fusion.MODULES if _has_folder(member, names)}
-    return {
-        f"{member}/{file}"
-        for member in members
-        for file in _list_own_files(member, {each.removeprefix(f"{member}/") for each in names})
-    }
+    found = set()
+    for member in members:
+        inside = {each.removeprefix(f"{member}/") for each in names}
+        files = _list_own_files(fusion.MODULES[member], member, inside)
+        found |= {f"{member}/{file}" for file in files}
+    return found
 
 
-def _list_own_files(name: str, names: Collection[str]) -> set[str]:
-    own, others = find_model(name).CODE_FREE_FILE, set(names)
+def _list_own_files(module: str, name: str, names: Collection[str]) -> set[str]:
+    own, others = import_module(module).CODE_FREE_FILE, set(names)
     if name == "lstm_autoencoder":  # a linear model, a network, or both
         return ({own, linear.CODE_FREE_FILE} & others) or {own}
     return {own} | ({GROUPS_FILE} & others if name == "linear" else set())

@@ -24,7 +24,9 @@ from promad.training.threshold_choice import choose_threshold
 Values = NDArray[np.float64]
 
 BASELINE = "linear"
-"""The model that is promoted even if it fails the gate: it is what a network is compared with."""
+"""The model that is promoted even if it fails the gate: it is what a network is compared with.
+
+So is the linear model that is left where a network was left out."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def require_pass(gate: Gate, options: FittingOptions) -> Gate:
     Raises:
         DataError: if a network fails and is not forced.
     """
-    if gate.passed or gate.model == BASELINE:
+    if gate.passed or gate.model == BASELINE or gate.left_out:
         return gate
     if options.force:
         return replace(gate, forced=True)

@@ -165,21 +165,30 @@ def run_promad(extra: set[str], *arguments: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "extra"),
     [
-        (("preprocess",), "preprocess needs scikit-learn, joblib, matplotlib (not installed)"),
-        (("train",), "train with model lstm_autoencoder needs scikit-learn, joblib, matplotlib, "),
-        (("run",), "run with model lstm_autoencoder needs scikit-learn, "),
-        (("demo",), "demo with model lstm_autoencoder needs scikit-learn, "),
-        (("evaluate", "nothing"), "evaluate with model lstm_autoencoder needs scikit-learn, "),
-        (("datasets", "fetch", "nab"), "datasets fetch needs pooch (not installed)"),
+        (("preprocess",), "preprocess needs scikit-learn, joblib, matplotlib ", "linear"),
+        (("train",), "train with model linear needs scikit-learn, joblib, matplotlib ", "linear"),
+        (("run",), "run with model linear needs scikit-learn, ", "linear"),
+        (("demo",), "demo with model linear needs scikit-learn, ", "linear"),
+        (
+            ("demo", "--model", "lstm_autoencoder"),
+            "demo with model lstm_autoencoder needs scikit-learn, joblib, matplotlib, Keras, ",
+            "train",
+        ),
+        (
+            ("evaluate", "nothing", "--model", "lstm_autoencoder"),
+            "evaluate with model lstm_autoencoder needs scikit-learn, ",
+            "train",
+        ),
+        (("datasets", "fetch", "nab"), "datasets fetch needs pooch (not installed)", "train"),
     ],
 )
-def test_without_its_extra_a_command_names_it_and_does_nothing(arguments, message):
+def test_without_its_extra_a_command_names_it_and_does_nothing(arguments, message, extra):
     done = run_promad(TRAIN, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"promad: {message}")
-    assert done.stderr.endswith(" — pip install 'promad-exporter[train]'\n")
+    assert done.stderr.endswith(f" — pip install 'promad-exporter[{extra}]'\n")
     assert done.stderr.count("\n") == 1
 
 

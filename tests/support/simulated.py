@@ -45,6 +45,7 @@ def config_for(directory, **sections):
         "queries": {name: name for name in NAMES},
         "data_settings": {"step": "30s"},
         "training_settings": {
+            "model": "lstm_autoencoder",
             "sequence_length": LENGTH,
             "epochs": 3,
             "lstm_units_encoder1": 8,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_the_manifest_tells_what_the_model_was_made_from(worked):
     assert manifest.queries == worked.config.promql
     assert (manifest.step_seconds, manifest.sequence_length) == (30.0, 8)
     assert (manifest.model, manifest.scaler) == ("lstm_autoencoder", "ParetoScaler")
-    assert (manifest.format, manifest.preset, manifest.scoring) == (2, "improved", "normalised")
+    assert (manifest.format, manifest.preset, manifest.scoring) == (2, "residual", "normalised")
     assert manifest.server == "http://prometheus.example"
     assert (manifest.seed, manifest.trained_on) == (42, "all windows")
     assert {"promad", "python", "numpy", "tensorflow", "keras", "onnx"} <= set(manifest.versions)
@@ -137,15 +138,15 @@ def test_a_bundle_of_another_version_is_refused(store, key, value, message):
         store.open_current()
 
 
-def test_what_is_loaded_scores_as_what_was_trained(worked):
-    detector = load_detector(worked.bundle)
-    assert detector.threshold == worked.training.threshold
+def test_what_is_loaded_scores_as_what_was_trained(sketched):
+    detector = load_detector(sketched.bundle)
+    assert detector.threshold == sketched.training.threshold
     assert detector.length == 8
-    scaled = detector.preparation.scale(frame_of(worked.values))
+    scaled = detector.preparation.scale(frame_of(sketched.values))
     windows = detector.preparation.windows([scaled], 8)
     errors = detector.model.apply(windows.take(np.arange(len(windows)))).errors
-    of_training = np.arange(len(windows)) < worked.training.training_windows
-    of_validation = np.arange(len(windows)) >= len(windows) - worked.training.validation_windows
+    of_training = np.arange(len(windows)) < sketched.training.training_windows
+    of_validation = np.arange(len(windows)) >= len(windows) - sketched.training.validation_windows
     seen = of_training | of_validation  # and not the windows between the two
     scoring = detector.scoring
     smoothed = naive_scoring.moving_average(
@@ -158,7 +159,7 @@ def test_what_is_loaded_scores_as_what_was_trained(worked):
     scores = np.array(
         [naive_scoring.score(list(row), 1, None, share, compression) for row in smoothed]
     )
-    quantiles = worked.bundle.manifest.figures["validation_score_quantiles"]
+    quantiles = sketched.bundle.manifest.figures["validation_score_quantiles"]
     assert float(np.quantile(scores, 0.5)) == pytest.approx(quantiles["0.5"], rel=1e-4)
     assert scores.max() == pytest.approx(quantiles["1"], rel=1e-4)
 
@@ -648,7 +649,7 @@ def misfits():
         ),
         (
             {"training_settings": {"preset": "original"}},
-            r"preset is improved in the bundle, original in the configuration",
+            r"preset is residual in the bundle, original in the configuration",
         ),
         (
             {"training_settings": {"scoring": "mse"}},
@@ -666,6 +667,22 @@ def test_a_bundle_that_does_not_fit_is_refused_naming_both_values(worked, sectio
     config = config_for(worked.config.artifacts_dir, **sections)
     with pytest.raises(BundleError, match=rf"^bundle {worked.bundle.id} does not fit .*{message}"):
         check_fits(worked.bundle, config)
+
+
+@pytest.mark.parametrize(("preset", "fits"), [("auto", True), ("original", False)])
+def test_a_bundle_of_the_default_before_goes_on_under_the_default(sketched, preset, fits):
+    bundle = replace(
+        sketched.bundle, manifest=sketched.bundle.manifest.model_copy(update={"preset": "improved"})
+    )
+    scoring = {"method": "normalised"}
+    config = config_for(
+        sketched.config.artifacts_dir, training_settings={"preset": preset, "scoring": scoring}
+    )
+    if fits:
+        check_fits(bundle, config)
+    else:
+        with pytest.raises(BundleError, match="preset is improved in the bundle, original in"):
+            check_fits(bundle, config)
 
 
 def test_a_bundle_fits_the_configuration_that_it_was_trained_with(worked):

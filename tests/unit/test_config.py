@@ -210,7 +210,24 @@ def test_auto_and_nothing_and_the_first_preset_mean_the_same(model):
 
 
 def test_the_default_model_may_be_left_to_promad_too():
-    assert training(model="auto") == training() == training(model="lstm_autoencoder")
+    assert training(model="auto") == training() == training(model="linear")
+
+
+@pytest.mark.parametrize(
+    ("preset", "model"),
+    [
+        ("auto", "linear"),
+        ("standard", "linear"),
+        ("residual", "lstm_autoencoder"),
+        ("improved", "lstm_autoencoder"),
+        ("original", "lstm_autoencoder"),
+        ("strict", "tranad"),
+        ("paper", "tranad"),
+    ],
+)
+def test_a_preset_without_a_model_means_the_model_that_has_it(preset, model):
+    assert training(preset=preset) == training(model=model, preset=preset)
+    assert training(preset=preset, model="auto").model == model
 
 
 def test_every_model_and_preset_has_settings_and_each_preset_its_own():
@@ -222,11 +239,11 @@ def test_every_model_and_preset_has_settings_and_each_preset_its_own():
 
 
 def test_what_suits_a_model_is_what_its_papers_or_measurements_say():
-    autoencoder, tranad = training(), training(model="tranad")
+    autoencoder, tranad = training(model="lstm_autoencoder"), training(model="tranad")
     assert (autoencoder.preset, autoencoder.sequence_length, autoencoder.epochs) == (
-        "improved",
+        "residual",
         20,
-        15,
+        30,
     )
     assert (tranad.preset, tranad.sequence_length, tranad.learning_rate) == ("strict", 10, 0.0005)
     assert training(model="lstm_forecaster").sequence_length == 101

@@ -11,13 +11,13 @@ from promad.cli.commands.train import format_training
 from promad.errors import DataError
 from promad.evaluation.injection import KINDS
 from promad.evaluation.naive import NAIVE
-from promad.models import Outcome
+from promad.models import Outcome, linear
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
 from promad.thresholds import Threshold
-from promad.training.gate import FEWEST_WINDOWS, run_gate
+from promad.training.gate import FEWEST_WINDOWS, Gate, is_calm, run_gate, weigh_network
 from tests.support.simulated import (
     NOW,
     config_for,
@@ -232,3 +232,104 @@ def test_without_the_gate_nothing_is_measured(tmp_path, blind):
     report = run(prepared(tmp_path, gate=False))
     assert report.bundle.manifest.gate == {"skipped": "training_settings.gate is false"}
     assert next(format_training(report)).startswith("  gate skipped: ")
+
+
+# A network that completes a linear model
+
+
+@pytest.fixture
+def completed(monkeypatch, stub_model):
+    """Training yields a network that finds nothing, beside a linear model."""
+
+    @dataclass(frozen=True)
+    class Both:
+        base: object
+        network: object
+        model: object = Blind()
+
+        @property
+        def linear_part(self):
+            return self.base
+
+        @property
+        def history(self):
+            return self.base.history
+
+        @property
+        def versions(self):
+            return {}
+
+        def refit(self, windows):
+            return self
+
+        def save(self, directory, native_file_name):
+            self.network.save(directory, native_file_name)
+
+    module = import_module("tests.support.stub_model")
+    real = module.fit
+
+    def fit(split, features, settings, seed, progress):
+        base = linear.fit(split, features, settings, seed, lambda *_: None)
+        return Both(base, real(split, features, settings, seed, progress))
+
+    monkeypatch.setattr(module, "fit", fit)
+
+
+def test_a_network_that_is_worse_than_its_linear_model_is_left_out(tmp_path, completed):
+    report = run(prepared(tmp_path))
+    assert (report.bundle.directory / "linear.npz").exists()
+    assert not (report.bundle.directory / "stub.txt").exists()
+    kept = report.bundle.manifest.gate
+    assert kept["left_out"].startswith("VUS-PR 0.")
+    assert kept["rows"]["network"]["mean"] < kept["rows"]["lstm_autoencoder"]["mean"] - 0.01
+    line = next(line for line in format_training(report) if "left out" in line)
+    assert line.startswith("  network left out, linear model promoted: VUS-PR 0.")
+    assert report.bundle.manifest.model == "lstm_autoencoder"
+
+
+def test_forced_it_is_kept(tmp_path, completed):
+    report = run(prepared(tmp_path), force=True)
+    assert not (report.bundle.directory / "linear.npz").exists()
+    kept = report.bundle.manifest.gate
+    assert (kept["forced"], kept["left_out"]) == (True, "")
+    assert kept["rows"]["lstm_autoencoder"]["mean"] < kept["rows"]["linear"]["mean"]
+
+
+def gate_of(network, linear_figure):
+    rows = {"lstm_autoencoder": {"mean": network}, "linear": {"mean": linear_figure}}
+    return Gate("lstm_autoencoder", rows)
+
+
+@pytest.mark.parametrize(
+    ("network", "calm", "why"),
+    [
+        (0.7, True, ""),
+        (0.691, True, ""),
+        (0.689, True, "VUS-PR 0.689 on injected anomalies, the linear model alone 0.700"),
+        (0.9, False, "more of the validation part is above a limit"),
+    ],
+)
+def test_a_network_must_be_as_good_and_as_calm(network, calm, why):
+    found = weigh_network(gate_of(network, 0.7), calm)
+    assert found.left_out.startswith(why)
+    assert bool(found.left_out) == bool(why)
+    assert found.own == (0.7 if why else network)
+    assert found.rows.get("network", {"mean": None})["mean"] == (network if why else None)
+
+
+def test_without_a_measurement_calm_decides():
+    skipped = Gate("lstm_autoencoder", {}, skipped="too few")
+    assert weigh_network(skipped, calm=True) == skipped
+    assert weigh_network(skipped, calm=False).left_out
+
+
+def test_calm_is_to_exceed_a_limit_of_training_about_as_often():
+    training, validation = np.linspace(0, 1, 1000), np.full(200, 0.5)
+    often = validation.copy()
+    often[:4] = 2.0  # 2 %
+    linear_scores = np.concatenate([training, validation])
+    assert is_calm(linear_scores, linear_scores, 200)
+    assert not is_calm(np.concatenate([training, often]), linear_scores, 200)
+    assert is_calm(np.concatenate([training, often]), np.concatenate([training, often]), 200)
+    often[3:] = 0.5  # 1.5 %
+    assert is_calm(np.concatenate([training, often]), linear_scores, 200)

@@ -47,7 +47,8 @@ def base():
 def residual():
     """A network of three epochs, in no way good, of which half is used all the same."""
     windows, halves = windows_of(3, 2), np.full(3, 0.5, np.float32)
-    settings = TrainingSettings.model_validate({"epochs": 3, "sequence_length": LENGTH})
+    keys = {"model": "lstm_autoencoder", "epochs": 3, "sequence_length": LENGTH}
+    settings = TrainingSettings.model_validate(keys)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("promad.models.lstm_autoencoder.find_shares", lambda *_: halves)
         return find_model("lstm_autoencoder").fit(Split(windows, windows), 3, settings, 0, silent)

@@ -122,6 +122,7 @@ def test_the_bundle_holds_the_model_the_scaler_and_the_pictures(worked):
     directory = worked.bundle.directory
     assert sorted(path.name for path in directory.iterdir()) == [
         "fitted_scaler.joblib",
+        "linear.npz",
         "lstm_autoencoder_model.keras",
         "manifest.json",
         "model.onnx",

@@ -21,7 +21,7 @@ from promad.cli.options import ListenOption, parse_listen_address
 from promad.cli.output import format_count, format_shares, format_url, print_lines
 from promad.clock import RealClock
 from promad.config.durations import format_duration, format_instant
-from promad.config.model_defaults import PRESETS
+from promad.config.model_defaults import DEFAULT_MODEL, PRESETS
 from promad.errors import PromadError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def demo(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="Model to train, see config.yaml. Default: lstm_autoencoder, of a fleet linear.",
+            help=f"Model to train, see config.yaml. Default: {DEFAULT_MODEL}.",
         ),
     ] = None,
     artifacts: Annotated[
@@ -88,7 +88,7 @@ def demo(
         raise typer.BadParameter("--until-detected needs the simulated host; omit --prometheus")
     if hosts is not None and prometheus is not None:
         raise typer.BadParameter("--hosts needs the simulation; omit --prometheus")
-    model = model or ("lstm_autoencoder" if hosts is None else "linear")
+    model = model or DEFAULT_MODEL
     if model not in PRESETS:
         raise typer.BadParameter(f"unknown model {model}; use one of {', '.join(PRESETS)}")
     require_training("demo", [model])
