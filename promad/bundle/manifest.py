@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -140,6 +141,7 @@ def open_bundle(directory: Path) -> Bundle:
         )
     _require_known_files(path, manifest)
     unlisted = _find_unlisted_files(directory, manifest)
+    _require_no_other_model(directory, manifest, unlisted)
     for name, entry in manifest.files.items():
         _check_file(directory / name, entry)
     return Bundle(directory, manifest, unlisted)
@@ -180,6 +182,16 @@ def _is_in(name: str, folder: PurePosixPath) -> bool:
 
 def _is_native(name: str) -> bool:
     return name.endswith(_NATIVE_SUFFIX)
+
+
+def _require_no_other_model(directory: Path, manifest: Manifest, unlisted: Sequence[str]) -> None:
+    """Refuse a file that would be read as a part of the model, but is not listed."""
+    read = list_model_files(manifest.model, {*manifest.files, *unlisted})
+    for name in unlisted:
+        if name in read:
+            raise BundleError(
+                f"{directory / name}: is not listed in {MANIFEST_FILE} — remove it, or train again"
+            )
 
 
 def _find_unlisted_files(directory: Path, manifest: Manifest) -> tuple[str, ...]:

@@ -80,13 +80,12 @@ def fit_detector(material: Material, options: FittingOptions, progress: Progress
         material.split, preparation.scored, settings, settings.seed, progress
     )
     detector, scores = _fit_trial(trained.model, material, options)
-    if isinstance(trained, Completed):
+    if isinstance(trained, Completed) and settings.gate:
         linear, linear_scores = _fit_trial(trained.linear_part.model, material, options)
         gate = _measure_gate(detector, material, options, linear)
-        if settings.gate and not options.force:
-            gate = weigh_network(
-                gate, is_calm(scores, linear_scores, len(material.split.validation))
-            )
+        if not options.force:
+            calm = is_calm(scores, linear_scores, len(material.split.validation))
+            gate = weigh_network(gate, calm)
         if gate.left_out:
             trained, detector, scores = trained.linear_part, linear, linear_scores
     else:

@@ -68,10 +68,10 @@ def fit_fleet(
         material.split, fleet.preparation.scored, settings, settings.seed, progress
     )
     trial = _fit_trial(trained.model, material, options, per)
-    if isinstance(trained, Completed):
+    if isinstance(trained, Completed) and settings.gate:
         linear = _fit_trial(trained.linear_part.model, material, options, per)
         gate = _measure_gate(trial, material, options, linear)
-        if settings.gate and not options.force:
+        if not options.force:
             gate = weigh_network(gate, calm=True)
         if gate.left_out:
             trained, trial = trained.linear_part, linear

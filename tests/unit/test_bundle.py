@@ -427,6 +427,16 @@ def test_files_that_are_not_listed_are_named_once_and_not_read(store):
     ]
 
 
+def test_an_unlisted_file_that_would_be_read_as_the_model_is_refused(store):
+    """A network is listed; nothing has checked the linear model beside it."""
+    path = store.open_current().directory / "linear.npz"
+    path.write_bytes(b"\0")
+    with pytest.raises(BundleError, match=r"linear\.npz: is not listed in manifest\.json — remove"):
+        store.open_current()
+    path.unlink()
+    assert store.open_current().unlisted == ()
+
+
 def test_an_unlisted_file_takes_no_place_of_a_listed_one(store):
     path = store.open_current().directory / "threshold.json"
     path.rename(path.with_name("threshold.json~"))
