@@ -353,12 +353,19 @@ def _papers(found: Found) -> str:
 def _nab(found: Found) -> str:
     if "nab-linear" not in found:
         return ""
-    outcome, hows = found["nab-linear"][1], ("at_threshold", "optimised")
+    outcome, hows = found["nab-linear"][1], ("by_event", "at_threshold", "optimised")
     lines = [
-        "| {} | {:.1f} | {:.1f} |".format(_cell(row), *(scores[how]["standard"] for how in hows))
+        "| {} | {:.1f} | {:.1f} | {:.1f} |".format(
+            _cell(row), *(scores[how]["standard"] for how in hows)
+        )
         for row, scores in outcome["nab"].items()
     ]
-    titles = ["", "standard, at the threshold", "standard, threshold chosen with the labels"]
+    titles = [
+        "",
+        "standard, one detection per event",
+        "standard, each sample above the threshold",
+        "standard, threshold chosen with the labels",
+    ]
     return "\n".join(["## NAB, realKnownCause", "", *_header(titles), *lines])
 
 

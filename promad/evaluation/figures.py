@@ -118,7 +118,7 @@ def nab_of(judged: Judged, data: LabelledData) -> NabSeries | None:
         return None
     windows = [(each.start, each.end) for each in data.known_anomalies if each.kind == "window"]
     starts, ends = np.array(windows, np.int64).reshape(-1, 2).T
-    return nab_series(judged.scores, judged.limits, starts, ends)
+    return nab_series(judged.scores, judged.limits, starts, ends, judged.episodes.raised)
 
 
 def all_figures(judged: Judged, labels: Flags, causes: Causes | None, seed: int) -> Figures:

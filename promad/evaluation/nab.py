@@ -5,9 +5,11 @@ benchmark", ICMLA, sections II.C and II.D, with the weights of the published pro
 
 The score of several series is one: what they earn is added up before it is normalised, so that 0
 is a detector that never alarms and 100 one that alarms at the first sample of every window and
-nowhere else. Two figures are told apart:
+nowhere else. Three figures are told apart:
 
-    at the threshold  alarms are the samples above their limit, as in operation
+    by event          alarms are the samples that began an event, one each: what an operator is told
+    at the threshold  alarms are all samples above their limit, as NAB counts detections: of an
+                      event that lasts past its window, each sample is one more false alarm
     optimised         one threshold for all series is picked with the labels at hand, for each
                       profile its own, as the published leaderboard does; scores of different
                       series are then compared as multiples of their own limits
@@ -18,7 +20,7 @@ The probationary 15 % of each series take no part: here they are what a model is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,11 +57,13 @@ class NabSeries:
         ratios: the scores as multiples of their limits, float64 (samples,), NaN where unknown:
             above 1 is an alarm.
         starts, ends: first row and row after the last of each window, int64 (windows,), in order.
+        flagged: the row of the sample that made each event, int64 (events,).
     """
 
     ratios: Reals
     starts: Rows
     ends: Rows
+    flagged: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
     def to_json(self) -> dict[str, Any]:
         """Lists, from which `from_json` makes the same series."""
@@ -68,14 +72,23 @@ class NabSeries:
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> NabSeries:
         """The series that `to_json` described."""
-        rows = (np.array(content[name], np.int64) for name in ("starts", "ends"))
+        rows = (np.array(content[name], np.int64) for name in ("starts", "ends", "flagged"))
         return NabSeries(np.array(content["ratios"], np.float64), *rows)
 
 
-def nab_series(scores: Reals, limits: Reals, starts: Rows, ends: Rows) -> NabSeries:
-    """Scores held to limits above zero, and the windows in their order."""
+def nab_series(scores: Reals, limits: Reals, starts: Rows, ends: Rows, flagged: Rows) -> NabSeries:
+    """Scores held to limits above zero, the windows in their order, and where events were made."""
     order = np.argsort(starts, kind="stable")
-    return NabSeries(np.asarray(scores / limits, np.float64), starts[order], ends[order])
+    return NabSeries(np.asarray(scores / limits, np.float64), starts[order], ends[order], flagged)
+
+
+def by_event(series: Sequence[NabSeries], profile: Profile) -> float:
+    """The score of the samples that made events, at most 100; NaN without windows."""
+    earned = sum(
+        _sum_worth(each, np.isin(np.arange(len(each.ratios)), each.flagged), profile)
+        for each in series
+    )
+    return _normalise(earned, series, profile)
 
 
 def at_threshold(series: Sequence[NabSeries], profile: Profile) -> float:

@@ -18,7 +18,7 @@ from promad.evaluation.figures import (
     median_figures,
     summed_sequences,
 )
-from promad.evaluation.nab import PROFILES, at_threshold, optimised
+from promad.evaluation.nab import PROFILES, at_threshold, by_event, optimised
 from promad.evaluation.ranking import VUS_NARROW_WINDOW, VUS_WINDOW
 from promad.evaluation.sequences import SequenceCounts
 from promad.experiments.rows import Rows
@@ -88,7 +88,7 @@ class Evaluation:
     def nab(self, row: str) -> dict[str, Figures] | None:
         """The NAB scores of all entities together, if their publishers count windows.
 
-        `at_threshold` and `optimised`, by profile; each is the mean over the seeds.
+        `by_event`, `at_threshold` and `optimised`, by profile; each is the mean over the seeds.
         """
         by_seed = [
             [rows.nab for by_seed in self.found.values() if (rows := by_seed[seed][row]).nab]
@@ -101,7 +101,7 @@ class Evaluation:
                 name: float(np.mean([how(series, profile) for series in by_seed]))
                 for name, profile in PROFILES.items()
             }
-            for how in (at_threshold, optimised)
+            for how in (by_event, at_threshold, optimised)
         }
 
     def to_json(self) -> dict[str, Any]:

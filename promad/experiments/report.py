@@ -95,9 +95,9 @@ def _list_tables(found: Evaluation) -> Iterator[TableSection]:
     if sequences:
         yield _create_table("Labelled sequences of all entities", sequences)
     nab = {row: scores for row in found.row_names if (scores := found.nab(row)) is not None}
-    for threshold in ("optimised", "at_threshold") if nab else ():
-        rows = {row: scores[threshold] for row, scores in nab.items()}
-        yield _create_table(f"NAB score, {threshold.replace('_', ' ')}", rows)
+    for how in ("by_event", "at_threshold", "optimised") if nab else ():
+        rows = {row: scores[how] for row, scores in nab.items()}
+        yield _create_table(f"NAB score, {how.replace('_', ' ')}", rows)
 
 
 def _list_entities(found: Evaluation) -> Iterator[TableSection]:

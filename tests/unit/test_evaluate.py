@@ -588,7 +588,13 @@ def test_windows_of_all_series_come_to_one_nab_score(data, config):
             assert scores["at_threshold"][name] == pytest.approx(np.mean(values))
             assert max(0, scores["at_threshold"][name]) <= scores["optimised"][name] <= 100
     assert content["nab"][MODEL]["optimised"]["standard"] > 50
-    assert sum("NAB" in line for line in command.format_evaluation(outcome)) == 2
+    assert content["nab"][MODEL]["by_event"]["standard"] > 50
+    lines = list(command.format_evaluation(outcome))
+    assert [line.split("  ")[1] for line in lines if "NAB" in line] == [
+        "NAB, by event",
+        "NAB, at threshold",
+        "NAB, optimised",
+    ]
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(data, config, tmp_path):

@@ -2,13 +2,21 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promad.evaluation.nab import PROFILES, NabSeries, at_threshold, nab_series, optimised
+from promad.evaluation.nab import (
+    PROFILES,
+    NabSeries,
+    at_threshold,
+    by_event,
+    nab_series,
+    optimised,
+)
 from tests.support import naive
 
 NAN = math.nan
@@ -104,7 +112,8 @@ def test_what_several_series_earn_is_added_up_before_it_is_normalised():
 
 def test_scores_of_different_units_are_compared_by_their_limits():
     windows = (np.array([5, 1]), np.array([6, 3]))
-    series = nab_series(np.array([1.0, NAN, 4, 4, 4, 4]), np.array([2.0] * 6), *windows)
+    scores, limits = np.array([1.0, NAN, 4, 4, 4, 4]), np.array([2.0] * 6)
+    series = nab_series(scores, limits, *windows, np.array([2]))
     np.testing.assert_array_equal(series.ratios, [0.5, NAN, 2, 2, 2, 2])
     assert (series.starts.tolist(), series.ends.tolist()) == ([1, 5], [3, 6])
 
@@ -122,8 +131,28 @@ def test_nothing_known_is_worth_nothing():
 
 
 def test_a_series_comes_back_as_it_was_written():
-    series = series_of([0.1, NAN, 3.0], [(1, 2)])
+    series = replace(series_of([0.1, NAN, 3.0], [(1, 2)]), flagged=np.array([2, 4]))
     again = NabSeries.from_json(json.loads(json.dumps(series.to_json())))
     for name, values in vars(series).items():
         np.testing.assert_array_equal(getattr(again, name), values)
         assert getattr(again, name).dtype == values.dtype
+
+
+def test_an_event_is_one_detection_however_long_it_lasts():
+    """One event that begins in its window and outlasts it, and one alarm far away."""
+    standard = PROFILES["standard"]
+    series = series_of([0.0] * 4 + [2.0] * 60 + [0.0] * 16, [(2, 12)])
+    told = replace(series, flagged=np.array([5]))
+    assert by_event([told], standard) > 90 > 0 > at_threshold([series], standard)
+    once_more = by_event([replace(told, flagged=np.array([5, 79]))], standard)
+    np.testing.assert_allclose(by_event([told], standard) - once_more, 100 * 0.11 / 2)
+    assert by_event([series], standard) == 0
+    assert math.isnan(by_event([series_of([2.0], [])], standard))
+
+
+@given(corpus(), st.sampled_from(sorted(PROFILES)))
+def test_events_at_every_alarm_are_worth_what_the_alarms_are(case, name):
+    each_one = [replace(each, flagged=np.flatnonzero(each.ratios > 1)) for each in of(case)]
+    np.testing.assert_allclose(
+        by_event(each_one, PROFILES[name]), at_threshold(of(case), PROFILES[name]), atol=1e-9
+    )

@@ -339,7 +339,8 @@ def _format_tables(found: Evaluation) -> Iterator[str]:
         yield from _format_table("known sequences", columns, of_counts)
     scores = {row: each for row in found.row_names if (each := found.nab(row)) is not None}
     if scores:
-        for how, title in (("optimised", "NAB, optimised"), ("at_threshold", "NAB, at threshold")):
+        for how in ("by_event", "at_threshold", "optimised"):
+            title = f"NAB, {how.replace('_', ' ')}"
             yield from _format_table(title, _NAB, {row: each[how] for row, each in scores.items()})
     if any("sample_hit_rate_at_100" in figures for figures in means.values()):
         yield from _format_table("root causes (1: by sample, n: by segment)", _CAUSES, means)
