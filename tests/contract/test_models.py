@@ -271,8 +271,8 @@ def test_the_keras_file_in_a_bundle_equals_its_code_free_form(worked):
     assert weights[-1] == (FEATURES,)
 
 
-def test_errors_are_squares_at_the_last_sample_and_their_mean_over_the_window(worked):
-    model, windows = worked.detector().model, every(windows_of())[:9]
+def test_errors_are_squares_at_the_last_sample_and_their_mean_over_the_window(improved):
+    model, windows = improved.model, every(windows_of())[:9]
     found = model.reconstruct(windows)
     outcome = model.apply(windows)
     for window in range(9):
@@ -302,7 +302,7 @@ def test_the_output_can_leave_the_range_that_training_saw(preset):
 
 @pytest.fixture(scope="module")
 def improved():
-    settings = settings_of(preset="improved")
+    settings = settings_of(model="lstm_autoencoder", preset="improved")
     return find_model("lstm_autoencoder").fit(split_of(windows_of()), FEATURES, settings, 3, silent)
 
 
@@ -348,8 +348,23 @@ def test_hubers_error_is_squared_near_by_and_linear_far_away():
     from promad.models.autoencoder_training import huber_loss
 
     windows = np.array([[[0.5, 7.0]], [[-3.0, 7.0]]], np.float32)
-    loss = huber_loss(lambda given, training: np.zeros_like(given[:, :, :1]), 1)
+    loss = huber_loss(lambda given, training: np.zeros_like(given[:, :, :1]), 1, None)
     assert float(loss(windows, False)) == pytest.approx((0.25 + 5.0) / 2)
+
+
+def test_the_residual_loss_is_of_what_the_linear_model_leaves():
+    from promad.models.autoencoder_training import residual_loss
+
+    windows, settings = windows_of(), settings_of(model="linear")
+    base = find_model("linear").fit(Split(windows, windows), FEATURES, settings, 0, silent).model
+    given = every(windows)[:50]
+    left = base.find_residuals(given)
+    halves = residual_loss(lambda shown, training: 0.5 * left, FEATURES, base)
+    squares = np.where(np.abs(left) < 2, (left / 2) ** 2, np.abs(left) - 1)
+    expected = squares.mean() + squares[:, -1].mean()
+    assert float(halves(given, False)) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="no linear model"):
+        residual_loss(lambda *_: left, FEATURES, None)
 
 
 @pytest.fixture(scope="module")
@@ -461,7 +476,7 @@ def test_a_share_too_small_to_count_as_better_stops_training():
 
     settings = settings_of(epochs=9, early_stopping_patience=2)
     network = build_original(LENGTH, FEATURES + 2, FEATURES, settings, 1)
-    loss, split = squared_loss(network, FEATURES), split_of(windows_of())
+    loss, split = squared_loss(network, FEATURES, None), split_of(windows_of())
     plan = plan_with_adam(loss, settings.learning_rate, Course(1, 0.9))
     history = train_network(network, plan, split, settings, 1, silent)
     assert history.best_epoch == 1

@@ -159,7 +159,11 @@ queries:
   errors: app_errors
 data_settings: {{step: 1s, collection_period_hours: 0.6, cache_chunk_hours: 1}}
 training_settings:
-  {{model: lstm_autoencoder, sequence_length: 10, epochs: 12, batch_size: 32, learning_rate: 0.003}}
+  preset: improved
+  sequence_length: 10
+  epochs: 12
+  batch_size: 32
+  learning_rate: 0.003
 real_time_anomaly_detection:
   query_interval_seconds: 1
   latency_offset: 1s

@@ -100,8 +100,8 @@ def test_nothing_of_the_validation_part_is_learned_by_the_scaler_or_the_model(wo
 def test_the_output_is_not_confined_to_the_range_of_a_sigmoid(worked):
     frames, preparation, _ = read_processed(worked.config)
     windows = preparation.windows(frames, LENGTH)
-    drawn = worked.detector().model.reconstruct(windows.take(np.arange(len(windows))))
-    assert drawn.min() < -0.05
+    outcome = worked.detector().model.apply(windows.take(np.arange(len(windows))))
+    assert outcome.expected.min() < -0.05
 
 
 def test_an_old_model_that_lies_around_is_not_taken_for_the_new_one(sketched):
@@ -136,10 +136,10 @@ def test_what_has_no_score_is_neither_healthy_nor_zero(worked):
 
 def test_one_spike_is_one_event_however_often_it_is_seen(worked):
     """The spike stays in the window for its whole length, and polls come oftener than samples."""
-    detector, values = worked.detector(), host_values(80)
+    detector, values = worked.detector(), host_values(120)
     values[40] *= 30
     live, above = live_of(detector, detector.threshold.begin(), 1, 5), 0
-    for end in range(LENGTH, 81):
+    for end in range(LENGTH, 121):
         for _ in range(4):
             for judgements in live.catch_up(frame_of(values).slice(0, end)):
                 above += int(judgements.score[0] > judgements.limit[0])
