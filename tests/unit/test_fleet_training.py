@@ -19,6 +19,7 @@ from promad.errors import DataError, PromadError
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
 from promad.training.fleet_material import draw_material, map_groups
+from promad.training.gate import Gate
 from promad.training.processed_file import locate_processed, read_fleet
 from promad.training.processing import ProcessingOptions
 from tests.support.detectors import host_samples
@@ -184,3 +185,31 @@ def test_a_fleet_without_enough_data_in_any_group_is_refused(tmp_path):
     write_groups(path, STEP, ["instance"], iter(groups), lambda: {"server": "http://x"})
     with pytest.raises(PromadError, match="host-0"):
         preprocess(config)
+
+
+@pytest.mark.parametrize("figure", [0.9, 0.4])
+def test_of_a_fleet_too_a_network_worse_than_its_linear_model_is_left_out(
+    tmp_path, monkeypatch, figure
+):
+    seen = []
+
+    def run_gate(model, detector, frames, ends_at, linear):
+        seen.append((type(detector.model).__name__, type(linear.model).__name__))
+        naive = {row: {"mean": 0.1} for row in ("|z|", "last value", "last value smoothed")}
+        return Gate(model, {model: {"mean": figure}, "linear": {"mean": 0.6}, **naive})
+
+    monkeypatch.setattr("promad.training.fleet_fitting.run_gate", run_gate)
+    config = config_for(tmp_path, training_settings={"gate": True, "epochs": 1})
+    config = config.model_copy(update={"group_by": ("instance",)})
+    write_fleet(config)
+    preprocess(config)
+    report = train(config, silent, now=lambda: NOW)
+    assert set(seen) == {("ResidualAutoencoder", "Linear")}
+    assert len(seen) == len(SCALES)
+    files = {path.name for path in report.bundle.directory.iterdir()}
+    assert ("model.onnx" in files) == (figure == 0.9)
+    assert "linear.npz" in files
+    assert report.gate.own == max(figure, 0.6)
+    assert bool(report.gate.left_out) == (figure == 0.4)
+    detector = load_detector(BundleStore.of(config).open_current())
+    assert type(detector.model).__name__ == ("ResidualAutoencoder" if figure == 0.9 else "Linear")
