@@ -112,7 +112,7 @@ def _show(value: object) -> str:
 def _compare_presets(manifest: Manifest, config: Config) -> tuple[str, str]:
     """The preset of a bundle, and the one that is asked for.
 
-    A bundle with what was the default before goes on where the default is asked for now.
+    Where the default is asked for, a bundle with the former default counts as having it.
     """
     own, wanted = manifest.preset, config.training_settings.preset
     is_former = own == FORMER_DEFAULTS.get(manifest.model)

@@ -67,17 +67,7 @@ def fit_fleet(
     trained: Trained = find_model(settings.model).fit(
         material.split, fleet.preparation.scored, settings, settings.seed, progress
     )
-    trial = _fit_trial(trained.model, material, options, per)
-    if isinstance(trained, Completed) and settings.gate:
-        linear = _fit_trial(trained.linear_part.model, material, options, per)
-        gate = _measure_gate(trial, material, options, linear)
-        if not options.force:
-            gate = weigh_network(gate, calm=True)
-        if gate.left_out:
-            trained, trial = trained.linear_part, linear
-    else:
-        gate = _measure_gate(trial, material, options)
-    gate = require_pass(gate, options)
+    trained, trial, gate = _pass_gate(trained, material, options, per)
     known, kept, scores = trial.scorings, trial.groups, trial.scores
     units, threshold = trial.units, trial.threshold
     comparable = scores / units.units[:, np.newaxis]
@@ -284,6 +274,27 @@ def _fit_scorings(
 
     found = map_groups(fit_one, groups.tolist())
     return [scoring for scoring, _ in found], np.array([usual for _, usual in found])
+
+
+def _pass_gate(
+    trained: Trained, material: FleetMaterial, options: FittingOptions, per: str
+) -> tuple[Trained, _Trial, Gate]:
+    """What is promoted: the model, or its linear part where its network is left out.
+
+    Raises:
+        DataError: if a network fails the gate and is not forced.
+    """
+    trial = _fit_trial(trained.model, material, options, per)
+    if isinstance(trained, Completed) and options.training.gate:
+        linear = _fit_trial(trained.linear_part.model, material, options, per)
+        gate = _measure_gate(trial, material, options, linear)
+        if not options.force:
+            gate = weigh_network(gate, calm=True)
+        if gate.left_out:
+            trained, trial = trained.linear_part, linear
+    else:
+        gate = _measure_gate(trial, material, options)
+    return trained, trial, require_pass(gate, options)
 
 
 def _measure_gate(

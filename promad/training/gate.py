@@ -121,7 +121,7 @@ def weigh_network(gate: Gate, calm: bool) -> Gate:
         calm: whether the network keeps a limit as well as the linear model.
     """
     if not calm:
-        why = "more of the validation part is above a limit than with the linear model alone"
+        why = "its validation scores exceed the training limit more often than the linear model's"
     elif LINEAR in gate.rows and gate.own < gate.rows[LINEAR][_MEAN] - _AS_GOOD:
         why = (
             f"VUS-PR {gate.own:.3f} on injected anomalies, the linear model alone "

@@ -306,7 +306,7 @@ def gate_of(network, linear_figure):
         (0.7, True, ""),
         (0.691, True, ""),
         (0.689, True, "VUS-PR 0.689 on injected anomalies, the linear model alone 0.700"),
-        (0.9, False, "more of the validation part is above a limit"),
+        (0.9, False, "its validation scores exceed the training limit more often"),
     ],
 )
 def test_a_network_must_be_as_good_and_as_calm(network, calm, why):

@@ -82,7 +82,10 @@ def _format_gate(gate: Gate) -> Iterator[str]:
     (row, figure), own = gate.best_naive, gate.rows[gate.model]
     result = "passed" if gate.passed else "failed, promoted anyway"
     if gate.left_out:
-        yield f"  network left out, linear model promoted: {gate.left_out}"
+        yield (
+            f"  network left out, linear model promoted: {gate.left_out} "
+            "(promad train --force keeps the network)"
+        )
     yield (
         f"  gate {result}: VUS-PR {gate.own:.3f} on injected anomalies "
         f"(best untrained baseline, {row}: {figure:.3f})"
