@@ -17,6 +17,7 @@ from promad.cli.commands.collect import collect
 from promad.cli.commands.config import config
 from promad.cli.commands.demo import demo
 from promad.cli.commands.detect import detect
+from promad.cli.commands.doctor import doctor
 from promad.cli.commands.evaluate import evaluate
 from promad.cli.commands.explain import explain
 from promad.cli.commands.filter import filter_
@@ -36,6 +37,7 @@ Commands = Mapping[str, Callable[..., None]]
 COMMANDS: Commands = {
     "config": config,
     "check-config": check_config,
+    "doctor": doctor,
     "collect": collect,
     "preprocess": preprocess,
     "train": train,
@@ -79,7 +81,7 @@ def build_app() -> typer.Typer:
         help="Detect anomalies in Prometheus metrics and show which metrics drive them.",
         epilog=(
             "Exit codes: 0 success, 1 runtime error, 2 usage or configuration error, "
-            "3 problems found by check-config --online."
+            "3 problems found by check-config --online or findings of doctor."
         ),
         no_args_is_help=True,
         pretty_exceptions_enable=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ _FOR_COUNTERS = {
 
 _FOR_ANY_VALUE = {"count", "group"}
 """Aggregations that do not look at values."""
+
+_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+"""How the names of counters end; the last three are those of histograms and summaries."""
+
+IsCounter = Callable[[str], bool]
+"""Whether a metric is a counter, by its name."""
 
 
 def find_lost_text(path: Path) -> Iterator[str]:
@@ -62,35 +68,51 @@ def _find_value(document: Document, place: tuple[str | int, ...]) -> Any:
 def find_raw_counters(config: Config) -> Iterator[str]:
     """A warning for each query that uses a counter as it is: alias, metric and what to do."""
     for alias, expr in config.promql.items():
-        try:
-            tree = parse_promql(expr)
-        except ValueError:
-            continue
-        for name in dict.fromkeys(_list_raw_counters(tree)):
-            yield (
-                f"warning: queries.{alias}: {name} looks like a counter, which only rises and "
-                f"resets — use rate({name}[…])"
-            )
+        for name in list_raw_counters(expr):
+            yield f"warning: queries.{alias}: {describe_raw_counter(name)}"
 
 
-def _list_raw_counters(node: Any) -> Iterator[str]:
-    """The metrics in an expression that end in _total and whose values are used as they are."""
+def describe_raw_counter(name: str) -> str:
+    """What is wrong with using a counter as it is, and what to do."""
+    return f"{name} looks like a counter, which only rises and resets — use rate({name}[…])"
+
+
+def looks_like_counter(name: str) -> bool:
+    """Whether a metric is a counter by the naming conventions of Prometheus.
+
+    >>> looks_like_counter("errors_total"), looks_like_counter("node_load1")
+    (True, False)
+    """
+    return name.endswith(_COUNTER_SUFFIXES)
+
+
+def list_raw_counters(expr: str, is_counter: IsCounter = looks_like_counter) -> list[str]:
+    """The counters whose values an expression uses as they are; none if it is unknown PromQL."""
+    try:
+        tree = parse_promql(expr)
+    except ValueError:
+        return []
+    return list(dict.fromkeys(_list_raw_counters(tree, is_counter)))
+
+
+def _list_raw_counters(node: Any, is_counter: IsCounter) -> Iterator[str]:
+    """The counters in a part of a syntax tree whose values are used as they are."""
     match type(node).__name__:
         case "VectorSelector":
-            if node.name and node.name.endswith("_total"):
+            if node.name and is_counter(node.name):
                 yield node.name
         case "MatrixSelector":
-            yield from _list_raw_counters(node.vector_selector)
+            yield from _list_raw_counters(node.vector_selector, is_counter)
         case "Call":
             if node.func.name not in _FOR_COUNTERS:
                 for argument in node.args:
-                    yield from _list_raw_counters(argument)
+                    yield from _list_raw_counters(argument, is_counter)
         case "AggregateExpr":
             if str(node.op) not in _FOR_ANY_VALUE:
-                yield from _list_raw_counters(node.expr)
+                yield from _list_raw_counters(node.expr, is_counter)
         case "BinaryExpr":
-            both = [list(_list_raw_counters(side)) for side in (node.lhs, node.rhs)]
+            both = [list(_list_raw_counters(side, is_counter)) for side in (node.lhs, node.rhs)]
             if str(node.op) != "-" or both[0] != both[1]:  # x_total - x_total offset 5m
                 yield from [*both[0], *both[1]]
         case "ParenExpr" | "UnaryExpr" | "SubqueryExpr":
-            yield from _list_raw_counters(node.expr)
+            yield from _list_raw_counters(node.expr, is_counter)

@@ -43,6 +43,32 @@ def find_possible(training_range: Values, valid_ranges: Sequence[Range]) -> Valu
     return possible
 
 
+def find_training_range(possible: Values, valid_ranges: Sequence[Range]) -> Values:
+    """A range that holds the values of training, from that of possible values: same shape.
+
+    The reverse of `find_possible`, exact where nothing was cut off; where it was cut off at 0, the
+    highest value is taken as high as it can have been, and no limit is taken from a valid range.
+
+    Args:
+        possible: float64 (..., 2, features).
+
+    >>> find_training_range(find_possible(np.array([[6.0, 1.0], [8.0, 5.0]]), ()), ())
+    array([[6., 0.],
+           [8., 6.]])
+    """
+    low, high = possible[..., 0, :], possible[..., 1, :]
+    width = (high - low) / 3
+    lowest = np.where(low == 0, low, low + width)
+    highest = high - width
+    if valid_ranges:
+        least, most = np.array(valid_ranges, np.float64).T
+        by_range = (low <= np.nan_to_num(least, nan=-np.inf)) | (
+            high >= np.nan_to_num(most, nan=np.inf)
+        )
+        lowest, highest = np.where(by_range, low, lowest), np.where(by_range, high, highest)
+    return np.stack([lowest, highest], axis=-2)
+
+
 def read_possible(content: object, features: int) -> Values | None:
     """The values that JSON has as two lists, of the lowest and the highest; None if absent.
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -268,13 +268,39 @@ class PrometheusClient:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
         """
         path = "status/buildinfo"
-        reply = self._exchange("GET", self._build_url(path), None, path, _Expected(0, 0))
-        body = self._take_body(reply, path)
+        data = self.fetch(path)
         try:
-            data: Any = json.loads(body)["data"]
             return {str(key): str(value) for key, value in data.items()}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except AttributeError:
             raise self.bad_answer(path, "not in the format of the Prometheus HTTP API") from None
+
+    def fetch(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+        """The `data` of an answer to GET: plain JSON values, of any form.
+
+        Args:
+            path: of the HTTP API, below `/api/v1/`.
+
+        Raises:
+            PrometheusError: if the server does not answer, or not in the form of Prometheus's API.
+        """
+        form = dict(parameters) if parameters else None
+        reply = self._exchange("GET", self._build_url(path), form, path, _Expected(0, 0))
+        return self._read_data(self._take_body(reply, path), path)
+
+    def fetch_with_stats(self, expr: str, at: float, most_series: int = MOST_PARTS) -> Any:
+        """The `data` of an instant query, with `stats` if the server has them.
+
+        Raises:
+            PrometheusError: as `fetch`.
+        """
+        form = {"query": expr, "time": _format_number(at), "stats": "all"}
+        return self._read_data(self._ask("query", form, expr, _Expected(most_series, 1)), expr)
+
+    def _read_data(self, body: bytes, subject: str) -> Any:
+        try:
+            return json.loads(body)["data"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise self.bad_answer(subject, "not in the format of the Prometheus HTTP API") from None
 
     def close(self) -> None:
         """Cancel requests in flight and close every connection."""

@@ -24,7 +24,7 @@ ROWS = (
     "stages",
     "experiments web",
     "detection",
-    "training mixin",
+    "training mixin diagnosis",
     "bundle datasets",
     "scoring",
     "models thresholds evaluation prometheus exposition simulation",

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from promad.cli.fleet_check import (
-    check_groups,
-    check_labels,
-    find_refused,
-    format_group_checks,
-    format_prediction,
-)
+from promad.cli.fleet_check import format_group_checks, format_prediction
 from promad.cli.options import load_configs
 from promad.cli.output import format_count, group_names, print_lines
 from promad.config import Config
@@ -26,7 +20,6 @@ from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
     from promad.prometheus.checking import LatencyCheck, QueryCheck
-    from promad.prometheus.sample_gaps import CheckLimits
 
 PROBLEMS_FOUND = 3
 """The exit code if a query has a problem."""
@@ -75,6 +68,7 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 def run_check(config: Config) -> int:
     """Run every query on the server and print how it fares; how many have a problem."""
+    from promad.diagnosis.online import choose_limits
     from promad.prometheus.checking import find_clock_problem, inspect_latency, inspect_queries
     from promad.prometheus.client import PrometheusClient
 
@@ -99,6 +93,7 @@ def run_check(config: Config) -> int:
 
 def run_fleet_check(config: Config) -> int:
     """Run every query for all groups and print how it fares; how many problems there are."""
+    from promad.diagnosis.online import check_groups, check_labels, choose_limits, find_refused
     from promad.prometheus.checking import find_clock_problem, inspect_latency
     from promad.prometheus.client import PrometheusClient
     from promad.prometheus.groups.checking import list_groups
@@ -124,25 +119,13 @@ def run_fleet_check(config: Config) -> int:
     return failed + len(others)
 
 
-def choose_limits(config: Config, latency_offset: float) -> CheckLimits:
-    """What `detect` and `preprocess` require of the samples of a query."""
-    from promad.prometheus.sample_gaps import CheckLimits
-
-    live = config.real_time_anomaly_detection
-    return CheckLimits(
-        stale_after=live.stale_after,
-        max_fill_steps=config.preprocessing_settings.max_fill_steps,
-        length=config.training_settings.sequence_length,
-        latency_offset=latency_offset,
-    )
-
-
 def format_latency(latency: LatencyCheck, setting: float | Literal["auto"]) -> str:
     """A line on the offset, with a warning if the newest samples are not final at it."""
-    repeats = f"the server repeats values for its newest {format_duration(latency.repeated or 0)}"
-    offset = format_duration(latency.offset)
-    if latency.is_too_short:
-        return f"  latency_offset: warning: is {offset}, but {repeats} — set latency_offset: auto"
+    from promad.diagnosis.online import describe_repetition, find_latency_problem
+
+    offset, repeats = format_duration(latency.offset), describe_repetition(latency)
+    if problem := find_latency_problem(latency):
+        return f"  latency_offset: warning: {problem}"
     chosen = " (auto)" if setting == "auto" else ""
     return f"  latency_offset: {offset}{chosen}{'; ' + repeats if latency.repeated else ''}"
 
