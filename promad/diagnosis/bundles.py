@@ -68,8 +68,8 @@ def find_excess(budget: Budget) -> Yield:
             yield Finding(
                 "warning",
                 "real_time_anomaly_detection.alert_budget",
-                f"the threshold of the bundle is expected to yield "
-                f"{_count_per_week(budget.expected)} false alarms, {acceptable}",
+                f"the threshold of the bundle is expected to yield {budget.expected:.2g} false "
+                f"alarms per week, {acceptable}",
                 "train again, or raise alert_budget.false_alarms_per_week",
             )
     if budget.count is None or budget.seconds < WEEK_SECONDS:

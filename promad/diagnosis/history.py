@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from promad.config import format_duration
 from promad.config.durations import format_instant
 from promad.data.losses import LARGE_SHARE
-from promad.diagnosis.findings import Finding, Yield
+from promad.diagnosis.findings import Fact, Finding, Yield
 from promad.diagnosis.statistics import History
 from promad.prometheus.one_series import format_labels
 
@@ -32,6 +32,8 @@ _OUTER = (1, 99)
 def find_constant_features(history: History) -> Yield:
     """Features that never changed in any group."""
     if history.seconds < _SHORTEST_SECONDS:
+        span = format_duration(round(history.seconds))
+        yield Fact("history", f"{span} collected, less than a day: too short for constant features")
         return
     constant = _find_constant(history)
     for column in np.flatnonzero(constant).tolist():
@@ -104,13 +106,14 @@ def find_gaps(history: History) -> Yield:
         return
     worst = int(np.argmax(gaps.lost))
     named = f", most of all in {format_labels(history.groups[worst])}" if history.groups[0] else ""
-    limit = history.max_fill_steps
+    filled, count = history.max_fill_steps, int(gaps.count.sum())
+    noun, verb = ("gap", "costs") if count == 1 else ("gaps", "cost")
     yield Finding(
         "warning",
         str(history.path),
-        f"{int(gaps.count.sum())} gaps longer than max_fill_steps ({limit} × "
-        f"{format_duration(history.step)}) cost {_format_share(share)} of the windows, the longest "
-        f"is {format_duration(float(gaps.longest.max()))}{named}",
+        f"{count} {noun} longer than max_fill_steps ({filled} × {format_duration(history.step)}) "
+        f"{verb} {_format_share(share)} of the windows, the longest is "
+        f"{format_duration(float(gaps.longest.max()))}{named}",
         "find out why the targets were not scraped, or raise preprocessing_settings.max_fill_steps",
     )
 
@@ -148,9 +151,8 @@ def _describe_absence(history: History, column: int) -> str:
     without = history.known[:, column] == 0
     if len(history.groups) > 1 and without.any():
         first = format_labels(history.groups[int(np.argmax(without))])
-        return (
-            f"; {int(without.sum())} of {len(history.groups)} groups never have it, such as {first}"
-        )
+        count, verb = int(without.sum()), "has" if without.sum() == 1 else "have"
+        return f"; {count} of {len(history.groups)} groups never {verb} it, such as {first}"
     begins = history.begins[:, column]
     if len(history.groups) > 1 or np.isnan(begins).any():
         return ""

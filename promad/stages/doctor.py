@@ -98,7 +98,8 @@ def open_collected(config: Config) -> GroupFile | str:
         file = open_groups(config.artifacts_dir / name, "collect")
     except DataError as error:
         return str(error)
-    if file.metadata.get("queries") != json.dumps(config.promql):
+    queries = file.metadata.get("queries")
+    if file.features != config.features or queries not in {None, json.dumps(config.promql)}:
         return f"{file.path}: was collected with other queries — run promad collect"
     return file
 
