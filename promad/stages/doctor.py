@@ -71,7 +71,8 @@ def diagnose(config: Config, path: Path, *, online: bool, now: float) -> list[Ou
     if not online:
         drift = find_drift(current, file, config, now)
     else:
-        with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        client = PrometheusClient(config.prometheus_url, config.prometheus, retries=1)
+        with closing(client):
             asked = ask_server(client, config, queries, now)
             groups = max(groups, asked.server.groups)
             drift = ask_drift(client, config, current, asked)
