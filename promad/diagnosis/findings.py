@@ -9,6 +9,7 @@ from typing import Literal
 Severity = Literal["error", "warning"]
 
 _REMEDY = " — "
+_UNKNOWN_REMEDY = "see docs/troubleshooting.md"
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ def read_message(severity: Severity, message: str, subject: str = "") -> Finding
     """A finding from a line of the form `subject: what is wrong — what to do`.
 
     Args:
-        subject: in place of the one in the line; the line is then without it.
+        subject: in place of the one in the line, which may be without it then.
 
     >>> read_message("error", "load: no series — fix the metric name")
     Finding(severity='error', subject='load', found='no series', remedy='fix the metric name')
     """
-    text, _, remedy = message.rpartition(_REMEDY) if _REMEDY in message else (message, "", "")
+    text, dash, remedy = message.rpartition(_REMEDY)
+    if not dash:
+        text, remedy = message, _UNKNOWN_REMEDY
     if subject:
         return Finding(severity, subject, text.removeprefix(f"{subject}: "), remedy)
-    found_subject, _, rest = text.partition(": ")
-    return Finding(severity, found_subject, rest, remedy)
+    named, _, found = text.partition(": ")
+    return Finding(severity, named, found, remedy)

@@ -196,6 +196,18 @@ def test_a_server_that_cannot_be_reached_is_one_error(tmp_path):
         assert found[name].facts == ()
 
 
+def test_a_server_that_is_lost_meanwhile_is_an_error_and_the_rest_is_not_judged(tmp_path):
+    healthy = answering({"load"}, samples=5)
+
+    def handle(asked):
+        return Say(hang_up=True) if asked.path.endswith("/metadata") else healthy(asked)
+
+    found = check(handle, tmp_path, {"l": "load"})
+    (lost,) = list_findings(found)
+    assert (lost.severity, found["failing_query"].findings) == ("error", (lost,))
+    assert found["series"].not_checked == "the server did not answer — fix that first"
+
+
 def test_without_groups_there_is_one(tmp_path):
     handle = answering({"load"}, hosts=HOSTS[:1])
     found = check(handle, tmp_path, {"l": "load"}, group_by=[])

@@ -37,6 +37,8 @@ def test_a_damaged_bundle_and_one_that_does_not_fit_are_errors():
     assert find("bundle_misfit", misfit) == [
         Finding("error", "bundle b does not fit the configuration", "step is 15", "train again")
     ]
+    (gone,) = find("damaged_bundle", Found("b", problem="b: no such bundle in bundles"))
+    assert (gone.found, gone.remedy) == ("no such bundle in bundles", "see docs/troubleshooting.md")
     sound = Found("b", age_seconds=60.0)
     assert find("damaged_bundle", sound) == find("bundle_misfit", sound) == []
 
