@@ -40,6 +40,9 @@ _VALUE_SECONDS = 5e-6
 """What promad itself takes for a tick, and for each value of it; see docs/cost.md."""
 
 
+_NO_ANSWER = "the server does not answer queries — fix that first"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What the server answered.
@@ -87,9 +90,6 @@ def ask_server(client: PrometheusClient, config: Config, queries: Queries, now: 
     sized = _predict(config, server, found, costs)
     refused = find_refused(config, found) if config.group_by else None
     return Asked(replace(sized, hidden=hidden, refused=refused or ""), measured, at)
-
-
-_NO_ANSWER = "the server did not answer — fix that first"
 
 
 def _check(

@@ -21,8 +21,10 @@ def measure_intervals(
     """About how many seconds are between two samples of each selector, by job.
 
     It is the series with the most samples of each job that counts, of those that are there for 20
-    steps and at least 10 minutes. Jobs without such a series, and selectors that the server does
-    not answer, are left out. `job` is empty for series without that label, as of recording rules.
+    steps and at least 10 minutes; and of that time and the same time before it, the one with more
+    samples, so that a restart of the server does not count. Jobs without such a series, and
+    selectors that the server does not answer, are left out. `job` is empty for series without that
+    label, as of recording rules.
 
     Args:
         step: seconds between samples of the detector.
@@ -32,10 +34,18 @@ def measure_intervals(
         UnreachableError, BusyError: if the server does not answer.
     """
     window = max(_SHORTEST_WINDOW, _WINDOW_STEPS * step)
-    return {each: _measure(client, each, window, at) for each in selectors}
+    found: Intervals = {}
+    for selector in selectors:
+        counts = _count(client, selector, window, at)
+        for job, before in _count(client, selector, window, at - window).items():
+            if job in counts:
+                counts[job] = max(counts[job], before)
+        found[selector] = {job: window / count for job, count in counts.items()}
+    return found
 
 
-def _measure(client: PrometheusClient, selector: str, window: float, at: float) -> dict[str, float]:
+def _count(client: PrometheusClient, selector: str, window: float, at: float) -> dict[str, float]:
+    """By job, how many samples a series has in the `window` seconds before `at`, at most."""
     text = format_duration(window)
     counted = f"count_over_time({selector}[{text}]) and {selector} offset {text}"
     try:
@@ -44,8 +54,5 @@ def _measure(client: PrometheusClient, selector: str, window: float, at: float) 
         raise
     except PrometheusError:
         return {}
-    return {
-        dict(series.labels).get("job", ""): window / float(series.values[-1])
-        for series in answer.series
-        if series.values[-1] > 0
-    }
+    counts = {dict(each.labels).get("job", ""): float(each.values[-1]) for each in answer.series}
+    return {job: count for job, count in counts.items() if count > 0}

@@ -192,7 +192,7 @@ def test_a_server_that_cannot_be_reached_is_one_error(tmp_path):
     assert (gone.severity, gone.subject) == ("error", "http://127.0.0.1:9")
     assert gone.found.startswith("connection failed")
     for name in ("gauge_through_rate", "clock_skew", "series", "memory", "tick_time"):
-        assert found[name].not_checked == "the server did not answer — fix that first"
+        assert found[name].not_checked == "the server does not answer queries — fix that first"
         assert found[name].facts == ()
 
 
@@ -205,7 +205,7 @@ def test_a_server_that_is_lost_meanwhile_is_an_error_and_the_rest_is_not_judged(
     found = check(handle, tmp_path, {"l": "load"})
     (lost,) = list_findings(found)
     assert (lost.severity, found["failing_query"].findings) == ("error", (lost,))
-    assert found["series"].not_checked == "the server did not answer — fix that first"
+    assert found["series"].not_checked == "the server does not answer queries — fix that first"
 
 
 def test_without_groups_there_is_one(tmp_path):
@@ -279,16 +279,26 @@ def test_intervals_are_measured_by_job_over_at_least_ten_minutes(client):
     asked = []
 
     def handle(one):
-        asked.append(one.form["query"])
+        asked.append((one.form["query"], one.form["time"]))
         return Say(body=vector([({"job": "a"}, 40.0), ({}, 10.0), ({"job": "new"}, 0.0)]))
 
     connected = client(handle)
-    assert measure_intervals(connected, ["up"], 30.0, 0.0) == {"up": {"a": 15.0, "": 60.0}}
-    assert measure_intervals(connected, ["up"], 300.0, 0.0)["up"]["a"] == 150.0
-    assert asked == [
-        "max by (job) (count_over_time(up[10m]) and up offset 10m)",
-        "max by (job) (count_over_time(up[1h40m]) and up offset 1h40m)",
-    ]
+    assert measure_intervals(connected, ["up"], 30.0, 6000.0) == {"up": {"a": 15.0, "": 60.0}}
+    assert measure_intervals(connected, ["up"], 300.0, 6000.0)["up"]["a"] == 150.0
+    short, long = (
+        f"max by (job) (count_over_time(up[{text}]) and up offset {text})"
+        for text in ("10m", "1h40m")
+    )
+    assert asked == [(short, "6000"), (short, "5400"), (long, "6000"), (long, "0")]
+
+
+def test_a_restart_of_the_server_does_not_change_the_interval(client):
+    def handle(one):
+        counts = [("a", 30.0), ("new", 40.0)] if one.form["time"] == "6000" else [("a", 40.0)]
+        return Say(body=vector([({"job": job}, count) for job, count in counts]))
+
+    found = measure_intervals(client(handle), ["up"], 30.0, 6000.0)
+    assert found == {"up": {"a": 15.0, "new": 15.0}}
 
 
 def test_a_selector_that_the_server_refuses_is_not_measured(client):
