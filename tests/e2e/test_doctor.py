@@ -42,7 +42,7 @@ def series(shift=0.0):
     return found
 
 
-def look(url, tmp_path, queries, now=NOW):
+def look(url, tmp_path, queries, now=NOW, **live):
     """The outcome of each check by its name, with a step that is below a minute."""
     config = Config.model_validate(
         {
@@ -50,6 +50,7 @@ def look(url, tmp_path, queries, now=NOW):
             "artifacts_dir": tmp_path,
             "queries": queries,
             "group_by": ["instance"],
+            "real_time_anomaly_detection": live,
         }
     )
     outcomes = diagnose(config, tmp_path / "config.yaml", online=True, now=now)
@@ -114,6 +115,7 @@ def test_victoria_metrics_has_intervals_but_neither_types_nor_costs(tmp_path):
     with victoria_metrics(tmp_path, series(shift=now - NOW)) as url:
         healthy = look(url, tmp_path, HEALTHY, now)
         bad = look(url, tmp_path, HEALTHY | BAD, now)
+        hasty = look(url, tmp_path, HEALTHY, now, latency_offset="10s")
     assert list_subjects(healthy) == set()
     assert [fact.text for fact in healthy["query_cost"].facts] == [
         "unknown: the server does not report how many samples it read"
@@ -126,3 +128,7 @@ def test_victoria_metrics_has_intervals_but_neither_types_nor_costs(tmp_path):
     } == list_subjects(bad)
     (counter,) = bad["counter_without_rate"].findings
     assert counter.found.startswith("go_gc_duration_seconds_sum looks like a counter")
+    (latency,) = hasty["latency_offset"].findings
+    assert latency.subject == "real_time_anomaly_detection.latency_offset"
+    assert latency.found.startswith("is 10s, but the server repeats values for its newest ")
+    assert latency.remedy == "set latency_offset: auto"

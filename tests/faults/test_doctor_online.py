@@ -35,7 +35,7 @@ def vector(series, stats=None):
     return success(data if stats is None else {**data, "stats": stats})
 
 
-def answering(metrics, types=None, samples=None, interval=15.0, ahead=0.0, hosts=HOSTS):
+def answering(metrics, types=None, samples=None, interval=15.0, ahead=0.0, hosts=HOSTS, hidden=()):
     """A server like Prometheus: its metrics, their types, and the samples that a query reads.
 
     Without `types` it has no metadata, and without `samples` no query statistics.
@@ -52,7 +52,7 @@ def answering(metrics, types=None, samples=None, interval=15.0, ahead=0.0, hosts
         expr = asked.form["query"]
         if asked.path.endswith("/query"):
             if "exported_" in expr:
-                return vector([])
+                return vector([({"job": job}, 1.0) for job in hidden])
             if "count_over_time" in expr:
                 seconds = float(re.search(r"\[(\d+)m\]", expr)[1]) * 60
                 return vector([({"job": "node"}, seconds / interval)])
@@ -176,6 +176,19 @@ def test_a_clock_that_differs_is_an_error(tmp_path):
     (skew,) = found["clock_skew"].findings
     assert skew.severity == "error"
     assert re.match(r"the server's clock is 1[45]m\S* ahead of this machine's", skew.found)
+
+
+def test_a_job_that_renames_labels_of_groups_is_an_error(tmp_path):
+    found = check(answering({"load"}, hidden=["promad"]), tmp_path, {"l": "load"})
+    assert found["honor_labels"].findings == (
+        Finding(
+            "error",
+            "anomaly_detector_state",
+            'job "promad" stores the label instance of the groups as exported_instance, so their '
+            "series do not join with those of the groups",
+            "add honor_labels: true to this job in the scrape configuration",
+        ),
+    )
 
 
 def test_a_server_that_cannot_be_reached_is_one_error(tmp_path):
