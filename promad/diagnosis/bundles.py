@@ -31,7 +31,8 @@ def find_age(found: Found) -> Yield:
     """A bundle that is old."""
     if found.age_seconds is None:
         return
-    age = format_duration(found.age_seconds // 3600 * 3600 or found.age_seconds // 60 * 60)
+    seconds = found.age_seconds
+    age = format_duration(seconds // 3600 * 3600 or seconds // 60 * 60 or seconds // 1)
     if found.age_seconds <= OLDEST_SECONDS:
         yield Fact(f"bundle {found.name}", f"trained {age} ago")
         return
@@ -62,16 +63,14 @@ def find_excess(budget: Budget) -> Yield:
     """More events than the alert budget allows, expected or found."""
     limit = budget.per_week * budget.groups
     acceptable = f"the alert budget is {_count_per_week(limit)}"
-    if budget.expected is not None:
-        lowest = budget.expected / TOO_MANY if budget.lowest is None else budget.lowest
-        if lowest > limit:
-            yield Finding(
-                "warning",
-                "real_time_anomaly_detection.alert_budget",
-                f"the threshold of the bundle is expected to yield {budget.expected:.2g} false "
-                f"alarms per week, {acceptable}",
-                "train again, or raise alert_budget.false_alarms_per_week",
-            )
+    if budget.expected is not None and _exceeds(budget, limit):
+        yield Finding(
+            "warning",
+            "real_time_anomaly_detection.alert_budget",
+            f"the threshold of the bundle is expected to yield {_format_rate(budget.expected)} false "
+            f"alarms per week{_format_interval(budget.interval)}, {acceptable}",
+            "train again on a longer period, or raise alert_budget.false_alarms_per_week",
+        )
     if budget.count is None or budget.seconds < WEEK_SECONDS:
         return
     rate = budget.count * WEEK_SECONDS / budget.seconds
@@ -88,10 +87,27 @@ def find_excess(budget: Budget) -> Yield:
     )
 
 
-def _count_per_week(rate: float) -> str:
-    """A rate to two digits, and to whole numbers from 10 on.
+def _exceeds(budget: Budget, limit: float) -> bool:
+    """Whether far too many false alarms are expected, or surely more than the limit."""
+    surely = budget.interval is not None and budget.interval[0] > limit
+    return surely or (budget.expected or 0.0) > TOO_MANY * limit
 
-    >>> _count_per_week(1.0), _count_per_week(2.345), _count_per_week(123.4)
-    ('1 per week', '2.3 per week', '123 per week')
+
+def _format_interval(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return ""
+    low, high = map(_format_rate, interval)
+    return f" (90% interval {low} to {high})"
+
+
+def _count_per_week(rate: float) -> str:
+    return f"{_format_rate(rate)} per week"
+
+
+def _format_rate(rate: float) -> str:
+    """A rate to two digits, to whole numbers from 10 on, and 0 below a hundredth.
+
+    >>> _format_rate(1.0), _format_rate(2.345), _format_rate(123.4), _format_rate(4e-7)
+    ('1', '2.3', '123', '0')
     """
-    return f"{rate:.2g} per week" if rate < 10 else f"{rate:.0f} per week"
+    return f"{rate:.2g}" if 0.01 <= rate < 10 else f"{rate:.0f}"

@@ -102,7 +102,7 @@ class Budget:
     Attributes:
         per_week: acceptable false alarms per week.
         expected: how many the threshold was chosen for, if known.
-        lowest: the lower end of its 90 % interval, if known.
+        interval: 90 % of its uncertainty, if known.
         counted: what is counted, in the plural: `events` or `incidents`.
         count: how many of them began in the newest `seconds`; None if that is not known.
         groups: how many groups have the budget each; 1 if all of them share it.
@@ -110,7 +110,7 @@ class Budget:
 
     per_week: float
     expected: float | None
-    lowest: float | None
+    interval: tuple[float, float] | None
     counted: str
     count: int | None
     seconds: float

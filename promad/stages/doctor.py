@@ -222,7 +222,7 @@ def read_budget(config: Config, current: _Current, now: float) -> Budget | str:
     return Budget(
         per_week=budget.false_alarms_per_week,
         expected=manifest.threshold.get("expected_false_alarms_per_week") if shared else None,
-        lowest=interval[0] if interval else None,
+        interval=(interval[0], interval[1]) if interval else None,
         counted=counted,
         count=_count(config.artifacts_dir / FILE_NAME, counted, current.bundle, since),
         seconds=now - since,

@@ -55,6 +55,7 @@ def test_an_old_bundle_is_found():
     young = Found("b", age_seconds=29 * DAY_SECONDS + 3700)
     assert find("bundle_age", young) == [Fact("bundle b", "trained 29d1h ago")]
     assert find("bundle_age", Found("b", age_seconds=130.0)) == [Fact("bundle b", "trained 2m ago")]
+    assert find("bundle_age", Found("b", age_seconds=9.5)) == [Fact("bundle b", "trained 9s ago")]
     assert find("bundle_age", Found("b", problem="b: is missing — train again")) == []
 
 
@@ -123,8 +124,8 @@ def test_each_group_has_its_own_range_and_new_groups_have_none():
 
 
 def budget(**known):
-    given = {"per_week": 1.0, "expected": 1.0, "lowest": 0.0, "counted": "incidents", "count": None}
-    return Budget(**{**given, "seconds": 14 * DAY_SECONDS, **known})
+    own = {"per_week": 1.0, "expected": 1.0, "interval": (0.0, 2.0), "counted": "incidents"}
+    return Budget(**{**own, "count": None, "seconds": 14 * DAY_SECONDS, **known})
 
 
 KEY = "real_time_anomaly_detection.alert_budget"
@@ -156,22 +157,31 @@ def test_less_than_a_week_is_not_judged():
     assert find("alert_budget", budget(count=9, seconds=6 * DAY_SECONDS)) == []
 
 
-@pytest.mark.parametrize(("expected", "lowest"), [(4.5, 1.1), (4.5, None)])
-def test_a_threshold_that_is_expected_to_exceed_the_budget_is_found(expected, lowest):
-    assert find("alert_budget", budget(expected=expected, lowest=lowest)) == [
+@pytest.mark.parametrize(
+    ("expected", "interval", "shown"),
+    [
+        (4.5, (0.0, 9.0), "4.5 false alarms per week (90% interval 0 to 9)"),
+        (2.0, (1.1, 3.0), "2 false alarms per week (90% interval 1.1 to 3)"),
+        (4.5, None, "4.5 false alarms per week"),
+    ],
+)
+def test_a_threshold_that_is_expected_to_exceed_the_budget_is_found(expected, interval, shown):
+    assert find("alert_budget", budget(expected=expected, interval=interval)) == [
         Finding(
             "warning",
             KEY,
-            "the threshold of the bundle is expected to yield 4.5 false alarms per week, the alert "
-            "budget is 1 per week",
-            "train again, or raise alert_budget.false_alarms_per_week",
+            f"the threshold of the bundle is expected to yield {shown}, the alert budget is 1 per "
+            "week",
+            "train again on a longer period, or raise alert_budget.false_alarms_per_week",
         )
     ]
 
 
-@pytest.mark.parametrize(("expected", "lowest"), [(4.5, 0.9), (2.9, None), (None, None)])
-def test_an_uncertain_expectation_is_no_finding(expected, lowest):
-    assert find("alert_budget", budget(expected=expected, lowest=lowest)) == []
+@pytest.mark.parametrize(
+    ("expected", "interval"), [(2.9, (0.9, 9.0)), (2.9, None), (None, None), (None, (0.0, 9.0))]
+)
+def test_an_expectation_near_the_budget_is_no_finding(expected, interval):
+    assert find("alert_budget", budget(expected=expected, interval=interval)) == []
 
 
 def test_events_of_the_bundle_are_counted_and_the_log_stays_as_it_is(tmp_path):
