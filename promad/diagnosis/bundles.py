@@ -64,11 +64,12 @@ def find_excess(budget: Budget) -> Yield:
     limit = budget.per_week * budget.groups
     acceptable = f"the alert budget is {_count_per_week(limit)}"
     if budget.expected is not None and _exceeds(budget, limit):
+        alarms = f"{_format_rate(budget.expected)} false alarms per week"
         yield Finding(
             "warning",
             "real_time_anomaly_detection.alert_budget",
-            f"the threshold of the bundle is expected to yield {_format_rate(budget.expected)} false "
-            f"alarms per week{_format_interval(budget.interval)}, {acceptable}",
+            f"the threshold of the bundle is expected to yield {alarms}"
+            f"{_format_interval(budget.interval)}, {acceptable}",
             "train again on a longer period, or raise alert_budget.false_alarms_per_week",
         )
     if budget.count is None or budget.seconds < WEEK_SECONDS:

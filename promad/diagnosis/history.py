@@ -19,6 +19,9 @@ Flags = NDArray[np.bool_]
 
 ALIKE = 0.995
 """The correlation from which two features are nearly collinear: they share 99 % of variance."""
+MOVE_ALIKE = 0.9
+"""The correlation that their changes from sample to sample must have too: two features with a trend
+are alike without any connection."""
 
 _FEWEST_SAMPLES = 100
 """Samples that two features must have in common to be compared."""
@@ -174,23 +177,26 @@ def _find_pairs(history: History) -> Iterator[tuple[int, int, float, bool]]:
 
     They do so in every group in which both vary, and these are at least half of the groups.
     """
-    low, high = _correlate(history.sample)
+    low, high = correlate(history.sample)
+    low_moves, high_moves = correlate(np.diff(history.sample, axis=1))
     with np.errstate(invalid="ignore"):
-        alike = (low >= ALIKE) | (high <= -ALIKE)
+        alike = (low >= ALIKE) & (low_moves >= MOVE_ALIKE)
+        alike |= (high <= -ALIKE) & (high_moves <= -MOVE_ALIKE)
     reported: set[int] = set()
     for column in range(1, len(history.features)):
-        earlier = [other for other in range(column) if alike[column, other]]
-        if other := [each for each in earlier if each not in reported]:
-            first = other[0]
+        earlier = [each for each in range(column) if alike[column, each]]
+        first = next((each for each in earlier if each not in reported), None)
+        if first is not None:
             reported.add(column)
             weakest = low[column, first] if low[column, first] > 0 else high[column, first]
             yield column, first, float(weakest), _are_same(history.sample, column, first)
 
 
-def _correlate(sample: Values) -> tuple[Values, Values]:
+def correlate(sample: Values) -> tuple[Values, Values]:
     """The lowest and the highest correlation of each pair in any group, (features, features).
 
-    NaN where they can be compared in less than half of the groups.
+    Values beyond the outer percentiles count as these. NaN for pairs that vary and have enough
+    samples in common in less than half of the groups.
 
     Args:
         sample: float64 (groups, samples, features), NaN where missing.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ Counts = NDArray[np.int64]
 MOST_GROUPS = 50
 """Groups that are read, evenly from all."""
 MOST_SAMPLES = 2000
-"""Samples of a group that features are compared by, evenly from all."""
+"""Samples of a group that features are compared by: each second, third and so on."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _read_group(
         low[has] = np.nanmin(values[:, has], axis=0)
         high[has] = np.nanmax(values[:, has], axis=0)
         begins[has] = times[known[:, has].argmax(axis=0)]
-    sample = values[choose_evenly(len(values), MOST_SAMPLES)]
+    sample = values[:: ceil(len(values) / MOST_SAMPLES) or 1]
     gaps = _measure_gaps(times, periods, frames[0].step, limits)
     return _OfGroup(times, low, high, counts, begins, sample, gaps)
 

@@ -10,6 +10,7 @@ from promad.data.artifacts import open_groups, write_frames
 from promad.data.frame import MetricFrame, single_group
 from promad.diagnosis.checks import CHECKS
 from promad.diagnosis.findings import Fact, Finding
+from promad.diagnosis.history import correlate
 from promad.diagnosis.statistics import WindowLimits, read_history
 from promad.errors import DataError
 
@@ -135,6 +136,31 @@ def test_one_burst_of_both_makes_no_pair(tmp_path):
     values = noise()
     values[100:105, :2] = 1e6
     assert find("collinear_feature", of_one(tmp_path, values)) == []
+
+
+def test_two_features_with_a_trend_are_no_pair(tmp_path):
+    values = noise()
+    values[:, :2] = 100 * np.arange(2 * DAY)[:, np.newaxis] + noise(features=2, seed=5)
+    assert find("collinear_feature", of_one(tmp_path, values)) == []
+
+
+def test_correlations_are_those_of_each_group_by_itself():
+    groups = [noise(300), noise(300, seed=4)]
+    groups[0][:, 1] += groups[0][:, 0]
+    groups[1][:, 1] -= groups[1][:, 0]
+    bulk = [np.clip(each, *np.percentile(each, (1, 99), axis=0)) for each in groups]
+    each = np.array([np.corrcoef(values.T) for values in bulk])
+    low, high = correlate(np.stack(groups))
+    np.testing.assert_allclose(low, each.min(axis=0))
+    np.testing.assert_allclose(high, each.max(axis=0))
+
+
+def test_too_few_samples_in_common_are_not_compared():
+    values = noise(300)[np.newaxis]
+    values[0, 99:, 0] = np.nan
+    low, _ = correlate(values)
+    assert np.isnan(low[0]).all()
+    assert not np.isnan(low[1, 2])
 
 
 def test_two_constant_features_are_no_pair(tmp_path):
