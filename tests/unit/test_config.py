@@ -505,3 +505,18 @@ def test_code_may_give_times_in_unix_seconds():
 def test_onsets_join_within_two_minutes_or_two_steps_unless_set(written, step, seconds):
     config = read_config(f"{QUERIES}incidents: {{join_within: {written}}}\n")
     assert config.incidents.join_seconds(step) == seconds
+
+
+# The examples of the documentation
+
+
+def documented_examples() -> list[str]:
+    text = (ROOT / "docs" / "servers.md").read_text()
+    return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", documented_examples())
+def test_each_documented_way_to_a_server_is_a_sound_configuration(example):
+    read = read_config(QUERIES + example)
+    assert read.prometheus != Config(queries=read.queries).prometheus
+    assert read.prometheus_url in example
