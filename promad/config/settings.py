@@ -258,6 +258,7 @@ class TrainingSettings(_Section):
     seed: NaturalInt = 42
     scoring: ScoringSettings
     gate: bool = True
+    keep_bundles: Annotated[int, Field(ge=2, strict=True)] | None = None
     linear: LinearSettings = LinearSettings()
     lstm_forecaster: ForecasterSettings = ForecasterSettings()
     tranad: TranadSettings = TranadSettings()
