@@ -417,6 +417,15 @@ def test_no_way_of_showing_a_configuration_shows_its_secrets():
         "  http_headers: {X-A: {secrets: [hunter2]}}\n"
     )
     assert "hunter2" not in f"{config!r}{config}{config.model_dump_json()}"
+    config = read_config(
+        f"{QUERIES}prometheus: {{oauth2: {{client_id: me, client_secret: hunter2, "
+        "token_url: https://sso.example}}\n"
+    )
+    assert "hunter2" not in f"{config!r}{config}{config.model_dump_json()}"
+    config = read_config(
+        f"{QUERIES}prometheus: {{sigv4: {{access_key: a, secret_key: hunter2}}}}\n"
+    )
+    assert "hunter2" not in f"{config!r}{config}{config.model_dump_json()}"
 
 
 # Whatever is written

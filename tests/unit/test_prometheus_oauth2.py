@@ -250,6 +250,15 @@ def test_samples_that_are_pushed_carry_the_token():
     assert stub.asked[0].headers["Authorization"] == "Bearer token-1"
 
 
+def test_samples_that_are_pushed_elsewhere_carry_none():
+    with both() as (sso, stub, settings), stub_server([Say(204, "")]) as other:
+        writer = RemoteWriter(f"{other.url}/api/v1/write", stub.url, settings)
+        writer.push({(("__name__", "up"),): [(1.0, 1.0)]})
+        writer.close()
+    assert "Authorization" not in other.asked[0].headers
+    assert sso.asked == []
+
+
 def test_the_cache_of_collect_knows_the_client_and_not_its_secret():
     def hash_of(**changed):
         chosen = {"client_id": "a", "client_secret": "s", "token_url": "http://sso/token"}

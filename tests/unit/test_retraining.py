@@ -1,5 +1,6 @@
 """Training by a timer: when there is something to do, and what happens to old bundles."""
 
+import json
 import shutil
 import sys
 import time
@@ -7,7 +8,8 @@ import time
 import pytest
 import structlog
 
-from promad.bundle import BundleStore
+from promad.bundle import MANIFEST_FILE, BundleStore
+from promad.bundle.manifest import name_digest
 from promad.cli import app as cli
 from promad.cli.commands.train import format_training
 from promad.config import load_config
@@ -76,6 +78,17 @@ def test_a_bundle_that_does_not_record_its_settings_is_replaced(sketched):
         due(sketched).reason == f"bundle {bundle.id} does not record the settings of its training"
     )
     assert due(sketched).is_due
+
+
+def test_a_bundle_without_the_field_is_read(sketched):
+    """As versions before this one have written it."""
+    directory = sketched.store.root / sketched.bundle.id
+    raw = json.loads((directory / MANIFEST_FILE).read_text())
+    del raw["settings"]
+    content = json.dumps(raw).encode()
+    (directory / MANIFEST_FILE).write_bytes(content)
+    renamed = directory.rename(directory.with_name(f"20200101T000000Z-{name_digest(content)}"))
+    assert sketched.store.open(renamed.name).manifest.settings == {}
 
 
 CHANGED = [
