@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from promad.config import Oauth2, PrometheusSettings
-from promad.errors import PrometheusError
+from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import (
     Authentication,
     build_basic,
@@ -64,7 +64,7 @@ class Tokens:
         """The value of `Authorization`.
 
         Raises:
-            PrometheusError: if there is no token; a thread that waited for one gets the same error.
+            UnreachableError: if there is no token; a thread that waited gets the same error.
         """
         began = self._now()
         with self._lock:
@@ -155,7 +155,7 @@ class _TokenServer:
         Servers differ in where they expect the secret: the header is tried first, then the form.
 
         Raises:
-            PrometheusError: with the URL and the status; never with the secret.
+            UnreachableError: with the URL and the status; never with the secret.
         """
         self._who.secret = secret
         reply = self._ask(secret)
@@ -187,14 +187,15 @@ class _TokenServer:
         except PrometheusError as error:
             what, _, remedy = str(error).partition(" — ")
             remedy = remedy.replace("prometheus_url", f"{SECTION}.token_url")
-            raise self._build_error(what, remedy, error) from None
+            raise self._build_error(what, remedy, error.reason) from None
 
     def _build_error(
-        self, what: str, remedy: str, error: PrometheusError | None = None
-    ) -> PrometheusError:
-        kind = PrometheusError if error is None else type(error)
-        reason = "unauthorized" if error is None else error.reason
-        return kind(f"{SECTION}: no token from {self._shown}: {what} — {remedy}", reason)
+        self, what: str, remedy: str, reason: str = "unauthorized"
+    ) -> UnreachableError:
+        """Without a token no query can be asked, so the next one now would fail as well."""
+        return UnreachableError(
+            f"{SECTION}: no token from {self._shown}: {what} — {remedy}", reason
+        )
 
     def close(self) -> None:
         self._session.close()

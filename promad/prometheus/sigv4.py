@@ -10,7 +10,7 @@ from typing import Any
 from urllib3.util import Url
 
 from promad.config import PrometheusSettings, Sigv4
-from promad.errors import PrometheusError
+from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import Authentication, read_secret
 from promad.prometheus.one_series import flatten_text
 
@@ -45,7 +45,7 @@ class Sigv4Authentication(Authentication):
             region, credentials = self._find_credentials()
             SigV4Auth(credentials.get_frozen_credentials(), _SERVICE, region).add_auth(request)
         except (BotoCoreError, ClientError) as error:
-            raise PrometheusError(
+            raise UnreachableError(
                 f"{SECTION}: no AWS credentials ({flatten_text(str(error))}) — check profile, "
                 "role_arn and the environment of AWS",
                 "unauthorized",
@@ -76,7 +76,7 @@ def load_credentials(settings: Sigv4, secret: str) -> tuple[str, Any]:
     """The region and botocore's credentials: those of the configuration, or that AWS tools find.
 
     Raises:
-        PrometheusError: if there is no region, or there are no credentials.
+        UnreachableError: if there is no region, or there are no credentials: no query can be asked.
         botocore.exceptions.BotoCoreError: if a profile does not exist, or a file is damaged.
     """
     from botocore.session import Session
@@ -84,13 +84,13 @@ def load_credentials(settings: Sigv4, secret: str) -> tuple[str, Any]:
     session = Session(profile=settings.profile)
     region = settings.region or session.get_config_variable("region")
     if not region:
-        raise PrometheusError(f"{SECTION}: no AWS region — set region", "unauthorized")
+        raise UnreachableError(f"{SECTION}: no AWS region — set region", "unauthorized")
     session.set_config_variable("region", region)
     if settings.access_key is not None:
         session.set_credentials(settings.access_key, secret)
     credentials = session.get_credentials()
     if credentials is None:
-        raise PrometheusError(
+        raise UnreachableError(
             f"{SECTION}: no AWS credentials found — set access_key and secret_key_file, or "
             "profile, or provide them in the environment",
             "unauthorized",

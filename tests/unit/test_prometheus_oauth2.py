@@ -10,7 +10,7 @@ import pytest
 
 from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
-from promad.prometheus import PrometheusClient
+from promad.prometheus import Poller, PrometheusClient
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.oauth2 import Token, Tokens, read_token
 from promad.prometheus.remote_write import RemoteWriter
@@ -120,6 +120,17 @@ def test_a_wrong_secret_is_one_line_with_the_address_and_the_status():
         "(who is it?) — check client_id, client_secret, scopes and endpoint_params"
     )
     assert error.reason == "unauthorized"
+    assert stub.asked == []
+
+
+def test_a_poll_without_a_token_asks_for_it_once():
+    with both(
+        client_secret="wrong",
+    ) as (sso, stub, settings), PrometheusClient(stub.url, settings, retries=0) as client:
+        queries = {"a": "up", "b": "down", "c": "left"}
+        poll = Poller(client, queries, 15.0, 4, 120.0).poll(600.0)
+    assert set(poll.failures) == set(queries)
+    assert len(sso.asked) == 2  # with the secret in the header, then in the form
     assert stub.asked == []
 
 
