@@ -2,7 +2,7 @@
 
 from promad.config.durations import format_duration, parse_duration, parse_instant
 from promad.config.reading import load_config, read_config
-from promad.config.server_settings import Oauth2, PrometheusSettings, Sigv4, TlsConfig
+from promad.config.server_settings import BasicAuth, Oauth2, PrometheusSettings, Sigv4, TlsConfig
 from promad.config.settings import (
     AlertBudget,
     Config,
@@ -20,6 +20,7 @@ from promad.config.settings import (
 
 __all__ = [
     "AlertBudget",
+    "BasicAuth",
     "Config",
     "DataFilteringSettings",
     "DataSettings",

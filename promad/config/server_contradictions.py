@@ -26,6 +26,7 @@ def find_server_contradictions(config: Config) -> Iterator[Contradiction]:
     """Every contradiction between the keys below `prometheus`, and with the server's URL."""
     server = config.prometheus
     yield from _check_ways(server)
+    yield from _check_user(server)
     yield from _check_secrets(server)
     yield from _check_access_key(server)
     yield from _check_headers(server)
@@ -46,6 +47,14 @@ def _check_ways(server: PrometheusSettings) -> Iterator[Contradiction]:
     first, *more = _list_ways(server) or [""]
     for way in more:
         yield ((*_AT, way), (*_AT, first)), f"{first} is set too — remove one of the two"
+
+
+def _check_user(server: PrometheusSettings) -> Iterator[Contradiction]:
+    basic, at = server.basic_auth, (*_AT, "basic_auth", "username")
+    if basic and basic.username is None and basic.username_file is None:
+        yield (at,), "required key is missing — add it"
+    elif basic and basic.username is not None and basic.username_file is not None:
+        yield (at,), "username_file is set too — remove one of the two"
 
 
 def _check_secrets(server: PrometheusSettings) -> Iterator[Contradiction]:

@@ -27,7 +27,8 @@ TlsVersion = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 class BasicAuth(Section):
     """User name and password for the Prometheus server."""
 
-    username: Text
+    username: Text | None = None
+    username_file: Location | None = None
     password: SecretStr | None = None
     password_file: Location | None = None
 

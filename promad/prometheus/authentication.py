@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from urllib3.util import Url
 
-from promad.config import PrometheusSettings
+from promad.config import BasicAuth, PrometheusSettings
 from promad.errors import PrometheusError
 
 _NOT_SELECTING = {
@@ -81,7 +81,7 @@ def hash_selection(settings: PrometheusSettings) -> str:
     """
     headers = build_headers(settings)
     if settings.basic_auth:
-        headers["Authorization"] = f"Basic {settings.basic_auth.username}"
+        headers["Authorization"] = f"Basic {_read_user(settings.basic_auth)}"
     rest = settings.model_dump(mode="json", exclude=_NOT_SELECTING) | _dump_identity(settings)
     certificate = settings.tls_config.cert_file
     shown = _read_file(certificate, "prometheus.tls_config.cert_file") if certificate else ""
@@ -104,11 +104,17 @@ def _build_authorization(settings: PrometheusSettings) -> Iterator[tuple[str, st
     if settings.basic_auth:
         basic, key = settings.basic_auth, "prometheus.basic_auth.password"
         secret = read_secret(basic.password, basic.password_file, key)
-        yield "Authorization", build_basic(basic.username, secret)
+        yield "Authorization", build_basic(_read_user(basic), secret)
     if settings.authorization:
         bearer, key = settings.authorization, "prometheus.authorization.credentials"
         credentials = read_secret(bearer.credentials, bearer.credentials_file, key)
         yield "Authorization", check_header(f"{bearer.type} {credentials}", key)
+
+
+def _read_user(basic: BasicAuth) -> str:
+    if basic.username_file is not None:
+        return _read_file(basic.username_file, "prometheus.basic_auth.username_file")
+    return basic.username or ""
 
 
 def build_basic(user: str, password: str) -> str:

@@ -353,6 +353,13 @@ def test_basic_auth_is_sent():
     assert base64.b64decode(sent.removeprefix("Basic ")).decode() == f"ü:{SECRET}"
 
 
+def test_the_user_name_may_be_in_a_file_too(tmp_path):
+    (tmp_path / "user").write_text("u\n")
+    basic = {"username_file": tmp_path / "user", "password": SECRET}
+    sent = authorization_of(basic_auth=basic)
+    assert base64.b64decode(sent.removeprefix("Basic ")).decode() == f"u:{SECRET}"
+
+
 def test_credentials_are_sent_with_their_type():
     assert authorization_of(authorization={"credentials": SECRET}) == f"Bearer {SECRET}"
     other = {"type": "Token", "credentials": SECRET}

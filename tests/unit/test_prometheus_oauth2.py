@@ -124,9 +124,12 @@ def test_a_wrong_secret_is_one_line_with_the_address_and_the_status():
 
 
 def test_a_poll_without_a_token_asks_for_it_once():
-    with both(
-        client_secret="wrong",
-    ) as (sso, stub, settings), PrometheusClient(stub.url, settings, retries=0) as client:
+    with (
+        both(
+            client_secret="wrong",
+        ) as (sso, stub, settings),
+        PrometheusClient(stub.url, settings, retries=0) as client,
+    ):
         queries = {"a": "up", "b": "down", "c": "left"}
         poll = Poller(client, queries, 15.0, 4, 120.0).poll(600.0)
     assert set(poll.failures) == set(queries)
