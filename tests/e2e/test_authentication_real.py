@@ -39,7 +39,7 @@ def test_the_right_certificates_and_the_right_password_are_answered(server):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"password": "wrong horse"}, "HTTP 401 (Unauthorized) — check the credentials: "),
+        ({"password": "wrong horse"}, "HTTP 401 (Unauthorized) — check prometheus.basic_auth, "),
         ({"server_name": None}, "IP address mismatch, certificate is not valid for '127.0.0.1'"),
         ({"server_name": "other"}, "Hostname mismatch, certificate is not valid for 'other'"),
         ({"ca_file": "other.pem"}, "TLS connection failed (unable to get local issuer"),

@@ -80,7 +80,7 @@ def test_a_wrong_secret_is_refused_and_not_shown():
     with stub_server(Checking()) as stub, pytest.raises(PrometheusError) as caught:
         ask(stub.url, secret_key=wrong)
     assert caught.value.reason == "unauthorized"
-    assert "HTTP 403 (wrong signature) — check the credentials" in str(caught.value)
+    assert "HTTP 403 (wrong signature) — check prometheus.basic_auth" in str(caught.value)
     assert wrong not in str(caught.value)
 
 
