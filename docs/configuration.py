@@ -73,6 +73,7 @@ NAMES = (
     (values.Location, "path"),
     (values.Url, "URL"),
     (values.ServerUrl, "URL without credentials"),
+    (values.EndpointUrl, "URL without credentials"),
     (values.HeaderName, "header name"),
     (values.AuthorizationType, "text other than `Basic`"),
     (values.PromQL, "PromQL"),

@@ -66,7 +66,10 @@ class Range(_Strict):
 
 
 class Manifest(_Strict):
-    """What a bundle was made from and what came of it; manifest.json holds exactly this."""
+    """What a bundle was made from and what came of it; manifest.json holds exactly this.
+
+    `settings` has digests of the settings that the training depends on, by section.
+    """
 
     format: int
     created: Annotated[str, AfterValidator(_check_time)]
@@ -90,6 +93,7 @@ class Manifest(_Strict):
     gate: dict[str, Any] = {}
     group_by: list[str] = []
     groups: Annotated[int, Field(ge=0)] = 0
+    settings: dict[str, str] = {}
     files: dict[str, FileEntry] = {}
 
 

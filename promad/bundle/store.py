@@ -110,6 +110,25 @@ class BundleStore:
             raise BundleError(f"{self.root}: nothing older than {current} to roll back to")
         return self.promote(older[-1])
 
+    def remove_old(self, most: int) -> list[str]:
+        """Remove the oldest bundles, so that `most` are left; returns their names.
+
+        The current one stays, and so do all that are newer. What cannot be removed is logged.
+        """
+        current, removed = self.current_id(), []
+        for bundle_id in self.ids()[:-most]:
+            if current is None or bundle_id >= current:
+                break
+            aside = self.root / f"{_ASIDE}{bundle_id}"
+            try:
+                (self.root / bundle_id).rename(aside)  # at once: what is left of it is no bundle
+                shutil.rmtree(aside)
+            except OSError as error:
+                log.warning("old bundle not removed", bundle=bundle_id, error=str(error))
+            else:
+                removed.append(bundle_id)
+        return removed
+
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """An empty directory to fill and then hand to `keep`; gone afterwards in any case.

@@ -44,6 +44,15 @@ ForceOption = Annotated[
         help="Train even on few complete rows; promote the model even if the gate rejects it.",
     ),
 ]
+IfOlderThanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--if-older-than",
+        metavar="DURATION",
+        help="Do nothing if the current bundle is younger, such as 7d, and the configuration for "
+        "training is unchanged.",
+    ),
+]
 FromOption = Annotated[str, typer.Option("--from", metavar="TIME", help=f"Start: {TIME_HELP}")]
 ToOption = Annotated[str, typer.Option("--to", metavar="TIME", help=f"End: {TIME_HELP}")]
 
@@ -156,6 +165,14 @@ def parse_time(text: str, now: float) -> float:
         raise typer.BadParameter(
             f"invalid time {text}; write it like 2026-11-22T06:00:00Z, 2h (ago) or now"
         ) from None
+
+
+def parse_age(text: str) -> float:
+    """Seconds of a duration such as `7d`."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"invalid duration {text}: {error}") from None
 
 
 def parse_period(start: str, end: str, now: float) -> tuple[float, float]:

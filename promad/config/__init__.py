@@ -2,6 +2,7 @@
 
 from promad.config.durations import format_duration, parse_duration, parse_instant
 from promad.config.reading import load_config, read_config
+from promad.config.server_settings import BasicAuth, Oauth2, PrometheusSettings, Sigv4, TlsConfig
 from promad.config.settings import (
     AlertBudget,
     Config,
@@ -10,7 +11,6 @@ from promad.config.settings import (
     IncidentSettings,
     Period,
     PreprocessingSettings,
-    PrometheusSettings,
     Query,
     RealTimeSettings,
     ScoringSettings,
@@ -20,16 +20,20 @@ from promad.config.settings import (
 
 __all__ = [
     "AlertBudget",
+    "BasicAuth",
     "Config",
     "DataFilteringSettings",
     "DataSettings",
     "IncidentSettings",
+    "Oauth2",
     "Period",
     "PreprocessingSettings",
     "PrometheusSettings",
     "Query",
     "RealTimeSettings",
     "ScoringSettings",
+    "Sigv4",
+    "TlsConfig",
     "TrainingSettings",
     "WebSettings",
     "format_duration",

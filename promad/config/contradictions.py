@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 from promad.config.durations import format_duration
 from promad.config.model_defaults import PRESETS
+from promad.config.server_contradictions import Contradiction, find_server_contradictions
 from promad.config.settings import Config, KeyPath
-
-Contradiction = tuple[tuple[KeyPath, ...], str]
-"""The keys that do not go together, the one to fix first, and `what is wrong — what to do`."""
 
 _STEP = ("data_settings", "step")
 _LENGTH = ("training_settings", "sequence_length")
@@ -21,8 +19,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _check_periods(config)
     yield from _check_steps(config)
     yield from _check_file_names(config)
-    yield from _check_authentication(config)
-    yield from _check_encryption(config)
+    yield from find_server_contradictions(config)
     yield from _check_scope(config)
 
 
@@ -120,35 +117,6 @@ def _check_file_names(config: Config) -> Iterator[Contradiction]:
             )
         elif name is not None:
             written[name] = (section, key)
-
-
-def _check_authentication(config: Config) -> Iterator[Contradiction]:
-    server = config.prometheus
-    basic, bearer = server.basic_auth, server.authorization
-    at_basic, at_bearer = ("prometheus", "basic_auth"), ("prometheus", "authorization")
-    if basic and bearer:
-        yield (at_bearer, at_basic), "basic_auth is set too — remove one of the two"
-    if basic and basic.password is not None and basic.password_file is not None:
-        yield ((*at_basic, "password"),), "password_file is set too — remove one of the two"
-    if bearer and (bearer.credentials is None) == (bearer.credentials_file is None):
-        yield (at_bearer,), "needs credentials or credentials_file — set exactly one of the two"
-    for name in server.http_headers:
-        if name.lower() == "authorization" and (basic or bearer):
-            yield (
-                (("prometheus", "http_headers", name), at_basic, at_bearer),
-                "basic_auth or authorization sets this header too — remove one of the two",
-            )
-
-
-def _check_encryption(config: Config) -> Iterator[Contradiction]:
-    tls, at = config.prometheus.tls_config, ("prometheus", "tls_config")
-    if tls.key_file is not None and tls.cert_file is None:
-        yield ((*at, "key_file"),), "needs cert_file — set the path of the certificate"
-    if tls != type(tls)() and config.prometheus_url.startswith("http:"):
-        yield (
-            (at, ("prometheus_url",)),
-            "has no effect because prometheus_url uses http — change it to https",
-        )
 
 
 def _check_scope(config: Config) -> Iterator[Contradiction]:

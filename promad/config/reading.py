@@ -174,7 +174,10 @@ def _describe_problem(details: Mapping[str, Any], document: Document) -> Problem
     return place, f"{what}{_show_value(place, value)} — {remedy or _ELSEWHERE}"
 
 
-_MAY_BE_SECRET = {"basic_auth", "authorization", "http_headers", "proxy_url", "params"}
+_MAY_BE_SECRET = {
+    *("basic_auth", "authorization", "oauth2", "sigv4"),
+    *("http_headers", "proxy_url", "params"),
+}
 
 
 def _show_value(place: Place, value: Any) -> str:

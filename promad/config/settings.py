@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from promad.config.deviation_rule import EVERYTHING_COUNTS, DeviationRule
 from promad.config.model_defaults import (
@@ -19,13 +19,13 @@ from promad.config.model_defaults import (
     PresetName,
     fill_defaults,
 )
+from promad.config.section import Section as _Section
+from promad.config.server_settings import PrometheusSettings
 from promad.config.values import (
     Alias,
-    AuthorizationType,
     CalendarFeature,
     Duration,
     FileName,
-    HeaderName,
     Instant,
     JoinWithin,
     KerasFileName,
@@ -35,8 +35,6 @@ from promad.config.values import (
     Location,
     MetricsPrefix,
     NaturalInt,
-    ParameterName,
-    ParameterValues,
     PositiveDuration,
     PositiveFloat,
     PositiveInt,
@@ -47,25 +45,11 @@ from promad.config.values import (
     Text,
     ThresholdValue,
     TimeZone,
-    Url,
     ValidRange,
 )
 
 _SHORTEST_JOIN = 120.0
 """Seconds: `incidents.join_within: auto` is at least this."""
-
-
-class _Section(BaseModel):
-    """A part of the configuration: immutable, and a key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_nothing(cls, value: Any) -> Any:
-        """A section whose keys are all commented out reads as null and means the defaults."""
-        can_do_without = not any(field.is_required() for field in cls.model_fields.values())
-        return {} if value is None and can_do_without else value
 
 
 class Period(_Section):
@@ -149,39 +133,6 @@ class Exclusion(_Section):
         return self
 
 
-class BasicAuth(_Section):
-    """User name and password for the Prometheus server."""
-
-    username: Text
-    password: SecretStr | None = None
-    password_file: Location | None = None
-
-
-class Authorization(_Section):
-    """An Authorization header for the Prometheus server."""
-
-    type: AuthorizationType = "Bearer"
-    credentials: SecretStr | None = None
-    credentials_file: Location | None = None
-
-
-class TlsConfig(_Section):
-    """How the Prometheus server's certificate is checked, and which one is shown to it."""
-
-    ca_file: Location | None = None
-    cert_file: Location | None = None
-    key_file: Location | None = None
-    insecure_skip_verify: bool = False
-
-
-class HttpHeader(_Section):
-    """One extra header: literal values, secret ones, or files that hold them."""
-
-    values: tuple[str, ...] = ()
-    secrets: tuple[SecretStr, ...] = ()
-    files: tuple[Location, ...] = ()
-
-
 class RelabelConfig(_Section):
     """One relabelling rule in Prometheus's own words, applied before a series finds its group."""
 
@@ -203,22 +154,6 @@ class RelabelConfig(_Section):
         if needs_source and not self.source_labels:
             raise ValueError(f"action {self.action} needs source_labels — set it")
         return self
-
-
-class PrometheusSettings(_Section):
-    """The HTTP client for the Prometheus server; the keys are Prometheus's own."""
-
-    timeout: PositiveDuration = 30.0
-    compression: Literal["identity", "gzip"] = "identity"
-    basic_auth: BasicAuth | None = None
-    authorization: Authorization | None = None
-    tls_config: TlsConfig = TlsConfig()
-    http_headers: Mapping[HeaderName, HttpHeader] = {}
-    proxy_url: Url | None = None
-    http_method: Literal["POST", "GET"] = "POST"
-    params: Mapping[ParameterName, ParameterValues] = {}
-    max_points_per_request: PositiveInt = 10_000
-    union_queries: bool = True
 
 
 class DataSettings(_Section):
@@ -323,6 +258,7 @@ class TrainingSettings(_Section):
     seed: NaturalInt = 42
     scoring: ScoringSettings
     gate: bool = True
+    keep_bundles: Annotated[int, Field(ge=2, strict=True)] | None = None
     linear: LinearSettings = LinearSettings()
     lstm_forecaster: ForecasterSettings = ForecasterSettings()
     tranad: TranadSettings = TranadSettings()

@@ -165,6 +165,15 @@ def _check_server_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_endpoint_url(value: str) -> str:
+    parts = urlsplit(_check_url(value))
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("credentials are not allowed in the URL — use client_id and client_secret")
+    if parts.fragment:
+        raise ValueError("must not contain # — remove it and what follows")
+    return value
+
+
 def _check_header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("not a valid header name — write it like X-Scope-OrgID")
@@ -229,6 +238,7 @@ KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]
 Location = Annotated[Path, AfterValidator(_resolve_path)]
 Url = Annotated[str, AfterValidator(_check_url)]
 ServerUrl = Annotated[str, AfterValidator(_check_server_url)]
+EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]
 Regex = Annotated[str, AfterValidator(_check_regex)]

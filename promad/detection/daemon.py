@@ -293,21 +293,27 @@ class Daemon:
 
 
 def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
-    """Let groups continue over a reload where their features are the same, whatever the bundle."""
+    """Let a detector continue over a reload what another one with the same name has left."""
     for other in before:
-        if one.opened.config.name == other.opened.config.name:
-            one.loop.continue_from(other.loop)
-        if one.only is None or other.only is None:
+        if one.opened.config.name != other.opened.config.name:
             continue
-        if one.opened.config.name == other.opened.config.name:
+        one.loop.continue_from(other.loop)
+        if one.only is not None and other.only is not None:
             one.only.poller.adopt(other.only.poller)
-        old, new = other.only.live.state, one.only.live.state
-        for group, name in enumerate(new.names):
-            if name in old.names and old.events.features == new.events.features:
-                row = old.names.index(name)
-                new.events.begun[group] = old.events.begun[row]
-                if not np.isnan(old.scored_until[row]):
-                    new.resume(group, old.to_json(row))
+            _continue_group(one.opened, one.only, other.opened, other.only)
+
+
+def _continue_group(new: Opened, now: _OneGroup, old: Opened, before: _OneGroup) -> None:
+    """Let the only group continue: by the same bundle all that is remembered of it, by another one
+    with the same features and step its events, which are in no unit of a bundle.
+    """
+    state, left = now.live.state, before.live.state
+    if new.bundle.id == old.bundle.id:
+        state.events.begun[0] = left.events.begun[0]
+        if not np.isnan(left.scored_until[0]):
+            state.resume(0, left.to_json(0))
+    elif now.live.may_continue(before.live):
+        state.continue_events(left)
 
 
 def _make_loop_options(opened: Opened, client: PrometheusClient) -> LoopOptions:

@@ -115,13 +115,13 @@ class FleetLoop(TickLoop):
     def continue_from(self, other: TickLoop) -> None:
         """Continue what another loop of the same detector has left, after it was retired.
 
-        Events continue where the features are the same, whatever the bundle.
+        Events continue where the features and the step are the same, whatever the bundle.
         """
         if not isinstance(other, FleetLoop):
             return
         self._outputs.history.continue_from(other._outputs.history)
         self._begun = other._begun
-        if other._live.detector.scored_features == self._live.detector.scored_features:
+        if self._live.may_continue(other._live):
             self._before = other._live.state
             self._outputs.incidents.resume(other._outputs.incidents.to_json())
 

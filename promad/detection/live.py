@@ -63,6 +63,14 @@ class LiveDetector:
         peers.rows[rows] = table.find_peers(peers.levels[rows])
         return self.calibrate(), rows
 
+    def may_continue(self, other: LiveDetector) -> bool:
+        """Whether events that another detector began are those of this one: the same features,
+        at the same step.
+        """
+        own, others = self.detector, other.detector
+        same_step = own.preparation.step == others.preparation.step
+        return same_step and own.scored_features == others.scored_features
+
     def replay(self, frame: MetricFrame) -> Iterator[Judgements]:
         """The judgements of every sample of a frame but those that only lead up to the first."""
         lead = self.detector.samples_needed - 1

@@ -1,12 +1,13 @@
 """Everything that speaks to a Prometheus-compatible server.
 
 `client` asks one question and returns bytes or an `Answer`; `parsing` turns those bytes into
-arrays. On top of the two, each command has its own way of asking: `history` fetches whole periods
-for `collect`, through `cache`; `polling` keeps the newest samples for `detect`, and asks for those
-of many queries at once through `united`; `checking` looks at each query once for `check-config
---online`. Times are unix seconds UTC throughout, and every
-question is put on absolute multiples of the step (`grid`), so that the same sample always has
-the same time, whoever asks.
+arrays. What it sends goes through a session (`sessions`): `pools` and `proxies` connect it,
+`authentication`, `oauth2` and `sigv4` say who asks, `transport` retries and follows redirects. On
+top of these, each command has its own way of asking: `history` fetches whole periods for `collect`,
+through `cache`; `polling` keeps the newest samples for `detect`, and asks for those of many queries
+at once through `united`; `checking` looks at each query once for `check-config --online`. Times are
+unix seconds UTC throughout, and every question is put on absolute multiples of the step (`grid`),
+so that the same sample always has the same time, whoever asks.
 """
 
 from promad.prometheus.cache import ChunkCache

@@ -1,4 +1,4 @@
-"""How promad authenticates: headers, certificates and the proxy, with Prometheus's own keys.
+"""What every request carries of the configuration: its headers, and who asks.
 
 Files that hold secrets are read again for every request, so that a rotated secret works without
 a restart. No error names a secret, only the key that it was to come from.
@@ -8,67 +8,50 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
-import certifi
-import urllib3
 from pydantic import SecretStr
-from urllib3 import PoolManager, ProxyManager, make_headers
-from urllib3.util import parse_url
+from urllib3.util import Url
 
-from promad.config import PrometheusSettings
+from promad.config import BasicAuth, PrometheusSettings
 from promad.errors import PrometheusError
-from promad.prometheus.connections import POOLS
 
-_MOST_CONNECTIONS = 10
-"""Kept open to one server while they are idle."""
 _NOT_SELECTING = {
     *("timeout", "compression", "http_method", "max_points_per_request", "union_queries"),
-    *("basic_auth", "authorization", "http_headers", "tls_config"),
+    *("basic_auth", "authorization", "oauth2", "sigv4", "http_headers", "tls_config"),
+    *("no_proxy", "proxy_from_environment", "follow_redirects"),
 }
 """Settings that select no data, or that `hash_selection` looks at in another form."""
 
 
-def open_pools(settings: PrometheusSettings) -> PoolManager:
-    """Connections with the certificates and the proxy that `settings` ask for, and nothing else.
+class Authentication:
+    """Sends the headers of the configuration; ways that need more than these inherit from it."""
 
-    Settings of the environment (proxies, .netrc, certificate bundles) are ignored.
-    """
-    tls = settings.tls_config
-    options: dict[str, Any] = {
-        "maxsize": _MOST_CONNECTIONS,
-        "cert_reqs": "CERT_NONE" if tls.insecure_skip_verify else "CERT_REQUIRED",
-    }
-    authorities = tls.ca_file or Path(certifi.where())
-    options["ca_cert_dir" if authorities.is_dir() else "ca_certs"] = str(authorities)
-    if tls.cert_file:
-        options |= {"cert_file": str(tls.cert_file), "key_file": str(tls.key_file or tls.cert_file)}
-    if tls.insecure_skip_verify:  # set explicitly: no warning at each request
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    if settings.proxy_url is None:
-        pools = PoolManager(**options)
-    else:
-        pair = unquote(parse_url(settings.proxy_url).auth or "")
-        headers = make_headers(proxy_basic_auth=pair) if pair else {}
-        pools = ProxyManager(settings.proxy_url, proxy_headers=headers, **options)
-    pools.pool_classes_by_scheme = POOLS
-    return pools
+    def __init__(self, settings: PrometheusSettings) -> None:
+        self._settings = settings
 
+    def build_headers(self) -> dict[str, str]:
+        """The headers of one request that do not depend on what it asks.
 
-def require_tls_files(settings: PrometheusSettings) -> None:
-    """Raise PrometheusError if a file of a certificate or a key is not there."""
-    tls = settings.tls_config
-    for key in ("ca_file", "cert_file", "key_file"):
-        file = getattr(tls, key)
-        if file is not None and not file.exists():
-            raise PrometheusError(
-                f"prometheus.tls_config.{key}: no such file: {file} — check prometheus.tls_config",
-                "unauthorized",
-            )
+        Raises:
+            PrometheusError: if a secret cannot be obtained.
+        """
+        return build_headers(self._settings)
+
+    def sign(
+        self, method: str, url: Url, headers: Mapping[str, str], body: bytes | None
+    ) -> dict[str, str]:
+        """Further headers of a request, by what it asks; `headers` are the others."""
+        return {}
+
+    def renew(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request that got 401 with these headers should be sent once more."""
+        return False
+
+    def close(self) -> None:
+        """Close connections of its own, if it has any."""
 
 
 def build_headers(settings: PrometheusSettings) -> dict[str, str]:
@@ -82,7 +65,7 @@ def build_headers(settings: PrometheusSettings) -> dict[str, str]:
         key = f"prometheus.http_headers.{name}"
         secrets = [secret.get_secret_value() for secret in header.secrets]
         files = [_read_file(file, f"{key}.files") for file in header.files]
-        found[name] = _check_value(", ".join([*header.values, *secrets, *files]), key)
+        found[name] = check_header(", ".join([*header.values, *secrets, *files]), key)
     return found
 
 
@@ -98,25 +81,53 @@ def hash_selection(settings: PrometheusSettings) -> str:
     """
     headers = build_headers(settings)
     if settings.basic_auth:
-        headers["Authorization"] = f"Basic {settings.basic_auth.username}"
-    rest = settings.model_dump(mode="json", exclude=_NOT_SELECTING)
+        headers["Authorization"] = f"Basic {_read_user(settings.basic_auth)}"
+    rest = settings.model_dump(mode="json", exclude=_NOT_SELECTING) | _dump_identity(settings)
     certificate = settings.tls_config.cert_file
     shown = _read_file(certificate, "prometheus.tls_config.cert_file") if certificate else ""
     return sha256(json.dumps([sorted(headers.items()), rest, shown]).encode()).hexdigest()
 
 
+def _dump_identity(settings: PrometheusSettings) -> dict[str, object]:
+    """Who asks, without secrets, if that is by `oauth2` or `sigv4`."""
+    found: dict[str, object] = {}
+    if settings.oauth2:
+        keys = {"client_id", "token_url", "scopes", "endpoint_params"}
+        found["oauth2"] = settings.oauth2.model_dump(mode="json", include=keys)
+    if settings.sigv4:
+        keys = {"region", "access_key", "profile", "role_arn"}
+        found["sigv4"] = settings.sigv4.model_dump(mode="json", include=keys)
+    return found
+
+
 def _build_authorization(settings: PrometheusSettings) -> Iterator[tuple[str, str]]:
     if settings.basic_auth:
         basic, key = settings.basic_auth, "prometheus.basic_auth.password"
-        pair = f"{basic.username}:{_read_secret(basic.password, basic.password_file, key)}"
-        yield "Authorization", f"Basic {b64encode(pair.encode()).decode()}"
+        secret = read_secret(basic.password, basic.password_file, key)
+        yield "Authorization", build_basic(_read_user(basic), secret)
     if settings.authorization:
         bearer, key = settings.authorization, "prometheus.authorization.credentials"
-        credentials = _read_secret(bearer.credentials, bearer.credentials_file, key)
-        yield "Authorization", _check_value(f"{bearer.type} {credentials}", key)
+        credentials = read_secret(bearer.credentials, bearer.credentials_file, key)
+        yield "Authorization", check_header(f"{bearer.type} {credentials}", key)
 
 
-def _read_secret(value: SecretStr | None, file: Path | None, key: str) -> str:
+def _read_user(basic: BasicAuth) -> str:
+    if basic.username_file is not None:
+        return _read_file(basic.username_file, "prometheus.basic_auth.username_file")
+    return basic.username or ""
+
+
+def build_basic(user: str, password: str) -> str:
+    """The value of `Authorization` for a user name and a password."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def read_secret(value: SecretStr | None, file: Path | None, key: str) -> str:
+    """The secret as it is now, in the configuration or in a file; empty if it is in neither.
+
+    Raises:
+        PrometheusError: if the file of `key` cannot be read.
+    """
     if file is not None:
         return _read_file(file, f"{key}_file")
     return value.get_secret_value() if value is not None else ""
@@ -132,7 +143,12 @@ def _read_file(file: Path, key: str) -> str:
         ) from None
 
 
-def _check_value(value: str, key: str) -> str:
+def check_header(value: str, key: str) -> str:
+    """The value of a header, if a header can carry it.
+
+    Raises:
+        PrometheusError: naming `key`, not the value.
+    """
     if not (value.isascii() and value.isprintable()):
         raise PrometheusError(
             f"{key} (hidden): a header cannot contain line breaks or non-ASCII characters — "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import structlog
 from urllib3 import PoolManager
@@ -40,12 +40,12 @@ from promad.prometheus.refusals import (
 )
 from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, RetryPolicy
 from promad.prometheus.server_clock import measure_offset
+from promad.prometheus.sessions import open_session
 from promad.prometheus.transport import (
     BodyTooLargeError,
     Reply,
     bound_body,
     exchange,
-    open_session,
 )
 
 _UNDERSTOOD = frozenset({200, 400, 422})
@@ -97,7 +97,7 @@ class PrometheusClient:
         self._body_seconds = settings.timeout * body_timeouts
         self._method: str = settings.http_method
         self._union_queries = settings.union_queries
-        self._parameters = urlencode(settings.params, doseq=True)
+        self._parameters = urlencode(settings.params, doseq=True, quote_via=quote)
         self._get_failed = False
         self._most_points: dict[str, int] = {}
         self._infos_logged: set[tuple[str, str]] = set()

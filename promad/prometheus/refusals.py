@@ -17,7 +17,7 @@ REMEDIES = {
     "timeout": "simplify the expression, or raise prometheus.timeout",
     "too_many_requests": "reduce the query rate, or raise the limit of the server",
     "server_error": "check the server's log",
-    "unauthorized": "check prometheus.basic_auth, prometheus.authorization and http_headers",
+    "unauthorized": "check prometheus.basic_auth, authorization, oauth2, sigv4 and http_headers",
     "not_found": "check prometheus_url and its path",
     "bad_answer": "check that prometheus_url is a Prometheus-compatible server",
 }

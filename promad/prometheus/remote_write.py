@@ -20,7 +20,8 @@ from promad.data.groups import Labels
 from promad.errors import PrometheusError
 from promad.prometheus.one_series import flatten_text
 from promad.prometheus.retrying import LONGEST_WAIT_SECONDS, RetryPolicy
-from promad.prometheus.transport import exchange, open_session
+from promad.prometheus.sessions import open_session
+from promad.prometheus.transport import exchange
 
 STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
 """The NaN that ends a series in Prometheus's storage."""

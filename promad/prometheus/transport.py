@@ -23,11 +23,12 @@ from urllib3.exceptions import ClosedPoolError, HTTPError, LocationValueError, P
 from urllib3.util import Url, parse_url
 
 import promad
-from promad.config import PrometheusSettings
+from promad.config import Oauth2, PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
-from promad.prometheus.authentication import build_headers, open_pools, require_tls_files
+from promad.prometheus.authentication import Authentication
 from promad.prometheus.connections import Pool, Request, Response
 from promad.prometheus.deadline import Limit
+from promad.prometheus.pools import open_pools, require_tls_files
 from promad.prometheus.retrying import RetryPolicy, build_closed_error
 from promad.prometheus.server_clock import read_date
 
@@ -75,33 +76,51 @@ def bound_body(series: int, points: int) -> int:
 
 
 class Session:
-    """Connections, and what every request carries; see `open_session`. Threads may share it."""
+    """Connections, and what every request carries; threads may share it.
+
+    `section` is where the certificates and the proxy are in the configuration. `pools` takes the
+    place of the network.
+    """
 
     def __init__(
-        self, settings: PrometheusSettings, retry: RetryPolicy, pools: PoolManager | None
+        self,
+        settings: PrometheusSettings | Oauth2,
+        retry: RetryPolicy,
+        authentication: Authentication,
+        pools: PoolManager | None = None,
+        *,
+        section: str = "prometheus",
+        follow_redirects: bool = True,
     ) -> None:
         self.headers = {
             "User-Agent": f"promad/{promad.__version__}",
-            "Accept-Encoding": settings.compression,
+            "Accept-Encoding": "identity",
             "Accept": "*/*",
         }
+        self.section = section
+        self.follows_redirects = follow_redirects
         self._settings = settings
         self._retry = retry
-        self._pools = open_pools(settings) if pools is None else pools
+        self._authentication = authentication
+        self._pools = pools
+        self._opening = threading.Lock()
         self._known: dict[tuple[object, ...], Pool] = {}
 
     def send(self, method: str, url: str, body: bytes | None, timeout: float) -> Response:
         """The answer to a request, repeated as the policy says; it must be released.
 
+        It is also repeated if it got 401 and there are newer credentials.
+
         Raises:
             OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: if there is none.
             PrometheusError: if a secret cannot be read, or the session was closed meanwhile.
         """
-        attempt = 0
+        parts, attempt, was_renewed = _parse_url(url), 0, False
         while True:
             attempt += 1
+            headers = self._build_headers(method, parts, body)
             try:
-                response = self._send_once(method, url, body, timeout)
+                response = self._send_once(method, parts, headers, body, timeout)
             except ClosedPoolError:
                 raise build_closed_error() from None
             except _NETWORK_ERRORS as error:
@@ -111,6 +130,11 @@ class Session:
             else:
                 if response.status < HTTPStatus.BAD_REQUEST:
                     return response
+                if response.status == HTTPStatus.UNAUTHORIZED and not was_renewed:
+                    was_renewed = True
+                    if self._authentication.renew(headers):
+                        response.release()
+                        continue
                 asked = response.headers.get("retry-after")
                 seconds = self._retry.plan_after_status(response.status, asked, attempt)
                 if seconds is None:
@@ -118,37 +142,46 @@ class Session:
                 response.release()
             self._retry.wait(seconds)
 
-    def _send_once(self, method: str, url: str, body: bytes | None, timeout: float) -> Response:
+    def _build_headers(self, method: str, url: Url, body: bytes | None) -> dict[str, str]:
         """The headers of the configuration replace ours; secrets are read as they are now."""
-        parts = _parse_url(url)
-        pool = self._find_pool(parts)
-        headers = {"Host": _name_host(parts), **self.headers}
+        headers = {"Host": _name_host(url), **self.headers}
         if body is not None:
             headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        own = build_headers(self._settings)
+        own = self._authentication.build_headers()
         if own:
             names = {name.lower() for name in own}
             ours = {name: each for name, each in headers.items() if name.lower() not in names}
             headers = ours | own
-        target, scheme = parts.request_uri, parts.scheme or ""
+        return headers | self._authentication.sign(method, url, headers, body)
+
+    def _send_once(
+        self, method: str, url: Url, headers: dict[str, str], body: bytes | None, timeout: float
+    ) -> Response:
+        pool = self._find_pool(url)
+        target, scheme = url.request_uri, url.scheme or ""
         if pool.proxy and scheme == "http":
-            target = parts._replace(auth=None, fragment=None).url
-            headers |= pool.proxy_headers
+            target = url._replace(auth=None, fragment=None).url
+            headers = {**headers, **pool.proxy_headers}
         request = Request(method, target, headers, body, scheme)
         return pool.ask(request, min(_CONNECT_SECONDS, timeout), timeout)
 
     def close(self) -> None:
         """Close every connection that is not in use; the others are closed after their use."""
+        self._authentication.close()
         for pool in self._known.values():
             pool.close()
-        self._pools.clear()
+        if self._pools is not None:
+            self._pools.clear()
 
     def _find_pool(self, url: Url) -> Pool:
         """The connections to a server; urllib3 takes as long to find them as to ask."""
         server = (url.scheme, url.host, url.port)
         if server not in self._known:
             if url.scheme == "https":
-                require_tls_files(self._settings)
+                require_tls_files(self._settings.tls_config, self.section)
+            with self._opening:
+                if self._pools is None:
+                    self._pools = open_pools(self._settings, url)
             found = self._pools.connection_from_host(url.host, url.port, url.scheme)
             self._known = {server: cast("Pool", found)}  # redirects stay on the server
         return self._known[server]
@@ -162,13 +195,6 @@ def _name_host(url: Url) -> str:
 
 
 _parse_url = lru_cache(16)(parse_url)
-
-
-def open_session(
-    settings: PrometheusSettings, retry: RetryPolicy, pools: PoolManager | None = None
-) -> Session:
-    """A session that authenticates, retries and compresses as asked; nothing is sent yet."""
-    return Session(settings, retry, pools)
 
 
 def exchange(
@@ -195,11 +221,12 @@ def exchange(
     """
     body = _encode_form(form) if isinstance(form, Mapping) else form
     if method == "GET" and body is not None:
-        url, body = f"{url}{'&' if '?' in url else '?'}{body.decode()}", None
+        in_url = body.decode().replace("+", "%20")  # what is signed must be read in one way alone
+        url, body = f"{url}{'&' if '?' in url else '?'}{in_url}", None
     try:
         response = _send(session, method, url, body, timeout)
     except _NETWORK_ERRORS as error:
-        raise _build_connection_error(error, timeout) from None
+        raise _build_connection_error(error, timeout, session.section) from None
     except ValueError as error:  # the URL that was configured is valid
         raise PrometheusError(
             f"redirect to an invalid URL ({error}) — check prometheus_url and any proxy in between",
@@ -229,6 +256,12 @@ def _send(session: Session, method: str, url: str, body: bytes | None, timeout: 
         location = response.headers.get("location", "")
         response.release()
         url = _resolve_redirect(url, location)
+        if not session.follows_redirects:
+            raise PrometheusError(
+                f"redirect to {urlsplit(url).path} not followed — fix prometheus_url, or set "
+                "prometheus.follow_redirects to true",
+                "redirect",
+            )
     raise PrometheusError("too many redirects — fix prometheus_url", "redirect")
 
 
@@ -286,7 +319,7 @@ def _build_slow_error(seconds: float) -> PrometheusError:
     )
 
 
-def _build_connection_error(error: Exception, timeout: float) -> PrometheusError:
+def _build_connection_error(error: Exception, timeout: float, section: str) -> PrometheusError:
     if isinstance(error, LocationValueError):
         return PrometheusError(
             f"request failed ({type(error).__name__}) — check prometheus_url and prometheus.*",
@@ -295,11 +328,11 @@ def _build_connection_error(error: Exception, timeout: float) -> PrometheusError
     if isinstance(error, ProxyError):
         return UnreachableError(
             f"connection through the proxy failed ({_find_cause(error)}) "
-            "— check prometheus.proxy_url"
+            f"— check {section}.proxy_url"
         )
     if isinstance(error, SSLError | ssl.SSLError | ssl.CertificateError):
         return UnreachableError(
-            f"TLS connection failed ({_find_cause(error)}) — check prometheus.tls_config"
+            f"TLS connection failed ({_find_cause(error)}) — check {section}.tls_config"
         )
     if isinstance(error, TimeoutError):
         return UnreachableError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from promad.bundle import Bundle, BundleStore
 from promad.config import Config
+from promad.config.training_digests import digest_training
 from promad.data.groups import Labels
 from promad.data.windows import Windows
 from promad.errors import DataError
@@ -46,6 +47,7 @@ class TrainingReport:
         share_above: the share of the training and validation windows above the threshold, 0 to 1.
         blind: the features whose scale is that of sentinel values; the detector ignores them.
         groups_left_out: of each group that has no calibration of its own why.
+        removed: the old bundles that were removed, by name.
     """
 
     bundle: Bundle
@@ -57,16 +59,23 @@ class TrainingReport:
     share_above: float = 0.0
     blind: tuple[str, ...] = ()
     groups_left_out: Mapping[Labels, str] = field(default_factory=dict)
+    removed: Sequence[str] = ()
 
 
 def train(
-    config: Config, progress: Progress, *, now: Callable[[], float], force: bool = False
+    config: Config,
+    progress: Progress,
+    *,
+    now: Callable[[], float],
+    force: bool = False,
+    digests: Mapping[str, str] | None = None,
 ) -> TrainingReport:
     """Train on the processed data, or on the normal windows of `filter`, and promote the bundle.
 
     Args:
         force: promote a network even if it fails the gate, or a feature is blind; train on a small
             remainder of the data.
+        digests: what the bundle records of the settings; the default is those of `config`.
 
     Raises:
         DataError: if the data is missing or too little, if the network fails the gate, or if
@@ -74,8 +83,9 @@ def train(
             because features are missing.
         BundleError: if the bundle cannot be written; nothing has changed then.
     """
+    digests = digest_training(config) if digests is None else digests
     if config.group_by:
-        return _train_fleet(config, progress, now, force)
+        return _train_fleet(config, progress, now, force, digests)
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
     if not force:
         _require_enough_rows(source)
@@ -84,7 +94,7 @@ def train(
     files = _read_native_files(config, source)
     material = _read_material(config, source)
     fitted = fit_detector(material, _choose_options(config, force), progress)
-    provenance = _describe_provenance(config, source, now())
+    provenance = _describe_provenance(config, source, now(), digests)
     bundle = write_bundle(BundleStore.of(config), material, fitted, provenance, files)
     return TrainingReport(
         bundle,
@@ -95,11 +105,16 @@ def train(
         fitted.gate,
         float((fitted.scores > fitted.detector.threshold.value).mean()),
         source.blind,
+        removed=_remove_old(config),
     )
 
 
 def _train_fleet(
-    config: Config, progress: Progress, now: Callable[[], float], force: bool
+    config: Config,
+    progress: Progress,
+    now: Callable[[], float],
+    force: bool,
+    digests: Mapping[str, str],
 ) -> TrainingReport:
     """Train on the windows of all groups, or on each group's own, and calibrate to each group."""
     source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
@@ -123,7 +138,7 @@ def _train_fleet(
         fitted = fit_fleet_by_group(material, options, budget.per, progress, kept)
     else:
         fitted = fit_fleet(material, options, budget.per, progress)
-    provenance = _describe_provenance(config, source, now())
+    provenance = _describe_provenance(config, source, now(), digests)
     bundle = write_bundle(BundleStore.of(config), material, fitted, provenance, files)
     if kept is not None:
         shutil.rmtree(kept, ignore_errors=True)
@@ -137,7 +152,14 @@ def _train_fleet(
         float((fitted.scores > fitted.detector.threshold.value).mean()),
         source.blind,
         fitted.left_out,
+        _remove_old(config),
     )
+
+
+def _remove_old(config: Config) -> list[str]:
+    """Remove the oldest bundles, as far as the configuration asks for that."""
+    most = config.training_settings.keep_bundles
+    return [] if most is None else BundleStore.of(config).remove_old(most)
 
 
 def _read_fleet_material(config: Config, source: ProcessedFleet) -> FleetMaterial:
@@ -209,7 +231,10 @@ def _choose_options(config: Config, force: bool) -> FittingOptions:
 
 
 def _describe_provenance(
-    config: Config, source: ProcessedFile | ProcessedFleet, created: float
+    config: Config,
+    source: ProcessedFile | ProcessedFleet,
+    created: float,
+    digests: Mapping[str, str],
 ) -> Provenance:
     settings = config.training_settings
     on_filtered = settings.train_on_filtered_sequences
@@ -222,4 +247,5 @@ def _describe_provenance(
         excluded=source.excluded,
         training=settings,
         group_by=config.group_by,
+        settings=digests,
     )

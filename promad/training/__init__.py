@@ -6,7 +6,8 @@
                 ─► material: windows, split into training and validation ─► Material
     Material    ─► fitting: model ─► scoring ─► threshold (threshold_choice) ─► gate ─► Fitted
     Fitted      ─► bundling: files, plots and manifest ─► Bundle
-    Bundle      ─► filtering: windows scored, trimming chooses what to drop ─► windows to train on
+    Bundle      ─► due: whether it is time to train again
+                ─► filtering: windows scored, trimming chooses what to drop ─► windows to train on
 
 Every function takes arrays and a few named values; the stages read the configuration and the files.
 `promad evaluate` goes the same way in memory.

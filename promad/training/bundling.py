@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Provenance:
         excluded: a line for each range of samples that was excluded.
         training: the settings of the model.
         group_by: the label names whose values make one group.
+        settings: digests of the settings that the training depends on, by section.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Provenance:
     excluded: Sequence[str]
     training: TrainingSettings
     group_by: Sequence[str] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _build_manifest(
         gate=fitted.gate.to_json(),
         group_by=list(provenance.group_by),
         groups=0 if detector.table is None else len(detector.table.groups),
+        settings=dict(provenance.settings),
     )
 
 

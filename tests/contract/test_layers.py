@@ -105,6 +105,7 @@ def users(*libraries: str) -> set[str]:
     [
         (("keras", "tensorflow", "onnx", "onnxruntime"), {"models"}),
         (("requests", "urllib3"), {"prometheus"}),
+        (("botocore",), {"prometheus"}),
         (("pooch",), {"datasets"}),
         (("typer", "rich"), {"cli"}),
         (("yaml",), {"config", "mixin"}),

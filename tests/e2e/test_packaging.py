@@ -41,6 +41,7 @@ BASE = names(PROJECT["dependencies"])
 TRAIN = names(PROJECT["optional-dependencies"]["train"])
 LINEAR = names(PROJECT["optional-dependencies"]["linear"])
 MIXIN = names(PROJECT["optional-dependencies"]["mixin"])
+SIGV4 = names(PROJECT["optional-dependencies"]["sigv4"])
 
 
 PROVIDERS = cache(packages_distributions)
@@ -99,12 +100,13 @@ def test_every_locked_file_has_its_hash():
 
 
 def test_what_promad_imports_is_what_it_declares():
-    assert imported_distributions() | NEVER_IMPORTED == BASE | TRAIN | MIXIN
+    assert imported_distributions() | NEVER_IMPORTED == BASE | TRAIN | MIXIN | SIGV4
 
 
 def test_the_wheel_and_the_pipfile_declare_the_same():
-    assert len(BASE | TRAIN | MIXIN) == len(BASE) + len(TRAIN) + len(MIXIN)
-    assert {canonicalize_name(name) for name in PIPFILE["packages"]} == BASE | TRAIN | MIXIN
+    parts = (BASE, TRAIN, MIXIN, SIGV4)
+    assert len(set().union(*parts)) == sum(map(len, parts))
+    assert {canonicalize_name(name) for name in PIPFILE["packages"]} == BASE | TRAIN | MIXIN | SIGV4
 
 
 def test_the_locked_versions_satisfy_the_wheel():
@@ -129,7 +131,7 @@ def without(extra: set[str], then: str) -> list[str]:
 def test_the_daemon_starts_without_the_extras():
     names = ("collect", "filter", "detect", "explain", "backtest", "report")
     stages = ", ".join(f"promad.stages.{name}" for name in names)
-    run(*without(TRAIN | MIXIN, f"import promad.cli, promad.mixin.alerts, {stages}"))
+    run(*without(TRAIN | MIXIN | SIGV4, f"import promad.cli, promad.mixin.alerts, {stages}"))
 
 
 LINEAR_WORKS = """
@@ -213,6 +215,17 @@ def test_without_its_extra_mixin_says_what_to_install_and_writes_nothing(tmp_pat
     assert done.stderr.startswith("promad: dashboards need Grafana's SDK (")
     assert done.stderr.endswith(" — pip install 'promad-exporter[mixin]'\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_its_extra_signing_says_what_to_install(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("queries: {load: up}\nprometheus: {sigv4: {region: eu-central-1}}\n")
+    done = run_promad(SIGV4, "-c", str(config), "collect")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "promad: prometheus.sigv4 needs botocore (not installed) "
+        "— pip install 'promad-exporter[sigv4]'\n"
+    )
 
 
 def test_pipenv_runs_what_the_readme_names():

@@ -22,7 +22,8 @@ Curve = Callable[[float], float | None]
 class Asked:
     """One request as it arrived.
 
-    `form` is the decoded body, or the query of the URL; `in_url` is the query of the URL.
+    `form` is the decoded body, or the query of the URL; `in_url` is the query of the URL. `target`
+    and `body` are the path with its query and the body as they were sent.
     """
 
     method: str
@@ -30,6 +31,8 @@ class Asked:
     headers: Mapping[str, str]
     form: Mapping[str, str]
     in_url: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    body: bytes = b""
 
     @property
     def points(self) -> int:
@@ -84,11 +87,12 @@ def stub_server(
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length).decode(errors="replace")
+            raw = self.rfile.read(length)
+            body = raw.decode(errors="replace")
             path, _, in_url = self.path.partition("?")
             form = dict(parse_qsl(body or in_url, keep_blank_values=True))
             pairs = tuple(parse_qsl(in_url, keep_blank_values=True))
-            asked = Asked(self.command, path, dict(self.headers), form, pairs)
+            asked = Asked(self.command, path, dict(self.headers), form, pairs, self.path, raw)
             with lock:
                 stub.asked.append(asked)
                 stub.at_once += 1

@@ -589,13 +589,17 @@ def test_the_configuration_says_what_is_loaded(bench: Bench) -> None:
 
 
 def test_no_secret_leaves_the_daemon(make: Any) -> None:
-    secrets = [f"hush{number}" for number in range(7)]
+    secrets = [f"hush{number}" for number in range(11)]
+    token_url = "https://sso.example/token"
+    client = {"client_id": "client", "client_secret": secrets[7], "token_url": token_url}
     bench = make(
         prometheus={
             "basic_auth": {"username": "reader", "password": secrets[0]},
             "authorization": {"credentials": secrets[1]},
             "http_headers": {"X-Key": {"secrets": secrets[2:4], "values": ["shown"]}},
             "proxy_url": f"http://{secrets[4]}:{secrets[5]}@proxy.example:3128",
+            "oauth2": {**client, "proxy_url": f"http://{secrets[8]}:{secrets[9]}@proxy.example"},
+            "sigv4": {"access_key": "key", "secret_key": secrets[10]},
         },
         web={"runbook_url": f"https://me:{secrets[6]}@wiki.example/page"},
     )

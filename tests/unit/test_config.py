@@ -417,6 +417,15 @@ def test_no_way_of_showing_a_configuration_shows_its_secrets():
         "  http_headers: {X-A: {secrets: [hunter2]}}\n"
     )
     assert "hunter2" not in f"{config!r}{config}{config.model_dump_json()}"
+    config = read_config(
+        f"{QUERIES}prometheus: {{oauth2: {{client_id: me, client_secret: hunter2, "
+        "token_url: https://sso.example}}\n"
+    )
+    assert "hunter2" not in f"{config!r}{config}{config.model_dump_json()}"
+    config = read_config(
+        f"{QUERIES}prometheus: {{sigv4: {{access_key: a, secret_key: hunter2}}}}\n"
+    )
+    assert "hunter2" not in f"{config!r}{config}{config.model_dump_json()}"
 
 
 # Whatever is written
@@ -505,3 +514,18 @@ def test_code_may_give_times_in_unix_seconds():
 def test_onsets_join_within_two_minutes_or_two_steps_unless_set(written, step, seconds):
     config = read_config(f"{QUERIES}incidents: {{join_within: {written}}}\n")
     assert config.incidents.join_seconds(step) == seconds
+
+
+# The examples of the documentation
+
+
+def documented_examples() -> list[str]:
+    text = (ROOT / "docs" / "servers.md").read_text()
+    return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", documented_examples())
+def test_each_documented_way_to_a_server_is_a_sound_configuration(example):
+    read = read_config(QUERIES + example)
+    assert read.prometheus != Config(queries=read.queries).prometheus
+    assert read.prometheus_url in example

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import requests
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.clock import RealClock
 from promad.config import Config, Query
+from promad.data.frame import single_group
 from promad.detection.daemon import Daemon
 from promad.detection.threshold_file import FILE_NAME as THRESHOLD_FILE
 from promad.errors import BundleError, ConfigError, DataError, PromadError
@@ -23,8 +25,9 @@ from promad.events.event_log import FILE_NAME, EventLog
 from promad.events.events import AnomalyEvent
 from promad.events.verdict import FeatureView, State, Verdict
 from promad.stages.detect import detect
+from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from tests.support.simulated import NOW, silent
+from tests.support.simulated import NAMES, NOW, START, silent, write_raw
 
 
 def reachable(config: Config) -> Config:
@@ -186,27 +189,34 @@ def test_log_lines_that_nobody_reads_end_nothing(monkeypatch) -> None:
     structlog.get_logger().warning("nobody reads this", reason="gone")
 
 
-def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> None:
-    now = time.time()
-    features = sketched.config.features
+def begin_event(daemon: Daemon, now: float) -> AnomalyEvent:
+    """An open event of the only group, as if it had been detected."""
+    state = daemon._running[0].only.live.state
+    features = state.events.features
     view = FeatureView(features[0], 2.0, 1.0, 5.0, 1.0, elevation=3.0, since=now - 90)
     peak = Verdict(now - 60, State.ANOMALOUS, 1.0, score=2.86, features=(view,))
     event = AnomalyEvent("promad", now - 90, now - 60, None, peak)
+    nothing = [0.0] * len(features)
+    content = {
+        "scored_until": now - 30,
+        "deviating": {features[0]: now - 90},
+        "current": asdict(event),
+        "rising": None,
+        "above": 0,
+        "below": 1,
+        "last_above": now - 60,
+        "onset": {"at": now - 90, "level": nothing, "shift": nothing, "largest": 7.0},
+        "held": [5.0, *nothing[1:]],
+    }
+    state.resume(0, content)
+    state.events.begun[0] = 4
+    return event
+
+
+def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> None:
+    now = time.time()
     with running(sketched.config) as daemon:
-        state = daemon._running[0].only.live.state
-        state.resume(
-            0,
-            {
-                "scored_until": now - 30,
-                "deviating": {features[0]: now - 90},
-                "current": asdict(event),
-                "rising": None,
-                "above": 0,
-                "below": 1,
-                "last_above": now - 60,
-            },
-        )
-        state.events.begun[0] = 4
+        event = begin_event(daemon, now)
         before = daemon.served()[0].bundle.id
         train(sketched.config, silent, now=lambda: NOW + 7)
         daemon.reload(lambda: [reachable(sketched.config)])
@@ -216,7 +226,44 @@ def test_an_open_event_continues_over_a_reload_onto_another_bundle(sketched) -> 
         assert (continued.id, continued.peak_ratio) == (event.id, 2.86)
         assert after.events.begun.tolist() == [4]
         assert after.deviating_since[0, 0] == now - 90
+        assert after.scored_until.tolist() == [now - 30]
         assert daemon.served()[0].events.find(is_open=False) == []
+
+
+def test_what_is_measured_in_units_of_a_bundle_continues_with_the_same_bundle_only(
+    sketched,
+) -> None:
+    now = time.time()
+    with running(sketched.config) as daemon:
+        begin_event(daemon, now)
+        daemon.reload(lambda: [reachable(sketched.config)])
+        same = daemon._running[0].only.live.state
+        assert (same.onsets.largest[0], same.held.largest[0, 0]) == (7.0, 5.0)
+        train(sketched.config, silent, now=lambda: NOW + 7)
+        daemon.reload(lambda: [reachable(sketched.config)])
+        other = daemon._running[0].only.live.state
+        assert other.events.open_event(0) is not None
+        assert np.isnan(other.onsets.at[0])
+        assert other.held.largest[0, 0] == 0.0
+
+
+def test_a_bundle_with_another_step_begins_from_scratch(sketched) -> None:
+    data = sketched.config.data_settings.model_copy(update={"step": 60.0})
+    slower = sketched.config.model_copy(update={"data_settings": data})
+    with running(sketched.config) as daemon:
+        event = begin_event(daemon, time.time())
+        log, state = daemon._running[0].events, daemon._running[0].only.live.state
+        log.record(event, sketched.bundle.id, event.peak.at)
+        log.remember(state.names[0], sketched.bundle.id, state.to_json(0))
+        write_raw(slower, [single_group(START, 60.0, NAMES, sketched.values)])
+        preprocess(slower)
+        train(slower, silent, now=lambda: NOW + 7)
+        daemon.reload(lambda: [reachable(slower)])
+        state = daemon._running[0].only.live.state
+        assert state.events.open_event(0) is None
+        assert np.isnan(state.scored_until[0])
+        (ended,) = daemon.served()[0].events.find(is_open=False)
+        assert (ended.event.id, ended.end_reason) == (event.id, "bundle")
 
 
 @pytest.mark.parametrize("damage", ["fifo", "deep", "directory", "link"])

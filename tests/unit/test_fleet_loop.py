@@ -142,6 +142,20 @@ def test_an_event_continues_over_a_reload_with_another_bundle(tmp_path):
     assert world.history.read(world.name(0), -np.inf, np.inf).times[0] < at(45)
 
 
+def test_events_end_over_a_reload_with_another_step(tmp_path):
+    world = world_of(tmp_path)
+    world.jump(0, 40, 30)
+    world.run(45)
+    before, preparation = world.loop, replace(world.detector.preparation, step=2 * STEP)
+    before.retire()
+    after = world.open("another bundle", replace(world.detector, preparation=preparation))
+    after.continue_from(before)
+    world.detector = before.live.detector
+    world.tick()
+    assert world.list_events()[0][3:] == (at(44), "bundle")
+    assert world.list_incidents()[0][2] is not None
+
+
 def test_after_a_restart_with_another_bundle_open_events_end(tmp_path):
     world = world_of(tmp_path)
     world.jump(0, 40, 30)

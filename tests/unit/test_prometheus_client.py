@@ -15,6 +15,7 @@ from promad.config import PrometheusSettings
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus import PrometheusClient, transport
 from promad.prometheus.retrying import RetryPolicy
+from promad.prometheus.sessions import open_session
 from tests.support.prometheus_server import free_port, require_binary
 from tests.support.prometheus_stub import Say, matrix, stub_server
 
@@ -161,7 +162,7 @@ class Sleepless(threading.Event):
 @pytest.mark.parametrize("wish", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_no_server_can_make_promad_sleep_for_long(wish):
     clock = Sleepless()
-    session = transport.open_session(PrometheusSettings(), RetryPolicy(1, 30.0, clock), None)
+    session = open_session(PrometheusSettings(), RetryPolicy(1, 30.0, clock), None)
     with stub_server([Say(503, headers={"Retry-After": wish}), Say()]) as stub, closing(session):
         transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert clock.waits == [30.0]
@@ -170,7 +171,7 @@ def test_no_server_can_make_promad_sleep_for_long(wish):
 @pytest.mark.parametrize(("wish", "requests"), [("1", 2), ("2", 2), ("3", 1), ("3600", 1)])
 def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
     clock = Sleepless()
-    session = transport.open_session(PrometheusSettings(), RetryPolicy(1, 2.0, clock), None)
+    session = open_session(PrometheusSettings(), RetryPolicy(1, 2.0, clock), None)
     with stub_server([Say(429, headers={"Retry-After": wish})] * 2) as stub, closing(session):
         reply = transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     assert reply.status == 429
@@ -180,7 +181,7 @@ def test_a_request_is_not_repeated_if_the_wait_is_too_long(wish, requests):
 
 def test_waits_grow_and_differ():
     clock = Sleepless()
-    session = transport.open_session(PrometheusSettings(), RetryPolicy(9, 30.0, clock), None)
+    session = open_session(PrometheusSettings(), RetryPolicy(9, 30.0, clock), None)
     with stub_server([Say(503)] * 10) as stub, closing(session):
         transport.exchange(session, "POST", stub.url, {"query": "up"}, 5.0, 5.0, clock)
     longest = [min(0.25 * 2**n, 30.0) for n in range(1, 10)]
@@ -350,6 +351,13 @@ def authorization_of(**settings):
 def test_basic_auth_is_sent():
     sent = authorization_of(basic_auth={"username": "ü", "password": SECRET})
     assert base64.b64decode(sent.removeprefix("Basic ")).decode() == f"ü:{SECRET}"
+
+
+def test_the_user_name_may_be_in_a_file_too(tmp_path):
+    (tmp_path / "user").write_text("u\n")
+    basic = {"username_file": tmp_path / "user", "password": SECRET}
+    sent = authorization_of(basic_auth=basic)
+    assert base64.b64decode(sent.removeprefix("Basic ")).decode() == f"u:{SECRET}"
 
 
 def test_credentials_are_sent_with_their_type():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,10 +12,11 @@ from promad.cli.commands.collect import run_collect
 from promad.cli.commands.detect import run_detect
 from promad.cli.commands.filter import run_filter, run_trimming
 from promad.cli.commands.preprocess import run_preprocess
-from promad.cli.commands.train import run_train
+from promad.cli.commands.train import report_due, run_train
 from promad.cli.extras import require_training
-from promad.cli.options import ForceOption, load_one_config
+from promad.cli.options import ForceOption, IfOlderThanOption, load_one_config
 from promad.config import Config
+from promad.config.training_digests import digest_training
 
 
 def run(
@@ -27,6 +28,7 @@ def run(
         ),
     ] = False,
     force: ForceOption = False,
+    if_older_than: IfOlderThanOption = None,
     then_detect: Annotated[
         bool, typer.Option("--detect", metavar="", help="Start the daemon after the stages.")
     ] = False,
@@ -35,27 +37,39 @@ def run(
 
     With --retrain, filter --trim and train follow, at most trim_rounds times.
     train_on_filtered_sequences in the configuration implies --retrain.
+
+    With --if-older-than, for a timer or a cron job, the stages run only if the current bundle is
+    older or the configuration for training has changed.
     """
     config = load_one_config(context)
-    require_training("run", [config.training_settings.model])
-    run_stages(_set_filtered(config, False), force=force)
-    if retrain or config.training_settings.train_on_filtered_sequences:
-        trim_and_train(_set_filtered(config, True), force)
+    retrain = retrain or config.training_settings.train_on_filtered_sequences
+    digests = digest_training(_set_filtered(config, retrain))
+    if report_due("run", config, digests, if_older_than):
+        require_training("run", [config.training_settings.model])
+        run_stages(_set_filtered(config, False), force=force, digests=digests)
+        if retrain:
+            trim_and_train(_set_filtered(config, True), force, digests)
     if then_detect:
         run_detect(lambda: [load_one_config(context)])
 
 
 def run_stages(
-    config: Config, now: Callable[[], float] = time.time, *, force: bool = False
+    config: Config,
+    now: Callable[[], float] = time.time,
+    *,
+    force: bool = False,
+    digests: Mapping[str, str] | None = None,
 ) -> None:
     """Collect, preprocess, train and filter, and print the result of each."""
     run_collect(config, now)
     run_preprocess(config)
-    run_train(config, force)
+    run_train(config, force, digests)
     run_filter(config)
 
 
-def trim_and_train(config: Config, force: bool = False) -> None:
+def trim_and_train(
+    config: Config, force: bool = False, digests: Mapping[str, str] | None = None
+) -> None:
     """Drop the worst training windows and train again, until none is dropped or `trim_rounds` end.
 
     `config` trains on what filter left.
@@ -65,7 +79,7 @@ def trim_and_train(config: Config, force: bool = False) -> None:
         before, dropped = dropped, run_trimming(config, dropped)
         if len(dropped) == len(before):
             return
-        run_train(config, force)
+        run_train(config, force, digests)
 
 
 def _set_filtered(config: Config, filtered: bool) -> Config:

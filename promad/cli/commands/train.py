@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import typer
 
 from promad.cli.commands.preprocess import format_left_out
 from promad.cli.extras import require_training
-from promad.cli.options import ForceOption, load_one_config
+from promad.cli.options import ForceOption, IfOlderThanOption, load_one_config, parse_age
 from promad.cli.output import format_count, print_lines
 from promad.cli.progress import show_progress
 from promad.config import Config
+from promad.config.training_digests import digest_training
 
 if TYPE_CHECKING:
     from promad.stages.train import TrainingReport
@@ -26,20 +27,50 @@ LARGE_SHARE = 0.01
 """The share of windows above which a threshold from the configuration gets a comment."""
 
 
-def train(context: typer.Context, force: ForceOption = False) -> None:
+def train(
+    context: typer.Context,
+    force: ForceOption = False,
+    if_older_than: IfOlderThanOption = None,
+) -> None:
     """Train the model, choose the threshold, and make the new bundle the current one.
 
     The threshold is chosen for the configured alert budget, on the scores of the training and the
     validation data. A training that fails or is interrupted changes nothing. A network that finds
     injected anomalies no better than an untrained baseline is not promoted.
+
+    With --if-older-than, nothing is done if the current bundle is younger and the configuration for
+    training is unchanged.
     """
     config = load_one_config(context)
+    if not report_due("train", config, digest_training(config), if_older_than):
+        return
     require_training("train", [config.training_settings.model])
     run_train(config, force)
 
 
-def run_train(config: Config, force: bool = False) -> None:
-    """Train and print the results; without a terminal, each epoch is a line."""
+def report_due(
+    command: str, config: Config, digests: Mapping[str, str], if_older_than: str | None
+) -> bool:
+    """Whether to train; with a limit of the bundle's age, print why or why not."""
+    if if_older_than is None:
+        return True
+    longest = parse_age(if_older_than)
+    from promad.bundle import BundleStore
+    from promad.training.due import find_due
+
+    due = find_due(BundleStore.of(config), digests, longest, time.time())
+    print_lines([f"{command}: {due.reason}; {'training' if due.is_due else 'nothing to do'}"])
+    return due.is_due
+
+
+def run_train(
+    config: Config, force: bool = False, digests: Mapping[str, str] | None = None
+) -> None:
+    """Train and print the results; without a terminal, each epoch is a line.
+
+    Args:
+        digests: what the bundle records of the settings; the default is those of `config`.
+    """
     from promad.stages.train import train as stage
 
     with show_progress("train") as update:
@@ -50,7 +81,7 @@ def run_train(config: Config, force: bool = False) -> None:
             if not sys.stdout.isatty():
                 print_lines([f"  {words}"])
 
-        report = stage(config, show, now=time.time, force=force)
+        report = stage(config, show, now=time.time, force=force, digests=digests)
     print_lines(format_training(report))
 
 
@@ -72,6 +103,8 @@ def format_training(report: TrainingReport) -> Iterator[str]:
         f"(validation loss {history.validation_loss[history.best_epoch - 1]:.4g} on "
         f"{format_count(report.validation_windows, 'window')}) → {report.bundle.directory}"
     )
+    if report.removed:
+        yield f"  {format_count(len(report.removed), 'old bundle')} removed (keep_bundles)"
 
 
 def _format_gate(gate: Gate) -> Iterator[str]:
