@@ -94,6 +94,7 @@ class Daemon:
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
         self.port = 0
+        self.secure = False
 
     def served(self) -> list[RunningDetector]:
         """The detectors at work, for those who look at them."""

@@ -14,15 +14,22 @@ import typer
 
 from promad.cli.options import ConfigOption, ListenOption, load_configs, parse_listen_address
 from promad.cli.output import format_url, print_lines, print_warnings
+from promad.cli.web_options import OpenProbesOption, Port, WebConfigOption
 from promad.config import Config
 from promad.config.original import find_implied_preset
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """What the libraries below numpy call their number of threads."""
 
+_PORT = Port()
+
 
 def detect(
-    context: typer.Context, config: ConfigOption = None, listen_address: ListenOption = None
+    context: typer.Context,
+    config: ConfigOption = None,
+    listen_address: ListenOption = None,
+    web_config: WebConfigOption = None,
+    open_probes: OpenProbesOption = False,
 ) -> None:
     """Poll Prometheus, score new samples, and expose the results as metrics.
 
@@ -30,14 +37,12 @@ def detect(
     and the current bundles. SIGTERM and Ctrl-C stop the daemon.
     """
     host, port = parse_listen_address(listen_address)
-    run_detect(lambda: load_configs(context, config), host, port, config or context.obj)
+    served = Port(host, port, web_config, open_probes)
+    run_detect(lambda: load_configs(context, config), served, config or context.obj)
 
 
 def run_detect(
-    read: Callable[[], Sequence[Config]],
-    host: str = "",
-    port: int | None = None,
-    paths: Sequence[Path] = (),
+    read: Callable[[], Sequence[Config]], port: Port = _PORT, paths: Sequence[Path] = ()
 ) -> None:
     """Run the daemon until a signal stops it; SIGHUP calls `read` again.
 
@@ -56,9 +61,11 @@ def run_detect(
     with suppress(OSError):  # nobody may read standard error
         for path, config in zip(paths, configs, strict=False):
             print_warnings(find_implied_preset(path, config))
-    with stage(configs, RealClock(), host, port) as daemon:
+    options = port.make_options()
+    with stage(configs, RealClock(), port.host, port.number, web=options) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
-            print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
+            url = format_url(port.host, daemon.port, secure=daemon.secure)
+            print_lines([f"detect: serving on {url}"])
         while signals.get() == signal.SIGHUP:
             daemon.reload(read)
     if not daemon.has_ended():
