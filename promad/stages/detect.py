@@ -16,6 +16,7 @@ from promad.clock import Clock
 from promad.config import Config
 from promad.detection.daemon import Daemon
 from promad.detection.loop import Observer
+from promad.detection.reloading import Reload
 from promad.exposition import WebMetrics
 from promad.http_server import CLOSE_REASONS, Security, WatchedSecurity, WebServer, listen
 from promad.web.app import build_app
@@ -32,12 +33,14 @@ class WebOptions:
         open_probes: `/-/healthy` and `/-/ready` need no password.
         route_prefix: the path below which everything is served, such as `/promad`, or nothing.
         bound: a socket that is listened on already.
+        ask_reload: what `/-/reload` calls; None if that is off.
     """
 
     config_file: Path | None = None
     open_probes: bool = False
     route_prefix: str = ""
     bound: socket.socket | None = None
+    ask_reload: Callable[[], Reload] | None = None
 
 
 _UNPROTECTED = WebOptions()
@@ -80,6 +83,7 @@ def detect(
             clock.now,
             daemon.find_trouble,
             scoring.score,
+            web.ask_reload,
         )
         server = WebServer(
             protect(app, find_security, metrics.count_refused, web.route_prefix, web.open_probes),

@@ -118,7 +118,7 @@ def _answers(daemon: DaemonProcess) -> bool:
     assert daemon.process.poll() is None, daemon.log()
     try:
         return "promad_model_info{" in daemon.get().text
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 
