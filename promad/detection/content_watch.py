@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 SETTLE_SECONDS = 1.0
 RETRY_SECONDS = 60.0
+_LARGEST_FILE_BYTES = 2_000_000
+"""More than a configuration may have."""
 
 
 class ContentWatch:
@@ -81,6 +83,7 @@ class ContentWatch:
 
 def _digest_file(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(_LARGEST_FILE_BYTES)).digest()
     except OSError:
         return b"missing"

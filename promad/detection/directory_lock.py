@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from promad.errors import PromadError
 
 FILE_NAME = ".detect.lock"
 _LARGEST_BYTES = 64 * 1024
+_LONGEST_ERROR = 4000
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class DirectoryLock:
 
     def write(self, status: DaemonStatus) -> None:
         """Say who holds the directory; a full disk is no reason to end."""
-        content = json.dumps(asdict(status)).encode()[:_LARGEST_BYTES]
+        shortened = replace(status, error=status.error[:_LONGEST_ERROR])
+        content = json.dumps(asdict(shortened)).encode()
         try:
             os.pwrite(self.descriptor, content, 0)
             os.ftruncate(self.descriptor, len(content))

@@ -17,6 +17,7 @@ class ReloadQueue:
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[Reload | None] = SimpleQueue()
+        self._ended = False
 
     def ask(self) -> Reload:
         """A reload, which is carried out after those before it."""
@@ -25,12 +26,15 @@ class ReloadQueue:
         return reload
 
     def end(self) -> None:
-        """Let `take` return None: the daemon is to stop."""
+        """Let `take` return None, also before reloads that still wait: the daemon is to stop."""
+        self._ended = True
         self._asked.put(None)
 
     def take(self) -> Reload | None:
         """The next reload, once one was asked for that nobody has cancelled; None at the end."""
         while (reload := self._asked.get()) is not None:
+            if self._ended:
+                return None
             if reload.set_running_or_notify_cancel():
                 return reload
         return None

@@ -6,8 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from promad.http_server.connections import TLS_HANDSHAKE, ConnectionPool
+from promad.http_server.rate_limit import RateLimit
 from promad.http_server.tls import Tls
+
+log = structlog.get_logger()
 
 HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 30.0
@@ -26,11 +31,13 @@ class TlsHandshake(asyncio.Protocol):
         tls: Tls,
         pool: ConnectionPool,
         connections: set[Any],
+        warnings: RateLimit,
     ) -> None:
         self._make_http = make_http
         self._tls = tls
         self._pool = pool
         self._connections = connections
+        self._warnings = warnings
         self._early = bytearray()
         self._http: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
@@ -84,8 +91,8 @@ class TlsHandshake(asyncio.Protocol):
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=_CLOSE_SECONDS,
             )
-        except OSError:  # also what TLS and the time limit raise
-            self._pool.on_close(TLS_HANDSHAKE)
+        except OSError as error:  # also what TLS and the time limit raise
+            self._report_failure(transport, getattr(error, "reason", None) or str(error))
         finally:
             self._pool.remove(self)
             self._connections.discard(self)
@@ -94,8 +101,14 @@ class TlsHandshake(asyncio.Protocol):
         if self._tls.allows(secure.get_extra_info("peercert")):
             self._hand_over(secure)
         else:
-            self._pool.on_close(TLS_HANDSHAKE)
+            self._report_failure(transport, "certificate names none of client_allowed_sans")
             secure.abort()
+
+    def _report_failure(self, transport: asyncio.Transport, reason: str) -> None:
+        self._pool.on_close(TLS_HANDSHAKE)
+        if self._warnings.admit():
+            client = (transport.get_extra_info("peername") or ("unknown",))[0]
+            log.warning("TLS handshake failed", client=client, reason=reason)
 
     def _hand_over(self, transport: asyncio.Transport) -> None:
         self._http = self._make_http()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +24,7 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 5.0
+_LARGEST_FILE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class _Files:
     def read(self, path: Path, place: object) -> bytes:
         """The content; `place` begins the message if there is none."""
         try:
-            self.contents[path] = path.read_bytes()
+            self.contents[path] = _read_bounded(path)
         except OSError as error:
             what = f"cannot read {path}" if place != path else "cannot read the file"
             raise ConfigError(
@@ -182,6 +186,18 @@ class WatchedSecurity:
 
 def _read_or_none(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return _read_bounded(path)
     except OSError:
         return None
+
+
+def _read_bounded(path: Path) -> bytes:
+    """The content of a file, also behind links; a device or a FIFO could take for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        content = file.read(_LARGEST_FILE_BYTES + 1)
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise OSError(errno.EFBIG, "larger than 1 MB")
+    return content

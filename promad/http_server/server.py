@@ -23,9 +23,11 @@ from promad.http_server.connections import (
 from promad.http_server.drain import DrainMiddleware
 from promad.http_server.handshake import TlsHandshake
 from promad.http_server.library_log import forward_library_logs
+from promad.http_server.rate_limit import RateLimit
 from promad.http_server.tls import Tls
 
 _SHUTDOWN_SECONDS = 2
+_WARNINGS_PER_MINUTE = 5
 _BACKLOG = 128
 """Connections that are accepted at once, before any of them counts towards the limit."""
 
@@ -54,14 +56,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _make_protocol(
-    pool: ConnectionPool, find_tls: Callable[[], Tls | None], **options: Any
+    pool: ConnectionPool, find_tls: Callable[[], Tls | None], warnings: RateLimit, **options: Any
 ) -> asyncio.Protocol:
     """What speaks to a new client; `options` are uvicorn's."""
     make_http = partial(TimedProtocol, pool=pool, **options)
     tls = find_tls()
     if tls is None:
         return make_http()
-    return TlsHandshake(make_http, tls, pool, options["server_state"].connections)
+    return TlsHandshake(make_http, tls, pool, options["server_state"].connections, warnings)
 
 
 class WebServer:
@@ -76,7 +78,8 @@ class WebServer:
     ) -> None:
         """Serve `app`; `find_tls` is asked once for each new connection."""
         pool = ConnectionPool(find_connection_limit(), on_close)
-        protocol: Any = partial(_make_protocol, pool, find_tls)
+        warnings = RateLimit(_WARNINGS_PER_MINUTE, 60.0)
+        protocol: Any = partial(_make_protocol, pool, find_tls, warnings)
         config = uvicorn.Config(
             DrainMiddleware(app),
             http=protocol,

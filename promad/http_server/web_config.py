@@ -29,7 +29,6 @@ from promad.config.values import PositiveInt, Text
 from promad.errors import ConfigError, escape_control_characters
 from promad.http_server.cipher_suites import CIPHER_SUITES
 
-_LARGEST_FILE_BYTES = 1_000_000
 _ELSEWHERE = "see docs/security-of-the-port.md"
 _HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _HIGHEST_COST = 18
@@ -231,8 +230,6 @@ def parse_web_config(content: bytes, path: Path) -> tuple[WebConfig, Document]:
     Raises:
         ConfigError: with one line for every mistake.
     """
-    if len(content) > _LARGEST_FILE_BYTES:
-        raise ConfigError([f"{path}: larger than 1 MB — not a web configuration, check the path"])
     try:
         document = parse_document(content.decode())
     except UnicodeDecodeError:

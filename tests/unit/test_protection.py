@@ -15,6 +15,7 @@ from typing import Any
 import bcrypt
 import pytest
 import requests
+import structlog
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -232,6 +233,25 @@ def test_certificate_and_password_are_both_needed(directory, client, auth) -> No
 def test_a_client_that_does_not_trust_the_server_gets_nothing(directory: Path) -> None:
     with serve(directory, tls()) as port, pytest.raises(requests.exceptions.SSLError):
         requests.get(f"{port.url}/metrics", verify=str(directory / "other.pem"), timeout=5)
+
+
+def test_a_failed_handshake_is_logged_with_its_reason(directory: Path) -> None:
+    names = ", client_allowed_sans: [prometheus.example]"
+    with (
+        serve(directory, tls("RequireAndVerifyClientCert", names)) as port,
+        structlog.testing.capture_logs() as lines,
+    ):
+        for client in ("stranger", None, "unnamed", *[None] * 10):
+            with pytest.raises(requests.ConnectionError):
+                port.get(client=client)
+        wait_until(lambda: port.closed["tls_handshake"] == 13)
+    assert len(lines) == 5
+    assert {line["event"] for line in lines} == {"TLS handshake failed"}
+    assert [line["reason"] for line in lines[:3]] == [
+        "CERTIFICATE_VERIFY_FAILED",
+        "PEER_DID_NOT_RETURN_A_CERTIFICATE",
+        "certificate names none of client_allowed_sans",
+    ]
 
 
 def test_plain_http_is_not_answered_where_tls_is_expected(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -201,6 +202,18 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         f"{tmp_path}/web.yml: cannot read the file (No such file or directory) — check path and "
         "permissions"
     )
+
+
+@pytest.mark.parametrize("name", ["cert_file", "key_file"])
+def test_what_is_no_plain_file_or_too_large_is_refused(directory: Path, name: str) -> None:
+    os.mkfifo(directory / f"{name}.fifo")
+    (directory / f"{name}.large").write_bytes(b" " * 1_000_001)
+    for other, reason in (("fifo", "not a regular file"), ("large", "larger than 1 MB")):
+        keys = FILES.replace(f"{name}: server", f"{name}: {name}").replace(
+            *((".pem", f".{other}") if name == "cert_file" else (".key", f".{other}"))
+        )
+        assert f".{name}: cannot read" in (problem := find_problem(write(directory, tls(keys))))
+        assert reason in problem
 
 
 def test_certificates_may_be_in_the_file(directory: Path) -> None:
