@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from promad.cli.commands.check_config import check_web_config
 from promad.errors import ConfigError
 from promad.http_server import WatchedSecurity, load_security
 from promad.http_server.cipher_suites import CIPHER_SUITES
@@ -226,6 +227,22 @@ def test_certificates_may_be_in_the_file(directory: Path) -> None:
     security = load_security(write(directory, text))
     assert security.tls is not None
     assert len(security.tls.context.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (tls(FILES), "TLS, 0 users"),
+        (f"basic_auth_users: {{alice: {HASH}}}", "no TLS, 1 user"),
+        (tls(f"{CLIENTS}: RequireAndVerifyClientCert"), "TLS with client certificates, 0 users"),
+        (tls(f"{CLIENTS}: VerifyClientCertIfGiven"), "TLS with optional client certificates, 0"),
+    ],
+)
+def test_check_config_says_what_the_file_turns_on(directory, text: str, expected: str) -> None:
+    path = write(directory, text)
+    assert check_web_config(path).startswith(f"{path}: {expected}")
+    with pytest.raises(ConfigError):
+        check_web_config(write(directory, "nonsense: 1"))
 
 
 def test_a_key_is_in_no_repr(directory: Path) -> None:
