@@ -33,18 +33,13 @@ class ContentWatch:
         paths: Sequence[Path],
         served: Detectors,
         ask: Callable[[], Reload],
+        in_use: str,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Watch `paths`; `in_use` is their digest from before they were read."""
         self._paths, self._served, self._ask, self._now = paths, served, ask, now
-        self._in_use = self.read()
+        self._in_use = in_use
         self._failed: tuple[str, float] = ("", 0.0)
-
-    def read(self) -> str:
-        """A digest of the configuration files as they are now."""
-        digest = hashlib.sha256()
-        for path in self._paths:
-            digest.update(_digest_file(path))
-        return digest.hexdigest()
 
     def use(self, digest: str) -> None:
         """The files of this digest were loaded."""
@@ -72,13 +67,21 @@ class ContentWatch:
 
     def _describe_change(self) -> str:
         """What differs from what is in use; empty if nothing does."""
-        files = self.read()
+        files = digest_files(self._paths)
         bundles = [
             f"{one.config.name} {current}"
             for one in self._served()
             if (current := BundleStore.of(one.config).current_id()) != one.bundle.id
         ]
         return "" if files == self._in_use and not bundles else " ".join([files, *bundles])
+
+
+def digest_files(paths: Sequence[Path]) -> str:
+    """A digest of the files as they are now."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(_digest_file(path))
+    return digest.hexdigest()
 
 
 def _digest_file(path: Path) -> bytes:

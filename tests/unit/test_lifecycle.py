@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from promad.cli.web_options import parse_external_url, parse_reload_interval, parse_route_prefix
 from promad.detection import content_watch
-from promad.detection.content_watch import RETRY_SECONDS, ContentWatch
+from promad.detection.content_watch import RETRY_SECONDS, ContentWatch, digest_files
 from promad.detection.directory_lock import (
     FILE_NAME,
     DaemonStatus,
@@ -211,7 +211,8 @@ class Watched:
         self.reloads = 0
         store = SimpleNamespace(current_id=lambda: self.current)
         monkeypatch.setattr(content_watch.BundleStore, "of", lambda config: store)
-        self.watch = ContentWatch([self.file], self.serve, self.ask, lambda: self.now)
+        digest = digest_files([self.file])
+        self.watch = ContentWatch([self.file], self.serve, self.ask, digest, lambda: self.now)
 
     def serve(self) -> list[Any]:
         config, bundle = SimpleNamespace(name="d"), SimpleNamespace(id=self.loaded)
@@ -221,7 +222,7 @@ class Watched:
         self.reloads += 1
         if not self.error:
             self.loaded = self.current
-            self.watch.use(self.watch.read())
+            self.watch.use(digest_files([self.file]))
         done = Reload()
         done.set_result(self.error)
         return done
@@ -243,6 +244,12 @@ def test_changed_content_is_reloaded_once(watched: Watched) -> None:
     watched.file.write_text("b")
     for _ in range(3):
         watched.watch.look()
+    assert watched.reloads == 1
+
+
+def test_a_change_while_the_daemon_started_is_found(watched: Watched) -> None:
+    watched.watch.use("the digest from before the files were read")
+    watched.watch.look()
     assert watched.reloads == 1
 
 

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from promad.config import Config
 from promad.config.original import find_implied_preset
 
 if TYPE_CHECKING:
-    from promad.detection.daemon import Daemon
+    from promad.detection.content_watch import ContentWatch
     from promad.detection.reloading import ReloadQueue
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -97,10 +97,12 @@ def run_detect(
     limit_threads()
 
     from promad.clock import RealClock
+    from promad.detection.content_watch import ContentWatch, digest_files
     from promad.detection.freed_memory import use_one_arena
     from promad.stages.detect import detect as stage
 
     use_one_arena()
+    digest = digest_files(paths)
     configs = read()
     with suppress(OSError):  # nobody may read standard error
         for path, config in zip(paths, configs, strict=False):
@@ -109,32 +111,25 @@ def run_detect(
     with stage(configs, RealClock(), port.host, port.number, web=options) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
             print_lines([f"detect: serving on {port.format_url(daemon.port, daemon.secure)}"])
-        _reload_until_stopped(daemon, reloads, read, paths, auto_reload_seconds)
+        watch = ContentWatch(paths, daemon.served, reloads.ask, digest)
+        with _watch(watch, auto_reload_seconds):
+            while (reload := reloads.take()) is not None:
+                digest = digest_files(paths)
+                if not (error := daemon.reload(read)):
+                    watch.use(digest)
+                reload.set_result(error)
     if not daemon.has_ended():
         _exit_at_once()
 
 
-def _reload_until_stopped(
-    daemon: Daemon,
-    reloads: ReloadQueue,
-    read: Callable[[], Sequence[Config]],
-    paths: Sequence[Path],
-    auto_reload_seconds: float | None,
-) -> None:
-    """Carry out reloads that signals, the port and changed content ask for."""
-    from promad.detection.content_watch import ContentWatch
-
-    watch = ContentWatch(paths, daemon.served, reloads.ask)
+@contextmanager
+def _watch(watch: ContentWatch, interval_seconds: float | None) -> Iterator[None]:
+    """Look for changes in this interval until the block ends; never if it is None."""
     stop = threading.Event()
-    if auto_reload_seconds is not None:
-        arguments = [auto_reload_seconds, stop]
+    if interval_seconds is not None:
+        arguments = [interval_seconds, stop]
         threading.Thread(target=watch.run, args=arguments, name="auto-reload", daemon=True).start()
-    while (reload := reloads.take()) is not None:
-        digest = watch.read()
-        error = daemon.reload(read)
-        if not error:
-            watch.use(digest)
-        reload.set_result(error)
+    yield
     stop.set()
 
 
