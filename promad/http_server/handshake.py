@@ -91,6 +91,8 @@ class TlsHandshake(asyncio.Protocol):
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=_CLOSE_SECONDS,
             )
+        except ConnectionResetError:  # the client has gone, as after a check of the port
+            pass
         except OSError as error:  # also what TLS and the time limit raise
             self._report_failure(transport, getattr(error, "reason", None) or str(error))
         finally:

@@ -254,6 +254,15 @@ def test_a_failed_handshake_is_logged_with_its_reason(directory: Path) -> None:
     ]
 
 
+def test_a_client_that_goes_before_the_handshake_is_no_failure(directory: Path) -> None:
+    with serve(directory, tls()) as port:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(3):
+                socket.create_connection(port.address, 5).close()
+            assert port.get().status_code == 200
+        assert (lines, port.closed) == ([], {})
+
+
 def test_plain_http_is_not_answered_where_tls_is_expected(directory: Path) -> None:
     with serve(directory, tls()) as port:
         with socket.create_connection(port.address, 5) as client:
