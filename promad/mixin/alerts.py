@@ -207,11 +207,12 @@ def _build_reload_failed(deployment: Deployment) -> Alert:
         "PromadConfigReloadFailed",
         "The daemon continues with its previous configuration. `for` leaves time to fix the file "
         "and reload.",
-        f"{deployment.select(names.RELOAD_SUCCEEDED)} == 0",
+        f"{deployment.select(names.RELOAD_SUCCEEDED)} == 0 or "
+        f"{deployment.select(names.WEB_CONFIG_SUCCEEDED)} == 0",
         WARNING,
         "promad could not reload its configuration",
-        "{{ $labels.instance }} still runs with its previous configuration and bundles. The log "
-        "names the error.",
+        "{{ $labels.instance }} still runs with its previous configuration and bundles, or its "
+        "previous web configuration. The log names the error.",
         after=300.0,
     )
 

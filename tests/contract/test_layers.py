@@ -114,6 +114,7 @@ def users(*libraries: str) -> set[str]:
         (("starlette",), {"http_server", "simulation", "web"}),
         (("fastapi",), {"web"}),
         (("uvicorn",), {"http_server"}),
+        (("bcrypt",), {"http_server"}),
         (("matplotlib",), {"training"}),
         (("joblib",), {"stages"}),
         (("jinja2",), {"pages"}),

@@ -291,8 +291,16 @@ def test_one_long_pause_is_no_overrun(rules):
     rules.fire(story, dict.fromkeys((20, 25, 30, 35, 40), NOTHING))
 
 
-def test_a_failed_reload_fires_after_five_minutes(rules):
-    failed = scrape(OK, changed={names.RELOAD_SUCCEEDED: 0.0})
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [names.RELOAD_SUCCEEDED],
+        [names.WEB_CONFIG_SUCCEEDED],
+        [names.RELOAD_SUCCEEDED, names.WEB_CONFIG_SUCCEEDED],
+    ],
+)
+def test_a_failed_reload_fires_after_five_minutes(rules, kinds):
+    failed = scrape(OK, changed=dict.fromkeys(kinds, 0.0))
     story = Story().then(failed, 10).then(scrape(OK), 5)
     reload_failed = ["PromadConfigReloadFailed"]
     rules.fire(story, {4.5: NOTHING, 5: reload_failed, 9.5: reload_failed, 10: NOTHING})

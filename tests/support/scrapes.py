@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
-from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, names
+from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, names
 from promad.exposition.names import MetricSpec
 from tests.support.promtool import STEP, Scrape, Value
 
@@ -62,6 +62,7 @@ def _samples(snapshots: list[Snapshot]):
     registry = CollectorRegistry()
     metrics = DaemonMetrics(registry)
     metrics.show_reload(0.0)
+    WebMetrics(registry, [], []).show_web_config(0.0)
     for snapshot in snapshots:
         own = metrics.of(snapshot.detector)
         own.show_bundle("linear", "20261122T043819Z-b9fbf963", trained_at=0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from promad.cli.fleet_check import format_group_checks, format_prediction
 from promad.cli.options import load_configs
 from promad.cli.output import format_count, group_names, print_lines
+from promad.cli.web_options import WebConfigOption
 from promad.config import Config
 from promad.config.durations import format_duration
 from promad.config.original import find_implied_preset
@@ -31,6 +33,7 @@ def check_config(
         bool,
         typer.Option("--online", metavar="", help="Also run every query on the server."),
     ] = False,
+    web_config: WebConfigOption = None,
 ) -> None:
     """Check the configuration and report every mistake with its line.
 
@@ -49,8 +52,25 @@ def check_config(
             problems += run_fleet_check(config) if config.group_by else run_check(config)
         else:
             print_lines(f"{path}: warning: {warning}" for warning in find_warnings(config))
+    if web_config is not None:
+        print_lines([check_web_config(web_config)])
     if problems:
         raise typer.Exit(PROBLEMS_FOUND)
+
+
+def check_web_config(path: Path) -> str:
+    """What the file turns on.
+
+    Raises:
+        ConfigError: with one line for every mistake.
+    """
+    from promad.http_server import load_security
+
+    security = load_security(path)
+    verified = security.tls is not None and security.tls.context.verify_mode.name
+    clients = {"CERT_REQUIRED": "with", "CERT_OPTIONAL": "with optional"}.get(verified or "")
+    tls = f"TLS {clients} client certificates" if clients else "TLS" if verified else "no TLS"
+    return f"{path}: {tls}, {format_count(len(security.users), 'user')}, no mistakes"
 
 
 def find_warnings(config: Config) -> Iterator[str]:
