@@ -17,6 +17,7 @@ from tests.support.prometheus_server import require_binary
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+ALERTMANAGER = ROOT / "docs/alertmanager.md"
 CONFIGS = ("compose/promad.yaml", "kubernetes/base/config.yaml")
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 LARGEST_EXPOSURE = 2.0
@@ -70,6 +71,20 @@ def test_prometheus_accepts_its_configuration_in_the_compose_file():
 
 def test_alertmanager_accepts_its_configuration_in_the_compose_file():
     run(require_binary("amtool"), "check-config", DEPLOY / "compose/alertmanager.yml")
+
+
+def test_alertmanager_accepts_the_configuration_in_the_documentation(tmp_path):
+    [example] = re.findall(r"```yaml\n(.*?)```", ALERTMANAGER.read_text(), re.DOTALL)
+    (tmp_path / "alertmanager.yml").write_text(example)
+    run(require_binary("amtool"), "check-config", tmp_path / "alertmanager.yml")
+
+
+def test_the_alerts_in_the_examples_for_alertmanager_exist():
+    rules = yaml.safe_load((DEPLOY / "prometheus/promad-alerts.yaml").read_text())["groups"]
+    known = {rule["alert"] for group in rules for rule in group["rules"]}
+    known |= {"PromadAnomaly", "PromadBlind"}  # of a detector without group_by
+    text = ALERTMANAGER.read_text() + (DEPLOY / "compose/alertmanager.yml").read_text()
+    assert set(re.findall(r"\bPromad[A-Z][a-z]+[A-Za-z]*", text)) <= known
 
 
 def test_the_image_has_a_base_by_digest_and_no_root_user():

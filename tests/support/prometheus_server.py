@@ -17,9 +17,7 @@ from typing import Any, Self
 import pytest
 import requests
 
-_INSTALL = (
-    "apt-get install prometheus prometheus-alertmanager victoria-metrics openssl systemd"
-)
+_INSTALL = "apt-get install prometheus prometheus-alertmanager victoria-metrics openssl systemd"
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _PORTS = (20_000, 32_000)
