@@ -23,6 +23,7 @@ from promad.cli.commands.filter import filter_
 from promad.cli.commands.mixin import mixin
 from promad.cli.commands.openapi import openapi
 from promad.cli.commands.preprocess import preprocess
+from promad.cli.commands.reload import reload
 from promad.cli.commands.report import report
 from promad.cli.commands.run import run
 from promad.cli.commands.train import train
@@ -42,6 +43,7 @@ COMMANDS: Commands = {
     "filter": filter_,
     "run": run,
     "detect": detect,
+    "reload": reload,
     "explain": explain,
     "backtest": backtest,
     "report": report,

@@ -57,8 +57,13 @@ GroupOption = Annotated[
 ]
 
 
-def load_configs(context: typer.Context, given: list[Path] | None = None) -> list[Config]:
+def load_configs(
+    context: typer.Context, given: list[Path] | None = None, overrides: Sequence[str] = ()
+) -> list[Config]:
     """Every configuration that the command line names.
+
+    Args:
+        overrides: `section.key=value` each, in place of the values of every file.
 
     Raises:
         ConfigError: with every mistake in any of them, or if two share a name or a directory.
@@ -68,7 +73,7 @@ def load_configs(context: typer.Context, given: list[Path] | None = None) -> lis
     problems: list[str] = []
     for path in paths:
         try:
-            configs.append(load_config(path))
+            configs.append(load_config(path, overrides))
         except ConfigError as error:
             problems += error.problems
     if problems:

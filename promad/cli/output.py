@@ -76,11 +76,11 @@ def join_first(texts: Sequence[str], most: int) -> str:
     return f"{', '.join(texts[:most])}{more}"
 
 
-def format_url(host: str, port: int) -> str:
+def format_url(host: str, port: int, prefix: str = "", *, secure: bool = False) -> str:
     """The daemon's address for a browser; an empty host is this machine.
 
-    >>> format_url("", 8001), format_url("::1", 8001)
-    ('http://localhost:8001/', 'http://[::1]:8001/')
+    >>> format_url("", 8001), format_url("::1", 8001, "/promad", secure=True)
+    ('http://localhost:8001/', 'https://[::1]:8001/promad/')
     """
     shown = f"[{host}]" if ":" in host else host or "localhost"
-    return f"http://{shown}:{port}/"
+    return f"http{'s' if secure else ''}://{shown}:{port}{prefix}/"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from promad.config.contradictions import find_contradictions
 from promad.config.document import Document, NotYamlError, Place, Problem, parse_document
@@ -99,7 +99,7 @@ def _validate(document: Document, context: dict[str, Any]) -> tuple[Config | Non
     try:
         config = Config.model_validate(document.values, context=context)
     except ValidationError as error:
-        problems = [_describe_problem(found, document) for found in error.errors(include_url=False)]
+        problems = [describe_problem(found, document) for found in error.errors(include_url=False)]
     else:
         return config, [(keys[0], what) for keys, what in find_contradictions(config)]
     wrong = [place for place, _ in problems]
@@ -151,14 +151,24 @@ _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _ELSEWHERE = "see the shipped config.yaml"
 
 
-def _describe_problem(details: Mapping[str, Any], document: Document) -> Problem:
-    """One of pydantic's errors as a promad message, at a place that is in the file."""
+def describe_problem(
+    details: Mapping[str, Any],
+    document: Document,
+    section: type[BaseModel] = Config,
+    elsewhere: str = _ELSEWHERE,
+) -> Problem:
+    """One of pydantic's errors as a promad message, at a place that is in the file.
+
+    Args:
+        section: what the whole file is read as.
+        elsewhere: what to do where the error does not say it.
+    """
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "missing":
         return details["loc"], _WORDS[kind]
     place = document.find_nearest(details["loc"])
     if kind == "extra_forbidden":
-        return place, _suggest_key(place)
+        return place, _suggest_key(place, section, elsewhere)
     if kind == "value_error":
         text = str(context["error"])
     elif value is None and kind != "dict_type":
@@ -171,10 +181,13 @@ def _describe_problem(details: Mapping[str, Any], document: Document) -> Problem
     else:
         text = _WORDS.get(kind, details["msg"])
     what, _, remedy = text.partition(" — ")
-    return place, f"{what}{_show_value(place, value)} — {remedy or _ELSEWHERE}"
+    return place, f"{what}{_show_value(place, value)} — {remedy or elsewhere}"
 
 
-_MAY_BE_SECRET = {"basic_auth", "authorization", "http_headers", "proxy_url", "params"}
+_MAY_BE_SECRET = {
+    *("basic_auth", "authorization", "http_headers", "proxy_url", "params"),
+    *("basic_auth_users", "key"),
+}
 
 
 def _show_value(place: Place, value: Any) -> str:
@@ -187,16 +200,16 @@ def _show_value(place: Place, value: Any) -> str:
     return f" ({text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + '…'})"
 
 
-def _suggest_key(place: Place) -> str:
+def _suggest_key(place: Place, section: type[BaseModel], elsewhere: str) -> str:
     """A message with the nearest key of the same section, or the section that has this key."""
     *above, name = map(str, place)
-    known = [path for path in key_paths() if "*" not in path[-1:]]
+    known = [path for path in key_paths(section) if "*" not in path[-1:]]
     here = [path[-1] for path in known if _is_at(path[:-1], above)]
     if near := difflib.get_close_matches(name, here, n=1):
         return f"unknown key — did you mean {near[0]}?"
     if homes := [path for path in known if path[-1] == name]:
         return f"unknown key — did you mean {_join_place(homes[0])}?"
-    return "unknown key — remove it, or " + _ELSEWHERE
+    return f"unknown key — remove it, or {elsewhere}"
 
 
 def _is_at(path: Iterable[str], above: Iterable[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ from promad.clock import Clock
 from promad.config import Config
 from promad.config.durations import format_duration
 from promad.detection.backfill import fill_history
-from promad.detection.directory_lock import DirectoryLock, lock_directory
+from promad.detection.directory_lock import DaemonStatus, DirectoryLock, lock_directory
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
@@ -94,6 +95,7 @@ class Daemon:
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
         self.port = 0
+        self.secure = False
 
     def served(self) -> list[RunningDetector]:
         """The detectors at work, for those who look at them."""
@@ -126,14 +128,18 @@ class Daemon:
         """What the registry exposes; `/metrics` adds the detectors of many groups."""
         return split_snapshots([one.loop.snapshot for one in self._running]).others
 
-    def start(self, configs: Sequence[Config]) -> None:
+    def start(self, configs: Sequence[Config], began: float | None = None) -> None:
         """Let these detectors begin, in place of those at work.
 
         All of them are built before anything stops.
 
+        Args:
+            began: when their configuration began to be read, by `time.monotonic`; None for now.
+
         Raises:
             PromadError: if one cannot begin; those at work continue then.
         """
+        began = time.monotonic() if began is None else began
         stop = threading.Event()
         with ExitStack() as building:
             self._lock_directories(configs, building)
@@ -154,23 +160,39 @@ class Daemon:
             one.thread.start()
             self._fill_histories(one.opened, empty, stop)
         self._metrics.show_reload(self._clock.now())
+        self._write_status(began)
 
-    def reload(self, read: Callable[[], Sequence[Config]]) -> None:
-        """Put what `read` returns to work; if that fails, log it and continue as before."""
+    def reload(self, read: Callable[[], Sequence[Config]]) -> str:
+        """Put what `read` returns to work; if that fails, log it and continue as before.
+
+        Returns:
+            The error; empty if there is none.
+        """
+        began = time.monotonic()
         try:
             configs = read()
             if {config.name for config in configs} != self._names:
                 raise PromadError("reload cannot add or remove detectors; restart promad")
-            self.start(configs)
+            self.start(configs, began)
         except PromadError as error:
-            self._metrics.show_failed_reload()
             log.error("reload failed", error=str(error))
-        except Exception:
-            self._metrics.show_failed_reload()
+            return self._show_failed_reload(began, str(error))
+        except Exception as error:
             log.exception("reload failed")
-        else:
-            log.info("reloaded")
-            self._warn_of_port(configs)
+            return self._show_failed_reload(began, f"{type(error).__name__} — see the log")
+        log.info("reloaded")
+        self._warn_of_port(configs)
+        return ""
+
+    def _show_failed_reload(self, began: float, error: str) -> str:
+        self._metrics.show_failed_reload()
+        self._write_status(began, error)
+        return error
+
+    def _write_status(self, began: float, error: str = "") -> None:
+        """Let `promad reload` read how this ended."""
+        for lock in self._locks.values():
+            lock.write(DaemonStatus(os.getpid(), began, error))
 
     def _warn_of_port(self, configs: Sequence[Config]) -> None:
         """Say that a port in the configuration is not the one listened on."""

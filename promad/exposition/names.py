@@ -406,13 +406,38 @@ RELOADED_AT = MetricSpec(
 CONNECTIONS_CLOSED = MetricSpec(
     "promad_web_connections_closed_total",
     "HTTP connections that the server refused or closed early: `too_many` refused at the limit, "
-    "`made_room` closed for a new one at the limit, `slow_request` and `slow_response` timed out.",
+    "`made_room` closed for a new one at the limit, `slow_request` and `slow_response` timed out, "
+    "`tls_handshake` no TLS or no valid client certificate.",
     labels=("reason",),
     subject=Subject.PROCESS,
     type=MetricType.COUNTER,
 )
+REQUESTS_REFUSED = MetricSpec(
+    "promad_web_requests_refused_total",
+    "HTTP requests that the web configuration refused: `wrong_password`, `too_many_failures` of "
+    "this client, `busy` verifying other passwords, `rate_limit` of all requests.",
+    labels=("reason",),
+    subject=Subject.PROCESS,
+    type=MetricType.COUNTER,
+)
+WEB_CONFIG_SUCCEEDED = MetricSpec(
+    "promad_web_config_last_reload_successful",
+    "1 if the web configuration file and its certificates were loaded successfully the last time, "
+    "else 0.",
+    subject=Subject.PROCESS,
+    absent="without `--web.config.file`",
+)
+WEB_CONFIG_LOADED_AT = MetricSpec(
+    "promad_web_config_last_reload_success_timestamp_seconds",
+    "Time at which the web configuration in use was loaded, in unix seconds.",
+    subject=Subject.PROCESS,
+    absent="without `--web.config.file`",
+)
 
-PROCESS_METRICS = (BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED)
+PROCESS_METRICS = (
+    *(BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
+    *(REQUESTS_REFUSED, WEB_CONFIG_SUCCEEDED, WEB_CONFIG_LOADED_AT),
+)
 """Metrics about the daemon as a whole."""
 
 METRICS = (*GROUP_METRICS, *INCIDENT_METRICS, *DETECTOR_METRICS, *PROCESS_METRICS)

@@ -7,7 +7,7 @@ import math
 import resource
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import h11
 import structlog
@@ -20,11 +20,12 @@ log = structlog.get_logger()
 OnClose = Callable[[str], None]
 """Is called with the reason of every connection that the server closes early."""
 
-TOO_MANY, MADE_ROOM, SLOW_REQUEST, SLOW_RESPONSE = CLOSE_REASONS = (
+TOO_MANY, MADE_ROOM, SLOW_REQUEST, SLOW_RESPONSE, TLS_HANDSHAKE = CLOSE_REASONS = (
     "too_many",
     "made_room",
     "slow_request",
     "slow_response",
+    "tls_handshake",
 )
 
 MOST_CONNECTIONS = 512
@@ -61,17 +62,24 @@ def find_connection_limit() -> int:
     return MOST_CONNECTIONS if unlimited else max(1, min(MOST_CONNECTIONS, descriptors // 2))
 
 
+class Connection(Protocol):
+    """An open connection, as the pool knows it."""
+
+    def close_early(self, reason: str) -> None:
+        """Close the connection at once, whether or not all is sent."""
+
+
 class ConnectionPool:
     """The open connections. At the limit, a new one replaces the one that waits longest."""
 
     def __init__(self, most: int, on_close: OnClose) -> None:
         self.most = most
         self.on_close = on_close
-        self._open: set[TimedProtocol] = set()
-        self._waiting: dict[TimedProtocol, None] = {}
+        self._open: set[Connection] = set()
+        self._waiting: dict[Connection, None] = {}
         self._warnings = RateLimit(1, 60.0)
 
-    def admit(self, connection: TimedProtocol) -> bool:
+    def admit(self, connection: Connection) -> bool:
         """Whether a new connection may stay: only if not all others are being answered."""
         if len(self._open) >= self.most:
             self._warn()
@@ -84,13 +92,13 @@ class ConnectionPool:
         self._open.add(connection)
         return True
 
-    def set_waiting(self, connection: TimedProtocol, waiting: bool) -> None:
+    def set_waiting(self, connection: Connection, waiting: bool) -> None:
         """The connection waits for its client from now on, or does not any more."""
         self._waiting.pop(connection, None)
         if waiting and connection in self._open:
             self._waiting[connection] = None
 
-    def remove(self, connection: TimedProtocol) -> None:
+    def remove(self, connection: Connection) -> None:
         """The connection is closed."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)

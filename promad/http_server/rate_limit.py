@@ -1,4 +1,4 @@
-"""A limit on how often something is done."""
+"""Limits on how often something is done."""
 
 from __future__ import annotations
 
@@ -35,3 +35,32 @@ class RateLimit:
         """The calls that were not admitted since this was last asked."""
         suppressed, self._suppressed = self._suppressed, 0
         return suppressed
+
+
+class TokenBucket:
+    """Admits `burst` calls at once, and then one more every `seconds`.
+
+    >>> bucket = TokenBucket(1.0, 2, now=iter([0.0, 0.0, 0.0, 0.5, 1.0]).__next__)
+    >>> bucket.admit(), bucket.admit(), bucket.admit(), bucket.admit()
+    (True, True, False, True)
+    """
+
+    def __init__(
+        self, seconds: float, burst: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._burst, self._now = seconds, burst, now
+        self._tokens, self._at = float(burst), now()
+
+    def admit(self) -> bool:
+        """Whether this call is within the limit."""
+        now = self._now()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) / self._seconds)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def give_back(self) -> None:
+        """Let the last call that was admitted not count."""
+        self._tokens = min(self._burst, self._tokens + 1)

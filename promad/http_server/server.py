@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from promad.errors import PromadError
 from promad.http_server.connections import (
@@ -20,7 +21,9 @@ from promad.http_server.connections import (
     find_connection_limit,
 )
 from promad.http_server.drain import DrainMiddleware
+from promad.http_server.handshake import TlsHandshake
 from promad.http_server.library_log import forward_library_logs
+from promad.http_server.tls import Tls
 
 _SHUTDOWN_SECONDS = 2
 _BACKLOG = 128
@@ -50,14 +53,30 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+def _make_protocol(
+    pool: ConnectionPool, find_tls: Callable[[], Tls | None], **options: Any
+) -> asyncio.Protocol:
+    """What speaks to a new client; `options` are uvicorn's."""
+    make_http = partial(TimedProtocol, pool=pool, **options)
+    tls = find_tls()
+    if tls is None:
+        return make_http()
+    return TlsHandshake(make_http, tls, pool, options["server_state"].connections)
+
+
 class WebServer:
     """An application served on a bound socket until it is stopped."""
 
     def __init__(
-        self, app: Starlette, bound: socket.socket, on_close: OnClose = lambda reason: None
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        on_close: OnClose = lambda reason: None,
+        find_tls: Callable[[], Tls | None] = lambda: None,
     ) -> None:
+        """Serve `app`; `find_tls` is asked once for each new connection."""
         pool = ConnectionPool(find_connection_limit(), on_close)
-        protocol: Any = partial(TimedProtocol, pool=pool)
+        protocol: Any = partial(_make_protocol, pool, find_tls)
         config = uvicorn.Config(
             DrainMiddleware(app),
             http=protocol,
@@ -69,6 +88,7 @@ class WebServer:
             timeout_keep_alive=int(IDLE_SECONDS),
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             server_header=False,
+            proxy_headers=False,  # the address of a client is that of its connection
         )
         self._bound = bound
         self._server = uvicorn.Server(config)

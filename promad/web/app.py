@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,7 @@ from promad.web import events_api, groups_api, incidents_api, peers_api, scoring
 from promad.web.docs import create_docs_routes
 from promad.web.group_changes import GroupChanges
 from promad.web.headers import HeadersMiddleware
+from promad.web.lifecycle import create_lifecycle_routes
 from promad.web.limits import RequestQueue
 from promad.web.metrics import ScrapeAnswers
 from promad.web.page import create_page_routes
@@ -38,6 +40,7 @@ def build_app(
     now: Callable[[], float] = time.time,
     find_trouble: Callable[[], str] = str,
     score: Scorer = score_here,
+    ask_reload: Callable[[], Future[str]] | None = None,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -47,6 +50,7 @@ def build_app(
         now: unix seconds.
         find_trouble: what keeps the daemon from detecting; empty if nothing does.
         score: answers requests to score; see `ScoringProcess`.
+        ask_reload: reloads, and yields the error; without it `/-/reload` is off.
     """
     app = FastAPI(
         title="promad",
@@ -58,6 +62,7 @@ def build_app(
         generate_unique_id_function=lambda route: route.name,
         routes=[
             *_create_monitoring_routes(registry, served, is_ready, find_trouble),
+            *create_lifecycle_routes(ask_reload),
             *create_docs_routes(),
             *create_page_routes(),
         ],

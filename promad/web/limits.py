@@ -55,9 +55,10 @@ def _refuse_beyond(size: int) -> None:
 class RequestQueue:
     """Limits requests: `at_once` run, `waiting` more wait, and all others are refused."""
 
-    def __init__(self, at_once: int, waiting: int) -> None:
+    def __init__(self, at_once: int, waiting: int, kind: str = "scoring") -> None:
         self._places = at_once + waiting
         self._running = asyncio.Semaphore(at_once)
+        self._kind = kind
 
     @asynccontextmanager
     async def join(self) -> AsyncIterator[asyncio.Semaphore]:
@@ -68,7 +69,7 @@ class RequestQueue:
         """
         if self._places == 0:
             raise HTTPException(
-                503, "too many scoring requests — retry later", {"Retry-After": "1"}
+                503, f"too many {self._kind} requests — retry later", {"Retry-After": "1"}
             )
         self._places -= 1
         try:

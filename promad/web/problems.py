@@ -43,7 +43,8 @@ async def handle_refusal(request: Request, error: HTTPException) -> Response:
 def _describe_status(status: int, request: Request, headers: Mapping[str, str]) -> str | None:
     path = request.url.path[: 2 * _VALUE_LETTERS]
     if status == 404:
-        return f"{path} does not exist — GET /docs lists all paths"
+        docs = f"{request.scope.get('root_path', '')}/docs"
+        return f"{path} does not exist — GET {docs} lists all paths"
     if status == 405:
         return f"{path} does not support {request.method} — use {headers.get('Allow', 'GET')}"
     return None

@@ -362,7 +362,7 @@ def test_promtool_finds_nothing_to_say(daemon_registry: CollectorRegistry) -> No
     daemon_registry.register(
         SnapshotCollector(lambda: [Snapshot("host", "anomaly_detector_", (ANOMALOUS,))])
     )
-    WebMetrics(daemon_registry, ["too_many"])
+    WebMetrics(daemon_registry, ["too_many"], ["busy"]).show_web_config(1.0)
     text = without_created(generate_latest(daemon_registry).decode())
     check = subprocess.run(
         [require_binary("promtool"), "check", "metrics"],
@@ -394,7 +394,7 @@ def every_family() -> dict[str, Metric]:
     scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True))
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))
-    WebMetrics(registry, ["too_many"])
+    WebMetrics(registry, ["too_many"], ["busy"]).show_web_config(1.0)
     families = [*collect_fleets([make_incident_snapshot()]), *registry.collect()]
     return {family.name + "_total" * (family.type == "counter"): family for family in families}
 

@@ -113,6 +113,7 @@ def users(*libraries: str) -> set[str]:
         (("starlette",), {"http_server", "simulation", "web"}),
         (("fastapi",), {"web"}),
         (("uvicorn",), {"http_server"}),
+        (("bcrypt",), {"http_server"}),
         (("matplotlib",), {"training"}),
         (("joblib",), {"stages"}),
         (("jinja2",), {"pages"}),

@@ -25,6 +25,7 @@ from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMet
 from promad.exposition.names import GROUP_METRICS, INCIDENT_METRICS
 from promad.http_server import CLOSE_REASONS
 from promad.models import MODELS
+from promad.web.protection import REFUSAL_REASONS
 from tests.support.fleet_snapshots import make_incident_snapshot
 from tests.support.prometheus_server import require_binary
 
@@ -171,7 +172,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     event = AnomalyEvent("d", 1.0, 1.0, None, verdict)
     snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, event=event, last_scored_at=1.0),))
     registry.register(SnapshotCollector(lambda: [snapshot]))
-    WebMetrics(registry, CLOSE_REASONS)
+    WebMetrics(registry, CLOSE_REASONS, REFUSAL_REASONS).show_web_config(1.0)
     of_groups = {"le", "instance", "zone"}
     return {
         family.name + ("_total" if family.type == "counter" else ""): (

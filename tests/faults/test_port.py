@@ -252,7 +252,8 @@ def test_above_the_limit_a_client_is_refused_while_all_others_are_served(
 
 
 def test_every_reason_has_its_name() -> None:
-    assert set(CLOSE_REASONS) == {"too_many", "made_room", "slow_request", "slow_response"}
+    slow = {"slow_request", "slow_response", "tls_handshake"}
+    assert set(CLOSE_REASONS) == {"too_many", "made_room", *slow}
 
 
 # refusals before the body is read

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,12 +33,13 @@ from promad.events.events import AnomalyEvent
 from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, State, Verdict
 from promad.exposition import Snapshot
-from promad.http_server import WebServer, listen
+from promad.http_server import Security, WebServer, listen
 from promad.models import Model, Outcome, SingleScoringMode
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
 from promad.thresholds import Threshold
 from promad.web.app import build_app
+from promad.web.protection import protect
 
 NOW = 1_750_000_020.0
 STEP = 30.0
@@ -46,6 +47,8 @@ LENGTH = 8
 FEATURES = ("cpu", "load", "memory", "requests")
 ODD_SAMPLES = 10
 """The length of the open event of an anomalous group."""
+
+UNPROTECTED = Security()
 
 _WHY = {
     State.BLIND: "query cpu failed: timeout",
@@ -107,16 +110,25 @@ def create_groups(count: int) -> list[Labels]:
 
 @contextmanager
 def serve_detectors(
-    running: Sequence[RunningDetector], ready: bool = True, port: int = 0
+    running: Sequence[RunningDetector],
+    ready: bool = True,
+    port: int = 0,
+    security: Security = UNPROTECTED,
+    prefix: str = "",
+    open_probes: bool = False,
+    on_refusal: Callable[[str], None] = lambda reason: None,
+    on_close: Callable[[str], None] = lambda reason: None,
 ) -> Iterator[str]:
     """A web server on a real socket until the block ends; yields its address."""
     registry = CollectorRegistry()
     Gauge("one", "The first.", registry=registry).set(1)
     app = build_app(registry, lambda: running, lambda: ready, now=lambda: NOW)
-    server = WebServer(app, listen("127.0.0.1", port))
+    protected = protect(app, lambda: security, on_refusal, prefix, open_probes)
+    bound = listen("127.0.0.1", port)
+    server = WebServer(protected, bound, on_close, lambda: security.tls)
     server.start()
     try:
-        yield f"http://127.0.0.1:{server.port}"
+        yield f"http{'s' if security.tls else ''}://127.0.0.1:{server.port}{prefix}"
     finally:
         server.stop()
         close_logs(running)

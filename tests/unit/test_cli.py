@@ -413,7 +413,7 @@ def test_bundles_are_listed_shown_promoted_and_rolled_back(run, tmp_path):
     assert run("models", "list")[1] == f"  {first}  {summary}\n* {second}  {summary}\n"
     assert json.loads(run("models", "show")[1])["created"] == "2026-11-03T06:02:00+00:00"
     assert json.loads(run("models", "show", first)[1])["created"] == "2026-11-03T06:01:00+00:00"
-    reload = "send SIGHUP to a running daemon to load it"
+    reload = "run promad reload, or send SIGHUP, to load it in a running daemon"
     assert run("models", "rollback") == (0, f"models: rolled back to {first}; {reload}\n", "")
     assert run("models", "list")[1] == f"* {first}  {summary}\n  {second}  {summary}\n"
     code, _, err = run("models", "rollback")

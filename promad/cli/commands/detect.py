@@ -5,46 +5,95 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import typer
 
 from promad.cli.options import ConfigOption, ListenOption, load_configs, parse_listen_address
-from promad.cli.output import format_url, print_lines, print_warnings
+from promad.cli.output import print_lines, print_warnings
+from promad.cli.web_options import (
+    AutoReloadOption,
+    ExternalUrlOption,
+    LifecycleOption,
+    OpenProbesOption,
+    Port,
+    RoutePrefixOption,
+    SystemdSocketOption,
+    WebConfigOption,
+    parse_external_url,
+    parse_reload_interval,
+    parse_route_prefix,
+)
 from promad.config import Config
 from promad.config.original import find_implied_preset
+
+if TYPE_CHECKING:
+    from promad.detection.daemon import Daemon
+    from promad.detection.reloading import ReloadQueue
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """What the libraries below numpy call their number of threads."""
 
+_PORT = Port()
+
 
 def detect(
-    context: typer.Context, config: ConfigOption = None, listen_address: ListenOption = None
+    context: typer.Context,
+    config: ConfigOption = None,
+    listen_address: ListenOption = None,
+    web_config: WebConfigOption = None,
+    open_probes: OpenProbesOption = False,
+    external_url: ExternalUrlOption = None,
+    route_prefix: RoutePrefixOption = None,
+    enable_lifecycle: LifecycleOption = False,
+    systemd_socket: SystemdSocketOption = False,
+    auto_reload: AutoReloadOption = None,
 ) -> None:
     """Poll Prometheus, score new samples, and expose the results as metrics.
 
-    Repeat -c FILE to run several detectors in one daemon. SIGHUP reloads the configuration files
-    and the current bundles. SIGTERM and Ctrl-C stop the daemon.
+    Repeat -c FILE to run several detectors in one daemon. SIGHUP and promad reload reload the
+    configuration files and the current bundles. SIGTERM and Ctrl-C stop the daemon.
     """
-    host, port = parse_listen_address(listen_address)
-    run_detect(lambda: load_configs(context, config), host, port, config or context.obj)
+    if systemd_socket and listen_address is not None:
+        raise typer.BadParameter("--web.systemd-socket excludes --web.listen-address; use one")
+    url = parse_external_url(external_url)
+    port = Port(
+        *parse_listen_address(listen_address),
+        web_config,
+        open_probes,
+        parse_route_prefix(route_prefix, url),
+        enable_lifecycle,
+        systemd_socket,
+    )
+    overrides = () if url is None else (f"web.external_url={url}",)
+    run_detect(
+        lambda: load_configs(context, config, overrides),
+        port,
+        config or context.obj,
+        parse_reload_interval(auto_reload),
+    )
 
 
 def run_detect(
     read: Callable[[], Sequence[Config]],
-    host: str = "",
-    port: int | None = None,
+    port: Port = _PORT,
     paths: Sequence[Path] = (),
+    auto_reload_seconds: float | None = None,
 ) -> None:
-    """Run the daemon until a signal stops it; SIGHUP calls `read` again.
+    """Run the daemon until a signal stops it; a reload calls `read` again.
 
     Args:
         paths: the files that `read` reads, to warn about what they imply; empty if that is done.
+        auto_reload_seconds: how often to look whether they have changed; None for never.
     """
-    signals = _queue_signals()
+    from promad.detection.reloading import ReloadQueue
+
+    reloads = ReloadQueue()
+    _follow_signals(reloads)
     limit_threads()
 
     from promad.clock import RealClock
@@ -56,13 +105,37 @@ def run_detect(
     with suppress(OSError):  # nobody may read standard error
         for path, config in zip(paths, configs, strict=False):
             print_warnings(find_implied_preset(path, config))
-    with stage(configs, RealClock(), host, port) as daemon:
+    options = port.make_options(reloads.ask)
+    with stage(configs, RealClock(), port.host, port.number, web=options) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
-            print_lines([f"detect: serving on {format_url(host, daemon.port)}"])
-        while signals.get() == signal.SIGHUP:
-            daemon.reload(read)
+            print_lines([f"detect: serving on {port.format_url(daemon.port, daemon.secure)}"])
+        _reload_until_stopped(daemon, reloads, read, paths, auto_reload_seconds)
     if not daemon.has_ended():
         _exit_at_once()
+
+
+def _reload_until_stopped(
+    daemon: Daemon,
+    reloads: ReloadQueue,
+    read: Callable[[], Sequence[Config]],
+    paths: Sequence[Path],
+    auto_reload_seconds: float | None,
+) -> None:
+    """Carry out reloads that signals, the port and changed content ask for."""
+    from promad.detection.content_watch import ContentWatch
+
+    watch = ContentWatch(paths, daemon.served, reloads.ask)
+    stop = threading.Event()
+    if auto_reload_seconds is not None:
+        arguments = [auto_reload_seconds, stop]
+        threading.Thread(target=watch.run, args=arguments, name="auto-reload", daemon=True).start()
+    while (reload := reloads.take()) is not None:
+        digest = watch.read()
+        error = daemon.reload(read)
+        if not error:
+            watch.use(digest)
+        reload.set_result(error)
+    stop.set()
 
 
 def limit_threads() -> None:
@@ -83,9 +156,8 @@ def _exit_at_once() -> None:
     os._exit(0)
 
 
-def _queue_signals() -> SimpleQueue[int]:
-    """Where SIGHUP, SIGTERM and SIGINT arrive."""
-    arrived: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda caught, _: arrived.put(caught))
-    return arrived
+def _follow_signals(reloads: ReloadQueue) -> None:
+    """Let SIGHUP ask for a reload, and SIGTERM and SIGINT end the daemon."""
+    signal.signal(signal.SIGHUP, lambda *_: reloads.ask())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: reloads.end())

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promad.cli.commands.reload import run_reload
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, print_lines
+from promad.config import Config
 from promad.errors import BundleError
 
 if TYPE_CHECKING:
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 HELP = "List, show and switch trained bundles."
 
-_RELOAD = "send SIGHUP to a running daemon to load it"
+_RELOAD = "run promad reload, or send SIGHUP, to load it in a running daemon"
+
+ReloadOption = Annotated[
+    bool,
+    typer.Option("--reload", metavar="", help="Let the running daemon load it; see promad reload."),
+]
 
 
 def list_models(context: typer.Context) -> None:
@@ -47,27 +54,37 @@ def show_model(
 def promote_model(
     context: typer.Context,
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name of a bundle.")],
+    reload: ReloadOption = False,
 ) -> None:
     """Make a bundle the current one, after verifying all of its files.
 
-    A running daemon loads it on SIGHUP.
+    A running daemon loads it with --reload, by promad reload or on SIGHUP.
     """
     from promad.bundle import BundleStore
 
-    promoted = BundleStore.of(load_one_config(context)).promote(bundle)
-    print_lines([f"models: {promoted.id} is now current; {_RELOAD}"])
+    config = load_one_config(context)
+    promoted = BundleStore.of(config).promote(bundle)
+    _announce(config, f"{promoted.id} is now current", reload)
 
 
-def roll_back_model(context: typer.Context) -> None:
+def roll_back_model(context: typer.Context, reload: ReloadOption = False) -> None:
     """Make the newest bundle that is older than the current one the current one.
 
     Nothing is deleted; use promote to return to the newer bundle. A running daemon loads the older
-    bundle on SIGHUP.
+    bundle with --reload, by promad reload or on SIGHUP.
     """
     from promad.bundle import BundleStore
 
-    bundle = BundleStore.of(load_one_config(context)).rollback()
-    print_lines([f"models: rolled back to {bundle.id}; {_RELOAD}"])
+    config = load_one_config(context)
+    bundle = BundleStore.of(config).rollback()
+    _announce(config, f"rolled back to {bundle.id}", reload)
+
+
+def _announce(config: Config, what: str, reload: bool) -> None:
+    """Print what has changed, and let the running daemon follow if that is wanted."""
+    print_lines([f"models: {what}" + ("" if reload else f"; {_RELOAD}")])
+    if reload:
+        run_reload([config])
 
 
 def format_bundles(store: BundleStore) -> Iterator[str]:
