@@ -42,9 +42,13 @@ def test_a_deployed_configuration_has_the_queries_of_the_shipped_one(path):
     assert deployed.artifacts_dir == Path("/var/lib/promad")
 
 
-def test_the_compose_file_is_one_and_mounts_what_exists():
-    path = DEPLOY / "docker-compose.yml"
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.rest.yml"])
+def test_a_compose_file_is_one(name):
+    path = DEPLOY / name
     run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+
+
+def test_the_compose_file_mounts_what_exists():
     services = read("docker-compose.yml")["services"]
     sources = [
         mount.partition(":")[0] for each in services.values() for mount in each.get("volumes", [])
@@ -61,6 +65,13 @@ def test_a_container_of_promad_writes_to_its_volume_alone(service):
     assert found["cap_drop"] == ["ALL"]
     writable = [mount for mount in found["volumes"] if not mount.endswith(":ro")]
     assert writable == ["promad-data:/var/lib/promad"]
+
+
+def test_the_container_of_the_api_writes_nothing():
+    [found] = read("docker-compose.rest.yml")["services"].values()
+    assert found["read_only"] is True
+    assert found["command"] == ["serve"]
+    assert all(mount.endswith(":ro") for mount in found["volumes"])
 
 
 def test_prometheus_accepts_its_configuration_in_the_compose_file():

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
@@ -32,8 +32,8 @@ from promad.config import Config
 from promad.config.original import find_implied_preset
 
 if TYPE_CHECKING:
-    from promad.detection.daemon import Daemon
     from promad.detection.reloading import ReloadQueue
+    from promad.detection.running_detector import RunningDetector
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """What the libraries below numpy call their number of threads."""
@@ -93,7 +93,7 @@ def run_detect(
     from promad.detection.reloading import ReloadQueue
 
     reloads = ReloadQueue()
-    _follow_signals(reloads)
+    follow_signals(reloads)
     limit_threads()
 
     from promad.clock import RealClock
@@ -109,13 +109,21 @@ def run_detect(
     with stage(configs, RealClock(), port.host, port.number, web=options) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
             print_lines([f"detect: serving on {port.format_url(daemon.port, daemon.secure)}"])
-        _reload_until_stopped(daemon, reloads, read, paths, auto_reload_seconds)
+        reload_until_stopped(daemon, reloads, read, paths, auto_reload_seconds)
     if not daemon.has_ended():
         _exit_at_once()
 
 
-def _reload_until_stopped(
-    daemon: Daemon,
+class Reloadable(Protocol):
+    """What works with configurations and bundles."""
+
+    def served(self) -> Sequence[RunningDetector]: ...
+
+    def reload(self, read: Callable[[], Sequence[Config]]) -> str: ...
+
+
+def reload_until_stopped(
+    daemon: Reloadable,
     reloads: ReloadQueue,
     read: Callable[[], Sequence[Config]],
     paths: Sequence[Path],
@@ -156,7 +164,7 @@ def _exit_at_once() -> None:
     os._exit(0)
 
 
-def _follow_signals(reloads: ReloadQueue) -> None:
+def follow_signals(reloads: ReloadQueue) -> None:
     """Let SIGHUP ask for a reload, and SIGTERM and SIGINT end the daemon."""
     signal.signal(signal.SIGHUP, lambda *_: reloads.ask())
     for number in (signal.SIGTERM, signal.SIGINT):
