@@ -91,7 +91,7 @@ class Daemon:
         self._filling: list[threading.Thread] = []
         self._locks: dict[Path, DirectoryLock] = {}
         self._configured_port = configs[0].real_time_anomaly_detection.exporter_port
-        self.registry = _make_registry()
+        self.registry = create_registry()
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
         self.port = 0
@@ -348,7 +348,8 @@ def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
     )
 
 
-def _make_registry() -> CollectorRegistry:
+def create_registry() -> CollectorRegistry:
+    """A registry with the metrics of the process."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):

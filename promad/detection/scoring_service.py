@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
+from promad.detection.daemon import create_registry
 from promad.detection.reloading import carry_out
 from promad.detection.running_detector import RunningDetector
 from promad.events.event_log import EventLog
@@ -28,13 +28,12 @@ _WHY = "it scores requests only"
 class ScoringService:
     """The current bundles of some configurations; the directories of artifacts are only read."""
 
-    def __init__(
-        self, configs: Sequence[Config], clock: Clock, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, configs: Sequence[Config], clock: Clock) -> None:
         self._names = {config.name for config in configs}
         self._clock = clock
         self._served: Sequence[RunningDetector] = ()
-        self._metrics = DaemonMetrics(registry)
+        self.registry = create_registry()
+        self._metrics = DaemonMetrics(self.registry)
 
     def served(self) -> Sequence[RunningDetector]:
         """The detectors in use."""

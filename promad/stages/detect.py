@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from fastapi import FastAPI
-
 from promad.clock import Clock
 from promad.config import Config
 from promad.detection.daemon import Daemon
 from promad.detection.loop import Observer
 from promad.web.app import build_app
-from promad.web.scoring_process import Scorer
 from promad.web.serving import UNPROTECTED, WebOptions, open_port
 
 
@@ -45,8 +42,8 @@ def detect(
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer)
 
-    def build(score: Scorer) -> FastAPI:
-        return build_app(
+    with open_port(
+        lambda score: build_app(
             daemon.registry,
             daemon.served,
             daemon.is_ready,
@@ -54,9 +51,12 @@ def detect(
             daemon.find_trouble,
             score,
             web.ask_reload,
-        )
-
-    with open_port(build, daemon.registry, clock, (host, wanted), web) as opened:
+        ),
+        daemon.registry,
+        clock,
+        (host, wanted),
+        web,
+    ) as opened:
         daemon.port, daemon.secure = opened.number, opened.secure
         try:
             daemon.start(configs)

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
-
 from promad.clock import Clock
 from promad.config import Config
 from promad.detection.scoring_service import ScoringService
 from promad.web.app import build_app
-from promad.web.scoring_process import Scorer
 from promad.web.serving import UNPROTECTED, OpenPort, WebOptions, open_port
 
 
@@ -31,15 +27,21 @@ def serve(
     Raises:
         PromadError: if the port is taken, or a bundle is missing, damaged or does not fit.
     """
-    registry = CollectorRegistry()
-    service = ScoringService(configs, clock, registry)
-
-    def build(score: Scorer) -> FastAPI:
-        ask = web.ask_reload
-        return build_app(
-            registry, service.served, service.is_ready, clock.now, str, score, ask, live=False
-        )
-
-    with open_port(build, registry, clock, address, web) as port:
+    service = ScoringService(configs, clock)
+    with open_port(
+        lambda score: build_app(
+            service.registry,
+            service.served,
+            service.is_ready,
+            clock.now,
+            score=score,
+            ask_reload=web.ask_reload,
+            live=False,
+        ),
+        service.registry,
+        clock,
+        address,
+        web,
+    ) as port:
         service.start(configs)
         yield service, port
