@@ -27,6 +27,7 @@ from promad.cli.commands.preprocess import preprocess
 from promad.cli.commands.reload import reload
 from promad.cli.commands.report import report
 from promad.cli.commands.run import run
+from promad.cli.commands.serve import serve
 from promad.cli.commands.train import train
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
 from promad.cli.options import DEFAULT_CONFIG, ConfigOption
@@ -46,6 +47,7 @@ COMMANDS: Commands = {
     "run": run,
     "detect": detect,
     "reload": reload,
+    "serve": serve,
     "explain": explain,
     "backtest": backtest,
     "report": report,

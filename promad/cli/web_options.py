@@ -19,7 +19,7 @@ from promad.config.values import ServerUrl
 
 if TYPE_CHECKING:
     from promad.detection.reloading import Reload
-    from promad.stages.detect import WebOptions
+    from promad.web.serving import WebOptions
 
 WebConfigOption = Annotated[
     Path | None,
@@ -100,7 +100,7 @@ class Port:
             PromadError: if systemd was to pass a socket, and did not.
         """
         from promad.http_server.systemd_socket import take_systemd_socket
-        from promad.stages.detect import WebOptions
+        from promad.web.serving import WebOptions
 
         return WebOptions(
             self.config_file,

@@ -30,10 +30,10 @@ from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
+from promad.detection.reloading import carry_out
 from promad.detection.running_detector import History, RunningDetector
 from promad.detection.threshold_file import ThresholdFile
 from promad.detection.tick_loop import TickLoop
-from promad.errors import PromadError
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
 from promad.exposition import AnySnapshot, DaemonMetrics, DetectorMetrics, SnapshotCollector
@@ -91,7 +91,7 @@ class Daemon:
         self._filling: list[threading.Thread] = []
         self._locks: dict[Path, DirectoryLock] = {}
         self._configured_port = configs[0].real_time_anomaly_detection.exporter_port
-        self.registry = _make_registry()
+        self.registry = create_registry()
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
         self.port = 0
@@ -169,18 +169,9 @@ class Daemon:
             The error; empty if there is none.
         """
         began = time.monotonic()
-        try:
-            configs = read()
-            if {config.name for config in configs} != self._names:
-                raise PromadError("reload cannot add or remove detectors; restart promad")
-            self.start(configs, began)
-        except PromadError as error:
-            log.error("reload failed", error=str(error))
-            return self._show_failed_reload(began, str(error))
-        except Exception as error:
-            log.exception("reload failed")
-            return self._show_failed_reload(began, f"{type(error).__name__} — see the log")
-        log.info("reloaded")
+        configs, error = carry_out(read, self._names, lambda found: self.start(found, began))
+        if error:
+            return self._show_failed_reload(began, error)
         self._warn_of_port(configs)
         return ""
 
@@ -363,7 +354,8 @@ def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
     )
 
 
-def _make_registry() -> CollectorRegistry:
+def create_registry() -> CollectorRegistry:
+    """A registry with the metrics of the process."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):

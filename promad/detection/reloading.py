@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
+
+import structlog
+
+from promad.config import Config
+from promad.errors import PromadError
+
+log = structlog.get_logger()
 
 Reload = Future[str]
 """A reload that was asked for; its result is the error, or empty."""
@@ -38,3 +46,31 @@ class ReloadQueue:
             if reload.set_running_or_notify_cancel():
                 return reload
         return None
+
+
+def carry_out(
+    read: Callable[[], Sequence[Config]],
+    names: Collection[str],
+    start: Callable[[Sequence[Config]], None],
+) -> tuple[Sequence[Config], str]:
+    """Start what `read` returns; what became of it is logged.
+
+    Args:
+        names: of the detectors that were started before; a reload cannot change them.
+
+    Returns:
+        The configurations, and the error; one of the two is empty.
+    """
+    try:
+        configs = read()
+        if {config.name for config in configs} != set(names):
+            raise PromadError("reload cannot add or remove detectors; restart promad")
+        start(configs)
+    except PromadError as error:
+        log.error("reload failed", error=str(error))
+        return (), str(error)
+    except Exception as error:
+        log.exception("reload failed")
+        return (), f"{type(error).__name__} — see the log"
+    log.info("reloaded")
+    return configs, ""

@@ -32,6 +32,8 @@ SCORED_AT_ONCE = 2
 WAITING = 6
 """Eight bodies of at most 8 MiB limit the memory that requests can take."""
 
+_LIVE_APIS = (groups_api, peers_api, events_api, incidents_api)
+
 
 def build_app(
     registry: CollectorRegistry,
@@ -41,6 +43,7 @@ def build_app(
     find_trouble: Callable[[], str] = str,
     score: Scorer = score_here,
     ask_reload: Callable[[], Future[str]] | None = None,
+    live: bool = True,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -51,6 +54,8 @@ def build_app(
         find_trouble: what keeps the daemon from detecting; empty if nothing does.
         score: answers requests to score; see `ScoringProcess`.
         ask_reload: reloads, and yields the error; without it `/-/reload` is off.
+        live: whether the groups are monitored; else there is nothing to show of them, no page, and
+            of the API the loaded bundles and scoring alone.
     """
     app = FastAPI(
         title="promad",
@@ -61,10 +66,10 @@ def build_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         routes=[
-            *_create_monitoring_routes(registry, served, is_ready, find_trouble),
+            *_create_monitoring_routes(registry, served if live else list, is_ready, find_trouble),
             *create_lifecycle_routes(ask_reload),
             *create_docs_routes(),
-            *create_page_routes(),
+            *(create_page_routes() if live else ()),
         ],
         middleware=[
             Middleware(HeadersMiddleware),
@@ -76,7 +81,7 @@ def build_app(
     app.state.score = score
     app.state.group_changes = GroupChanges()
     app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
-    for api in (state_api, scoring_api, groups_api, peers_api, events_api, incidents_api):
+    for api in (state_api, scoring_api, *(_LIVE_APIS if live else ())):
         app.include_router(api.router)
     return app
 

@@ -278,3 +278,15 @@ def test_only_the_last_step_of_a_release_may_publish():
     jobs = yaml.safe_load((ROOT / ".github/workflows/publish.yml").read_text())["jobs"]
     assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["publish"]
     assert (jobs["test"]["needs"], jobs["publish"]["needs"]) == ("build", "test")
+    assert jobs["release"]["needs"] == ["publish", "images"]
+
+
+def test_two_builds_are_the_same(tmp_path):
+    for folder in ("one", "two"):
+        run(sys.executable, "-m", "hatchling", "build", "-d", tmp_path / folder)
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        for folder in ("one", "two")
+    )
+    assert len(first) == 2
+    assert first == second

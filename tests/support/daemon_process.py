@@ -78,15 +78,17 @@ def run_daemon(
     scheme: str = "http",
     command: Sequence[str] = (),
     session: Mapping[str, Any] | None = None,
+    subcommand: str = "detect",
 ) -> Iterator[DaemonProcess]:
     """A daemon that answers, until the block ends.
 
     Args:
         command: what starts `promad` in place of Python, with `PORT` replaced by the port.
         session: attributes of the client's session, such as `auth`.
+        subcommand: `detect` or `serve`.
     """
     port = free_port()
-    promad = [sys.executable, "-m", "promad", "-c", str(config), "detect", *arguments]
+    promad = [sys.executable, "-m", "promad", "-c", str(config), subcommand, *arguments]
     listen = [] if command else [f"--web.listen-address=127.0.0.1:{port}"]
     with (config.parent / "detect.log").open("w") as log:
         process = subprocess.Popen(

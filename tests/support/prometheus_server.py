@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 import requests
 
-_INSTALL = "apt-get install prometheus victoria-metrics openssl"
+_INSTALL = "apt-get install prometheus prometheus-alertmanager victoria-metrics openssl systemd"
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _PORTS = (20_000, 32_000)
@@ -32,9 +32,7 @@ def require_binary(name: str) -> str:
     path = shutil.which(name)
     if path:
         return path
-    message = (
-        f"{name} is not installed (on Debian: apt-get install prometheus victoria-metrics openssl)"
-    )
+    message = f"{name} is not installed (on Debian: {_INSTALL})"
     if os.environ.get("PROMAD_REQUIRE_REAL") == "1":
         pytest.fail(message)
     pytest.skip(message)

@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import typer
 
@@ -32,8 +32,8 @@ from promad.config import Config
 from promad.config.original import find_implied_preset
 
 if TYPE_CHECKING:
-    from promad.detection.content_watch import ContentWatch
     from promad.detection.reloading import ReloadQueue
+    from promad.detection.running_detector import RunningDetector
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """What the libraries below numpy call their number of threads."""
@@ -93,11 +93,11 @@ def run_detect(
     from promad.detection.reloading import ReloadQueue
 
     reloads = ReloadQueue()
-    _follow_signals(reloads)
+    follow_signals(reloads)
     limit_threads()
 
     from promad.clock import RealClock
-    from promad.detection.content_watch import ContentWatch, digest_files
+    from promad.detection.content_watch import digest_files
     from promad.detection.freed_memory import use_one_arena
     from promad.stages.detect import detect as stage
 
@@ -111,25 +111,50 @@ def run_detect(
     with stage(configs, RealClock(), port.host, port.number, web=options) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
             print_lines([f"detect: serving on {port.format_url(daemon.port, daemon.secure)}"])
-        watch = ContentWatch(paths, daemon.served, reloads.ask, digest)
-        with _watch(watch, auto_reload_seconds):
-            while (reload := reloads.take()) is not None:
-                digest = digest_files(paths)
-                if not (error := daemon.reload(read)):
-                    watch.use(digest)
-                reload.set_result(error)
+        reload_until_stopped(daemon, reloads, read, Watched(paths, digest), auto_reload_seconds)
     if not daemon.has_ended():
         _exit_at_once()
 
 
-@contextmanager
-def _watch(watch: ContentWatch, interval_seconds: float | None) -> Iterator[None]:
-    """Look for changes in this interval until the block ends; never if it is None."""
+class Reloadable(Protocol):
+    """What works with configurations and bundles."""
+
+    def served(self) -> Sequence[RunningDetector]: ...
+
+    def reload(self, read: Callable[[], Sequence[Config]]) -> str: ...
+
+
+class Watched(NamedTuple):
+    """The configuration files, and the digest of their content before they were read."""
+
+    paths: Sequence[Path]
+    digest: str
+
+
+def reload_until_stopped(
+    daemon: Reloadable,
+    reloads: ReloadQueue,
+    read: Callable[[], Sequence[Config]],
+    files: Watched,
+    auto_reload_seconds: float | None,
+) -> None:
+    """Carry out the reloads that signals, the port and changed content ask for.
+
+    Args:
+        auto_reload_seconds: how often to look whether the content has changed; None for never.
+    """
+    from promad.detection.content_watch import ContentWatch, digest_files
+
+    watch = ContentWatch(files.paths, daemon.served, reloads.ask, files.digest)
     stop = threading.Event()
-    if interval_seconds is not None:
-        arguments = [interval_seconds, stop]
+    if auto_reload_seconds is not None:
+        arguments = [auto_reload_seconds, stop]
         threading.Thread(target=watch.run, args=arguments, name="auto-reload", daemon=True).start()
-    yield
+    while (reload := reloads.take()) is not None:
+        digest = digest_files(files.paths)
+        if not (error := daemon.reload(read)):
+            watch.use(digest)
+        reload.set_result(error)
     stop.set()
 
 
@@ -151,7 +176,7 @@ def _exit_at_once() -> None:
     os._exit(0)
 
 
-def _follow_signals(reloads: ReloadQueue) -> None:
+def follow_signals(reloads: ReloadQueue) -> None:
     """Let SIGHUP ask for a reload, and SIGTERM and SIGINT end the daemon."""
     signal.signal(signal.SIGHUP, lambda *_: reloads.ask())
     for number in (signal.SIGTERM, signal.SIGINT):
