@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def write_mixin(
     """
     deployment = Deployment.from_configs(configs, job)
     boards, rules = build_dashboards(deployment), build_rule_files(deployment, alerts)
-    for name, text in {**boards, **rules}.items():
+    for name, text in {**boards, **rules, **build_operator_files(rules)}.items():
         with write_whole(directory / name) as aside:
             aside.write_text(text, encoding="utf-8")
     return Written(
@@ -92,3 +93,14 @@ def build_rule_files(
         "prometheus/promad-recording.yaml": render_rules(f"Recording rules {about}", recordings),
         "prometheus/promad-alerts.yaml": render_rules(f"Alerts {about} {times}", alerts),
     }
+
+
+def build_operator_files(rule_files: Mapping[str, str]) -> Mapping[str, str]:
+    """The same rules as the Prometheus Operator reads them, by their file's name."""
+    comments, groups = zip(*(text.split("groups:\n") for text in rule_files.values()), strict=True)
+    head = (
+        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n"
+        "  name: promad\n  labels: {app.kubernetes.io/name: promad}\nspec:\n  groups:\n"
+    )
+    text = "".join([*comments, head, *(textwrap.indent(each, "  ") for each in groups)])
+    return {"kubernetes/prometheus-operator/rules.yaml": text}

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from promad.config import load_config
+from promad.mixin.writing import build_operator_files
 from tests.support.prometheus_server import require_binary
 
 ROOT = Path(__file__).parents[2]
@@ -198,9 +199,12 @@ def test_a_pod_keeps_to_the_restricted_standard(pod):
 
 
 def test_the_rules_for_the_operator_are_those_for_prometheus():
+    """If not: promad mixin -o mixin, and copy mixin/kubernetes into deploy."""
     rules = read_manifests()["PrometheusRule", "promad"]["spec"]["groups"]
     files = ("prometheus/promad-recording.yaml", "prometheus/promad-alerts.yaml")
     assert rules == [group for file in files for group in read(file)["groups"]]
+    built = build_operator_files({file: (DEPLOY / file).read_text() for file in files})
+    assert built == {name: (DEPLOY / name).read_text() for name in built}
 
 
 def test_the_operator_keeps_the_labels_of_groups():
