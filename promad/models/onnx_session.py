@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,25 @@ _BATCH = 256
 
 def open_session(onnx_bytes: bytes) -> Any:
     """An ONNX Runtime session on one thread."""
-    import onnxruntime
-
+    onnxruntime = _import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+
+
+def _import_runtime() -> Any:
+    """ONNX Runtime without its telemetry, which the first import would start.
+
+    From 1.29 on it writes an identifier of the device to the home directory, and sends events to
+    its vendor.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
 
 
 def load_session(path: Path) -> Any:
@@ -43,7 +55,7 @@ def load_session(path: Path) -> Any:
 @contextmanager
 def _refuse_by_name() -> Iterator[None]:
     """Make a ValueError of any of ONNX Runtime's errors, which have no class in common."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as refusal
+    refusal = _import_runtime().capi.onnxruntime_pybind11_state
 
     try:
         yield

@@ -49,6 +49,7 @@ def test_it_writes_dashboards_and_rules_and_says_so_in_one_line(promad):
         "grafana/dashboards/promad.json",
         "grafana/dashboards/promad-fleet.json",
         "grafana/dashboards/promad-health.json",
+        "kubernetes/prometheus-operator/rules.yaml",
         "prometheus/promad-recording.yaml",
         "prometheus/promad-alerts.yaml",
     }
