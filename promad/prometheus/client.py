@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,6 +50,11 @@ from promad.prometheus.transport import (
 
 _UNDERSTOOD = frozenset({200, 400, 422})
 """Statuses of a server that looked at the query."""
+
+_MOST_ENTRIES = 20_000
+"""Targets, names and other entries that an answer without samples may have."""
+
+_NOT_THE_API = "not in the format of the Prometheus HTTP API"
 
 log = structlog.get_logger()
 
@@ -267,14 +272,30 @@ class PrometheusClient:
         Raises:
             PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
         """
-        path = "status/buildinfo"
-        reply = self._exchange("GET", self._build_url(path), None, path, _Expected(0, 0))
+        data = self.get_data("status/buildinfo")
+        if not isinstance(data, dict):
+            raise self.bad_answer("status/buildinfo", _NOT_THE_API)
+        return {str(key): str(value) for key, value in data.items()}
+
+    def get_data(self, path: str, form: Mapping[str, str] | None = None) -> Any:
+        """`data` of an answer of the HTTP API that holds no samples, such as `targets`.
+
+        Args:
+            path: below `/api/v1/`.
+            form: query parameters.
+
+        Raises:
+            PrometheusError: if it does not answer, or not in the form of Prometheus's HTTP API.
+        """
+        url = self._build_url(path)
+        if form:
+            url += f"{'&' if '?' in url else '?'}{urlencode(form)}"
+        reply = self._exchange("GET", url, None, path, _Expected(_MOST_ENTRIES, 0))
         body = self._take_body(reply, path)
         try:
-            data: Any = json.loads(body)["data"]
-            return {str(key): str(value) for key, value in data.items()}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise self.bad_answer(path, "not in the format of the Prometheus HTTP API") from None
+            return json.loads(body)["data"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise self.bad_answer(path, _NOT_THE_API) from None
 
     def close(self) -> None:
         """Cancel requests in flight and close every connection."""
