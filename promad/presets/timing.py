@@ -18,7 +18,11 @@ _SHORTEST_WINDOW = 120.0
 _SCRAPES_PER_WINDOW = 4
 _STALE_AFTER = 120.0
 _SCRAPES_UNTIL_STALE = 3
-_TRAINING_WINDOWS, _TRAINING_SHARE = 100, 0.8
+_TRAINING_WINDOWS = 100
+_TRAINING_SHARE = 0.8
+_VALIDATION_LENGTHS = 3
+"""How many windows long the validation part must be: one is the gap before it, one its first."""
+
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ def choose_timing(interval: float, history: float, length: int) -> Timing:
     >>> choose_timing(15.0, 3 * 86400.0, 20)
     Timing(interval=15.0, step=30.0, window=120.0, stale_after=None, hours=72.0, wait=0.0)
     >>> choose_timing(60.0, 600.0, 20)
-    Timing(interval=60.0, step=60.0, window=240.0, stale_after=180.0, hours=2.9, wait=9840.0)
+    Timing(interval=60.0, step=60.0, window=240.0, stale_after=180.0, hours=5.0, wait=17400.0)
     """
     step = next((each for each in _STEPS if each >= interval), _STEPS[-1])
-    needed = step * (ceil((_TRAINING_WINDOWS + length) / _TRAINING_SHARE) + length)
+    needed = step * _count_needed(length)
     hours = min(history / 3600, LONGEST_HISTORY_HOURS)
     enough = history >= needed
     return Timing(
@@ -62,6 +66,13 @@ def choose_timing(interval: float, history: float, length: int) -> Timing:
         hours=_round_down(hours) if enough else ceil(needed / 360) / 10,
         wait=0.0 if enough else ceil((needed - history) / 60) * 60.0,
     )
+
+
+def _count_needed(length: int) -> int:
+    """How many samples training needs with default settings."""
+    training = (_TRAINING_WINDOWS + length) / _TRAINING_SHARE
+    validation = _VALIDATION_LENGTHS * length / (1 - _TRAINING_SHARE)
+    return ceil(round(max(training, validation), 6))
 
 
 def _choose_stale_after(interval: float) -> float | None:

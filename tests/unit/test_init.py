@@ -162,7 +162,7 @@ def test_a_server_without_endpoints_is_asked_by_promql(path, interval):
 
 
 @pytest.mark.parametrize(
-    ("days", "hours"), [(3, 72), (1.5, 36), (0.25, 6), (1 / 24, 1.5), (1 / 144, 1.5)]
+    ("days", "hours"), [(3, 72), (1.5, 36), (0.25, 6), (1 / 24, 2.5), (1 / 144, 2.5)]
 )
 def test_the_period_fits_the_history(path, days, hours):
     report, lines, _ = run(path, answering(history=days * DAY))
@@ -170,7 +170,7 @@ def test_the_period_fits_the_history(path, days, hours):
     found = config.data_settings.collection_period_hours
     assert 0.95 * hours - 0.1 <= found <= hours
     assert report.written[0].fit.history == pytest.approx(days * DAY, rel=0.05, abs=30)
-    assert ("too little history to train" in "\n".join(lines)) == (hours < 2)
+    assert ("too little history to train" in "\n".join(lines)) == (hours < 3)
     assert "# Raise it to 168 once the server has a week of it." in path.read_text()
 
 

@@ -114,7 +114,7 @@ def test_times_fit_any_scrape_interval(interval):
     ("history", "hours", "wait"),
     [
         (30 * DAY, 168, 0), (2.55 * DAY, 61, 0), (5 * HOUR, 5, 0), (2.57 * HOUR, 2.5, 0),
-        (HOUR, 1.5, 25 * 60), (0, 1.5, 85 * 60),
+        (HOUR, 2.5, 90 * 60), (0, 2.5, 150 * 60),
     ],
 )  # fmt: skip
 def test_the_period_is_as_long_as_the_history_or_as_training_needs(history, hours, wait):
