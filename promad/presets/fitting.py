@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from promad.config import Config, format_duration
 from promad.data.groups import Grouping
@@ -75,10 +76,11 @@ def fit_preset(
     checks = inspect_groups(client, options, now - latency.offset)
     period = min(history, timing.hours * 3600)
     past = inspect_past(client, options, period, now - latency.offset)
-    unfit = {**missing, **find_unfit(queries, checks, past, period)}
+    unfit = {**missing, **find_unfit(queries, draft.group_by, checks, past, period)}
     groups = len(list_groups([check for check in checks if check.alias not in unfit]))
     draft = replace(
         draft,
+        max_groups=_choose_max_groups(groups, defaults.max_groups),
         left_out={alias: unfit[alias] for alias in preset.queries if alias in unfit},
         found=describe_server(draft.url or "", found, timing, groups, history),
     )
@@ -93,6 +95,11 @@ def _find_missing(preset: Preset, found: Discovery) -> dict[str, str]:
         for alias, names in missing.items()
         if names
     }
+
+
+def _choose_max_groups(groups: int, default: int) -> int | None:
+    """A fifth more than there are, in thousands; None if the default fits."""
+    return None if groups <= default else ceil(1.2 * groups / 1000) * 1000
 
 
 def _choose_limits(defaults: Config, timing: Timing, latency_offset: float) -> CheckLimits:

@@ -21,6 +21,7 @@ _TELLING_SECONDS = 86400.0
 
 def find_unfit(
     queries: Mapping[str, str],
+    by: Sequence[str],
     checks: Sequence[GroupCheck],
     past: Mapping[str, Past],
     seconds: float,
@@ -29,6 +30,7 @@ def find_unfit(
 
     Args:
         queries: alias → PromQL.
+        by: the labels of a group.
         checks: of each query over the last hour.
         past: of each query over the whole history.
         seconds: the length of the history.
@@ -40,6 +42,7 @@ def find_unfit(
     for check in checks:
         why = (
             _cut_query(check, queries[check.alias])
+            or _find_absent_label(check, by)
             or _find_lack(check, main)
             or _find_past_problem(past.get(check.alias), most, seconds)
         )
@@ -54,6 +57,13 @@ def _cut_query(check: GroupCheck, expr: str) -> str | None:
         return None
     shown = check.failure.fault if check.failure is not None else check.problem
     return shown.removeprefix(f"query {check.alias}: ").removeprefix(f"{flatten_text(expr)}: ")
+
+
+def _find_absent_label(check: GroupCheck, by: Sequence[str]) -> str | None:
+    """Which label of a group no series has."""
+    having = {name for group in check.groups for name, _ in group}
+    absent = [name for name in by if name not in having]
+    return f"its series have no label {' and no '.join(absent)}" if absent else None
 
 
 def _find_main_groups(checks: Sequence[GroupCheck]) -> frozenset[Labels]:

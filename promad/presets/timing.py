@@ -24,7 +24,6 @@ _VALIDATION_LENGTHS = 3
 """How many windows long the validation part must be: one is the gap before it, one its first."""
 
 
-
 @dataclass(frozen=True)
 class Timing:
     """The times in a configuration.

@@ -25,6 +25,7 @@ class Draft:
         http_config: the keys of `prometheus`.
         group_by: the labels of a group.
         timing: step, windows and periods.
+        max_groups: how many groups to admit; None for the default.
         left_out: by alias why a query is left out.
         found: what was found on the server, in one sentence.
     """
@@ -35,6 +36,7 @@ class Draft:
     http_config: Mapping[str, Any]
     group_by: Sequence[str]
     timing: Timing
+    max_groups: int | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     found: str = ""
 
@@ -130,6 +132,10 @@ def _render_groups(draft: Draft) -> Iterator[str]:
     else:
         yield "# Everything is one group."
     yield f"group_by: [{', '.join(draft.group_by)}]"
+    if draft.max_groups is not None:
+        yield ""
+        yield "# Maximum number of groups: more than the default, because there are as many."
+        yield f"max_groups: {draft.max_groups}"
 
 
 def _render_data(draft: Draft) -> Iterator[str]:

@@ -7,8 +7,11 @@ import stat
 import pytest
 
 from promad.cli.commands.init import format_report
-from promad.config import load_config
+from promad.config import Config, load_config
 from promad.errors import ConfigError, DataError, PromadError, PrometheusError
+from promad.presets.fitting import fit_preset
+from promad.prometheus import PrometheusClient
+from promad.prometheus.discovery import discover
 from promad.stages.init import InitRequest, init
 from tests.support.prometheus_stub import Say, matrix, stub_server
 
@@ -181,6 +184,23 @@ def test_the_labels_of_groups_can_be_chosen(path):
     config = load_config(path)
     assert config.group_by == ()
     assert config.queries["connections_active"].expr == "sum by () (nginx_connections_active)"
+
+
+def test_a_label_that_no_series_has_is_named(path):
+    with pytest.raises(DataError, match="no query can be used: nginx: its series have no label "):
+        run(path, answering(), group_by=("instance", "pod"))
+
+
+def test_more_groups_than_the_default_are_admitted(path):
+    (one,) = init(InitRequest(path, "nginx"), NOW).written
+    defaults = Config.model_validate({"queries": {"any": "up"}, "max_groups": 2})
+    with (
+        stub_server(answering()) as stub,
+        PrometheusClient(stub.url, defaults.prometheus) as client,
+    ):
+        found = discover(client, NGINX, NOW)
+        fit = fit_preset(client, one.draft, found, defaults, NOW)
+    assert (fit.groups, fit.draft.max_groups) == (3, 1000)
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -172,6 +172,10 @@ def test_a_query_that_is_left_out_is_a_comment_with_the_reason():
     assert "requests" in read_config(again).queries
 
 
+def test_many_groups_raise_their_limit():
+    assert read_config(render_config(draft_of("nginx", max_groups=9000))).max_groups == 9000
+
+
 def test_http_settings_become_a_section():
     keys = {"basic_auth": {"username": "on", "password_file": "secrets/password"}}
     settings = read_config(render_config(draft_of("nginx", http_config=keys))).prometheus
@@ -192,7 +196,7 @@ def check(alias, hosts=HOSTS, **changes):
 def unfit(checks, past=(), seconds=7 * DAY):
     queries = {each.alias: "up" for each in checks}
     shares = {alias: Past(share, constant) for alias, share, constant in past}
-    return find_unfit(queries, checks, shares, seconds)
+    return find_unfit(queries, ["instance"], checks, shares, seconds)
 
 
 def test_a_query_with_a_problem_is_left_out_with_it():
@@ -204,6 +208,11 @@ def test_a_query_with_a_problem_is_left_out_with_it():
 def test_a_query_that_most_groups_lack_is_left_out():
     found = unfit([check("a"), check("b"), check("c", HOSTS[:2]), check("d", HOSTS[:1])])
     assert found == {"d": "only 1 of 4 groups has it"}
+
+
+def test_a_query_without_the_label_of_the_groups_is_left_out():
+    found = unfit([check("a"), check("b", [()])])
+    assert found == {"b": "its series have no label instance"}
 
 
 def test_a_query_of_other_groups_is_left_out():
