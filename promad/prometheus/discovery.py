@@ -52,6 +52,8 @@ class Discovery:
 def discover(client: PrometheusClient, wanted: Collection[str], now: float) -> Discovery:
     """What the server says about itself at `now` (unix seconds).
 
+    A server may refuse what it says about itself, and still answer queries.
+
     Args:
         wanted: the names of metrics that matter, if the server does not list all.
 
@@ -63,9 +65,9 @@ def discover(client: PrometheusClient, wanted: Collection[str], now: float) -> D
     def read[Found](what: str, ask: Callable[[], Found], otherwise: Found) -> Found:
         try:
             return ask()
+        except UnreachableError:
+            raise
         except PrometheusError as error:
-            if isinstance(error, UnreachableError) or error.reason in _FATAL:
-                raise
             unread.append(f"{what} ({_shorten(error)})")
         except (ValueError, LookupError, TypeError, AttributeError):
             unread.append(f"{what} (unknown form)")
@@ -85,10 +87,6 @@ def discover(client: PrometheusClient, wanted: Collection[str], now: float) -> D
         names=frozenset(names),
         unread=tuple(unread),
     )
-
-
-_FATAL = {"unauthorized", "redirect"}
-"""Reasons for which any other question fails too."""
 
 
 def _shorten(error: PrometheusError) -> str:

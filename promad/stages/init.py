@@ -5,7 +5,7 @@ One configuration monitors one kind of group, so each preset becomes a file of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,8 @@ def init(request: InitRequest, now: float) -> InitReport:
     _check_request(request)
     settings, keys = _read_http_config(request)
     if request.url is None:
-        return InitReport((_write_without_server(request, keys),))
+        draft = _draft(request, request.preset, keys)
+        return InitReport((_write(draft, request.output, request.force),))
     with closing(PrometheusClient(request.url, settings)) as client:
         return _write_for_server(client, request, keys, now)
 
@@ -126,11 +127,6 @@ def _read_defaults() -> Config:
     return Config.model_validate({"queries": {"any": "up"}})
 
 
-def _write_without_server(request: InitRequest, keys: Mapping[str, Any]) -> WrittenConfig:
-    draft = _draft(request, request.preset, keys)
-    return _write(draft, request.output, request.force)
-
-
 def _write_for_server(
     client: PrometheusClient, request: InitRequest, keys: Mapping[str, Any], now: float
 ) -> InitReport:
@@ -142,20 +138,22 @@ def _write_for_server(
         raise DataError(_explain_nothing(client.url, wanted))
     drafts = (_draft(request, name, keys) for name in there)
     fits = [fit_preset(client, draft, found, _read_defaults(), now) for draft in drafts]
+    empty = (fit.draft for fit in fits if fit.is_empty)
+    skipped = {draft.name: next(iter(draft.left_out.values())) for draft in empty}
     usable = [fit for fit in fits if not fit.is_empty]
-    skipped = {
-        fit.draft.name: next(iter(fit.draft.left_out.values())) for fit in fits if fit.is_empty
-    }
     if not usable:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
         raise DataError(f"{client.url}: no query can be used: {reasons}")
-    paths = [_name_file(request.output, fit.draft.name, at) for at, fit in enumerate(usable)]
+    return InitReport(tuple(_write_all(usable, request)), found, skipped)
+
+
+def _write_all(fits: Sequence[Fit], request: InitRequest) -> Iterator[WrittenConfig]:
+    """Write a file for each, or none if one of the files exists."""
+    paths = [_name_file(request.output, fit.draft.name, at) for at, fit in enumerate(fits)]
     for path in paths:
         _require_free(path, request.force)
-    written = tuple(
-        _write(fit.draft, path, request.force, fit) for path, fit in zip(paths, usable, strict=True)
-    )
-    return InitReport(written, found, skipped)
+    for path, fit in zip(paths, fits, strict=True):
+        yield _write(fit.draft, path, request.force, fit)
 
 
 def _draft(request: InitRequest, name: str, keys: Mapping[str, Any]) -> Draft:

@@ -152,6 +152,15 @@ def test_what_moves_between_the_probes_is_not_constant(path):
     assert report.written[0].draft.left_out == {}
 
 
+def test_a_server_may_allow_queries_alone(path):
+    def handle(asked):
+        return answering()(asked) if "/query" in asked.path else Say(403, "queries only")
+
+    report, lines, _ = run(path, handle)
+    assert lines[1].count("(HTTP 403)") == 4
+    assert report.written[0].queries == 7
+
+
 @pytest.mark.parametrize("interval", [10.0, 30.0, 60.0])
 def test_a_server_without_endpoints_is_asked_by_promql(path, interval):
     absent = {"label/__name__/values", "status/buildinfo", "status/runtimeinfo", "targets"}
@@ -272,7 +281,9 @@ def test_nothing_is_written_if_one_of_several_files_exists(path):
     with pytest.raises(PromadError, match=r"config-nginx\.yaml exists"):
         run(path, answering(names))
     assert not path.exists()
-    report, _, _ = run(path, answering(names), force=True)
+    report, lines, _ = run(path, answering(names), force=True)
+    other = path.with_name("config-nginx.yaml")
+    assert lines[-1] == f"next: promad -c {path} -c {other} check-config --online"
     assert [one.path.name for one in report.written] == ["config.yaml", "config-nginx.yaml"]
     first, second = (load_config(one.path) for one in report.written)
     assert first.name != second.name

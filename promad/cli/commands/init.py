@@ -86,7 +86,8 @@ def format_report(report: InitReport, url: str | None) -> Iterator[str]:
         yield from format_written(one)
     for name, why in report.skipped.items():
         yield f"  {name}: not written, no query holds: {why}"
-    named = "".join(f" -c {one.path}" for one in report.written if one.path != DEFAULT_CONFIG)
+    paths = [one.path for one in report.written]
+    named = "" if paths == [DEFAULT_CONFIG] else "".join(f" -c {path}" for path in paths)
     if report.server is not None:
         yield f"next: promad{named} check-config --online"
     else:
