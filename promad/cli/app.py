@@ -21,6 +21,7 @@ from promad.cli.commands.doctor import doctor
 from promad.cli.commands.evaluate import evaluate
 from promad.cli.commands.explain import explain
 from promad.cli.commands.filter import filter_
+from promad.cli.commands.init import init
 from promad.cli.commands.mixin import mixin
 from promad.cli.commands.openapi import openapi
 from promad.cli.commands.preprocess import preprocess
@@ -37,6 +38,7 @@ Commands = Mapping[str, Callable[..., None]]
 """The function of each command, by its name on the command line."""
 
 COMMANDS: Commands = {
+    "init": init,
     "config": config,
     "check-config": check_config,
     "doctor": doctor,

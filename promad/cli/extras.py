@@ -7,15 +7,7 @@ from importlib.util import find_spec
 
 from promad.errors import PromadError
 
-LINEAR_LIBRARIES: Mapping[str, str] = {
-    "sklearn": "scikit-learn",
-    "joblib": "joblib",
-    "matplotlib": "matplotlib",
-}
-"""What training needs for any model, by module."""
-
 NETWORK_LIBRARIES: Mapping[str, str] = {
-    **LINEAR_LIBRARIES,
     "keras": "Keras",
     "tensorflow": "TensorFlow",
     "onnx": "ONNX",
@@ -35,12 +27,6 @@ def require_training(command: str, models: Iterable[str]) -> None:
     networks = sorted(set(models) - {"linear"})
     if networks:
         _require(f"{command} with model {', '.join(networks)}", NETWORK_LIBRARIES, "train")
-    _require(f"{command} with model linear", LINEAR_LIBRARIES, "linear")
-
-
-def require_scaling(command: str, model: str) -> None:
-    """Refuse to preprocess for a model without the libraries that this needs."""
-    _require(command, LINEAR_LIBRARIES, "linear" if model == "linear" else "train")
 
 
 def require_downloads(command: str) -> None:

@@ -8,6 +8,7 @@ which YAML 1.1 would turn into something else.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,11 @@ def parse_document(text: str) -> Document:
     except RecursionError:
         raise NotYamlError(1, "invalid YAML: nested too deeply — simplify it") from None
     return Document(values, reader.lines, reader.joined, tuple(dict.fromkeys(reader.problems)))
+
+
+def format_document(values: Mapping[str, Any]) -> str:
+    """The values as YAML, which `parse_document` reads back."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
 
 
 def _describe_yaml_error(error: yaml.YAMLError, text: str) -> NotYamlError:

@@ -31,6 +31,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with one line for every mistake in the file.
     """
+    return read_config(read_text(path), str(path), path.absolute().parent, overrides)
+
+
+def read_text(path: Path, option: str = "promad -c FILE") -> str:
+    """The text of a file of a configuration's size, whose path is set by `option`.
+
+    Raises:
+        ConfigError: if it cannot be read, or is no such text.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
@@ -42,9 +51,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
-            [f"{path}: cannot read the file ({reason}) — set its path with promad -c FILE"]
+            [f"{path}: cannot read the file ({reason}) — set its path with {option}"]
         ) from None
-    return read_config(text, str(path), path.absolute().parent, overrides)
+    return text
 
 
 def read_config(
@@ -70,6 +79,15 @@ def read_config(
     implied = is_original(document.values)
     document = apply_overrides(document, overrides)
     document = replace(document, values=fill_preset(document.values, implied))
+    return validate_document(document, name, directory)
+
+
+def validate_document(document: Document, name: str, directory: Path | None) -> Config:
+    """The configuration in a document; see `read_config`.
+
+    Raises:
+        ConfigError: with one line for every mistake.
+    """
     config, problems = _validate(document, {"directory": directory})
     problems = [*document.problems, *problems]
     if config is None or problems:

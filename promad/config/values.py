@@ -111,7 +111,12 @@ def _check_alias(value: str) -> str:
     return value
 
 
-def _check_label_name(value: str) -> str:
+def check_label_name(value: str) -> str:
+    """The name, if it can be a label of a group.
+
+    Raises:
+        ValueError: with what to write instead.
+    """
     if not _LABEL_NAME.fullmatch(value):
         raise ValueError("not a label name — write it like instance")
     if value in _RESERVED_LABELS:
@@ -154,7 +159,12 @@ def _check_url(value: str) -> str:
     return value
 
 
-def _check_server_url(value: str) -> str:
+def check_server_url(value: str) -> str:
+    """The URL of a server without a slash at its end.
+
+    Raises:
+        ValueError: with what to write instead.
+    """
     parts = urlsplit(_check_url(value))
     if parts.username is not None or parts.password is not None:
         raise ValueError(
@@ -230,14 +240,14 @@ ParameterValues = Annotated[tuple[str, ...], BeforeValidator(_read_parameter)]
 ValidRange = Annotated[tuple[float | None, float | None], BeforeValidator(_read_valid_range)]
 LeastDeviation = Annotated[tuple[float, float], BeforeValidator(_read_least_deviation)]
 JoinWithin = Annotated[float | Literal["auto"], BeforeValidator(_read_join_within)]
-LabelName = Annotated[str, AfterValidator(_check_label_name)]
+LabelName = Annotated[str, AfterValidator(check_label_name)]
 LatencyOffset = Annotated[float | Literal["auto"], BeforeValidator(_read_latency_offset)]
 Alias = Annotated[str, AfterValidator(_check_alias)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]
 Location = Annotated[Path, AfterValidator(_resolve_path)]
 Url = Annotated[str, AfterValidator(_check_url)]
-ServerUrl = Annotated[str, AfterValidator(_check_server_url)]
+ServerUrl = Annotated[str, AfterValidator(check_server_url)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]

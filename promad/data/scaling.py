@@ -1,13 +1,14 @@
 """Scaling: each feature brought to a common size, learned from the training part alone.
 
-scikit-learn does the fitting and is what the .joblib file holds; `Scaler` is the same affine map as
-plain numbers, which is all that scoring needs and what `detect` opens.
+`Scaler` is an affine map as plain numbers: all that training and scoring need. With scikit-learn
+installed, the same map is written as its estimator too, for other programs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -67,24 +68,32 @@ def fit_scaler(kind: str, values: Values, features: Sequence[str]) -> tuple[Scal
     """Fit `kind` (`PARETO` or a scikit-learn class) on values (samples, features) without NaN.
 
     Returns the scaler and the scikit-learn estimator with the same parameters, which for `PARETO`
-    is a StandardScaler. Where the
-    estimator's measure of spread is too small for `WIDEST_BULK` that decides; where both are
-    nothing, the standard deviation; and where the feature never moved, `CONSTANT_UNIT` of its size.
+    is a StandardScaler; None without scikit-learn. Where the measure of spread of that class is too
+    small for `WIDEST_BULK` that decides; where both are nothing, the standard deviation; and where
+    the feature never moved, `CONSTANT_UNIT` of its size.
     """
+    center, spread = _MEASURES[kind](values)
+    bulk = np.subtract(*np.percentile(values, [99, 1], axis=0))
+    scale = np.maximum(spread, bulk / WIDEST_BULK)
+    scale = np.where(scale > _noise(values), scale, values.std(axis=0))
+    still = scale <= _noise(values)
+    scale = np.where(still, CONSTANT_UNIT * np.maximum(np.abs(center), 1.0), scale)
+    return Scaler(kind, center, scale), _build_estimator(kind, values, features, center, scale)
+
+
+def _build_estimator(
+    kind: str, values: Values, features: Sequence[str], center: Values, scale: Values
+) -> Any | None:
+    """The scikit-learn estimator with exactly `center` and `scale`; None without scikit-learn."""
+    if find_spec("sklearn") is None:
+        return None
     import pandas as pd
     from sklearn import preprocessing
 
     estimator = getattr(preprocessing, "StandardScaler" if kind == PARETO else kind)()
     estimator.fit(pd.DataFrame(values, columns=list(features)))
-    center = _center(estimator)
-    bulk = np.subtract(*np.percentile(values, [99, 1], axis=0))
-    spread = _pareto_unit(values) if kind == PARETO else _spread(estimator, values)
-    scale = np.maximum(spread, bulk / WIDEST_BULK)
-    scale = np.where(scale > _noise(values), scale, values.std(axis=0))
-    still = scale <= _noise(values)
-    scale = np.where(still, CONSTANT_UNIT * np.maximum(np.abs(center), 1.0), scale)
     _adjust(estimator, center, scale)
-    return Scaler(kind, center, scale), estimator
+    return estimator
 
 
 def _noise(values: Values) -> Values:
@@ -95,25 +104,30 @@ def _noise(values: Values) -> Values:
     return np.maximum(np.abs(values).max(axis=0) * 1e-12, np.finfo(np.float32).tiny)
 
 
-def _center(estimator: Any) -> Values:
-    for name in ("data_min_", "mean_", "center_"):
-        if hasattr(estimator, name):
-            return np.asarray(getattr(estimator, name), np.float64)
-    raise AssertionError(f"{type(estimator).__name__} has no centre")
+def _measure_standard(values: Values) -> tuple[Values, Values]:
+    return values.mean(axis=0), values.std(axis=0)
 
 
-def _spread(estimator: Any, values: Values) -> Values:
-    """The width that the estimator maps to one unit; 0 for a feature that it saw constant."""
-    if hasattr(estimator, "data_range_"):
-        return np.asarray(estimator.data_range_, np.float64)
-    if hasattr(estimator, "var_"):
-        return np.sqrt(np.asarray(estimator.var_, np.float64))
-    low, high = estimator.quantile_range
-    return np.asarray(np.subtract(*np.percentile(values, [high, low], axis=0)), np.float64)
+def _measure_range(values: Values) -> tuple[Values, Values]:
+    return values.min(axis=0), np.ptp(values, axis=0)
 
 
-def _pareto_unit(values: Values) -> Values:
-    return np.asarray(np.sqrt(values.std(axis=0) * np.ptp(values, axis=0)), np.float64)
+def _measure_quartiles(values: Values) -> tuple[Values, Values]:
+    low, high = np.percentile(values, [25, 75], axis=0)
+    return np.median(values, axis=0), high - low
+
+
+def _measure_pareto(values: Values) -> tuple[Values, Values]:
+    return values.mean(axis=0), np.sqrt(values.std(axis=0) * np.ptp(values, axis=0))
+
+
+_MEASURES: Mapping[str, Callable[[Values], tuple[Values, Values]]] = {
+    PARETO: _measure_pareto,
+    "StandardScaler": _measure_standard,
+    "MinMaxScaler": _measure_range,
+    "RobustScaler": _measure_quartiles,
+}
+"""The centre and the spread of each feature: two float64 (features,) of (samples, features)."""
 
 
 def _adjust(estimator: Any, center: Values, scale: Values) -> None:

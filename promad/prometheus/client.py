@@ -51,6 +51,11 @@ from promad.prometheus.transport import (
 _UNDERSTOOD = frozenset({200, 400, 422})
 """Statuses of a server that looked at the query."""
 
+_MOST_ENTRIES = 20_000
+"""Targets, names and other entries that an answer without samples may have."""
+
+_NOT_THE_API = "not in the format of the Prometheus HTTP API"
+
 log = structlog.get_logger()
 
 
@@ -272,7 +277,7 @@ class PrometheusClient:
         try:
             return {str(key): str(value) for key, value in data.items()}
         except AttributeError:
-            raise self.bad_answer(path, "not in the format of the Prometheus HTTP API") from None
+            raise self.bad_answer(path, _NOT_THE_API) from None
 
     def fetch(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """The `data` of an answer to GET: plain JSON values, of any form.
@@ -284,7 +289,8 @@ class PrometheusClient:
             PrometheusError: if the server does not answer, or not in the form of Prometheus's API.
         """
         form = dict(parameters) if parameters else None
-        reply = self._exchange("GET", self._build_url(path), form, path, _Expected(0, 0))
+        expected = _Expected(_MOST_ENTRIES, 0)
+        reply = self._exchange("GET", self._build_url(path), form, path, expected)
         return self._read_data(self._take_body(reply, path), path)
 
     def fetch_with_stats(self, expr: str, at: float, most_series: int = MOST_PARTS) -> Any:
@@ -300,7 +306,7 @@ class PrometheusClient:
         try:
             return json.loads(body)["data"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise self.bad_answer(subject, "not in the format of the Prometheus HTTP API") from None
+            raise self.bad_answer(subject, _NOT_THE_API) from None
 
     def close(self) -> None:
         """Cancel requests in flight and close every connection."""

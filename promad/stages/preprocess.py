@@ -41,7 +41,7 @@ class Preprocessed:
 
     Attributes:
         path: the processed file.
-        scaler_path: the scikit-learn scaler.
+        scaler_path: the scikit-learn scaler; None without scikit-learn.
         rows: samples collected, and of these `dropped` because something stayed missing.
         parts: the stretches left; no window spans two of them.
         training_rows: how many of the remaining rows belong to the training part.
@@ -56,7 +56,7 @@ class Preprocessed:
     """
 
     path: Path
-    scaler_path: Path
+    scaler_path: Path | None
     rows: int
     dropped: int
     parts: int
@@ -90,9 +90,10 @@ def preprocess(config: Config) -> Preprocessed:
         frames = cut_excluded(collected, excluded)
         processed = process(frames, options)
     rows, remaining = (sum(frame.samples for frame in each) for each in (collected, frames))
+    scaler_path = folder / settings.scaler_output_filename
     report = Preprocessed(
         path=folder / settings.processed_output_filename,
-        scaler_path=folder / settings.scaler_output_filename,
+        scaler_path=scaler_path if processed.estimator is not None else None,
         rows=rows,
         dropped=remaining - sum(part.samples for part in processed.parts),
         parts=len(processed.parts),
@@ -103,7 +104,7 @@ def preprocess(config: Config) -> Preprocessed:
         rows_with_data=count_rows_with_data(frames),
         losses=find_large_losses(frames, settings.nan_fill_strategy, settings.max_fill_steps),
     )
-    digest = _write_scaler(report.scaler_path, processed.estimator)
+    digest = _write_scaler(scaler_path, processed.estimator)
     kept = processed.scaled if settings.nan_fill_strategy == "none" else processed.parts
     own = build_metadata(processed, options, excluded, digest)
     counts = {"filled_dropped_split": json.dumps(_counts(report))}
@@ -143,7 +144,7 @@ def _preprocess_groups(config: Config) -> Preprocessed:
         )
     return Preprocessed(
         path=folder / settings.processed_output_filename,
-        scaler_path=scaler_path,
+        scaler_path=scaler_path if scaler_path.exists() else None,
         rows=report.rows,
         dropped=report.dropped,
         parts=report.parts,
@@ -168,7 +169,13 @@ def _naming(source: Path) -> Iterator[None]:
 
 
 def _write_scaler(path: Path, estimator: Any) -> str:
-    """Write the scikit-learn scaler and return the file's sha256."""
+    """Write the scikit-learn scaler and return the file's sha256.
+
+    Without one, no file of other data is left in its place, and the digest is empty.
+    """
+    if estimator is None:
+        path.unlink(missing_ok=True)
+        return ""
     import joblib
 
     with write_whole(path) as aside:

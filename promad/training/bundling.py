@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class NativeFiles:
-    """What other programs open: the training library's model, and the scikit-learn scaler."""
+    """What other programs open: the training library's model, and any scikit-learn scaler."""
 
     model_name: str
     scaler_name: str
-    scaler: bytes
+    scaler: bytes | None
 
 
 def write_bundle(
@@ -91,7 +92,8 @@ def write_bundle(
     detector = fitted.detector
     with store.writing() as directory:
         fitted.trained.save(directory, native.model_name)
-        (directory / native.scaler_name).write_bytes(native.scaler)
+        if native.scaler is not None:
+            (directory / native.scaler_name).write_bytes(native.scaler)
         _write_json(directory / PREPARATION_FILE, detector.preparation.to_json())
         _write_json(directory / SCORING_FILE, detector.scoring.to_json())
         _write_json(directory / THRESHOLD_FILE, detector.threshold.to_json())
@@ -99,8 +101,9 @@ def write_bundle(
             _write_json(directory / GROUPS_FILE, detector.table.list_groups())
             with (directory / CALIBRATION_FILE).open("wb") as file:
                 np.savez(file, allow_pickle=False, **detector.table.to_arrays())
-        draw_history(fitted.trained.history, directory / HISTORY_PLOT)
-        draw_histogram(fitted.scores, detector.threshold.value, directory / HISTOGRAM_PLOT)
+        if find_spec("matplotlib") is not None:
+            draw_history(fitted.trained.history, directory / HISTORY_PLOT)
+            draw_histogram(fitted.scores, detector.threshold.value, directory / HISTOGRAM_PLOT)
         return store.keep(directory, _build_manifest(material, fitted, provenance))
 
 

@@ -1,19 +1,22 @@
-"""The two plots in a bundle."""
+"""The two plots in a bundle; they need matplotlib, which only an extra installs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from promad.models import TrainingHistory
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def draw_history(history: TrainingHistory, path: Path) -> None:
     """Write training and validation loss per epoch as PNG, with the best epoch marked."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = _open_figure()
     axes = figure.subplots()
     epochs = np.arange(1, len(history.training_loss) + 1)
     axes.plot(epochs, history.training_loss, label="training")
@@ -28,7 +31,7 @@ def draw_history(history: TrainingHistory, path: Path) -> None:
 
 def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) -> None:
     """Write a histogram of scores as PNG, with the threshold marked."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = _open_figure()
     axes = figure.subplots()
     edges = _edges(scores, threshold)
     axes.hist(np.maximum(scores, edges[0]), bins=edges.tolist(), color="tab:blue")
@@ -42,6 +45,12 @@ def draw_histogram(scores: NDArray[np.float64], threshold: float, path: Path) ->
     )
     axes.legend(loc="upper right")
     figure.savefig(path, dpi=120)
+
+
+def _open_figure() -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(8, 4.5), layout="constrained")
 
 
 def _edges(scores: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:

@@ -403,12 +403,16 @@ def _show(value: object) -> str:
     return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
-def read_scaler(path: Path, sha256: str) -> bytes:
+def read_scaler(path: Path, sha256: str) -> bytes | None:
     """The scikit-learn scaler's file, if it has the digest that the processed data asks for.
+
+    None if the data has no such file.
 
     Raises:
         DataError: if it cannot be read, or belongs to other data.
     """
+    if not sha256:
+        return None
     try:
         content = path.read_bytes()
     except OSError as error:

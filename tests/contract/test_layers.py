@@ -25,7 +25,7 @@ ROWS = (
     "experiments web",
     "detection",
     "training mixin diagnosis",
-    "bundle datasets",
+    "bundle datasets presets",
     "scoring",
     "models thresholds evaluation prometheus exposition simulation",
     "events",

@@ -18,6 +18,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from promad.bundle import HISTOGRAM_PLOT, HISTORY_PLOT
+from promad.presets import PRESETS
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PIPFILE = tomllib.loads((ROOT / "Pipfile").read_text())
@@ -151,12 +154,17 @@ assert load_detector(BundleStore.of(config).open_current())
 """
 
 
-def test_the_linear_model_needs_no_more_than_its_extra(tmp_path):
+@pytest.mark.parametrize(("extra", "files"), [(set(), False), (LINEAR, True)])
+def test_the_linear_model_needs_no_extra(tmp_path, extra, files):
+    """The extra `linear` only adds what other programs and people look at."""
     assert LINEAR < TRAIN
     script = tmp_path / "stages.py"
     script.write_text(LINEAR_WORKS.format(tmp_path / "artifacts"))
-    without_networks = f"import runpy; runpy.run_path({str(script)!r})"
-    run(*without((TRAIN - LINEAR) | MIXIN, without_networks))
+    script_alone = f"import runpy; runpy.run_path({str(script)!r})"
+    run(*without((TRAIN - extra) | MIXIN, script_alone))
+    found = {path.name for path in (tmp_path / "artifacts").rglob("*")}
+    more = {"fitted_scaler.joblib", HISTORY_PLOT, HISTOGRAM_PLOT}
+    assert found & more == (more if files else set())
 
 
 def run_promad(extra: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -169,18 +177,14 @@ def run_promad(extra: set[str], *arguments: str) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize(
     ("arguments", "message", "extra"),
     [
-        (("preprocess",), "preprocess needs scikit-learn, joblib, matplotlib ", "linear"),
-        (("train",), "train with model linear needs scikit-learn, joblib, matplotlib ", "linear"),
-        (("run",), "run with model linear needs scikit-learn, ", "linear"),
-        (("demo",), "demo with model linear needs scikit-learn, ", "linear"),
         (
             ("demo", "--model", "lstm_autoencoder"),
-            "demo with model lstm_autoencoder needs scikit-learn, joblib, matplotlib, Keras, ",
+            "demo with model lstm_autoencoder needs Keras, TensorFlow, ONNX ",
             "train",
         ),
         (
             ("evaluate", "nothing", "--model", "lstm_autoencoder"),
-            "evaluate with model lstm_autoencoder needs scikit-learn, ",
+            "evaluate with model lstm_autoencoder needs Keras, ",
             "train",
         ),
         (("datasets", "fetch", "nab"), "datasets fetch needs pooch (not installed)", "train"),
@@ -192,19 +196,6 @@ def test_without_its_extra_a_command_names_it_and_does_nothing(arguments, messag
     assert done.stderr.startswith(f"promad: {message}")
     assert done.stderr.endswith(f" — pip install 'promad-exporter[{extra}]'\n")
     assert done.stderr.count("\n") == 1
-
-
-def test_the_linear_model_asks_for_its_own_extra():
-    done = run_promad(TRAIN, "demo", "--model", "linear")
-    assert done.stderr == (
-        "promad: demo with model linear needs scikit-learn, joblib, matplotlib (not installed) "
-        "— pip install 'promad-exporter[linear]'\n"
-    )
-    done = run_promad(TRAIN - LINEAR, "demo", "--model", "tranad")
-    assert done.stderr == (
-        "promad: demo with model tranad needs Keras, TensorFlow, ONNX (not installed) "
-        "— pip install 'promad-exporter[train]'\n"
-    )
 
 
 def test_without_its_extra_mixin_says_what_to_install_and_writes_nothing(tmp_path):
@@ -248,6 +239,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert wheel.name.startswith("promad_exporter-")
     assert {name.partition("/")[0] for name in content} == {"promad", info}
     assert {"promad/py.typed", f"{info}/licenses/LICENSE"} <= content
+    assert {f"promad/presets/{name}.yaml" for name in PRESETS} <= content
     assert {"promad/web/static/index.html", "promad/web/swagger/index.html"} <= content
     assert {"promad/pages/templates/page.html", "promad/pages/templates/report.html"} <= content
     assert "promad = promad.cli:main" in commands

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from promad.cli.extras import require_scaling
 from promad.cli.losses import format_losses
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_outside, group_names, join_first, print_lines
@@ -31,7 +30,6 @@ def preprocess(context: typer.Context) -> None:
     missing samples it filled and how many are in gaps too long to fill. No window spans such a gap.
     """
     config = load_one_config(context)
-    require_scaling("preprocess", config.training_settings.model)
     run_preprocess(config)
 
 
@@ -61,6 +59,11 @@ def format_preprocessed(done: Preprocessed) -> Iterator[str]:
     yield from _format_excluded(done)
     yield from format_losses(done.losses)
     yield from format_left_out(done.groups_left_out)
+    if done.scaler_path is None:
+        yield (
+            "  scikit-learn scaler not written: scikit-learn is not installed — pip install "
+            "'promad-exporter[linear]' if another program needs it"
+        )
     groups = f" of {format_count(done.groups, 'group')}" if done.groups else ""
     yield (
         f"preprocess: {format_count(done.rows, 'sample')}{groups}, {done.dropped} dropped, "

@@ -87,6 +87,7 @@ def run_train(
 
 def format_training(report: TrainingReport) -> Iterator[str]:
     """The result of the gate, the threshold with its uncertainty, then the bundle."""
+    from promad.bundle import HISTORY_PLOT
     from promad.stages.train import describe_blind
 
     if report.blind:
@@ -97,6 +98,8 @@ def format_training(report: TrainingReport) -> Iterator[str]:
     yield f"    {report.threshold.method}: {report.threshold.why}"
     yield from format_low_threshold(report.threshold.method, report.share_above)
     history = report.history
+    if HISTORY_PLOT not in report.bundle.manifest.files:
+        yield "  plots skipped: matplotlib is not installed — pip install 'promad-exporter[linear]'"
     yield (
         f"train: {format_count(report.training_windows, 'window')}, "
         f"{format_count(len(history.training_loss), 'epoch')}, best epoch {history.best_epoch} "
