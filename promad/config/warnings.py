@@ -19,7 +19,11 @@ _FOR_COUNTERS = {
 _FOR_ANY_VALUE = {"count", "group"}
 """Aggregations that do not look at values."""
 
-_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+_COUNTER_SUFFIXES = (
+    *("_total", "_bucket"),
+    *("_seconds_sum", "_seconds_count", "_bytes_sum", "_bytes_count"),
+)
+"""Of sums and counts, those of histograms and summaries: many a gauge is a count, too."""
 """How the names of counters end; the last three are those of histograms and summaries."""
 
 IsCounter = Callable[[str], bool]
@@ -80,8 +84,10 @@ def describe_raw_counter(name: str) -> str:
 def looks_like_counter(name: str) -> bool:
     """Whether a metric is a counter by the naming conventions of Prometheus.
 
-    >>> looks_like_counter("errors_total"), looks_like_counter("node_load1")
-    (True, False)
+    >>> looks_like_counter("errors_total"), looks_like_counter("request_seconds_count")
+    (True, True)
+    >>> looks_like_counter("node_load1"), looks_like_counter("pg_stat_activity_count")
+    (False, False)
     """
     return name.endswith(_COUNTER_SUFFIXES)
 

@@ -53,7 +53,7 @@ def test_a_comment_that_hides_nothing_is_no_matter(tmp_path, queries):
     [
         ("sum(errors_total)", "errors_total"),
         ("errors_total / up", "errors_total"),
-        ("latency_sum / rate(latency_count[5m])", "latency_sum"),
+        ("a_seconds_sum / rate(a_seconds_count[5m])", "a_seconds_sum"),
         ("histogram_quantile(0.9, sum by (le) (latency_bucket))", "latency_bucket"),
         ("avg_over_time(errors_total[5m])", "errors_total"),
         ("-(max_over_time(errors_total[5m:1m]))", "errors_total"),

@@ -56,7 +56,7 @@ def test_a_name_may_be_a_matcher_and_unknown_promql_selects_nothing():
 # Counters and gauges
 
 
-@pytest.mark.parametrize("name", ["e_total", "e_sum", "e_count", "e_bucket"])
+@pytest.mark.parametrize("name", ["e_total", "e_seconds_sum", "e_bytes_count", "e_bucket"])
 def test_a_counter_that_is_used_as_it_is_is_found_by_its_name(name):
     assert find("counter_without_rate", f"sum({name})") == warn(
         f"{name} looks like a counter, which only rises and resets", f"use rate({name}[…])"

@@ -235,8 +235,8 @@ def test_credentials_are_used_and_become_part_of_the_file(path, inside):
     with pytest.raises(PrometheusError) as raised:
         run(path, handle, http_config=secrets / "http.yaml", force=True)
     assert re.fullmatch(
-        r"http://127.0.0.1:\d+: HTTP 401 \(no\) — check prometheus.basic_auth, "
-        "prometheus.authorization and http_headers",
+        r"http://127.0.0.1:\d+: HTTP 401 \(no\) — check prometheus.basic_auth, authorization, "
+        "oauth2, sigv4 and http_headers",
         raised.value.summary,
     )
 
