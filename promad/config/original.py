@@ -16,7 +16,7 @@ from promad.config.settings import Config
 PRESET = "original"
 MODEL = "lstm_autoencoder"
 
-_SECTION_KEYS: Mapping[str, frozenset[str]] = {
+SECTION_KEYS: Mapping[str, frozenset[str]] = {
     "data_settings": frozenset(
         {
             *("collection_period_hours", "collection_periods_iso", "start_time_iso"),
@@ -57,7 +57,7 @@ _OTHER_KEYS = frozenset({"preset", "prometheus_url", "artifacts_dir", "queries"}
 _OWN_VALUES = frozenset({"auto", "ParetoScaler", "RobustScaler"})
 """Values that only promad has."""
 
-_NEEDED = frozenset(_SECTION_KEYS) - {"data_filtering_settings"}
+_NEEDED = frozenset(SECTION_KEYS) - {"data_filtering_settings"}
 """The sections without which the original system does not run."""
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -88,9 +88,9 @@ def is_original(values: Mapping[str, Any]) -> bool:
     """
     if values.get("preset", "auto") != "auto" or not values.keys() >= _NEEDED:
         return False
-    if not values.keys() <= _OTHER_KEYS | _SECTION_KEYS.keys():
+    if not values.keys() <= _OTHER_KEYS | SECTION_KEYS.keys():
         return False
-    sections = {name: values.get(name) or {} for name in _SECTION_KEYS}
+    sections = {name: values.get(name) or {} for name in SECTION_KEYS}
     return (
         all(map(_has_original_keys, sections, sections.values()))
         and _has_plain_queries(values.get("queries"))
@@ -100,7 +100,7 @@ def is_original(values: Mapping[str, Any]) -> bool:
 
 def _has_original_keys(section: str, keys: Any) -> bool:
     return isinstance(keys, Mapping) and all(
-        key in _SECTION_KEYS[section] and not (isinstance(value, str) and value in _OWN_VALUES)
+        key in SECTION_KEYS[section] and not (isinstance(value, str) and value in _OWN_VALUES)
         for key, value in keys.items()
     )
 
