@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal might obey, such as escape sequences in values of labels."""
+
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print each line at once, also into a pipe."""
+    r"""Print each line at once, also into a pipe; control characters as in JSON, `\u001b`."""
     for line in lines:
-        print(line, flush=True)
+        print(_escape(line), flush=True)
 
 
 def print_warnings(lines: Iterable[str]) -> None:
     """Print each line on standard error."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(_escape(line), file=sys.stderr, flush=True)
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def format_count(number: int, singular: str, plural: str = "") -> str:

@@ -17,6 +17,8 @@ from promad.models.loading import LARGEST_FILE, refuse_unreadable
 CODE_FREE_FILE = "model.onnx"
 
 _BATCH = 256
+_OUTSIDE = b"location"
+"""How a tensor names the file, or the address, that has its values; no network of promad does."""
 
 
 def open_session(onnx_bytes: bytes) -> Any:
@@ -49,7 +51,10 @@ def load_session(path: Path) -> Any:
         BundleError: if the file is no such model.
     """
     with refuse_unreadable(path), _refuse_by_name():
-        return open_session(read_plain(path, LARGEST_FILE))
+        content = read_plain(path, LARGEST_FILE)
+        if _OUTSIDE in content:
+            raise ValueError("refers to data outside of the file")
+        return open_session(content)
 
 
 @contextmanager

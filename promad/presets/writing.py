@@ -9,6 +9,7 @@ from typing import Any
 
 from promad.config import format_duration
 from promad.config.document import format_document
+from promad.errors import escape_control_characters
 from promad.presets.loading import Preset, PresetQuery
 from promad.presets.timing import LONGEST_HISTORY_HOURS, Timing
 
@@ -59,7 +60,9 @@ def render_config(draft: Draft) -> str:
 
 
 def _comment(text: str, indent: str = "") -> Iterator[str]:
-    lines = wrap(text, _WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False)
+    printable = escape_control_characters(text)  # YAML has more line ends than wrap knows
+    width = _WIDTH - len(indent) - 2
+    lines = wrap(printable, width, break_long_words=False, break_on_hyphens=False)
     yield from (f"{indent}# {line}" for line in lines)
 
 

@@ -44,8 +44,8 @@ COMMANDS = ROOT / "promad" / "cli" / "commands"
 TEXTS = sorted(
     path
     for pattern in (
-        "config.yaml", "README.md", "docs/**/*.md", "deploy/**/*.y*ml", "grafana/**/*.json",
-        "promad/web/static/*.html", "promad/web/static/*.js", "promad/**/*.py",
+        "config.yaml", "README.md", "SECURITY.md", "docs/**/*.md", "deploy/**/*.y*ml",
+        "grafana/**/*.json", "promad/web/static/*.html", "promad/web/static/*.js", "promad/**/*.py",
     )
     for path in ROOT.glob(pattern)
 )  # fmt: skip

@@ -1,22 +1,18 @@
 """What docs/versioning.md promises names the tests that hold it."""
 
-import re
-from pathlib import Path
-
 from promad.cli.app import build_app
+from tests.support.named_tests import ROOT, is_test, list_named_tests, read_rows
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "versioning.md").read_text()
 
 
 def test_every_promise_names_tests_that_exist():
-    table = TEXT.partition("## What is stable")[2].partition("\nNot stable")[0]
-    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    rows = read_rows(TEXT.partition("## What is stable")[2].partition("\nNot stable")[0])
     assert len(rows) >= 8
     for row in rows:
-        named = re.findall(r"`(tests/[\w/]+\.py)`", row)
+        named = list_named_tests(row)
         assert named, row
-        assert all((ROOT / name).is_file() for name in named), row
+        assert all(map(is_test, named)), row
 
 
 def test_the_exit_codes_are_those_of_the_help():

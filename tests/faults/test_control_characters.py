@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
+from promad.cli.output import print_lines, print_warnings
 from promad.errors import PrometheusError, escape_control_characters
 from promad.web.app import build_app
 
@@ -67,6 +68,16 @@ def test_a_traceback_is_one_printable_line(
     line = capsys.readouterr().err
     assert line[:-1].isprintable()
     assert "Traceback (most recent call last)" in line
+
+
+@pytest.mark.parametrize("print_all", [print_lines, print_warnings])
+def test_what_a_command_prints_has_no_sequences_for_a_terminal(
+    print_all: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_all(["größer — 5 µs\n\tcpu", 'job="\x1b[2J\r\x9b\u202e"'])
+    assert "".join(capsys.readouterr()) == (
+        "größer — 5 µs\n\tcpu\n" + r'job="\u001b[2J\u000d\u009b\u202e"' + "\n"
+    )
 
 
 def test_a_refusal_quotes_a_request_in_printable_text() -> None:

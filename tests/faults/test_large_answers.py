@@ -1,6 +1,8 @@
 """Answers far larger than what was asked for are refused early, with what they show."""
 
+import gzip
 import tracemalloc
+from collections.abc import Mapping
 
 import pytest
 
@@ -21,17 +23,17 @@ def answer(series: int, points: int = 1, label: str = "") -> str:
     return f"{HEAD}{','.join(items)}]}}}}"
 
 
-def ask(body: str):
+def ask(body: str | bytes, headers: Mapping[str, str]):
     with (
-        stub_server([Say(body=body)]) as stub,
+        stub_server([Say(body=body, headers=headers)]) as stub,
         PrometheusClient(stub.url, PrometheusSettings(), retries=0) as client,
     ):
         return client.query_range("up", 0.0, 600.0, 15.0)
 
 
-def failure(body: str) -> PrometheusError:
+def failure(body: str | bytes, **headers: str) -> PrometheusError:
     with pytest.raises(PrometheusError) as caught:
-        ask(body)
+        ask(body, headers)
     return caught.value
 
 
@@ -62,6 +64,19 @@ def test_a_body_larger_than_its_request_can_need_is_not_read_to_its_end(piece):
         tracemalloc.stop()
     assert "response larger than 4.64 MiB — aggregate the expression" in str(error)
     assert peak < 2 * LARGE_BYTES  # with the server's own copies
+
+
+def test_a_small_body_that_unpacks_to_a_large_one_is_not_unpacked_to_its_end():
+    packed = gzip.compress(b" " * LARGE_BYTES)
+    assert len(packed) < LARGE_BYTES / 500
+    tracemalloc.start()
+    try:
+        error = failure(packed, **{"Content-Encoding": "gzip"})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "response larger than 4.64 MiB — aggregate the expression" in str(error)
+    assert peak < LARGE_BYTES / 2
 
 
 def test_an_expression_that_marks_samples_may_have_many_series():

@@ -982,6 +982,14 @@ def test_every_answer_tells_the_browser_to_be_careful(bench: Bench, path: str) -
     assert "unsafe" not in headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/config", "/api/v1/groups", "/score"])
+def test_no_page_of_another_site_may_read_a_response(bench: Bench, path: str) -> None:
+    headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
+    for method in ("GET", "OPTIONS"):
+        answer = bench.client.request(method, path, headers=headers)
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
 @pytest.mark.parametrize("path", ["/health", "/api/v1/groups", "/docs", "/metrics"])
 def test_head_is_get_without_a_body(url: str, path: str) -> None:
     answer = requests.head(url + path, timeout=5)

@@ -90,6 +90,15 @@ def test_events_are_chosen_by_group_time_and_whether_they_are_open(log, wanted, 
     assert [found.event.start for found in log.find(**wanted)] == starts
 
 
+@pytest.mark.parametrize("text", ["web' OR '1'='1", 'web" OR 1=1 --', "'; DROP TABLE events; --"])
+def test_sql_in_a_name_is_a_name(log, text):
+    record(log, event(10, group="web"), event(20, group=text))
+    assert [found.event.group for found in log.find(group=text)] == [text]
+    assert log.find(below=(99.0, text), limit=9) == log.find()
+    assert log.find_incidents(group=text) == []
+    assert len(log.find()) == 2
+
+
 def test_pages_follow_one_another_without_gap_or_repetition(log):
     record(
         log, *(event(start, group=f"g{number}") for start in (10, 20, 30) for number in range(3))

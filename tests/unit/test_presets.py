@@ -172,6 +172,14 @@ def test_a_query_that_is_left_out_is_a_comment_with_the_reason():
     assert "requests" in read_config(again).queries
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028", "\u2029"])
+def test_what_a_server_says_stays_within_its_comment(end):
+    reasons = (f'several series: {{job="{end}max_groups: 1{end}"}}', "constant")
+    drafts = (draft_of("nginx", left_out={"requests": each}) for each in reasons)
+    hostile, harmless = (read_config(render_config(draft)) for draft in drafts)
+    assert hostile == harmless
+
+
 def test_many_groups_raise_their_limit():
     assert read_config(render_config(draft_of("nginx", max_groups=9000))).max_groups == 9000
 

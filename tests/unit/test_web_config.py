@@ -95,6 +95,7 @@ STRICTER = {
     tls(f"{FILES}, client_ca_file: ca.key, client_auth_type: VerifyClientCertIfGiven"):
     ".client_ca_file: cannot be loaded",
     tls(f"{FILES}, min_version: TLS10"): ".min_version: not supported: insecure (TLS10) — write",
+    tls(f"{FILES}, min_version: TLS11"): ".min_version: not supported: insecure (TLS11) — write",
     tls(f"{FILES}, min_version: TLS13, max_version: TLS12"): "min_version is above max_version",
     tls(f"{FILES}, max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]"):
     ".cipher_suites: all: not offered",
