@@ -77,13 +77,15 @@ def test_only_the_right_certificate_and_password_scrape(
     assert "detect: serving on https://127.0.0.1:" in daemon.log()
 
 
-def test_a_new_password_is_used_without_a_restart(daemon: DaemonProcess) -> None:
+def test_a_new_password_is_used_without_a_restart(
+    daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = daemon.config.parent / "web.yml"
     before = path.read_text()
     assert daemon.get().status_code == 200
     path.write_text(before.replace("prometheus:", "grafana:"))
     wait_until(lambda: daemon.get().status_code == 401)
-    daemon.session.auth = ("grafana", PASSWORD)
+    monkeypatch.setattr(daemon.session, "auth", ("grafana", PASSWORD))
     assert daemon.get().status_code == 200
     path.write_text("basic_auth_users: {grafana: secret}\n")
     wait_until(lambda: daemon.read_metric("promad_web_config_last_reload_successful") == 0)
