@@ -170,18 +170,20 @@ EXPECTED = {
 """What the queries of each sample return; all other queries of a preset return nothing."""
 
 
-END = time.time() // STEP * STEP
-"""The end of the history, from which on the samples are scraped."""
+@pytest.fixture(scope="module")
+def end():
+    """The end of the history, from which on the samples are scraped."""
+    return time.time() // STEP * STEP
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, end):
     """A Prometheus with an hour of every exporter, which scrapes them on."""
     history = {}
     for sample in SAMPLES:
-        history |= read_history(sample, END, STEP)
-    with run_node_exporter() as node, serve_samples(SAMPLES, END - SECONDS) as jobs:
-        history |= build_history(read_values(node), "node", node, END, STEP)
+        history |= read_history(sample, end, STEP)
+    with run_node_exporter() as node, serve_samples(SAMPLES, end - SECONDS) as jobs:
+        history |= build_history(read_values(node), "node", node, end, STEP)
         jobs = f"- job_name: node\n  static_configs: [{{targets: ['{node}']}}]\n{jobs}"
         prometheus = PrometheusServer(tmp_path_factory.mktemp("prometheus"), jobs)
         prometheus.backfill(openmetrics(history))
@@ -222,11 +224,11 @@ def read_values(address):
     return "\n".join(line for line in lines if re.split(r"[{ ]", line)[0] in wanted)
 
 
-def ask(server, preset, instance):
+def ask(server, preset, instance, end):
     """The value of each query that has one series of the instance, rounded."""
     values = {}
     for alias, query in load_preset(preset).queries.items():
-        found = server.query(query.fill(load_preset(preset).group_by, 120.0), END)
+        found = server.query(query.fill(load_preset(preset).group_by, 120.0), end)
         own = [each for each in found if each["metric"].get("instance", instance) == instance]
         if own:
             (one,) = own
@@ -235,9 +237,9 @@ def ask(server, preset, instance):
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_a_preset_returns_what_its_exporter_exposes(server, sample):
+def test_a_preset_returns_what_its_exporter_exposes(server, end, sample):
     preset = sample.removesuffix("-client_java")
-    assert ask(server, preset, f"{sample}:1") == EXPECTED[sample]
+    assert ask(server, preset, f"{sample}:1", end) == EXPECTED[sample]
 
 
 def test_promtool_accepts_every_query(tmp_path):
