@@ -365,6 +365,7 @@ def test_logfmt_logs_begin_with_time_level_and_message(capsys):
     [
         (1.0, (0.4, 2.1), "expected 1 false alarm per week (90 % interval 0.4 to 2.1)"),
         (2.345, (0.0, 12.34), "expected 2.3 false alarms per week (90 % interval 0 to 12)"),
+        (251.9, (0.0, 754.0), "expected 250 false alarms per week (90 % interval 0 to 750)"),
         (0.5, None, "expected 0.5 false alarms per week"),
         (None, None, "expected rate of false alarms unknown"),
     ],

@@ -150,9 +150,19 @@ def format_threshold(threshold: Threshold) -> str:
     rate = threshold.expected_false_alarms_per_week
     if rate is None:
         return f"threshold {threshold.value:.4g}: expected rate of false alarms unknown"
-    alarms = "false alarm" if f"{rate:.2g}" == "1" else "false alarms"
-    words = f"threshold {threshold.value:.4g}: expected {rate:.2g} {alarms} per week"
+    shown = _round(rate)
+    alarms = "false alarm" if shown == "1" else "false alarms"
+    words = f"threshold {threshold.value:.4g}: expected {shown} {alarms} per week"
     if threshold.interval is None:
         return words
-    low, high = threshold.interval
-    return f"{words} (90 % interval {low:.2g} to {high:.2g})"
+    low, high = map(_round, threshold.interval)
+    return f"{words} (90 % interval {low} to {high})"
+
+
+def _round(rate: float) -> str:
+    """Two digits, without an exponent for as many as a rate may have.
+
+    >>> _round(2.345), _round(251.9)
+    ('2.3', '250')
+    """
+    return f"{float(f'{rate:.2g}'):.6g}"
