@@ -90,16 +90,20 @@ def is_running(process: int) -> bool:
     return True
 
 
-def open_plain(path: Path, most: int) -> BufferedReader:
+def open_plain(path: Path, most: int, *, follow_links: bool = False) -> BufferedReader:
     """A regular file of at most `most` bytes, open for reading.
 
-    A link, a device, a FIFO or a directory is refused before it is opened.
+    A device, a FIFO or a directory is refused before it is opened.
+
+    Args:
+        follow_links: whether a link to such a file may be opened; else it is refused as well.
 
     Raises:
         OSError: whose `strerror` says what is there instead.
     """
-    _require_plain(os.lstat(path), most)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    _require_plain(os.stat(path, follow_symlinks=follow_links), most)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
     file = os.fdopen(descriptor, "rb")
     try:
         _require_plain(os.fstat(descriptor), most)
@@ -109,9 +113,9 @@ def open_plain(path: Path, most: int) -> BufferedReader:
     return file
 
 
-def read_plain(path: Path, most: int) -> bytes:
+def read_plain(path: Path, most: int, *, follow_links: bool = False) -> bytes:
     """The content of a regular file of at most `most` bytes; see `open_plain`."""
-    with open_plain(path, most) as file:
+    with open_plain(path, most, follow_links=follow_links) as file:
         return file.read(os.fstat(file.fileno()).st_size)  # no buffer larger than the file
 
 

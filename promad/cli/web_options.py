@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from promad.cli.options import parse_listen_address
 from promad.cli.output import format_url
 from promad.config import parse_duration
 from promad.config.values import ServerUrl
@@ -92,6 +93,28 @@ class Port:
     route_prefix: str = ""
     enable_lifecycle: bool = False
     systemd_socket: bool = False
+
+    @staticmethod
+    def parse(
+        listen_address: str | None,
+        route_prefix: str,
+        *,
+        web_config: Path | None,
+        open_probes: bool,
+        enable_lifecycle: bool,
+        systemd_socket: bool,
+    ) -> Port:
+        """What the options of a command mean together."""
+        if systemd_socket and listen_address is not None:
+            raise typer.BadParameter("--web.systemd-socket excludes --web.listen-address; use one")
+        return Port(
+            *parse_listen_address(listen_address),
+            web_config,
+            open_probes,
+            route_prefix,
+            enable_lifecycle,
+            systemd_socket,
+        )
 
     def make_options(self, ask_reload: Callable[[], Reload]) -> WebOptions:
         """What the stage takes.

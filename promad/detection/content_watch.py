@@ -13,6 +13,7 @@ import structlog
 from promad.bundle import BundleStore
 from promad.detection.reloading import Reload
 from promad.detection.running_detector import Detectors
+from promad.files import read_plain
 
 log = structlog.get_logger()
 
@@ -85,8 +86,9 @@ def digest_files(paths: Sequence[Path]) -> str:
 
 
 def _digest_file(path: Path) -> bytes:
+    """Only of a regular file: what is read from a pipe here would be missing to the reader."""
     try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(_LARGEST_FILE_BYTES)).digest()
+        content = read_plain(path, _LARGEST_FILE_BYTES, follow_links=True)
     except OSError:
         return b"missing"
+    return hashlib.sha256(content).digest()

@@ -12,13 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import structlog
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
 
 from promad.bundle import Opened, open_detector
 from promad.clock import Clock
@@ -36,7 +29,13 @@ from promad.detection.threshold_file import ThresholdFile
 from promad.detection.tick_loop import TickLoop
 from promad.events.event_log import FILE_NAME as EVENTS_FILE
 from promad.events.event_log import EventLog, open_event_log
-from promad.exposition import AnySnapshot, DaemonMetrics, DetectorMetrics, SnapshotCollector
+from promad.exposition import (
+    AnySnapshot,
+    DaemonMetrics,
+    DetectorMetrics,
+    SnapshotCollector,
+    create_registry,
+)
 from promad.exposition.groups import split_snapshots
 from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
@@ -352,15 +351,6 @@ def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
         config.real_time_anomaly_detection.stale_after,
         allow_partial=config.data_settings.allow_partial,
     )
-
-
-def create_registry() -> CollectorRegistry:
-    """A registry with the metrics of the process."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry
 
 
 def _open_events(config: Config) -> EventLog:

@@ -10,13 +10,12 @@ import structlog
 from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
-from promad.detection.daemon import create_registry
 from promad.detection.reloading import carry_out
 from promad.detection.running_detector import RunningDetector
 from promad.events.event_log import EventLog
 from promad.events.status import GroupStatus
 from promad.events.verdict import State, Verdict
-from promad.exposition import DaemonMetrics, Snapshot
+from promad.exposition import DaemonMetrics, Snapshot, create_registry
 
 log = structlog.get_logger()
 

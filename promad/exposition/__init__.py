@@ -18,7 +18,7 @@ History as a daemon would have exposed it, for Prometheus to store:
 A value that is not known is withdrawn: never 0, never NaN.
 """
 
-from promad.exposition.daemon import DaemonMetrics, DetectorMetrics
+from promad.exposition.daemon import DaemonMetrics, DetectorMetrics, create_registry
 from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
 from promad.exposition.merging import collect_fleets, merge_fleets
 from promad.exposition.web import WebMetrics
@@ -31,5 +31,6 @@ __all__ = [
     "SnapshotCollector",
     "WebMetrics",
     "collect_fleets",
+    "create_registry",
     "merge_fleets",
 ]

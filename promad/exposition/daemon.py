@@ -6,12 +6,30 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 import promad
 from promad.errors import FAILURE_REASONS, PrometheusError
 from promad.exposition import names
 from promad.exposition.names import MetricSpec, Subject
+
+
+def create_registry() -> CollectorRegistry:
+    """A registry with the metrics of the process."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
 
 
 class DaemonMetrics:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +13,7 @@ import structlog
 
 from promad.config.document import Document
 from promad.errors import ConfigError, PromadError
+from promad.files import read_plain
 from promad.http_server.rate_limit import TokenBucket
 from promad.http_server.tls import Tls, TlsError, build_tls
 from promad.http_server.web_config import TlsServerConfig, format_problem, parse_web_config
@@ -81,7 +79,7 @@ class _Files:
     def read(self, path: Path, place: object) -> bytes:
         """The content; `place` begins the message if there is none."""
         try:
-            self.contents[path] = _read_bounded(path)
+            self.contents[path] = read_plain(path, _LARGEST_FILE_BYTES, follow_links=True)
         except OSError as error:
             what = f"cannot read {path}" if place != path else "cannot read the file"
             raise ConfigError(
@@ -186,18 +184,6 @@ class WatchedSecurity:
 
 def _read_or_none(path: Path) -> bytes | None:
     try:
-        return _read_bounded(path)
+        return read_plain(path, _LARGEST_FILE_BYTES, follow_links=True)
     except OSError:
         return None
-
-
-def _read_bounded(path: Path) -> bytes:
-    """The content of a file, also behind links; a device or a FIFO could take for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        content = file.read(_LARGEST_FILE_BYTES + 1)
-    if len(content) > _LARGEST_FILE_BYTES:
-        raise OSError(errno.EFBIG, "larger than 1 MB")
-    return content

@@ -110,7 +110,7 @@ def users(*libraries: str) -> set[str]:
         (("typer", "rich"), {"cli"}),
         (("yaml",), {"config", "mixin"}),
         (("grafana_foundation_sdk",), {"mixin"}),
-        (("prometheus_client",), {"detection", "exposition", "web"}),
+        (("prometheus_client",), {"exposition", "web"}),
         (("starlette",), {"http_server", "simulation", "web"}),
         (("fastapi",), {"web"}),
         (("uvicorn",), {"http_server"}),

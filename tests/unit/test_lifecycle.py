@@ -375,3 +375,15 @@ def test_an_interval_is_a_duration(text: str | None, seconds: float | None) -> N
 def test_an_interval_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Exception, match=f"--config.auto-reload-interval {text}: "):
         parse_reload_interval(text)
+
+
+def test_a_configuration_in_a_pipe_is_left_to_its_reader(tmp_path: Path) -> None:
+    """As of `promad -c <(...) detect`: what a digest reads would be missing to the daemon."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"queries: {a: up}\n")
+        digest_files([Path(f"/proc/self/fd/{reading}")])
+        assert os.read(reading, 100) == b"queries: {a: up}\n"
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from promad.cli.commands.detect import THREAD_VARIABLES
+from promad.cli.daemon_life import THREAD_VARIABLES
 
 SCRIPT = """
 import sys
 import promad.cli.app
-from promad.cli.commands import detect
+from promad.cli import daemon_life
 assert "numpy" not in sys.modules, "numpy would read its number of threads too early"
-detect.limit_threads()
+daemon_life.limit_threads()
 import numpy
 import os
 numpy.ones((300, 300)) @ numpy.ones((300, 300))

@@ -210,7 +210,10 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_what_is_no_plain_file_or_too_large_is_refused(directory: Path, name: str) -> None:
     os.mkfifo(directory / f"{name}.fifo")
     (directory / f"{name}.large").write_bytes(b" " * 1_000_001)
-    for other, reason in (("fifo", "not a regular file"), ("large", "larger than 1 MB")):
+    for other, reason in (
+        ("fifo", "not a regular file"),
+        ("large", "at most 1,000,000 are"),
+    ):
         keys = FILES.replace(f"{name}: server", f"{name}: {name}").replace(
             *((".pem", f".{other}") if name == "cert_file" else (".key", f".{other}"))
         )

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import typer
 
-from promad.cli.commands.detect import Watched, follow_signals, limit_threads, reload_until_stopped
-from promad.cli.options import ConfigOption, ListenOption, load_configs, parse_listen_address
+from promad.cli.daemon_life import Watched, follow_signals, limit_threads, reload_until_stopped
+from promad.cli.options import ConfigOption, ListenOption, load_configs
 from promad.cli.output import print_lines
 from promad.cli.web_options import (
     AutoReloadOption,
@@ -37,15 +37,13 @@ def serve(
 
     Serves /score, /models, /config, /health and /docs for the current bundle of each configuration.
     """
-    if systemd_socket and listen_address is not None:
-        raise typer.BadParameter("--web.systemd-socket excludes --web.listen-address; use one")
-    port = Port(
-        *parse_listen_address(listen_address),
-        web_config,
-        open_probes,
+    port = Port.parse(
+        listen_address,
         parse_route_prefix(route_prefix, None),
-        enable_lifecycle,
-        systemd_socket,
+        web_config=web_config,
+        open_probes=open_probes,
+        enable_lifecycle=enable_lifecycle,
+        systemd_socket=systemd_socket,
     )
     interval = parse_reload_interval(auto_reload)
 
