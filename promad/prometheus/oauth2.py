@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from promad.prometheus.authentication import (
     read_secret,
 )
 from promad.prometheus.one_series import flatten_text
+from promad.prometheus.refusals import load_object
 from promad.prometheus.retrying import RetryPolicy
 from promad.prometheus.transport import Reply, Session, exchange
 
@@ -207,7 +207,7 @@ def read_token(body: bytes) -> Token:
     Raises:
         ValueError: if there is none; the message shows nothing of the response.
     """
-    document: Any = _load(body)
+    document: Any = load_object(body)
     value = document.get("access_token")
     if not isinstance(value, str) or not value:
         raise ValueError("unusable response: no access_token")
@@ -229,15 +229,7 @@ def _read_seconds(value: Any) -> float:
     return seconds if isfinite(seconds) and seconds > 0 else inf
 
 
-def _load(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 def _find_message(body: bytes) -> str:
     """The words of a refusal (RFC 6749, section 5.2); empty if it has none."""
-    document = _load(body)
+    document = load_object(body)
     return str(document.get("error_description") or document.get("error") or "")

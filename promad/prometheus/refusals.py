@@ -68,13 +68,13 @@ def is_refusal(reply: Reply) -> bool:
         return True
     if len(reply.body) > _LARGEST_REFUSAL_BYTES or not _ERROR_STATUS.search(reply.body):
         return False
-    document = _load(reply.body)
+    document = load_object(reply.body)
     return document.get("status") == "error" and _find_type_reason(document) is not None
 
 
 def build_refusal(reply: Reply) -> PrometheusError:
     """The error of a refusal, with the server's own message if it has one."""
-    document = _load(reply.body)
+    document = load_object(reply.body)
     reason = _find_type_reason(document) or _find_status_reason(reply, document)
     said = _find_message(reply.body, document)
     shown = flatten_text(said or reply.reason or "no reason")
@@ -90,7 +90,7 @@ def may_allow_get(reply: Reply) -> bool:
 
     A 403, 404 or 501 with an error of the HTTP API is about the query or its author.
     """
-    return reply.status == 405 or (reply.status in {403, 404, 501} and not _load(reply.body))
+    return reply.status == 405 or (reply.status in {403, 404, 501} and not load_object(reply.body))
 
 
 def _is_busy(reply: Reply, reason: str) -> bool:
@@ -117,7 +117,7 @@ def _find_status_reason(reply: Reply, document: dict[str, Any]) -> str:
     return _REASONS_BY_STATUS.get(reply.status, by_class)
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def load_object(body: bytes) -> dict[str, Any]:
     """The JSON object in the body, empty if it is something else."""
     try:
         document = json.loads(body)
