@@ -2,8 +2,8 @@
 
 A threshold keeps its budget on data like that which it was fitted on. Where data drifts, it does
 not, so events are counted: far too many raise the limit for a while. Three things keep that from
-hiding an incident: nothing is raised while an event is open, nor before a day of scores was seen;
-one raise at most doubles the limit; and it falls back by itself.
+hiding an incident: nothing is raised while an event is open, and in the first day of scores only by
+twice as many events; one raise at most doubles the limit; and it falls back by itself.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ TOO_MANY = 3.0
 """Multiples of the budget that raise the limit."""
 
 FEWEST_EVENTS = 3
+EARLY = 2
+"""How many times as many events it takes before a day of scores was seen."""
 MOST_AT_ONCE = 2.0
 MOST = 10.0
 """The largest multiple of the threshold's own limit."""
@@ -110,9 +112,9 @@ class Controlled:
 
     Time is counted in scored samples. Once no event is open and more than three times the budget of
     a week (and at least three events) have begun in the last seven days and since the last
-    judgement, the threshold is fitted again on the last seven days; nothing is judged in the first
-    day. A burst of incidents in a day is no reason to look away. What the new limit is above the
-    present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one. While
+    judgement, the threshold is fitted again on the last seven days. In the first day it takes twice
+    as many: a burst of incidents in a day is no reason to look away. What the new limit is above
+    the present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one. While
     the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
 
     Per group: scored `samples`, the samples at which the newest events `begun`, the `factor` on
@@ -221,8 +223,9 @@ class Controlled:
         self._oldest[group] = begun[0] if begun else np.inf
 
     def _find_too_many(self) -> NDArray[np.bool_]:
-        too_many = self._unjudged > TOO_MANY * self._settings.false_alarms_per_week
-        enough = (self._unjudged >= FEWEST_EVENTS) & (self._samples >= self._day)
+        times = np.where(self._samples < self._day, EARLY, 1)
+        too_many = self._unjudged > times * TOO_MANY * self._settings.false_alarms_per_week
+        enough = self._unjudged >= times * FEWEST_EVENTS
         return np.asarray(too_many & enough & ~self._events.open)
 
     def _raise(self, group: int, own: float) -> None:

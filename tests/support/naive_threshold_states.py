@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from promad.errors import DataError
 from promad.thresholds import Fit, Threshold, ThresholdSettings, pot
 from promad.thresholds.controller import (
+    EARLY,
     FEWEST_EVENTS,
     LOWERED_PER_DAY,
     MOST,
@@ -285,8 +286,8 @@ class Controlled:
 
     Time is counted in scored samples. Once no event is open and more than three times the budget of
     a week (and at least three events) have begun in the last seven days and since the last
-    judgement, the threshold is fitted again on the last seven days; nothing is judged in the first
-    day. A burst of incidents in a day is no reason to look away. What the new limit is above the
+    judgement, the threshold is fitted again on the last seven days. In the first day it takes twice
+    as many: a burst of incidents in a day is no reason to look away. What the new limit is above the
     present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one. While
     the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
 
@@ -342,9 +343,10 @@ class Controlled:
 
     def _too_many(self) -> bool:
         events = self.events
-        if events.open or events.samples < self._samples(1):
+        if events.open:
             return False
-        count = events.since(self.judged_at)
+        times = EARLY if events.samples < self._samples(1) else 1
+        count = events.since(self.judged_at) / times
         return count >= FEWEST_EVENTS and count > TOO_MANY * self.settings.false_alarms_per_week
 
     def _raised(self, own: float) -> Controlled:

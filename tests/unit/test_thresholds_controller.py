@@ -84,6 +84,14 @@ def test_a_burst_in_the_first_hours_is_not_judged_before_a_day_is_over():
     assert adapted(after) == 1
 
 
+def test_in_the_first_day_a_raise_takes_twice_as_many_events():
+    for count, raised in ((6, 0), (7, 1)):
+        scores = quiet_with(DAY - 1, [10 + 18 * number for number in range(count)])
+        limits, after = follow(at_one(), scores)
+        assert adapted(after) == raised, count
+        assert (limits[-1] > 1) == bool(raised)
+
+
 def test_three_times_the_budget_in_one_day_is_no_reason_to_look_away():
     scores = quiet_with(9 * DAY, [DAY + 20 * number for number in range(6)])
     assert adapted(follow(at_one(2.0), scores)[1]) == 0
