@@ -114,8 +114,8 @@ class Controlled:
     a week (and at least three events) have begun in the last seven days and since the last
     judgement, the threshold is fitted again on the last seven days. In the first day it takes twice
     as many: a burst of incidents in a day is no reason to look away. What the new limit is above
-    the present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one. While
-    the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
+    the present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one.
+    While the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
 
     Per group: scored `samples`, the samples at which the newest events `begun`, the `factor` on
     limits (1 to `MOST`), how often it was raised, one sentence on the last judgement, and the

@@ -33,6 +33,8 @@ MARGIN = 0.1
 _ENOUGH = 20
 """Clusters whose tail needs no more of them."""
 _LOWERINGS = (0.01, 0.02, 0.03)
+_HEAVIER = 2.0
+"""What is added to the scale of a usual tail beyond the history, as multiples of it."""
 _WORTHWHILE = 1.15
 """How many times as many clusters a lower level has to bring: each is less of a peak."""
 
@@ -73,7 +75,9 @@ def fit(scores: Values, settings: ThresholdSettings) -> Threshold:
     many reach, at most 50 times the highest score. If `settings.bounded` is false, an exponential
     tail takes the place of one that ends. If `settings.usual_scale` is given, the limit is half-way
     between that and the one of an exponential tail of that scale: the history of one thing has few
-    peaks, some of the highest are incidents, and its own tail alone says too little.
+    peaks, some of the highest are incidents, and its own tail alone says too little. Where the
+    history is so short that the budget allows less than one event in it, that tail is three times
+    as heavy from there on.
 
     Where that says nothing, the method falls back, and `why` says so: to `quantile` where scores
     are tied or the budget is worth more events than there are clusters, and to the highest score
@@ -113,7 +117,8 @@ def _fit(
     if len(found.excesses) < FEWEST_PEAKS:
         return _above_all(highest, len(found.excesses), weeks)
     tail = fit_tail(found.excesses, settings.bounded)
-    excess = _hold_against_usual(tail.level(share), share, settings.usual_scale)
+    usual = _find_usual_excess(share, settings.false_alarms_per_week * weeks, settings.usual_scale)
+    excess = tail.level(share) if usual is None else (tail.level(share) + usual) / 2
     value = min(from_log(found.level + excess, typical), highest * LARGEST_FACTOR)
     excess = float(np.log1p(value / typical)) - found.level
     why = (
@@ -127,9 +132,16 @@ def _fit(
     return Threshold("pot", value, budget, why, interval)
 
 
-def _hold_against_usual(excess: float, share: float, scale: float | None) -> float:
-    """An excess that `share` of peaks reach, half-way to that of a usual tail."""
-    return excess if scale is None else (excess - scale * math.log(share)) / 2
+def _find_usual_excess(share: float, allowed: float, scale: float | None) -> float | None:
+    """The excess that `share` of peaks reach by a usual tail; None without one.
+
+    Args:
+        allowed: events that the budget allows in the history. If that is less than one, the limit
+            is beyond all that was seen, where the tail is taken to be heavier.
+    """
+    if scale is None:
+        return None
+    return -scale * (math.log(share) + _HEAVIER * min(math.log(allowed), 0.0))
 
 
 def typical_score(known: Values) -> float:

@@ -19,9 +19,10 @@ from promad.scoring.scoring import Scoring, fit_scoring
 from promad.thresholds import ThresholdSettings
 from promad.training.gate import Gate, is_calm, run_gate, skip_gate, weigh_network
 from promad.training.material import Material
-from promad.training.threshold_choice import choose_threshold
+from promad.training.threshold_choice import choose_threshold, find_newest
 
 Values = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 BASELINE = "linear"
 """The model that is promoted even if it fails the gate: it is what a network is compared with.
@@ -100,24 +101,28 @@ def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> 
     """The same with a model that is fitted to all windows, if that takes seconds.
 
     Where each window can be scored by a fit that has not seen it, the threshold is chosen by these
-    scores rather than by those of two parts, of which the model has seen one.
+    scores rather than by those of two parts, of which the model has seen one. What is usual, and
+    the threshold, are then of the newest windows: what a system did weeks ago says less of next
+    week.
     """
     settings, windows, trained = options.training, material.windows, fitted.trained
     found = trained.cross_fit(windows) if isinstance(trained, CrossFitted) else None
     if found is not None and settings.scoring.method != "mse":
         final, errors = found
-        scoring = _fit_scoring(errors, windows, material, settings)
+        newest = find_newest(windows.times, options.threshold.false_alarms_per_week)
         at = sample_numbers(windows.times, material.step)
+        scoring = _fit_scoring(errors[newest:], at[newest:], material, settings)
         counted = _count_errors(errors, final.model, windows, material)
         scores = scoring.score(scoring.smooth(counted, at))
-        threshold = choose_threshold(scores, options.threshold_method, options.threshold)
+        threshold = choose_threshold(scores[newest:], options.threshold_method, options.threshold)
         detector = replace(fitted.detector, model=final.model, scoring=scoring, threshold=threshold)
         return replace(fitted, trained=final, detector=detector, scores=scores)
     final = trained.refit(windows)
     if final is trained:
         return fitted
     errors = _errors(final.model, windows, settings)
-    scoring = _fit_scoring(errors, windows, material, settings)
+    at = sample_numbers(windows.times, material.step)
+    scoring = _fit_scoring(errors, at, material, settings)
     detector = replace(fitted.detector, model=final.model, scoring=scoring)
     return replace(fitted, trained=final, detector=detector)
 
@@ -148,7 +153,8 @@ def _score_both_parts(
     training, validation = material.split.training, material.split.validation
     outcome = apply_model(model, training)
     errors = select_errors(outcome, settings.scoring.method)
-    scoring = _fit_scoring(errors, training, material, settings)
+    at = sample_numbers(training.times, material.step)
+    scoring = _fit_scoring(errors, at, material, settings)
     of_training = count_errors(errors, outcome, training, material.preparation)
     outcome = apply_model(model, validation)
     errors = select_errors(outcome, settings.scoring.method)
@@ -163,10 +169,9 @@ def _errors(model: Model, windows: Windows, settings: TrainingSettings) -> Value
 
 
 def _fit_scoring(
-    errors: Values, windows: Windows, material: Material, settings: TrainingSettings
+    errors: Values, at: Rows, material: Material, settings: TrainingSettings
 ) -> Scoring:
     members = errors.shape[1] // material.preparation.scored
-    at = sample_numbers(windows.times, material.step)
     return fit_scoring(errors, at, members, settings.scoring, material.preparation.weights)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.clock import WEEK_SECONDS
 from promad.config import RealTimeSettings
 from promad.thresholds import (
     THRESHOLDS,
@@ -26,10 +27,13 @@ from promad.thresholds.fleet import (
 
 Values = NDArray[np.float64]
 
-USUAL_SCALE = 0.2
+USUAL_SCALE = 0.1
 """Of the tail of log scores: what is typical of series whose history is without incidents. Of the
 63 series of SMD, ASD, SMAP and MSL that are public, those with clean histories have 0.05 to 0.3,
 servers whose histories hold incidents 0.4 to 0.8."""
+
+FEWEST_NEWEST = 2880
+"""Windows to calibrate on, if there are as many: two days at a minute, ten at five."""
 
 _MOVING = frozenset({"spot", "dspot", "dynamic"})
 DEFAULT = "pot"
@@ -50,6 +54,20 @@ def choose_threshold(
     if settings.value is not None:
         method = "fixed"
     return THRESHOLDS[DEFAULT if method == "auto" else method](scores, settings)
+
+
+def find_newest(times: Values, false_alarms_per_week: float) -> int:
+    """The first of the newest windows, by which scores and threshold are calibrated.
+
+    They are those of the last week, or of as long as the budget allows one event in if that is
+    longer; at least `FEWEST_NEWEST`, or all.
+
+    Args:
+        times: unix seconds of each window's last sample, rising.
+    """
+    period = WEEK_SECONDS / min(false_alarms_per_week, 1.0)
+    first = int(np.searchsorted(times, times[-1] - period, side="right"))
+    return max(min(first, len(times) - FEWEST_NEWEST), 0)
 
 
 def choose_fleet_threshold(

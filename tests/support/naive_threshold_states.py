@@ -286,10 +286,10 @@ class Controlled:
 
     Time is counted in scored samples. Once no event is open and more than three times the budget of
     a week (and at least three events) have begun in the last seven days and since the last
-    judgement, the threshold is fitted again on the last seven days. In the first day it takes twice
-    as many: a burst of incidents in a day is no reason to look away. What the new limit is above the
-    present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former one. While
-    the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
+    judgement, the threshold is fitted again on the last seven days. In the first day it takes
+    twice as many: a burst of incidents in a day is no reason to look away. What the new limit is
+    above the present one becomes a factor on all limits, at most `MOST_AT_ONCE` times the former
+    one. While the last seven days keep the budget, the factor falls by 20 % a day, down to 1.
 
     Attributes:
         standing: the threshold's own.
