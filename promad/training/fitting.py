@@ -54,8 +54,9 @@ class Fitted:
     Attributes:
         trained: the model, with its history and the way to save it.
         detector: that model with preparation, scoring and threshold.
-        scores: of the training and the validation part, in order of time, by the model that was
-            fitted to the training part alone: float64 (windows,).
+        scores: those the threshold was chosen by, in order of time, float64 (windows,): of both
+            parts by the model that was fitted to the training part alone, or of the newest windows
+            by models that have not seen them.
         gate: the comparison with untrained baselines.
         left_out: of each group that has no calibration of its own why.
         trial: the detector that was fitted to the training part alone; None of a fleet.
@@ -113,8 +114,8 @@ def _fit_to_all(fitted: Fitted, material: Material, options: FittingOptions) -> 
         at = sample_numbers(windows.times, material.step)
         scoring = _fit_scoring(errors[newest:], at[newest:], material, settings)
         counted = _count_errors(errors, final.model, windows, material)
-        scores = scoring.score(scoring.smooth(counted, at))
-        threshold = choose_threshold(scores[newest:], options.threshold_method, options.threshold)
+        scores = scoring.score(scoring.smooth(counted, at))[newest:]
+        threshold = choose_threshold(scores, options.threshold_method, options.threshold)
         detector = replace(fitted.detector, model=final.model, scoring=scoring, threshold=threshold)
         return replace(fitted, trained=final, detector=detector, scores=scores)
     final = trained.refit(windows)
