@@ -13,6 +13,7 @@ from promad.detection.fleet_replay import make_rules
 from promad.detection.group_replay import make_fill_details, make_poll_options
 from promad.detection.live import begin_live
 from promad.detection.loop import LoopOptions
+from promad.detection.receiving import Stream
 from promad.detection.state_file import StateFile
 from promad.events.event_log import EventLog
 from promad.events.incident_book import IncidentBook
@@ -24,6 +25,11 @@ FLEET_CATCH_UP_SAMPLES = 40
 """How many samples beyond a window are kept of each group: of many, it must stay small."""
 
 
+def count_samples(opened: Opened) -> int:
+    """How many of the newest samples of each group are kept."""
+    return opened.detector.samples_needed + FLEET_CATCH_UP_SAMPLES
+
+
 def build_fleet_loop(
     opened: Opened,
     client: PrometheusClient,
@@ -31,12 +37,20 @@ def build_fleet_loop(
     metrics: DetectorMetrics,
     clock: Clock,
     options: LoopOptions,
+    stream: Stream | None = None,
 ) -> tuple[FleetLoop, Histories]:
-    """A detector of many groups before its first tick, and the histories of its groups."""
+    """A detector of many groups before its first tick, and the histories of its groups.
+
+    `stream` has its samples, if they are received.
+    """
     config, detector = opened.config, opened.detector
     settings, step = config.real_time_anomaly_detection, detector.preparation.step
-    samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
-    poller = GroupPoller(client, make_poll_options(config, samples))
+    samples = count_samples(opened)
+    poller = (
+        GroupPoller(client, make_poll_options(config, samples))
+        if stream is None
+        else stream.make_poller(client)
+    )
     state_file = StateFile(config.artifacts_dir, opened.bundle.id)
     poller.prefer(state_file.read_groups())
     history = FleetHistory(

@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import promad
+from promad.detection.receiving import Receiver
 from promad.detection.running_detector import Detectors
 from promad.web import events_api, groups_api, incidents_api, peers_api, scoring_api, state_api
 from promad.web.docs import create_docs_routes
@@ -26,6 +27,7 @@ from promad.web.limits import RequestQueue
 from promad.web.metrics import ScrapeAnswers
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
+from promad.web.remote_write import create_write_routes
 from promad.web.scoring_process import Scorer, score_here
 
 SCORED_AT_ONCE = 2
@@ -44,6 +46,7 @@ def build_app(
     score: Scorer = score_here,
     ask_reload: Callable[[], Future[str]] | None = None,
     live: bool = True,
+    receiver: Receiver | None = None,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -56,6 +59,7 @@ def build_app(
         ask_reload: reloads, and yields the error; without it `/-/reload` is off.
         live: whether the groups are monitored; else there is nothing to show of them, no page, and
             of the API the loaded bundles and scoring alone.
+        receiver: takes samples by remote write; without it `/api/v1/write` is off.
     """
     app = FastAPI(
         title="promad",
@@ -68,6 +72,7 @@ def build_app(
         routes=[
             *_create_monitoring_routes(registry, served if live else list, is_ready, find_trouble),
             *create_lifecycle_routes(ask_reload),
+            *create_write_routes(receiver),
             *create_docs_routes(),
             *(create_page_routes() if live else ()),
         ],
