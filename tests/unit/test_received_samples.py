@@ -402,6 +402,7 @@ def test_one_group_gets_the_samples_of_its_queries() -> None:
             at(sample),
         )
         poll = poller.poll(at(sample))
+        assert poll.corrected_from == (at(0) if sample == 1 else None)
     assert poll.frame.groups == ((),)
     assert poll.frame.values[0, -4:].tolist() == [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 0.0]]
     assert (poll.failures, poll.corrected_from) == ({}, None)

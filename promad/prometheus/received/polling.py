@@ -58,16 +58,18 @@ class ReceivedPoller:
     def __init__(self, poller: GroupPoller, samples: int) -> None:
         self._poller = poller
         self._samples = samples
+        self._was_there = False
 
     def poll(self, at: float) -> Poll:
         """The newest samples up to the last multiple of the step that is not after `at`."""
         poll = self._poller.poll(at)
-        frame, corrected = poll.frame, poll.corrected_from
+        frame = poll.frame
         missing = np.full((self._samples, len(frame.features)), np.nan)
         there = THE_ONLY_GROUP in frame.groups
         values = frame.values[0].copy() if there else missing
         values.flags.writeable = False
-        since = float(corrected[0]) if there else np.nan
+        since = self._find_corrected(poll) if there else np.nan
+        self._was_there = there
         return Poll(
             single_group(frame.start, frame.step, frame.features, values),
             {**poll.failures, **_list_ambiguous(poll)},
@@ -75,6 +77,16 @@ class ReceivedPoller:
             None if np.isnan(since) else since,
             poll.clock_offset,
         )
+
+    def _find_corrected(self, poll: GroupPoll) -> float:
+        """Unix time of the first sample that the poll before did not have so; NaN if it had all.
+
+        A group is admitted with its second sample, and its first one is news then.
+        """
+        known = ~np.isnan(poll.frame.values[0]).all(axis=1)
+        if self._was_there or not known.any():
+            return float(poll.corrected_from[0])
+        return float(poll.frame.times[known.argmax()])
 
 
 def _list_ambiguous(poll: GroupPoll) -> dict[str, PrometheusError]:
