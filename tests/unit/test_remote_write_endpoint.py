@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import bcrypt
 import numpy as np
 import pytest
 import requests
@@ -16,11 +17,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from promad.data.groups import Grouping
 from promad.detection.receiving import Receiver, Stream
 from promad.exposition import ReceiverMetrics
-from promad.http_server import WebServer, listen
+from promad.http_server import Security, WebServer, listen
 from promad.prometheus.groups.options import PollOptions
 from promad.prometheus.received import decoded as limits
 from promad.web import remote_write
 from promad.web.app import build_app
+from promad.web.protection import protect
 from tests.support.remote_write_messages import (
     VERSION_2,
     Sent,
@@ -267,6 +269,23 @@ def test_a_page_of_another_site_cannot_send_samples(headers: dict[str, str]) -> 
         body = compress(encode_version_1([cpu("a", (AT, 1.0))]))
         answer = port.post(body, {**V1, **headers})
         assert (answer.status_code, port.held()) == (403, [])
+
+
+def test_samples_need_the_password(shared: Port) -> None:
+    security = Security(users={b"me": bcrypt.hashpw(b"right", bcrypt.gensalt(4))})
+    app = build_app(CollectorRegistry(), list, lambda: True, receiver=shared.receiver)
+    server = WebServer(protect(app, lambda: security), listen("127.0.0.1", 0))
+    server.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}{remote_write.PATH}"
+        body = compress(encode_version_1([cpu("secret", (AT, 1.0))]))
+        statuses = [
+            requests.post(url, data=body, headers=V1, auth=auth, timeout=10).status_code
+            for auth in (None, ("me", "wrong"), ("me", "right"))
+        ]
+        assert statuses == [401, 401, 204]
+    finally:
+        server.stop()
 
 
 def test_beyond_its_capacity_it_asks_to_retry_later(monkeypatch: pytest.MonkeyPatch) -> None:
