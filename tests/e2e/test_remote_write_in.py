@@ -32,6 +32,7 @@ from promad.stages.detect import detect
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
 from promad.web.serving import WebOptions
+from tests.support.daemon_process import run_daemon
 from tests.support.prometheus_server import (
     PrometheusServer,
     find_prometheus_3,
@@ -39,6 +40,7 @@ from tests.support.prometheus_server import (
     require_binary,
 )
 from tests.support.promtool import Story
+from tests.support.remote_write_messages import compress, encode_version_1, feature
 from tests.support.small_fleet import FEATURES, STEP, TRAINED, SmallFleet
 from tests.support.small_fleet import at as trained_at
 
@@ -329,6 +331,17 @@ def test_a_sender_that_stops_makes_every_group_blind(trained: Path, tmp_path: Pa
         found = statuses(live.daemons["receives"])
         assert {each.verdict.state for each in found} == {State.BLIND}
         assert found[0].verdict.why == "query cpu and 2 more failed: not_received"
+
+
+def test_the_command_takes_samples_with_its_flag(trained: Path, tmp_path: Path) -> None:
+    copy_config(trained, tmp_path / "here", "http://127.0.0.1:9")
+    at = round(1000 * time.time())
+    series = [(feature("web", name, instance="a"), [(at, 1.0)]) for name in FEATURES]
+    body = compress(encode_version_1(series))
+    flag = "--web.enable-remote-write-receiver"
+    with run_daemon(tmp_path / "here" / "config.yaml", flag) as daemon:
+        assert daemon.post("/api/v1/write", data=body).status_code == 204
+        assert 'promad_remote_write_samples_total{detector="web"} 3.0' in daemon.get().text
 
 
 # What the mixin writes
