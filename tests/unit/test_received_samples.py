@@ -246,6 +246,17 @@ def test_what_was_missed_is_queried_at_the_start_and_once_samples_arrive() -> No
     assert (world.missed.asked, world.caught_up) == (2, [True, True])
 
 
+def test_for_a_minute_samples_are_queried_until_some_arrive() -> None:
+    world = World()
+    world.missed.answers = {("cpu", "a"): 7.0}
+    for sample in range(10):
+        poll = world.poller.poll(at(sample))
+        newest = poll.frame.values[0, -1, 0]
+        assert newest == 7.0 if sample < 4 else np.isnan(newest)
+        assert bool(poll.failures) == (sample > 3 + STALE_AFTER / STEP)
+    assert world.missed.asked == 4
+
+
 def test_received_values_take_the_place_of_queried_ones() -> None:
     world = World()
     world.send("cpu", "a", (-3, 1.0), (-2, STALE), (0, 2.0), now=0)
@@ -348,6 +359,27 @@ def test_no_more_series_are_held_than_groups_can_be_watched() -> None:
 
 
 # Waiting
+
+
+def test_samples_may_arrive_while_others_are_read() -> None:
+    world, hosts, last = World(), [f"host-{n}" for n in range(40)], 30
+
+    def send(alias: str) -> None:
+        for sample in range(last + 1):
+            for host in hosts:
+                world.send(alias, host, (sample, float(sample)), now=sample)
+
+    threads = [threading.Thread(target=send, args=[alias]) for alias in QUERIES]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        newest = world.store.newest
+        if newest is not None:
+            world.poller.poll(math.floor(newest / STEP) * STEP)
+    poll = world.poller.poll(at(last))
+    assert len(poll.frame.groups) == len(hosts)
+    expected = np.arange(last - SAMPLES + 1.0, last + 1)[np.newaxis, :, np.newaxis]
+    assert (poll.frame.values == expected).all()
 
 
 @pytest.fixture

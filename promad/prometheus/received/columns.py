@@ -21,6 +21,9 @@ Rows = NDArray[np.int64]
 
 _RETRY_SECONDS = 60.0
 """Between two attempts to query what was missed."""
+_START_SECONDS = 60.0
+"""For how long samples are queried after the start, as long as none arrive: a sender that could not
+reach promad waits before it tries again, and sends what is old first."""
 
 OnCatchUp = Callable[[Mapping[str, PrometheusError]], None]
 """Called with the queries that failed when what was missed was queried."""
@@ -44,7 +47,8 @@ class _Cells:
 class ReceivedColumns:
     """The newest received samples by group.
 
-    What was missed is queried at the start, and once samples arrive again after they had stopped.
+    What was missed is queried in the first minute, until samples arrive, and once they arrive again
+    after they had stopped.
     Without samples for `stale_after`, every query has failed.
     """
 
@@ -62,6 +66,7 @@ class ReceivedColumns:
         self._missed = missed
         self._on_catch_up = on_catch_up
         self._is_behind = True
+        self._begun_at: float | None = None
         self._asks_from = -np.inf
         self._fresh_until = -np.inf
         self._read_until: int | None = None
@@ -81,7 +86,9 @@ class ReceivedColumns:
         end = newest * options.step
         arrives, until = self._arrives(end), self._read_until
         self._is_behind = self._is_behind or until is None or newest - until > self._store.kept
-        missed = self._catch_up(start, end, last_value, held) if self._must_ask(arrives) else {}
+        missed = (
+            self._catch_up(start, end, last_value, held) if self._must_ask(arrives, end) else {}
+        )
         self._is_behind = self._is_behind or not arrives
         first = max(begin, self._find_first(newest, bool(missed)))
         self._read_until = newest
@@ -107,8 +114,11 @@ class ReceivedColumns:
         newest = self._store.newest
         return newest is not None and newest > end - 2 * self._options.step
 
-    def _must_ask(self, arrives: bool) -> bool:
-        return self._is_behind and (arrives or self._asks_from == -np.inf)
+    def _must_ask(self, arrives: bool, end: float) -> bool:
+        """Whether something was missed and can be had, or a sender may not have begun yet."""
+        if self._begun_at is None:
+            self._begun_at = end
+        return self._is_behind and (arrives or end - self._begun_at < _START_SECONDS)
 
     def _catch_up(
         self, start: float, end: float, last_value: Mapping[str, float], held: Values
