@@ -36,7 +36,7 @@ from promad.prometheus.groups.options import PollOptions
 from promad.prometheus.groups.sources import Columns
 from promad.prometheus.received import polling as received
 from promad.web.app import build_app
-from promad.web.remote_write import PATH
+from promad.web.write_route import WRITE_PATH
 from tests.support.remote_write_messages import (
     VERSION_2,
     Sent,
@@ -94,7 +94,7 @@ def measure(version: str, options: argparse.Namespace) -> tuple[Taken, float]:
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=serve, args=(there, options.groups, options.features))
     child.start()
-    url, taken = f"http://127.0.0.1:{here.recv()}{PATH}", Taken()
+    url, taken = f"http://127.0.0.1:{here.recv()}{WRITE_PATH}", Taken()
     base = STEP * np.floor(time.time() / STEP)
     for round_ in range(options.rounds + 1):
         at = base + 0.001 * round_  # as many samples as series in each round

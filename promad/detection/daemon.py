@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -19,11 +20,9 @@ from promad.config import Config
 from promad.config.durations import format_duration
 from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DaemonStatus, DirectoryLock, lock_directory
-from promad.detection.group_replay import make_poll_options
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
 from promad.detection.persistence import Persistence
-from promad.detection.receiving import Receiver, Stream, Timing
 from promad.detection.recent_history import RecentHistory
 from promad.detection.reloading import carry_out
 from promad.detection.running_detector import History, RunningDetector
@@ -44,7 +43,10 @@ from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.latency import make_find_offset
 from promad.prometheus.polling import Poller
-from promad.prometheus.received.polling import ReceivedPoller
+
+if TYPE_CHECKING:  # loaded where samples are received
+    from promad.detection.receiving import Receiver, Stream
+    from promad.prometheus.received.polling import ReceivedPoller
 
 log = structlog.get_logger()
 
@@ -108,7 +110,7 @@ class Daemon:
         self.registry = create_registry()
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
-        self.receiver = Receiver(ReceiverMetrics(self.registry), clock) if receives else None
+        self.receiver = _make_receiver(ReceiverMetrics(self.registry), clock) if receives else None
         self.port = 0
         self.secure = False
 
@@ -277,6 +279,8 @@ class Daemon:
         """What a detector receives; None if it polls."""
         if self.receiver is None:
             return None
+        from promad.detection.group_replay import make_poll_options
+
         samples = _count_samples(opened)
         options = make_poll_options(opened.config, samples)
         return self.receiver.open_stream(opened.config.name, options, stop)
@@ -299,12 +303,7 @@ class Daemon:
             ThresholdFile(config.artifacts_dir, opened.bundle.id),
             self._observer,
         )
-        poller = (
-            _build_poller(opened, client)
-            if stream is None
-            else ReceivedPoller(stream.make_poller(client), stream.options.samples)
-        )
-        return _OneGroup(live, outputs, poller)
+        return _OneGroup(live, outputs, _build_poller(opened, client, stream))
 
     def _resume(self, one: _Running) -> None:
         """Let a detector continue from what was saved, and say what it is."""
@@ -340,6 +339,12 @@ class Daemon:
             if one.only is not None and group in one.only.outputs.histories:
                 return one.only.outputs.histories[group].resized(features, capacity)
         return RecentHistory(features, capacity)
+
+
+def _make_receiver(metrics: ReceiverMetrics, clock: Clock) -> Receiver:
+    from promad.detection.receiving import Receiver
+
+    return Receiver(metrics, clock)
 
 
 def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
@@ -396,11 +401,19 @@ def _make_loop_options(
     )
     if stream is None:
         return options
+    from promad.detection.receiving import Timing
+
     timing = Timing.of(settings.latency_offset, settings.query_interval_seconds)
     return replace(options, find_offset=lambda _: timing.offset, wait=stream.make_wait(timing))
 
 
-def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
+def _build_poller(
+    opened: Opened, client: PrometheusClient, stream: Stream | None
+) -> Poller | ReceivedPoller:
+    if stream is not None:
+        from promad.prometheus.received.polling import ReceivedPoller
+
+        return ReceivedPoller(stream.make_poller(client), stream.options.samples)
     config = opened.config
     return Poller(
         client,

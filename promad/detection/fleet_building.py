@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from promad.bundle import Opened
 from promad.clock import Clock
@@ -13,13 +14,15 @@ from promad.detection.fleet_replay import make_rules
 from promad.detection.group_replay import make_fill_details, make_poll_options
 from promad.detection.live import begin_live
 from promad.detection.loop import LoopOptions
-from promad.detection.receiving import Stream
 from promad.detection.state_file import StateFile
 from promad.events.event_log import EventLog
 from promad.events.incident_book import IncidentBook
 from promad.exposition import DetectorMetrics
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.groups.polling import GroupPoller
+
+if TYPE_CHECKING:  # loaded where samples are received
+    from promad.detection.receiving import Stream
 
 FLEET_CATCH_UP_SAMPLES = 40
 """How many samples beyond a window are kept of each group: of many, it must stay small."""

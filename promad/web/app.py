@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -16,7 +17,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import promad
-from promad.detection.receiving import Receiver
 from promad.detection.running_detector import Detectors
 from promad.web import events_api, groups_api, incidents_api, peers_api, scoring_api, state_api
 from promad.web.docs import create_docs_routes
@@ -27,8 +27,11 @@ from promad.web.limits import RequestQueue
 from promad.web.metrics import ScrapeAnswers
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
-from promad.web.remote_write import create_write_routes
 from promad.web.scoring_process import Scorer, score_here
+from promad.web.write_route import create_write_routes
+
+if TYPE_CHECKING:
+    from promad.detection.receiving import Receiver
 
 SCORED_AT_ONCE = 2
 WAITING = 6

@@ -1,4 +1,4 @@
-"""`POST /api/v1/write`: samples by remote write, as of Prometheus; off unless it is enabled.
+"""What answers `POST /api/v1/write`: samples by remote write, as of Prometheus.
 
 A sender tries again after 429 and 5xx, and never after any other status. So what can never be taken
 is answered with 400, 413 or 415, and what may be later with 429 or 503.
@@ -6,11 +6,12 @@ is answered with 400, 413 or 415, and what may be later with 429 or 503.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from promad.detection.receiving import DECODERS, NotReadyError, Receiver, Written
 from promad.prometheus.received.decoded import MOST_BYTES
@@ -18,7 +19,6 @@ from promad.prometheus.received.wire import MalformedError, OversizedError
 from promad.web.limits import RequestQueue, read_body
 from promad.web.origin import refuse_other_sites
 
-PATH = "/api/v1/write"
 WAITING = 16
 """Requests that wait while one is read: they need 64 MiB at most."""
 
@@ -27,17 +27,14 @@ _FIRST = next(iter(DECODERS))
 _SECOND_VERSION = "io.prometheus.write.v2."
 
 
-def create_write_routes(receiver: Receiver | None) -> list[BaseRoute]:
-    """`POST /api/v1/write`; 404 for everyone without a receiver."""
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def make_endpoint(receiver: Receiver) -> Endpoint:
+    """What answers requests of senders."""
     queue = RequestQueue(1, WAITING, "remote-write", 429)
 
     async def post_samples(request: Request) -> Response:
-        if receiver is None:
-            raise HTTPException(
-                404,
-                "the remote-write receiver is off — "
-                "start promad with --web.enable-remote-write-receiver",
-            )
         try:
             response = await _take(request, receiver, queue)
         except HTTPException as error:
@@ -46,7 +43,7 @@ def create_write_routes(receiver: Receiver | None) -> list[BaseRoute]:
         receiver.metrics.count_request(response.status_code)
         return response
 
-    return [Route(PATH, post_samples, methods=["POST"])]
+    return post_samples
 
 
 async def _take(request: Request, receiver: Receiver, queue: RequestQueue) -> Response:

@@ -23,6 +23,7 @@ from promad.prometheus.received import decoded as limits
 from promad.web import remote_write
 from promad.web.app import build_app
 from promad.web.protection import protect
+from promad.web.write_route import WRITE_PATH
 from tests.support.remote_write_messages import (
     VERSION_2,
     Sent,
@@ -99,7 +100,7 @@ def serve(enabled: bool = True, at_work: bool = True) -> Iterator[Port]:
     server = WebServer(app, listen("127.0.0.1", 0))
     server.start()
     try:
-        yield Port(receiver, registry, stream, f"http://127.0.0.1:{server.port}{remote_write.PATH}")
+        yield Port(receiver, registry, stream, f"http://127.0.0.1:{server.port}{WRITE_PATH}")
     finally:
         server.stop()
 
@@ -277,7 +278,7 @@ def test_samples_need_the_password(shared: Port) -> None:
     server = WebServer(protect(app, lambda: security), listen("127.0.0.1", 0))
     server.start()
     try:
-        url = f"http://127.0.0.1:{server.port}{remote_write.PATH}"
+        url = f"http://127.0.0.1:{server.port}{WRITE_PATH}"
         body = compress(encode_version_1([cpu("secret", (AT, 1.0))]))
         statuses = [
             requests.post(url, data=body, headers=V1, auth=auth, timeout=10).status_code
