@@ -170,12 +170,13 @@ class Stream:
     def _report_catch_up(self, failures: Mapping[str, PrometheusError]) -> None:
         self.metrics.count_catch_up(self.detector, not failures)
         if failures:
-            first = next(iter(failures.values()))
+            alias, error = next(iter(failures.items()))
             log.warning(
                 "catch-up by query failed; trying again in a minute",
                 detector=self.detector,
                 queries=len(failures),
-                error=str(first),
+                first=alias,
+                error=error.fault,
             )
 
 
