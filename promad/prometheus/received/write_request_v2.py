@@ -89,7 +89,7 @@ def decode_write_request_v2(body: bytes, directory: SeriesDirectory) -> Decoded:
         OversizedError: if it has too many series or samples.
     """
     texts, spans = _frame(body)
-    check_series_count(max(len(spans), len(texts) // 8))
+    check_series_count(max(len(spans), len(texts) // 8))  # 4 labels of their own for each series
     symbols = _Symbols(texts, directory.number_symbols(texts))
     likely, others = _recognise(body, spans)
     codes = _find_codes(body, likely, symbols, directory)
