@@ -62,10 +62,13 @@ FAILURE_REASONS = (
     "bad_answer",
     "partial",
     "several_series",
+    "not_received",
 )
 """Every way in which a poll's query can fail."""
 
-_REASONS_OF_SERVERS = frozenset({"unreachable", "unauthorized", "redirect", "too_many_requests"})
+_REASONS_OF_SERVERS = frozenset(
+    {"unreachable", "unauthorized", "redirect", "too_many_requests", "not_received"}
+)
 """Reasons for which one query fails as any other would."""
 
 

@@ -58,6 +58,14 @@ LifecycleOption = Annotated[
     bool,
     typer.Option("--web.enable-lifecycle", metavar="", help="Reload on POST and PUT /-/reload."),
 ]
+RemoteWriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--web.enable-remote-write-receiver",
+        metavar="",
+        help="Take samples by remote write at /api/v1/write, and do not poll.",
+    ),
+]
 SystemdSocketOption = Annotated[
     bool,
     typer.Option("--web.systemd-socket", metavar="", help="Use the socket that systemd passes."),
@@ -84,6 +92,7 @@ class Port:
         host: the interface to listen on; empty means every one.
         number: None for the first configuration's `exporter_port`.
         route_prefix: such as `/promad`, or empty.
+        receives: whether samples come by remote write, and are not polled.
     """
 
     host: str = ""
@@ -93,6 +102,7 @@ class Port:
     route_prefix: str = ""
     enable_lifecycle: bool = False
     systemd_socket: bool = False
+    receives: bool = False
 
     @staticmethod
     def parse(
@@ -103,6 +113,7 @@ class Port:
         open_probes: bool,
         enable_lifecycle: bool,
         systemd_socket: bool,
+        receives: bool = False,
     ) -> Port:
         """What the options of a command mean together."""
         if systemd_socket and listen_address is not None:
@@ -114,6 +125,7 @@ class Port:
             route_prefix,
             enable_lifecycle,
             systemd_socket,
+            receives,
         )
 
     def make_options(self, ask_reload: Callable[[], Reload]) -> WebOptions:
@@ -131,6 +143,7 @@ class Port:
             self.route_prefix,
             take_systemd_socket(os.environ) if self.systemd_socket else None,
             ask_reload if self.enable_lifecycle else None,
+            self.receives,
         )
 
     def format_url(self, number: int, secure: bool) -> str:
@@ -140,13 +153,18 @@ class Port:
 
 def parse_external_url(url: str | None) -> str | None:
     """The URL without a slash at its end."""
+    return parse_server_url(url, "--web.external-url")
+
+
+def parse_server_url(url: str | None, option: str) -> str | None:
+    """The URL in an option, without a slash at its end."""
     if url is None:
         return None
     try:
         return TypeAdapter(ServerUrl).validate_python(url)
     except ValidationError as error:
         what = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"--web.external-url {url}: {what}") from None
+        raise typer.BadParameter(f"{option} {url}: {what}") from None
 
 
 def parse_route_prefix(prefix: str | None, external_url: str | None) -> str:

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -33,6 +34,7 @@ from promad.exposition import (
     AnySnapshot,
     DaemonMetrics,
     DetectorMetrics,
+    ReceiverMetrics,
     SnapshotCollector,
     create_registry,
 )
@@ -41,6 +43,10 @@ from promad.files import remove_abandoned
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.latency import make_find_offset
 from promad.prometheus.polling import Poller
+
+if TYPE_CHECKING:  # loaded where samples are received
+    from promad.detection.receiving import Receiver, Stream
+    from promad.prometheus.received.polling import ReceivedPoller
 
 log = structlog.get_logger()
 
@@ -59,7 +65,7 @@ class _OneGroup:
 
     live: LiveDetector
     outputs: LoopOutputs
-    poller: Poller
+    poller: Poller | ReceivedPoller
 
 
 @dataclass(frozen=True)
@@ -74,14 +80,25 @@ class _Running:
     served: RunningDetector
     thread: threading.Thread
     only: _OneGroup | None = None
+    stream: Stream | None = None
 
 
 class Daemon:
     """Detectors at work: started, reloaded and stopped together."""
 
     def __init__(
-        self, configs: Sequence[Config], clock: Clock, observer: Observer | None = None
+        self,
+        configs: Sequence[Config],
+        clock: Clock,
+        observer: Observer | None = None,
+        receives: bool = False,
     ) -> None:
+        """Detectors by these configurations, before `start`.
+
+        Args:
+            observer: sees every scored sample.
+            receives: whether samples are received by remote write, and not polled.
+        """
         self._names = {config.name for config in configs}
         self._clock = clock
         self._observer = observer
@@ -93,6 +110,7 @@ class Daemon:
         self.registry = create_registry()
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
+        self.receiver = _make_receiver(ReceiverMetrics(self.registry), clock) if receives else None
         self.port = 0
         self.secure = False
 
@@ -152,6 +170,10 @@ class Daemon:
             _continue_state(one, before)
             self._resume(one)
         self._running, self._stop = built, stop
+        if self.receiver is not None:
+            self.receiver.use(
+                {each.stream.detector: each.stream.store for each in built if each.stream}
+            )
         self._unlock_directories({config.artifacts_dir for config in configs})
         for one in built:
             histories = one.only.outputs.histories.values() if one.only else ()
@@ -235,26 +257,41 @@ class Daemon:
         loop: TickLoop
         histories: Mapping[str, History]
         only: _OneGroup | None = None
+        stream = self._open_stream(opened, stop)
+        options = _make_loop_options(opened, client, stream)
         if config.group_by:
             from promad.detection.fleet_building import build_fleet_loop  # heavy, not for one group
 
-            options = _make_loop_options(opened, client)
             loop, histories = build_fleet_loop(
-                opened, client, events, metrics, self._clock, options
+                opened, client, events, metrics, self._clock, options, stream
             )
         else:
-            only = self._build_only(opened, client, events, metrics)
-            options = _make_loop_options(opened, client)
+            only = self._build_only(opened, client, events, metrics, stream)
             loop = DetectionLoop(options, only.live, only.poller, self._clock, only.outputs)
             histories = only.outputs.histories
         served = RunningDetector(
             config, opened.bundle, detector, events, histories, lambda: loop.snapshot
         )
         thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
-        return _Running(opened, loop, client, events, metrics, served, thread, only)
+        return _Running(opened, loop, client, events, metrics, served, thread, only, stream)
+
+    def _open_stream(self, opened: Opened, stop: threading.Event) -> Stream | None:
+        """What a detector receives; None if it polls."""
+        if self.receiver is None:
+            return None
+        from promad.detection.group_replay import make_poll_options
+
+        samples = _count_samples(opened)
+        options = make_poll_options(opened.config, samples)
+        return self.receiver.open_stream(opened.config.name, options, stop)
 
     def _build_only(
-        self, opened: Opened, client: PrometheusClient, events: EventLog, metrics: DetectorMetrics
+        self,
+        opened: Opened,
+        client: PrometheusClient,
+        events: EventLog,
+        metrics: DetectorMetrics,
+        stream: Stream | None,
     ) -> _OneGroup:
         config, live = opened.config, begin_live(opened)
         retention = config.real_time_anomaly_detection.events_retention
@@ -266,7 +303,7 @@ class Daemon:
             ThresholdFile(config.artifacts_dir, opened.bundle.id),
             self._observer,
         )
-        return _OneGroup(live, outputs, _build_poller(opened, client))
+        return _OneGroup(live, outputs, _build_poller(opened, client, stream))
 
     def _resume(self, one: _Running) -> None:
         """Let a detector continue from what was saved, and say what it is."""
@@ -304,6 +341,12 @@ class Daemon:
         return RecentHistory(features, capacity)
 
 
+def _make_receiver(metrics: ReceiverMetrics, clock: Clock) -> Receiver:
+    from promad.detection.receiving import Receiver
+
+    return Receiver(metrics, clock)
+
+
 def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
     """Let a detector continue over a reload what another one with the same name has left."""
     for other in before:
@@ -311,8 +354,23 @@ def _continue_state(one: _Running, before: Sequence[_Running]) -> None:
             continue
         one.loop.continue_from(other.loop)
         if one.only is not None and other.only is not None:
-            one.only.poller.adopt(other.only.poller)
+            _adopt_samples(one.only.poller, other.only.poller)
             _continue_group(one.opened, one.only, other.opened, other.only)
+
+
+def _adopt_samples(now: Poller | ReceivedPoller, before: Poller | ReceivedPoller) -> None:
+    """What was received is queried once more; what was polled need not be."""
+    if isinstance(now, Poller) and isinstance(before, Poller):
+        now.adopt(before)
+
+
+def _count_samples(opened: Opened) -> int:
+    """How many of the newest samples of each group are kept."""
+    if opened.config.group_by:
+        from promad.detection.fleet_building import count_samples  # heavy, not for one group
+
+        return count_samples(opened)
+    return opened.detector.samples_needed + CATCH_UP_SAMPLES
 
 
 def _continue_group(new: Opened, now: _OneGroup, old: Opened, before: _OneGroup) -> None:
@@ -328,10 +386,12 @@ def _continue_group(new: Opened, now: _OneGroup, old: Opened, before: _OneGroup)
         state.continue_events(left)
 
 
-def _make_loop_options(opened: Opened, client: PrometheusClient) -> LoopOptions:
+def _make_loop_options(
+    opened: Opened, client: PrometheusClient, stream: Stream | None
+) -> LoopOptions:
     config = opened.config
     settings = config.real_time_anomaly_detection
-    return LoopOptions(
+    options = LoopOptions(
         config.name,
         settings.metrics_prefix,
         settings.query_interval_seconds,
@@ -339,15 +399,27 @@ def _make_loop_options(opened: Opened, client: PrometheusClient) -> LoopOptions:
         opened.detector.scoring.required_share,
         config.prometheus_url,
     )
+    if stream is None:
+        return options
+    from promad.detection.receiving import Timing
+
+    timing = Timing.of(settings.latency_offset, settings.query_interval_seconds)
+    return replace(options, find_offset=lambda _: timing.offset, wait=stream.make_wait(timing))
 
 
-def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
+def _build_poller(
+    opened: Opened, client: PrometheusClient, stream: Stream | None
+) -> Poller | ReceivedPoller:
+    if stream is not None:
+        from promad.prometheus.received.polling import ReceivedPoller
+
+        return ReceivedPoller(stream.make_poller(client), stream.options.samples)
     config = opened.config
     return Poller(
         client,
         config.promql,
         opened.detector.preparation.step,
-        opened.detector.samples_needed + CATCH_UP_SAMPLES,
+        _count_samples(opened),
         config.real_time_anomaly_detection.stale_after,
         allow_partial=config.data_settings.allow_partial,
     )

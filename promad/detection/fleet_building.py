@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from promad.bundle import Opened
 from promad.clock import Clock
@@ -20,8 +21,16 @@ from promad.exposition import DetectorMetrics
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.groups.polling import GroupPoller
 
+if TYPE_CHECKING:  # loaded where samples are received
+    from promad.detection.receiving import Stream
+
 FLEET_CATCH_UP_SAMPLES = 40
 """How many samples beyond a window are kept of each group: of many, it must stay small."""
+
+
+def count_samples(opened: Opened) -> int:
+    """How many of the newest samples of each group are kept."""
+    return opened.detector.samples_needed + FLEET_CATCH_UP_SAMPLES
 
 
 def build_fleet_loop(
@@ -31,12 +40,20 @@ def build_fleet_loop(
     metrics: DetectorMetrics,
     clock: Clock,
     options: LoopOptions,
+    stream: Stream | None = None,
 ) -> tuple[FleetLoop, Histories]:
-    """A detector of many groups before its first tick, and the histories of its groups."""
+    """A detector of many groups before its first tick, and the histories of its groups.
+
+    `stream` has its samples, if they are received.
+    """
     config, detector = opened.config, opened.detector
     settings, step = config.real_time_anomaly_detection, detector.preparation.step
-    samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
-    poller = GroupPoller(client, make_poll_options(config, samples))
+    samples = count_samples(opened)
+    poller = (
+        GroupPoller(client, make_poll_options(config, samples))
+        if stream is None
+        else stream.make_poller(client)
+    )
     state_file = StateFile(config.artifacts_dir, opened.bundle.id)
     poller.prefer(state_file.read_groups())
     history = FleetHistory(

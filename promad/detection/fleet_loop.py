@@ -76,7 +76,8 @@ class FleetLoop(TickLoop):
         clock: Clock,
         outputs: FleetOutputs,
     ) -> None:
-        super().__init__(options.interval, clock, outputs.metrics, log.bind(detector=options.name))
+        own_log = log.bind(detector=options.name)
+        super().__init__(options.interval, clock, outputs.metrics, own_log, options.wait)
         self._options = options
         self._begin = begin
         self._live = begin(())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -25,7 +26,7 @@ from promad.detection.recent_history import RecentHistory
 from promad.detection.server_log import ServerLog
 from promad.detection.state import State as DetectorState
 from promad.detection.threshold_file import ThresholdFile
-from promad.detection.tick_loop import TickLoop
+from promad.detection.tick_loop import TickLoop, WaitForSamples, wait_for_nothing
 from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import event_paragraph
@@ -33,9 +34,18 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import State, Verdict
 from promad.exposition import DetectorMetrics, Snapshot
 from promad.prometheus.latency import FindOffset
-from promad.prometheus.polling import Poll, Poller
+from promad.prometheus.polling import Poll
 
 log = structlog.get_logger()
+
+
+class AnyPoller(Protocol):
+    """What a loop gets its samples from."""
+
+    def poll(self, at: float) -> Poll:
+        """The newest samples up to the last multiple of the step that is not after `at`."""
+        ...
+
 
 Observer = Callable[[Verdict, AnomalyEvent | None], None]
 """Called with each judged sample of each group and the event that it ended, if it did."""
@@ -52,6 +62,7 @@ class LoopOptions:
         find_offset: how many seconds behind the clock the newest sample asked for is.
         required_share: of the scored queries that must be answered for a score.
         server: the URL of the server that is polled.
+        wait: waits for the samples of a tick, where they are received.
     """
 
     name: str
@@ -60,6 +71,7 @@ class LoopOptions:
     find_offset: FindOffset
     required_share: float
     server: str = ""
+    wait: WaitForSamples = wait_for_nothing
 
 
 @dataclass(frozen=True)
@@ -86,11 +98,12 @@ class DetectionLoop(TickLoop):
         self,
         options: LoopOptions,
         live: LiveDetector,
-        poller: Poller,
+        poller: AnyPoller,
         clock: Clock,
         outputs: LoopOutputs,
     ) -> None:
-        super().__init__(options.interval, clock, outputs.metrics, log.bind(detector=options.name))
+        own_log = log.bind(detector=options.name)
+        super().__init__(options.interval, clock, outputs.metrics, own_log, options.wait)
         self._options = options
         self._live = live
         self._poller = poller

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from promad.clock import Clock
@@ -15,6 +16,13 @@ OVERDUE_INTERVALS = 3
 """After how many query intervals without a tick's end the last verdict is withdrawn: a tick may
 hang where no timeout reaches, as in looking up a name."""
 
+WaitForSamples = Callable[[float], None]
+"""Called with the unix time of a tick before it begins."""
+
+
+def wait_for_nothing(now: float) -> None:
+    """A poll asks for what is there."""
+
 
 class TickLoop(ABC):
     """Ticks at absolute multiples of an interval. Only its own thread calls `tick`.
@@ -23,9 +31,17 @@ class TickLoop(ABC):
     that is still under way neither publishes nor saves anything.
     """
 
-    def __init__(self, interval: float, clock: Clock, metrics: DetectorMetrics, log: Any) -> None:
+    def __init__(
+        self,
+        interval: float,
+        clock: Clock,
+        metrics: DetectorMetrics,
+        log: Any,
+        wait: WaitForSamples = wait_for_nothing,
+    ) -> None:
         self.answered = False
         self._interval = interval
+        self._wait = wait
         self._clock = clock
         self._metrics = metrics
         self._log = log
@@ -88,7 +104,9 @@ class TickLoop(ABC):
 
     def tick(self) -> None:
         """Poll, judge and publish once."""
-        started, now = time.perf_counter(), self._clock.now()
+        now = self._clock.now()
+        self._wait(now)
+        started = time.perf_counter()
         try:
             self._work(now)
         except Exception:  # noqa: BLE001 - the daemon outlives whatever a tick meets

@@ -354,6 +354,26 @@ TICK_DURATION = MetricSpec(
     type=MetricType.HISTOGRAM,
 )
 
+_WITHOUT_RECEIVER = "without `--web.enable-remote-write-receiver`"
+
+RECEIVED_SAMPLES = _counter(
+    "promad_remote_write_samples_total",
+    "Samples that were received by remote write and used.",
+    _WITHOUT_RECEIVER,
+)
+RECEIVED_NEWEST = _gauge(
+    "promad_remote_write_newest_sample_timestamp_seconds",
+    "Time of the newest sample that was received by remote write, in unix seconds.",
+    f"before the first one, and {_WITHOUT_RECEIVER}",
+)
+CATCH_UPS = _counter(
+    "promad_remote_write_catch_ups_total",
+    "Times that samples which had not been received were queried, by result: `success` or "
+    "`failure`.",
+    _WITHOUT_RECEIVER,
+    labels=("result",),
+)
+
 GROUPS = _gauge("promad_groups", "Groups in the state.", _WITHOUT_GROUPS, labels=("state",))
 GROUPS_REFUSED = _gauge(
     "promad_groups_refused",
@@ -381,6 +401,9 @@ DETECTOR_METRICS = (
     TICK_FAILURES,
     EVENT_LOG_FAILURES,
     TICK_DURATION,
+    RECEIVED_SAMPLES,
+    RECEIVED_NEWEST,
+    CATCH_UPS,
     GROUPS,
     GROUPS_REFUSED,
     FEATURE_SERIES_LEFT_OUT,
@@ -433,10 +456,28 @@ WEB_CONFIG_LOADED_AT = MetricSpec(
     subject=Subject.PROCESS,
     absent="without `--web.config.file`",
 )
+RECEIVED_REQUESTS = MetricSpec(
+    "promad_remote_write_requests_total",
+    "Remote-write requests, by the status code of the response.",
+    labels=("code",),
+    subject=Subject.PROCESS,
+    type=MetricType.COUNTER,
+    absent=_WITHOUT_RECEIVER,
+)
+RECEIVED_UNUSED = MetricSpec(
+    "promad_remote_write_unused_total",
+    "What was received by remote write and not used: samples of an `unknown_series`, of an "
+    "`invalid_series`, `too_old` or `in_future`; and each `histogram`, `exemplar` and `metadata`.",
+    labels=("reason",),
+    subject=Subject.PROCESS,
+    type=MetricType.COUNTER,
+    absent=_WITHOUT_RECEIVER,
+)
 
 PROCESS_METRICS = (
     *(BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
     *(REQUESTS_REFUSED, WEB_CONFIG_SUCCEEDED, WEB_CONFIG_LOADED_AT),
+    *(RECEIVED_REQUESTS, RECEIVED_UNUSED),
 )
 """Metrics about the daemon as a whole."""
 

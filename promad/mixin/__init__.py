@@ -4,6 +4,7 @@
                            └─► three dashboards ─► board ─► grafana/dashboards/*.json
 
 deployment        what all of it depends on: metrics prefix, job, poll interval, sample step
+features          what Prometheus records and sends to promad, where that does not poll
 recording, alerts the rules; `alert_templates` has the alerts' texts, `rules` writes YAML
 *_dashboard       one dashboard each, in reading order: rows, and the panels of each row
 panels, tables    one function for each kind of panel

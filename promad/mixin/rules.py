@@ -36,20 +36,37 @@ class _Dumper(yaml.SafeDumper):
     yaml_representers: ClassVar = {**yaml.SafeDumper.yaml_representers, str: _represent_text}
 
 
-def render_rules(about: str, groups: Mapping[str, Sequence[Rule]]) -> str:
-    """A rule file: what it is about as a comment, then each rule group by its name."""
+def render_rules(
+    about: str,
+    groups: Mapping[str, Sequence[Rule]],
+    intervals: Mapping[str, str] | None = None,
+) -> str:
+    """A rule file: what it is about as a comment, then each rule group by its name.
+
+    Args:
+        intervals: how often groups are evaluated, by their names; others as the server is set up.
+    """
     parts = [f"{_render_comment(about)}groups:\n"]
     for name, rules in groups.items():
-        parts.append(f"  - name: {name}\n    rules:\n")
+        head = {"name": name}
+        if intervals and name in intervals:
+            head["interval"] = intervals[name]
+        parts.append(textwrap.indent(_dump([head]), "  ") + "    rules:\n")
         parts += [textwrap.indent(_render_rule(rule), " " * 6) for rule in rules]
     return "".join(parts)
 
 
+def render_mapping(about: str, content: Mapping[str, Any]) -> str:
+    """A file of other content: what it is about as a comment, then the content."""
+    return _render_comment(about) + _dump(dict(content))
+
+
 def _render_rule(rule: Rule) -> str:
-    content = yaml.dump(
-        [dict(rule.content)], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000
-    )
-    return _render_comment(rule.why) + content
+    return _render_comment(rule.why) + _dump([dict(rule.content)])
+
+
+def _dump(content: Any) -> str:
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def _render_comment(text: str) -> str:

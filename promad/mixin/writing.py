@@ -12,6 +12,7 @@ from promad.errors import PromadError
 from promad.files import write_whole
 from promad.mixin.alerts import AlertScope, build_alert_rules
 from promad.mixin.deployment import Deployment
+from promad.mixin.features import build_feature_rules, find_intervals, render_remote_write
 from promad.mixin.recording import build_recording_rules
 from promad.mixin.rules import render_rules
 
@@ -25,6 +26,7 @@ class Written:
     dashboards: int
     recordings: int
     alerts: int
+    features: int = 0
 
 
 def write_mixin(
@@ -32,11 +34,14 @@ def write_mixin(
     directory: Path,
     job: str,
     alerts: AlertScope = AlertScope.INCIDENTS,
+    remote_write_url: str | None = None,
 ) -> Written:
     """Write the mixin of a daemon that runs these detectors.
 
     Args:
         alerts: what alerts about detectors with `group_by` are about.
+        remote_write_url: where promad takes samples, if it does not poll: then rules that record
+            the queries are written too, and what sends them.
 
     Raises:
         ConfigError: if the detectors cannot share a mixin.
@@ -44,7 +49,12 @@ def write_mixin(
     """
     deployment = Deployment.from_configs(configs, job)
     boards, rules = build_dashboards(deployment), build_rule_files(deployment, alerts)
-    for name, text in {**boards, **rules, **build_operator_files(rules)}.items():
+    features: Mapping[str, str] = {}
+    if remote_write_url is not None:
+        rules = {**rules, **build_feature_files(deployment)}
+        remote_write = render_remote_write(deployment, remote_write_url)
+        features = {"prometheus/promad-remote-write.yaml": remote_write}
+    for name, text in {**boards, **rules, **build_operator_files(rules), **features}.items():
         with write_whole(directory / name) as aside:
             aside.write_text(text, encoding="utf-8")
     return Written(
@@ -53,6 +63,7 @@ def write_mixin(
         len(boards),
         sum(map(len, build_recording_rules(deployment).values())),
         sum(map(len, build_alert_rules(deployment, alerts).values())),
+        sum(map(len, build_feature_rules(deployment).values())) if features else 0,
     )
 
 
@@ -93,6 +104,16 @@ def build_rule_files(
         "prometheus/promad-recording.yaml": render_rules(f"Recording rules {about}", recordings),
         "prometheus/promad-alerts.yaml": render_rules(f"Alerts {about} {times}", alerts),
     }
+
+
+def build_feature_files(deployment: Deployment) -> Mapping[str, str]:
+    """The rules that record the queries, as YAML, by their file's name."""
+    about = (
+        "Recording rules of the queries of promad, one series for each query and group. Generated "
+        "by promad mixin: run it again after each change of a query, instead of editing this file."
+    )
+    text = render_rules(about, build_feature_rules(deployment), find_intervals(deployment))
+    return {"prometheus/promad-features.yaml": text}
 
 
 def build_operator_files(rule_files: Mapping[str, str]) -> Mapping[str, str]:

@@ -40,7 +40,7 @@ def detect(
         PromadError: if the port is taken, or a bundle is missing, damaged or does not fit.
     """
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
-    daemon = Daemon(configs, clock, observer)
+    daemon = Daemon(configs, clock, observer, web.receives)
 
     with open_port(
         lambda score: build_app(
@@ -51,6 +51,7 @@ def detect(
             daemon.find_trouble,
             score,
             web.ask_reload,
+            receiver=daemon.receiver,
         ),
         daemon.registry,
         clock,

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,10 @@ from promad.web.metrics import ScrapeAnswers
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
 from promad.web.scoring_process import Scorer, score_here
+from promad.web.write_route import create_write_routes
+
+if TYPE_CHECKING:
+    from promad.detection.receiving import Receiver
 
 SCORED_AT_ONCE = 2
 WAITING = 6
@@ -44,6 +49,7 @@ def build_app(
     score: Scorer = score_here,
     ask_reload: Callable[[], Future[str]] | None = None,
     live: bool = True,
+    receiver: Receiver | None = None,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -56,6 +62,7 @@ def build_app(
         ask_reload: reloads, and yields the error; without it `/-/reload` is off.
         live: whether the groups are monitored; else there is nothing to show of them, no page, and
             of the API the loaded bundles and scoring alone.
+        receiver: takes samples by remote write; without it `/api/v1/write` is off.
     """
     app = FastAPI(
         title="promad",
@@ -68,6 +75,7 @@ def build_app(
         routes=[
             *_create_monitoring_routes(registry, served if live else list, is_ready, find_trouble),
             *create_lifecycle_routes(ask_reload),
+            *create_write_routes(receiver),
             *create_docs_routes(),
             *(create_page_routes() if live else ()),
         ],

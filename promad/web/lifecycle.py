@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from promad.web.limits import RequestQueue
+from promad.web.origin import refuse_other_sites
 
 WAITING = 3
 
@@ -30,7 +30,7 @@ def create_lifecycle_routes(ask_reload: Callable[[], Future[str]] | None) -> lis
             raise HTTPException(
                 403, "the lifecycle API is off — start promad with --web.enable-lifecycle"
             )
-        _refuse_other_sites(request)
+        refuse_other_sites(request, "promad reload or curl")
         async with queue.join() as turn, turn:
             error = await asyncio.wrap_future(ask_reload())
         if error:
@@ -38,16 +38,3 @@ def create_lifecycle_routes(ask_reload: Callable[[], Future[str]] | None) -> lis
         return PlainTextResponse("promad reloaded its configuration.\n")
 
     return [Route("/-/reload", post_reload, methods=["POST", "PUT"])]
-
-
-def _refuse_other_sites(request: Request) -> None:
-    """Refuse what a browser sends for a page of another origin; other clients send neither header.
-
-    Raises:
-        HTTPException: 403.
-    """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    same_site = site is None or site in {"same-origin", "none"}
-    same_origin = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-    if not (same_site and same_origin):
-        raise HTTPException(403, "sent by a page of another site — use promad reload or curl")

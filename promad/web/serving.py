@@ -30,6 +30,7 @@ class WebOptions:
         route_prefix: the path below which everything is served, such as `/promad`, or nothing.
         bound: a socket that is listened on already.
         ask_reload: what `/-/reload` calls; None if that is off.
+        receives: whether samples come by remote write, and are not polled.
     """
 
     config_file: Path | None = None
@@ -37,6 +38,7 @@ class WebOptions:
     route_prefix: str = ""
     bound: socket.socket | None = None
     ask_reload: Callable[[], Reload] | None = None
+    receives: bool = False
 
 
 UNPROTECTED = WebOptions()

@@ -16,6 +16,7 @@ from promad.errors import PrometheusError
 from promad.events.status import GroupStatus
 from promad.exposition import (
     DaemonMetrics,
+    ReceiverMetrics,
     Snapshot,
     SnapshotCollector,
     WebMetrics,
@@ -164,6 +165,7 @@ promad_poll_failures_total{detector="host",reason="redirect"} 0.0
 promad_poll_failures_total{detector="host",reason="bad_answer"} 0.0
 promad_poll_failures_total{detector="host",reason="partial"} 0.0
 promad_poll_failures_total{detector="host",reason="several_series"} 0.0
+promad_poll_failures_total{detector="host",reason="not_received"} 0.0
 # HELP promad_query_failures_total Failures of the query. Absent before the first poll.
 # TYPE promad_query_failures_total counter
 promad_query_failures_total{detector="host",query="cpu"} 1.0
@@ -395,6 +397,10 @@ def every_family() -> dict[str, Metric]:
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))
     WebMetrics(registry, ["too_many"], ["busy"]).show_web_config(1.0)
+    received = ReceiverMetrics(registry)
+    received.begin("d0")
+    received.count_request(204)
+    received.count_samples("d0", 1, 1.7e9)
     families = [*collect_fleets([make_incident_snapshot()]), *registry.collect()]
     return {family.name + "_total" * (family.type == "counter"): family for family in families}
 

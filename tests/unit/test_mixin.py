@@ -55,6 +55,49 @@ def test_it_writes_dashboards_and_rules_and_says_so_in_one_line(promad):
     }
 
 
+def test_it_writes_what_prometheus_sends_to_promad(promad):
+    web = CONFIG.format(name="web") + "group_by: [instance]\ndata_settings: {step: 15s}\n"
+    Path("web.yaml").write_text(web.replace("a: up", "a: up, b: 'rate(x[1m]) # per second'"))
+    Path("db.yaml").write_text(CONFIG.format(name="d.b"))
+    url = "http://promad:8001/api/v1/write"
+    code, out, err = promad(
+        *("-c", "web.yaml", "-c", "db.yaml", "mixin", "-o", "out", "--remote-write", url)
+    )
+    assert (code, err) == (0, "")
+    assert "alerts for metrics anomaly_detector_*, 3 recorded queries → out" in out
+    text = Path("out/prometheus/promad-features.yaml").read_text()
+    web, db = yaml.safe_load(text)["groups"]
+    assert (web["name"], web["interval"]) == ("promad-features-web", "15s")
+    assert (db["name"], db["interval"]) == ("promad-features-d.b", "30s")
+    assert web["rules"][0] == {
+        "record": "promad:feature",
+        "labels": {"detector": "web", "feature_name": "a"},
+        "expr": "(\nup\n)\nunless on (instance)\n"
+        "count by (instance) (up unless on (instance) last_over_time(up[120001ms]))",
+    }
+    assert web["rules"][1]["expr"] == "rate(x[1m]) # per second"
+    sent = yaml.safe_load(Path("out/prometheus/promad-remote-write.yaml").read_text())
+    [block] = sent["remote_write"]
+    assert block["url"] == url
+    assert block["write_relabel_configs"] == [
+        {
+            "source_labels": ["__name__", "detector"],
+            "regex": r"promad:feature;(web|d\.b)",
+            "action": "keep",
+        }
+    ]
+    assert (
+        "promad-features-web" in Path("out/kubernetes/prometheus-operator/rules.yaml").read_text()
+    )
+
+
+def test_a_url_that_is_none_is_refused(promad):
+    code, _, err = promad("-c", "web.yaml", "mixin", "-o", "out", "--remote-write", "promad:8001")
+    assert code == 2
+    assert "--remote-write promad:8001" in err
+    assert not Path("out").exists()
+
+
 def test_alerts_name_the_detector_by_its_label(promad):
     code, out, _ = promad("-c", "web.yaml", "-c", "db.yaml", "mixin", "-o", "out")
     assert (code, out.count("\n")) == (0, 1)

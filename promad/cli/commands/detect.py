@@ -19,6 +19,7 @@ from promad.cli.web_options import (
     LifecycleOption,
     OpenProbesOption,
     Port,
+    RemoteWriteOption,
     RoutePrefixOption,
     SystemdSocketOption,
     WebConfigOption,
@@ -41,6 +42,7 @@ def detect(
     external_url: ExternalUrlOption = None,
     route_prefix: RoutePrefixOption = None,
     enable_lifecycle: LifecycleOption = False,
+    enable_remote_write: RemoteWriteOption = False,
     systemd_socket: SystemdSocketOption = False,
     auto_reload: AutoReloadOption = None,
 ) -> None:
@@ -57,6 +59,7 @@ def detect(
         open_probes=open_probes,
         enable_lifecycle=enable_lifecycle,
         systemd_socket=systemd_socket,
+        receives=enable_remote_write,
     )
     overrides = () if url is None else (f"web.external_url={url}",)
     run_detect(

@@ -9,6 +9,7 @@ import typer
 
 from promad.cli.options import load_configs
 from promad.cli.output import format_count, print_lines
+from promad.cli.web_options import parse_server_url
 
 if TYPE_CHECKING:
     from promad.mixin.writing import Written
@@ -30,6 +31,15 @@ def mixin(
             help="With group_by: one alert for an incident of many groups, or one for each group.",
         ),
     ] = "incidents",
+    remote_write: Annotated[
+        str | None,
+        typer.Option(
+            "--remote-write",
+            metavar="URL",
+            help="Also write rules that record the queries, and the remote_write that sends them "
+            "to this URL, such as http://promad:8001/api/v1/write.",
+        ),
+    ] = None,
 ) -> None:
     """Write Grafana dashboards, and recording and alerting rules for Prometheus.
 
@@ -39,15 +49,18 @@ def mixin(
     from promad.mixin.alerts import AlertScope
     from promad.mixin.writing import write_mixin
 
-    written = write_mixin(load_configs(context), directory, job, AlertScope(alerts))
+    url = parse_server_url(remote_write, "--remote-write")
+    written = write_mixin(load_configs(context), directory, job, AlertScope(alerts), url)
     print_lines([format_mixin(written)])
 
 
 def format_mixin(written: Written) -> str:
     """What a mixin holds, and where it is."""
+    count = format_count(written.features, "recorded query", "recorded queries")
+    features = f", {count}" if written.features else ""
     return (
         f"mixin: {format_count(written.dashboards, 'dashboard')}, "
         f"{format_count(written.recordings, 'recording rule')} and "
-        f"{format_count(written.alerts, 'alert')} for metrics {written.prefix}* → "
+        f"{format_count(written.alerts, 'alert')} for metrics {written.prefix}*{features} → "
         f"{written.directory}"
     )

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil, floor
+from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
-from promad.errors import BusyError, PrometheusError, UnreachableError
+from promad.errors import PrometheusError
 from promad.prometheus.client import PrometheusClient
-from promad.prometheus.groups.ages import GroupAges
 from promad.prometheus.groups.buffer import GroupBuffer
-from promad.prometheus.groups.columns import Column, ColumnReader
+from promad.prometheus.groups.columns import Column
 from promad.prometheus.groups.membership import Membership
 from promad.prometheus.groups.options import PollOptions
 from promad.prometheus.groups.rows import GroupRows
-from promad.prometheus.one_series import add_alias, build_not_asked_error
+from promad.prometheus.groups.sources import ColumnSource, QueriedColumns
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_SETTLING_SECONDS = 60.0
 _ROUNDING = 1e-9
 
 
@@ -59,20 +57,27 @@ class GroupPoller:
     Only what is not known yet is asked for, and the last minute again. A group is admitted once it
     has two samples, and forgotten after `forget_after` without any; once there are `max_groups`, no
     other is admitted, and those that were there before a restart come first.
+
+    Args:
+        make_source: what the samples come from in place of queries, given the rows of the groups.
     """
 
-    def __init__(self, client: PrometheusClient, options: PollOptions) -> None:
-        self._client = client
+    def __init__(
+        self,
+        client: PrometheusClient,
+        options: PollOptions,
+        make_source: Callable[[GroupRows], ColumnSource] | None = None,
+    ) -> None:
         self._options = options
         self._rows = GroupRows(options.grouping)
-        self._reader = ColumnReader(client, options, self._rows)
-        self._ages = GroupAges(self._reader, options)
+        self._source = (
+            make_source(self._rows) if make_source else QueriedColumns(client, options, self._rows)
+        )
         self._buffer = GroupBuffer(options.samples, len(options.queries))
         self._members = Membership(
             self._rows, self._buffer, options.max_groups, options.forget_after
         )
         self._last_value: dict[str, float] = {}
-        self._refused_alias: str | None = None
 
     def prefer(self, groups: Iterable[Labels]) -> None:
         """Admit these groups before others, should there be too many."""
@@ -87,7 +92,7 @@ class GroupPoller:
         if asked_before == 0:
             self._last_value.clear()
             members.seen_at = np.minimum(members.seen_at, newest * options.step)
-        failures, columns = self._ask_all(start)
+        failures, columns = self._source.read(start, self._last_value, self._buffer.view())
         members.make_room()
         ambiguous = self._blank_overlaps(columns, newest * options.step)
         corrected_from = self._enter(columns, start, asked_before)
@@ -103,34 +108,8 @@ class GroupPoller:
             if ambiguous
             else {},
             tuple(self._rows.refused),
-            self._client.clock_offset,
+            self._source.clock_offset,
         )
-
-    def _ask_all(self, start: float) -> tuple[dict[str, PrometheusError], dict[str, Column]]:
-        """Each query's answer, or why there is none; then what is too old is taken out."""
-        failures: dict[str, PrometheusError] = {}
-        columns: dict[str, Column] = {}
-        lost: PrometheusError | None = None
-        queries = self._options.queries
-        for alias in sorted(queries, key=lambda alias: alias == self._refused_alias):
-            if lost is not None and self._refused_alias is not None:
-                failures[alias] = build_not_asked_error(alias, self._refused_alias, lost)
-                continue
-            try:
-                columns[alias] = self._ask(alias, start)
-            except PrometheusError as error:
-                failures[alias] = add_alias(alias, error)
-                if isinstance(error, UnreachableError | BusyError):
-                    lost, self._refused_alias = error, alias
-        return failures | self._ages.drop_old(start, columns), columns
-
-    def _ask(self, alias: str, start: float) -> Column:
-        options = self._options
-        settling = ceil(_SETTLING_SECONDS / options.step)
-        known = self._last_value.get(alias, start - options.step)
-        first = max(0, round((known - start) / options.step) + 1 - settling)
-        expr = options.queries[alias]
-        return self._reader.read(expr, expr, first, start)
 
     def _blank_overlaps(self, columns: Mapping[str, Column], newest: float) -> dict[int, str]:
         """Make all features missing where several series of a group have a value for one of them.

@@ -39,11 +39,13 @@ class GroupRows:
     Attributes:
         groups: the groups that have a row.
         refused: groups that get none, and when each was last seen, in unix seconds.
+        renumberings: how often groups got other numbers.
     """
 
     grouping: Grouping
     groups: list[Labels] = field(default_factory=list)
     refused: dict[Labels, float] = field(default_factory=dict)
+    renumberings: int = 0
     _numbered: list[Labels] = field(default_factory=list)
     _number_of: dict[Labels, int] = field(default_factory=dict)
     _row_of: list[int] = field(default_factory=list)
@@ -61,7 +63,10 @@ class GroupRows:
         Raises:
             ValueError: if it is not the JSON of labels.
         """
-        numbers = self._find_numbers(metrics, expr)
+        return self.find_rows(self._find_numbers(metrics, expr), at)
+
+    def find_rows(self, numbers: Rows, at: float) -> Rows:
+        """The rows of groups by their numbers, -1 for none: int64 (numbers,)."""
         rows = self._look_up(numbers)
         if (rows < 0).any():
             rows = self._find_others(numbers, rows, at)
@@ -88,10 +93,11 @@ class GroupRows:
         group = self.grouping.find_group(read_labels(metric))
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        number = self._known[metric] = -1 if group is None else self._find_number(group)
+        number = self._known[metric] = -1 if group is None else self.find_number(group)
         return number
 
-    def _find_number(self, group: Labels) -> int:
+    def find_number(self, group: Labels) -> int:
+        """The number of a group, which stays the same while `renumberings` does."""
         number = self._number_of.setdefault(group, len(self._numbered))
         if number == len(self._numbered):
             self._numbered.append(group)
@@ -123,7 +129,7 @@ class GroupRows:
         changed = self.refused.keys() ^ refused.keys()
         self.refused, self._table = refused, None
         for group in changed:
-            self._row_of[self._find_number(group)] = _REFUSED if group in refused else _NONE
+            self._row_of[self.find_number(group)] = _REFUSED if group in refused else _NONE
 
     def keep(self, rows: Rows) -> None:
         """Forget all groups but those in these rows, which are numbered anew in this order."""
@@ -139,12 +145,13 @@ class GroupRows:
     def _renumber(self) -> None:
         """Forget the numbers of groups that are gone."""
         self._numbered, self._number_of, self._row_of = [], {}, []
+        self.renumberings += 1
         self._known.clear()
         self._answers.clear()
         for row, group in enumerate(self.groups):
-            self._row_of[self._find_number(group)] = row
+            self._row_of[self.find_number(group)] = row
         for group in self.refused:
-            self._find_number(group)
+            self.find_number(group)
 
 
 @dataclass(frozen=True, eq=False)

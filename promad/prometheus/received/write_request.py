@@ -1,0 +1,148 @@
+"""Requests of remote write 1.0: `prometheus.WriteRequest`.
+
+    WriteRequest{1: TimeSeries, 3: MetricMetadata}
+    TimeSeries{1: Label, 2: Sample, 3: Exemplar, 4: Histogram}
+    Label{1: name, 2: value}
+    Sample{1: double value, 2: int64 unix milliseconds}
+
+https://prometheus.io/docs/specs/prw/remote_write_spec/
+
+Nearly every series has been sent before, and has one sample. Its labels, as bytes, are found in a
+dictionary, and the samples of all such series are read at once (`tails`). What looks otherwise is
+read field by field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from promad.prometheus.received.decoded import (
+    EXEMPLARS,
+    HISTOGRAMS,
+    METADATA,
+    Decoded,
+    Pending,
+    check_series_count,
+)
+from promad.prometheus.received.directory import LabelsError, SeriesDirectory
+from promad.prometheus.received.tails import WITH_VALUE, WITHOUT_VALUE, read_tails
+from promad.prometheus.received.wire import (
+    BYTES,
+    expect_bytes,
+    find_content,
+    list_fields,
+    read_sample,
+)
+
+_SERIES_KEY = 1 << 3 | BYTES
+_METADATA_FIELD = 3
+_IGNORED = {3: EXEMPLARS, 4: HISTOGRAMS}
+_KINDS = {1, 2, *_IGNORED}
+
+
+def decode_write_request(body: bytes, directory: SeriesDirectory) -> Decoded:
+    """The samples of a request.
+
+    Raises:
+        MalformedError: if it cannot be read.
+        OversizedError: if it has too many series or samples.
+    """
+    framed = _frame(body, directory)
+    read, others, pending = [], framed.others, Pending()
+    for known in framed.known:
+        codes, ends = np.array(known.codes, np.int64), np.array(known.ends, np.int64)
+        read.append(read_tails(body, known.width, codes, ends))
+        unread = read[-1].unread.tolist()
+        others += [(known.starts[each], known.ends[each]) for each in unread]
+    for start, end in others:
+        _read_series(body, start, end, directory, pending)
+    pending.ignored[METADATA] += framed.metadata
+    return pending.finish(read)
+
+
+@dataclass
+class _Known:
+    """Series with labels that are known, if all after these is one sample of `width` bytes.
+
+    Attributes:
+        codes: of the series.
+        starts, ends: where each begins and ends.
+    """
+
+    width: int
+    codes: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+
+class _Framed(NamedTuple):
+    known: tuple[_Known, _Known]
+    others: list[tuple[int, int]]
+    metadata: int
+
+
+def _frame(body: bytes, directory: SeriesDirectory) -> _Framed:
+    """Where each series begins and ends."""
+    with_value, without = _Known(WITH_VALUE), _Known(WITHOUT_VALUE)
+    find, others, metadata, at, size = directory.codes.get, [], 0, 0, len(body)
+    while at < size:
+        if body[at] != _SERIES_KEY:
+            number, kind, _, at = next(list_fields(body, at, size))
+            if number == 1:
+                expect_bytes(kind, "a series")
+            metadata += number == _METADATA_FIELD
+            continue
+        start, at = find_content(body, at + 1, size)
+        length, own = at - start, with_value
+        code = find(body[start : at - WITH_VALUE]) if length > WITH_VALUE else None
+        if code is None and length > WITHOUT_VALUE:
+            code, own = find(body[start : at - WITHOUT_VALUE]), without
+        if code is None:
+            others.append((start, at))
+            continue
+        own.codes.append(code)
+        own.starts.append(start)
+        own.ends.append(at)
+    check_series_count(len(with_value.codes) + len(without.codes) + len(others))
+    return _Framed((with_value, without), others, metadata)
+
+
+def _read_series(
+    body: bytes, start: int, end: int, directory: SeriesDirectory, pending: Pending
+) -> None:
+    """Read a series field by field; labels that no series can have are noted as a problem."""
+    key, pairs, samples = [], [], []
+    at = start
+    for number, kind, begin, stop in list_fields(body, start, end):
+        if number in _KINDS:
+            expect_bytes(kind, f"field {number} of a series")
+        if number == 1:
+            key.append(body[at:stop])
+            pairs.append(_read_label(body, begin, stop))
+        elif number == 2:
+            samples.append(read_sample(body, begin, stop))
+        elif number in _IGNORED:
+            pending.ignored[_IGNORED[number]] += 1
+        at = stop
+    name = b"".join(key)
+    code = directory.codes.get(name)
+    if code is None:
+        try:
+            code = directory.add(directory.codes, name, pairs)
+        except LabelsError as error:
+            pending.refuse(str(error), len(samples))
+            return
+    for milliseconds, value in samples:
+        pending.add(code, milliseconds, value)
+
+
+def _read_label(body: bytes, start: int, end: int) -> tuple[bytes, bytes]:
+    found = {1: b"", 2: b""}
+    for number, kind, begin, stop in list_fields(body, start, end):
+        if number in found:
+            expect_bytes(kind, f"field {number} of a label")
+            found[number] = body[begin:stop]
+    return found[1], found[2]
