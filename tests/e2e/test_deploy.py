@@ -14,6 +14,7 @@ import yaml
 
 from promad.config import load_config
 from promad.mixin.writing import build_operator_files
+from tests.support.manifests import assert_is_restricted, list_pods, require_known_keys
 from tests.support.prometheus_server import require_binary
 
 ROOT = Path(__file__).parents[2]
@@ -177,25 +178,13 @@ def test_kustomize_finds_every_manifest():
         assert own == there - {"kustomization.yaml", "config.yaml"}
 
 
-def list_pods() -> list[dict[str, Any]]:
-    manifests = read_manifests()
-    job = manifests["CronJob", "promad-train"]["spec"]["jobTemplate"]
-    return [manifests["Deployment", "promad"]["spec"]["template"]["spec"],
-            job["spec"]["template"]["spec"]]  # fmt: skip
-
-
-@pytest.mark.parametrize("pod", list_pods())
+@pytest.mark.parametrize("pod", list_pods([*read_manifests().values()]))
 def test_a_pod_keeps_to_the_restricted_standard(pod):
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["automountServiceAccountToken"] is False
-    [container] = pod["containers"]
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-    }
+    assert_is_restricted(pod["spec"])
+
+
+def test_kubernetes_knows_each_key():
+    require_known_keys([*read_manifests().values()])
 
 
 def test_the_rules_for_the_operator_are_those_for_prometheus():
