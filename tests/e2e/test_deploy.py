@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ALERTMANAGER = ROOT / "docs/alertmanager.md"
 CONFIGS = ("compose/promad.yaml", "kubernetes/base/config.yaml")
+SHARDS = "docker-compose.shards.yml"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 LARGEST_EXPOSURE = 2.0
 
@@ -44,7 +45,7 @@ def test_a_deployed_configuration_has_the_queries_of_the_shipped_one(path):
     assert deployed.artifacts_dir == Path("/var/lib/promad")
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.rest.yml"])
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.rest.yml", SHARDS])
 def test_a_compose_file_is_one(name):
     path = DEPLOY / name
     run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path)
@@ -67,6 +68,41 @@ def test_a_container_of_promad_writes_to_its_volume_alone(service):
     assert found["cap_drop"] == ["ALL"]
     writable = [mount for mount in found["volumes"] if not mount.endswith(":ro")]
     assert writable == ["promad-data:/var/lib/promad"]
+
+
+def list_shards() -> dict[str, dict[str, Any]]:
+    """The services of the daemon, each with what it has in one of the two files or in both."""
+    alone, shards = read("docker-compose.yml")["services"], read(SHARDS)["services"]
+    return {
+        name: {
+            **alone.get(name, {}),
+            **shard,
+            "volumes": [*alone.get(name, {}).get("volumes", []), *shard["volumes"]],
+        }
+        for name, shard in shards.items()
+        if "PROMAD_SHARD" in shard.get("environment", {})
+    }
+
+
+def test_the_compose_file_of_shards_has_each_shard_once():
+    shards = list_shards()
+    assert [each["environment"]["PROMAD_SHARD"] for each in shards.values()] == [
+        f"{number}/{len(shards)}" for number in range(len(shards))
+    ]
+    [scraped] = read("compose/shards.yml")
+    assert scraped["targets"] == [f"{name}:8001" for name in shards]
+
+
+def test_a_shard_in_a_container_shares_its_bundles_alone():
+    shards = [*list_shards().values()]
+    mounts = [dict(reversed(each.split(":")[:2]) for each in one["volumes"]) for one in shards]
+    assert len({each["/var/lib/promad"] for each in mounts}) == len(mounts)
+    assert {each["/var/lib/promad/bundles"] for each in mounts} == {"promad-bundles"}
+    assert "promad-bundles:/var/lib/promad/bundles" in read(SHARDS)["services"]["train"]["volumes"]
+    same = ("command", "image", "build", "read_only", "tmpfs", "cap_drop", "security_opt", "init")
+    alone = {**read("docker-compose.yml")["services"]["train"], "command": shards[0]["command"]}
+    for one in shards[1:]:
+        assert {key: one[key] for key in same} == {key: alone[key] for key in same}
 
 
 def test_the_container_of_the_api_writes_nothing():
