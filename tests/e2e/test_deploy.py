@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promql_parser import parse as parse_promql
 
 from promad.config import load_config
 from promad.mixin.writing import build_operator_files
@@ -20,6 +21,7 @@ from tests.support.prometheus_server import require_binary
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ALERTMANAGER = ROOT / "docs/alertmanager.md"
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
 CONFIGS = ("compose/promad.yaml", "kubernetes/base/config.yaml")
 SHARDS = "docker-compose.shards.yml"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
@@ -126,6 +128,26 @@ def test_alertmanager_accepts_the_configuration_in_the_documentation(tmp_path):
     [example] = re.findall(r"```yaml\n(.*?)```", ALERTMANAGER.read_text(), re.DOTALL)
     (tmp_path / "alertmanager.yml").write_text(example)
     run(require_binary("amtool"), "check-config", tmp_path / "alertmanager.yml")
+
+
+def test_prometheus_accepts_the_examples_for_replicas(tmp_path):
+    scraping, rules = re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL)
+    (tmp_path / "rules.yml").write_text(rules)
+    (tmp_path / "prometheus.yml").write_text(f"{scraping}rule_files: [rules.yml]\n")
+    run(require_binary("promtool"), "check", "config", tmp_path / "prometheus.yml")
+    [job] = yaml.safe_load(scraping)["scrape_configs"]
+    assert job["honor_labels"] is True
+
+
+def test_what_to_watch_is_promql_of_metrics_that_exist():
+    rows = re.findall(r"^\| `(.+?)` \| ", OPERATIONS.partition("## What to watch")[2], re.MULTILINE)
+    queries = [row for row in rows if re.search(r"[({>]|_total|_seconds", row)]
+    assert len(queries) > 7
+    known = set(re.findall(r"\bpromad_\w+", (ROOT / "docs/metrics.md").read_text()))
+    for query in queries:
+        assert parse_promql(query)
+        named = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bpromad_\w+", query)}
+        assert named <= known
 
 
 def test_the_alerts_in_the_examples_for_alertmanager_exist():
