@@ -73,14 +73,10 @@ def test_a_container_of_promad_writes_to_its_volume_alone(service):
 
 
 def list_shards() -> dict[str, dict[str, Any]]:
-    """The services of the daemon, each with what it has in one of the two files or in both."""
+    """The services of the daemon; the first is described by both files."""
     alone, shards = read("docker-compose.yml")["services"], read(SHARDS)["services"]
     return {
-        name: {
-            **alone.get(name, {}),
-            **shard,
-            "volumes": [*alone.get(name, {}).get("volumes", []), *shard["volumes"]],
-        }
+        name: {**alone.get(name, {}), **shard}
         for name, shard in shards.items()
         if "PROMAD_SHARD" in shard.get("environment", {})
     }
@@ -95,16 +91,13 @@ def test_the_compose_file_of_shards_has_each_shard_once():
     assert scraped["targets"] == [f"{name}:8001" for name in shards]
 
 
-def test_a_shard_in_a_container_shares_its_bundles_alone():
-    shards = [*list_shards().values()]
-    mounts = [dict(reversed(each.split(":")[:2]) for each in one["volumes"]) for one in shards]
-    assert len({each["/var/lib/promad"] for each in mounts}) == len(mounts)
-    assert {each["/var/lib/promad/bundles"] for each in mounts} == {"promad-bundles"}
-    assert "promad-bundles:/var/lib/promad/bundles" in read(SHARDS)["services"]["train"]["volumes"]
-    same = ("command", "image", "build", "read_only", "tmpfs", "cap_drop", "security_opt", "init")
-    alone = {**read("docker-compose.yml")["services"]["train"], "command": shards[0]["command"]}
-    for one in shards[1:]:
-        assert {key: one[key] for key in same} == {key: alone[key] for key in same}
+def test_the_shards_differ_in_their_number_and_their_port_alone():
+    own = {"environment", "ports", "healthcheck", "entrypoint"}
+    first, *more = (
+        {key: value for key, value in one.items() if key not in own}
+        for one in list_shards().values()
+    )
+    assert more == [first, first]
 
 
 def test_the_container_of_the_api_writes_nothing():
