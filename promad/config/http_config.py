@@ -16,7 +16,10 @@ from promad.config.reading import read_text, validate_document
 from promad.config.server_settings import PrometheusSettings
 from promad.errors import ConfigError
 
-_SECRETS = {"password", "credentials", "secrets", "client_secret", "secret_key"}
+_SECRETS = {
+    *("password", "credentials", "secrets", "client_secret", "secret_key"),
+    *("key", "proxy_connect_header"),
+}
 """Keys whose values are secrets in plain text."""
 
 

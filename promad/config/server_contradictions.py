@@ -80,6 +80,11 @@ def _check_access_key(server: PrometheusSettings) -> Iterator[Contradiction]:
             "access_key and its secret belong together — set access_key and secret_key_file, or "
             "neither",
         )
+    elif aws and aws.external_id is not None and aws.role_arn is None:
+        yield (
+            ((*_AT, "sigv4", "external_id"), (*_AT, "sigv4", "role_arn")),
+            "has no effect without role_arn — set it, or remove external_id",
+        )
     elif aws and aws.access_key is not None and aws.profile is not None:
         yield (
             ((*_AT, "sigv4", "profile"), (*_AT, "sigv4", "access_key")),
@@ -101,6 +106,11 @@ def _check_encryption(
     url: str, tls: TlsConfig, above: KeyPath, url_key: str
 ) -> Iterator[Contradiction]:
     at = (*above, "tls_config")
+    for key in ("ca", "cert", "key"):
+        if getattr(tls, key) is not None and getattr(tls, f"{key}_file") is not None:
+            yield ((*at, key),), f"{key}_file is set too — remove one of the two"
+    if tls.key is not None and tls.cert is None:
+        yield ((*at, "key"),), "needs cert — set the certificate in the same way"
     if tls.key_file is not None and tls.cert_file is None:
         yield ((*at, "key_file"),), "needs cert_file — set the path of the certificate"
     if tls.min_version and tls.max_version and tls.min_version > tls.max_version:
@@ -128,3 +138,9 @@ def _check_proxy(settings: PrometheusSettings | Oauth2, above: KeyPath) -> Itera
         )
     elif settings.no_proxy is not None and settings.proxy_url is None:
         yield (at_none, at_url), "has no effect without proxy_url — set it, or remove no_proxy"
+    has_proxy = settings.proxy_from_environment or settings.proxy_url is not None
+    if settings.proxy_connect_header and not has_proxy:
+        yield (
+            ((*above, "proxy_connect_header"), at_url),
+            "has no effect without a proxy — set proxy_url, or remove proxy_connect_header",
+        )

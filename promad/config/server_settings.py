@@ -42,10 +42,16 @@ class Authorization(Section):
 
 
 class TlsConfig(Section):
-    """How a server's certificate is checked, and which one is shown to it."""
+    """How a server's certificate is checked, and which one is shown to it.
 
+    Without `_file`, they are PEM text.
+    """
+
+    ca: Text | None = None
     ca_file: Location | None = None
+    cert: Text | None = None
     cert_file: Location | None = None
+    key: SecretStr | None = None
     key_file: Location | None = None
     server_name: Text | None = None
     min_version: TlsVersion | None = None
@@ -69,6 +75,7 @@ class Oauth2(Section):
     proxy_url: Url | None = None
     no_proxy: Text | None = None
     proxy_from_environment: bool = False
+    proxy_connect_header: Mapping[HeaderName, tuple[SecretStr, ...]] = {}
 
 
 class Sigv4(Section):
@@ -80,6 +87,7 @@ class Sigv4(Section):
     secret_key_file: Location | None = None
     profile: Text | None = None
     role_arn: Text | None = None
+    external_id: Text | None = None
 
 
 class HttpHeader(Section):
@@ -104,7 +112,9 @@ class PrometheusSettings(Section):
     proxy_url: Url | None = None
     no_proxy: Text | None = None
     proxy_from_environment: bool = False
+    proxy_connect_header: Mapping[HeaderName, tuple[SecretStr, ...]] = {}
     follow_redirects: bool = True
+    enable_http2: bool = True
     http_method: Literal["POST", "GET"] = "POST"
     params: Mapping[ParameterName, ParameterValues] = {}
     max_points_per_request: PositiveInt = 10_000

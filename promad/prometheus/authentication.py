@@ -21,7 +21,8 @@ from promad.errors import PrometheusError
 _NOT_SELECTING = {
     *("timeout", "compression", "http_method", "max_points_per_request", "union_queries"),
     *("basic_auth", "authorization", "oauth2", "sigv4", "http_headers", "tls_config"),
-    *("no_proxy", "proxy_from_environment", "follow_redirects"),
+    *("no_proxy", "proxy_from_environment", "proxy_connect_header"),
+    *("follow_redirects", "enable_http2"),
 }
 """Settings that select no data, or that `hash_selection` looks at in another form."""
 
@@ -84,7 +85,9 @@ def hash_selection(settings: PrometheusSettings) -> str:
         headers["Authorization"] = f"Basic {_read_user(settings.basic_auth)}"
     rest = settings.model_dump(mode="json", exclude=_NOT_SELECTING) | _dump_identity(settings)
     certificate = settings.tls_config.cert_file
-    shown = _read_file(certificate, "prometheus.tls_config.cert_file") if certificate else ""
+    shown = settings.tls_config.cert or ""
+    if certificate is not None:
+        shown = _read_file(certificate, "prometheus.tls_config.cert_file")
     return sha256(json.dumps([sorted(headers.items()), rest, shown]).encode()).hexdigest()
 
 
@@ -95,7 +98,7 @@ def _dump_identity(settings: PrometheusSettings) -> dict[str, object]:
         keys = {"client_id", "token_url", "scopes", "endpoint_params"}
         found["oauth2"] = settings.oauth2.model_dump(mode="json", include=keys)
     if settings.sigv4:
-        keys = {"region", "access_key", "profile", "role_arn"}
+        keys = {"region", "access_key", "profile", "role_arn", "external_id"}
         found["sigv4"] = settings.sigv4.model_dump(mode="json", include=keys)
     return found
 

@@ -95,13 +95,17 @@ def load_credentials(settings: Sigv4, secret: str) -> tuple[str, Any]:
             "profile, or provide them in the environment",
             "unauthorized",
         )
-    role = settings.role_arn
-    return region, credentials if role is None else _assume_role(session, credentials, role)
+    if settings.role_arn is not None:
+        credentials = _assume_role(session, credentials, settings.role_arn, settings.external_id)
+    return region, credentials
 
 
-def _assume_role(session: Any, credentials: Any, role: str) -> Any:
+def _assume_role(session: Any, credentials: Any, role: str, external_id: str | None) -> Any:
     """Credentials of a role, obtained from AWS STS when they are first needed."""
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
-    fetcher = AssumeRoleCredentialFetcher(session.create_client, credentials, role)
+    further = {"ExternalId": external_id} if external_id else None
+    fetcher = AssumeRoleCredentialFetcher(
+        session.create_client, credentials, role, extra_args=further
+    )
     return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")

@@ -181,7 +181,7 @@ class Session:
                 require_tls_files(self._settings.tls_config, self.section)
             with self._opening:
                 if self._pools is None:
-                    self._pools = open_pools(self._settings, url)
+                    self._pools = open_pools(self._settings, url, self.section)
             found = self._pools.connection_from_host(url.host, url.port, url.scheme)
             self._known = {server: cast("Pool", found)}  # redirects stay on the server
         return self._known[server]

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import yaml
+from promql_parser import parse as parse_promql
 
 from promad.config import load_config
 from promad.mixin.writing import build_operator_files
+from tests.support.manifests import assert_is_restricted, list_pods, require_known_keys
 from tests.support.prometheus_server import require_binary
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ALERTMANAGER = ROOT / "docs/alertmanager.md"
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
 CONFIGS = ("compose/promad.yaml", "kubernetes/base/config.yaml")
+SHARDS = "docker-compose.shards.yml"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 LARGEST_EXPOSURE = 2.0
 
@@ -43,7 +47,7 @@ def test_a_deployed_configuration_has_the_queries_of_the_shipped_one(path):
     assert deployed.artifacts_dir == Path("/var/lib/promad")
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.rest.yml"])
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.rest.yml", SHARDS])
 def test_a_compose_file_is_one(name):
     path = DEPLOY / name
     run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path)
@@ -68,6 +72,34 @@ def test_a_container_of_promad_writes_to_its_volume_alone(service):
     assert writable == ["promad-data:/var/lib/promad"]
 
 
+def list_shards() -> dict[str, dict[str, Any]]:
+    """The services of the daemon; the first is described by both files."""
+    alone, shards = read("docker-compose.yml")["services"], read(SHARDS)["services"]
+    return {
+        name: {**alone.get(name, {}), **shard}
+        for name, shard in shards.items()
+        if "PROMAD_SHARD" in shard.get("environment", {})
+    }
+
+
+def test_the_compose_file_of_shards_has_each_shard_once():
+    shards = list_shards()
+    assert [each["environment"]["PROMAD_SHARD"] for each in shards.values()] == [
+        f"{number}/{len(shards)}" for number in range(len(shards))
+    ]
+    [scraped] = read("compose/shards.yml")
+    assert scraped["targets"] == [f"{name}:8001" for name in shards]
+
+
+def test_the_shards_differ_in_their_number_and_their_port_alone():
+    own = {"environment", "ports", "healthcheck", "entrypoint"}
+    first, *more = (
+        {key: value for key, value in one.items() if key not in own}
+        for one in list_shards().values()
+    )
+    assert more == [first, first]
+
+
 def test_the_container_of_the_api_writes_nothing():
     [found] = read("docker-compose.rest.yml")["services"].values()
     assert found["read_only"] is True
@@ -89,6 +121,26 @@ def test_alertmanager_accepts_the_configuration_in_the_documentation(tmp_path):
     [example] = re.findall(r"```yaml\n(.*?)```", ALERTMANAGER.read_text(), re.DOTALL)
     (tmp_path / "alertmanager.yml").write_text(example)
     run(require_binary("amtool"), "check-config", tmp_path / "alertmanager.yml")
+
+
+def test_prometheus_accepts_the_examples_for_replicas(tmp_path):
+    scraping, rules = re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL)
+    (tmp_path / "rules.yml").write_text(rules)
+    (tmp_path / "prometheus.yml").write_text(f"{scraping}rule_files: [rules.yml]\n")
+    run(require_binary("promtool"), "check", "config", tmp_path / "prometheus.yml")
+    [job] = yaml.safe_load(scraping)["scrape_configs"]
+    assert job["honor_labels"] is True
+
+
+def test_what_to_watch_is_promql_of_metrics_that_exist():
+    rows = re.findall(r"^\| `(.+?)` \| ", OPERATIONS.partition("## What to watch")[2], re.MULTILINE)
+    queries = [row for row in rows if re.search(r"[({>]|_total|_seconds", row)]
+    assert len(queries) > 7
+    known = set(re.findall(r"\bpromad_\w+", (ROOT / "docs/metrics.md").read_text()))
+    for query in queries:
+        assert parse_promql(query)
+        named = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bpromad_\w+", query)}
+        assert named <= known
 
 
 def test_the_alerts_in_the_examples_for_alertmanager_exist():
@@ -177,25 +229,13 @@ def test_kustomize_finds_every_manifest():
         assert own == there - {"kustomization.yaml", "config.yaml"}
 
 
-def list_pods() -> list[dict[str, Any]]:
-    manifests = read_manifests()
-    job = manifests["CronJob", "promad-train"]["spec"]["jobTemplate"]
-    return [manifests["Deployment", "promad"]["spec"]["template"]["spec"],
-            job["spec"]["template"]["spec"]]  # fmt: skip
-
-
-@pytest.mark.parametrize("pod", list_pods())
+@pytest.mark.parametrize("pod", list_pods([*read_manifests().values()]))
 def test_a_pod_keeps_to_the_restricted_standard(pod):
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["automountServiceAccountToken"] is False
-    [container] = pod["containers"]
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-    }
+    assert_is_restricted(pod["spec"])
+
+
+def test_kubernetes_knows_each_key():
+    require_known_keys([*read_manifests().values()])
 
 
 def test_the_rules_for_the_operator_are_those_for_prometheus():

@@ -239,6 +239,40 @@ def test_a_server_that_asks_for_a_certificate_gets_it(certificate):
         assert ask(stub.url, tls_config=tls).series == ()
 
 
+def read_pem(certificate):
+    """The certificate, which is its own authority, and its key, as in a configuration."""
+    return (certificate / "cert.pem").read_text(), (certificate / "key.pem").read_text()
+
+
+def test_certificates_may_be_in_the_configuration(certificate):
+    pem, key = read_pem(certificate)
+    with tls_server(certificate, asks=True) as stub:
+        assert ask(stub.url, tls_config={"ca": pem, "cert": pem, "key": key}).series == ()
+        assert ask(stub.url, tls_config={"ca": pem, "cert": pem + key}).series == ()
+        assert ask(stub.url, tls_config={"insecure_skip_verify": True, "cert": pem + key})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"ca": None}, "TLS connection failed (self-signed certificate"),
+        ({"ca": "not PEM"}, "check prometheus.tls_config"),
+        ({"cert": None, "key": None}, "TLS connection failed ("),
+        ({"cert": "not PEM"}, "prometheus.tls_config.cert: no certificate with its key ("),
+        ({"key": "not PEM"}, "check cert and key, which are PEM text without a password"),
+        ({"key": None}, "prometheus.tls_config.cert: no certificate with its key ("),
+        ({"min_version": "TLS13", "server_name": "other"}, "TLS connection failed ("),
+    ],
+)
+def test_a_wrong_certificate_in_the_configuration_is_one_line(certificate, wrong, words):
+    pem, key = read_pem(certificate)
+    with tls_server(certificate, asks=True) as stub, pytest.raises(PrometheusError) as caught:
+        ask(stub.url, tls_config={"ca": pem, "cert": pem, "key": key} | wrong)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert key.splitlines()[1] not in str(caught.value)
+
+
 def test_authorities_may_be_a_folder(certificate, tmp_path):
     command = [require_binary("openssl"), "x509", "-hash", "-noout", "-in", "cert.pem"]
     name = subprocess.run(command, cwd=certificate, capture_output=True, check=True, text=True)
@@ -283,6 +317,32 @@ def test_a_server_over_tls_is_asked_through_a_tunnel_of_the_proxy(certificate):
     assert b"proxy-authorization: basic bwu6c2vjcmv0" in asked[0].lower()
     assert len(stub.asked) == 2
     assert "proxy-authorization" not in map(str.lower, stub.asked[0].headers)
+
+
+def test_the_proxy_gets_headers_of_its_own_with_connect_alone(certificate):
+    settings = {
+        "tls_config": {"ca_file": certificate / "cert.pem"},
+        "proxy_connect_header": {"X-Token": ["right", "more"], "Proxy-Authorization": ["other"]},
+    }
+    with tls_server(certificate) as stub, tunnel() as (url, asked):
+        ask(stub.url, times=2, proxy_url=url, **settings)
+    sent = asked[0].lower()
+    assert b"x-token: right, more\r\n" in sent
+    assert sent.count(b"proxy-authorization") == 1, "that of the URL counts"
+    assert "x-token" not in map(str.lower, stub.asked[0].headers)
+
+
+def test_a_proxy_that_forwards_gets_no_headers_for_connect():
+    with stub_server([Say()]) as proxy:
+        ask("http://promad.invalid", proxy_url=proxy.url, proxy_connect_header={"X-Token": ["a"]})
+    assert "x-token" not in map(str.lower, proxy.asked[0].headers)
+
+
+def test_a_header_that_no_proxy_can_get_is_refused_without_its_value(certificate):
+    with tls_server(certificate) as stub, pytest.raises(PrometheusError) as caught:
+        ask(stub.url, proxy_url="http://127.0.0.1:9", proxy_connect_header={"X-Token": ["a\nb"]})
+    assert "prometheus.proxy_connect_header.X-Token (hidden): a header cannot" in str(caught.value)
+    assert "a\nb" not in str(caught.value)
 
 
 # Limits

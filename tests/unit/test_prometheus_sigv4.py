@@ -137,6 +137,15 @@ ASSUMED = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15
 ROLE = "arn:aws:iam::123456789012:role/promad"
 
 
+@pytest.mark.parametrize("external_id", [None, "monitoring"])
+def test_a_role_is_assumed_with_its_external_id(monkeypatch, external_id):
+    said = Say(body=ASSUMED, headers={"Content-Type": "text/xml"})
+    with stub_server([said]) as sts, stub_server(Checking({"ASIAROLE": "role-secret"})) as stub:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+        ask(stub.url, role_arn=ROLE, external_id=external_id)
+    assert sts.asked[0].form.get("ExternalId") == external_id
+
+
 def test_a_role_is_assumed_once(monkeypatch):
     said = Say(body=ASSUMED, headers={"Content-Type": "text/xml"})
     with stub_server([said]) as sts, stub_server(Checking({"ASIAROLE": "role-secret"})) as stub:
