@@ -19,6 +19,7 @@ from promad.config.model_defaults import (
     PresetName,
     fill_defaults,
 )
+from promad.config.mute_settings import Mute
 from promad.config.section import Section as _Section
 from promad.config.server_settings import PrometheusSettings
 from promad.config.values import (
@@ -405,6 +406,7 @@ class Config(_Section):
     data_filtering_settings: DataFilteringSettings = DataFilteringSettings()
     real_time_anomaly_detection: RealTimeSettings = RealTimeSettings()
     incidents: IncidentSettings = IncidentSettings()
+    mute: tuple[Mute, ...] = ()
     web: WebSettings = WebSettings()
 
     @field_validator("queries")
@@ -468,7 +470,7 @@ KeyPath = tuple[str, ...]
 def key_paths(section: type[BaseModel] = Config, above: KeyPath = ()) -> Iterator[KeyPath]:
     """The place of every key in the file; `*` means an alias, a header's name or an index."""
     for name, field in section.model_fields.items():
-        path = (*above, name)
+        path = (*above, field.alias or name)
         yield path
         inner = _section_in(field.annotation)
         if inner is not None:

@@ -92,6 +92,12 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX incident_events_by_incident ON incident_events (incident);
     """,
+    """
+    ALTER TABLE events ADD COLUMN muted TEXT;
+    ALTER TABLE events ADD COLUMN unmuted_at REAL;
+    ALTER TABLE incidents ADD COLUMN muted TEXT;
+    ALTER TABLE incidents ADD COLUMN unmuted_at REAL;
+    """,
 )
 """What brings the file from one version to the next; the version is how many have been done."""
 

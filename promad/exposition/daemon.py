@@ -51,6 +51,7 @@ class DaemonMetrics:
         self.poll_failures = self._counter(names.POLL_FAILURES)
         self.query_up = self._gauge(names.QUERY_UP)
         self.query_failures = self._counter(names.QUERY_FAILURES)
+        self.mute_query_failures = self._counter(names.MUTE_QUERY_FAILURES)
         self.sample_age = self._gauge(names.SAMPLE_AGE)
         self.ticks_skipped = self._counter(names.TICKS_SKIPPED)
         self.tick_failures = self._counter(names.TICK_FAILURES)
@@ -153,6 +154,15 @@ class DetectorMetrics:
             self.daemon.query_failures.labels(**self.labels, query=query).inc(failed)
         for failure in list(failures.values())[:1]:
             self.daemon.poll_failures.labels(**self.labels, reason=failure.reason).inc()
+
+    def show_mute_queries(self, titles: Iterable[str]) -> None:
+        """The counters of failures of these entries of `mute` are exposed from now on."""
+        for title in titles:
+            self.daemon.mute_query_failures.labels(**self.labels, mute=title)
+
+    def count_mute_failure(self, title: str) -> None:
+        """The query of an entry of `mute` failed."""
+        self.daemon.mute_query_failures.labels(**self.labels, mute=title).inc()
 
     def show_sample_age(self, age_seconds: float) -> None:
         """The age of the newest sample of the feature that is furthest behind."""

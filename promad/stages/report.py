@@ -203,7 +203,8 @@ def _view_incident(incident: Incident) -> IncidentSection:
     groups = f"{incident.groups} group{'' if incident.groups == 1 else 's'}"
     return IncidentSection(
         id=incident.id,
-        title=f"{_format_period(incident.start, incident.end)}, {groups}, incident {incident.id}",
+        title=f"{_format_period(incident.start, incident.end)}, {groups}, incident {incident.id}"
+        f"{_name_mute(incident)}",
         paragraph=incident_paragraph(incident),
         members={
             member.group: [
@@ -281,7 +282,7 @@ def _list_events(events: Sequence[AnomalyEvent], recent: Recent) -> list[EventSe
     return [
         EventSection(
             id=event.id,
-            title=f"{_format_period(event.start, event.end)}, event {event.id}",
+            title=f"{_format_period(event.start, event.end)}, event {event.id}{_name_mute(event)}",
             paragraph=event_paragraph(event),
             features=_list_features(event.peak.ranked_features),
             charts=_draw_features(event, recent) if event.id in charted else {},
@@ -325,6 +326,14 @@ def _draw_features(event: AnomalyEvent, recent: Recent) -> dict[str, Figure]:
         )
         for column in (recent.features.index(view.name) for view in event.top_features)
     }
+
+
+def _name_mute(found: AnomalyEvent | Incident) -> str:
+    """By what it was muted and, if it was still open then, until when."""
+    if found.muted is None:
+        return ""
+    until = "" if found.unmuted_at is None else f" until {format_instant(found.unmuted_at)}"
+    return f", muted{until} by {found.muted}"
 
 
 def _format_period(start: float, end: float | None) -> str:

@@ -98,6 +98,8 @@ def build_event(logged: LoggedEvent) -> EventAnswer:
         comment=logged.comment,
         labels=dict(event.labels),
         incident=logged.incident,
+        muted=event.muted,
+        unmuted_at=event.unmuted_at,
     )
 
 
@@ -129,6 +131,8 @@ def build_incident(logged: LoggedIncident) -> IncidentAnswer:
         ],
         bundle=logged.bundle,
         paragraph=incident_paragraph(incident),
+        muted=incident.muted,
+        unmuted_at=incident.unmuted_at,
     )
 
 
@@ -173,6 +177,7 @@ def build_group(group: MonitoredGroup) -> GroupAnswer:
         samples_in_window=status.samples_in_window,
         top_features=[view.name for view in verdict.top_features],
         calibration="pooled" if group.is_pooled else "own",
+        muted_by=status.muted_by or None,
     )
 
 

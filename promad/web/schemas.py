@@ -223,6 +223,13 @@ class EventAnswer(_Answer):
     comment: str | None
     labels: dict[str, str] = Field(description="Labels of the group.")
     incident: str | None = Field(description="Id of the incident that it is part of.")
+    muted: str | None = Field(
+        description="The entry of `mute` that was in effect when it began; null if none was."
+    )
+    unmuted_at: float | None = Field(
+        description="When the group was muted no longer, so that alerts could fire; null if the "
+        "event was not muted, or was muted until it ended."
+    )
 
 
 class EventPage(_Answer):
@@ -270,6 +277,14 @@ class IncidentAnswer(_Answer):
     leading_features: list[LeadingFeatureAnswer] = Field(description="Largest contribution first.")
     bundle: str
     paragraph: str = Field(description="The incident in plain words.")
+    muted: str | None = Field(
+        description="The entry of `mute` that muted all of its groups when it was found; null if "
+        "one was not muted."
+    )
+    unmuted_at: float | None = Field(
+        description="When a group of it was muted no longer, so that alerts could fire; null if "
+        "the incident was not muted, or was muted until it ended."
+    )
 
 
 class MemberAnswer(_Answer):
@@ -343,6 +358,9 @@ class GroupAnswer(_Answer):
     top_features: list[str]
     calibration: Literal["own", "pooled"] = Field(
         description="`pooled` for a group that was not part of the training."
+    )
+    muted_by: str | None = Field(
+        description="The entry of `mute` that mutes the group now; null if none does."
     )
 
 

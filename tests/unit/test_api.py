@@ -641,6 +641,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
         "samples_in_window": LENGTH,
         "top_features": ["cpu", "load", "memory"],
         "calibration": "own",
+        "muted_by": None,
     }
 
 
@@ -904,6 +905,8 @@ def test_an_incident_has_its_spread_its_first_group_and_a_paragraph(incidents: B
         "paragraph": "2 of 40 groups deviated from 1970-01-01T00:00:00Z to 1970-01-01T00:20:00Z "
         '(first: instance="a", rack="x"). Leading features: cpu (2 groups), load (1). '
         'In common: rack="x".',
+        "muted": None,
+        "unmuted_at": None,
     }
 
 
