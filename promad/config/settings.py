@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from promad.config.deviation_rule import EVERYTHING_COUNTS, DeviationRule
+from promad.config.marker_settings import MarkerSettings
 from promad.config.model_defaults import (
     DEFAULT_MEMBERS,
     MemberName,
@@ -407,6 +408,7 @@ class Config(_Section):
     real_time_anomaly_detection: RealTimeSettings = RealTimeSettings()
     incidents: IncidentSettings = IncidentSettings()
     mute: tuple[Mute, ...] = ()
+    markers: tuple[MarkerSettings, ...] = ()
     web: WebSettings = WebSettings()
 
     @field_validator("queries")
@@ -427,6 +429,17 @@ class Config(_Section):
         plain = scoring.model_copy(update={"method": "mse"})
         training = self.training_settings.model_copy(update={"scoring": plain})
         return self.model_copy(update={"training_settings": training})
+
+    @field_validator("markers")
+    @classmethod
+    def _names_each_marker_once(
+        cls, markers: tuple[MarkerSettings, ...]
+    ) -> tuple[MarkerSettings, ...]:
+        names = [marker.name for marker in markers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice — give each marker a name of its own")
+        return markers
 
     @field_validator("group_by")
     @classmethod

@@ -27,6 +27,7 @@ from promad.detection.fleet_published import Published, make_build_status, withh
 from promad.detection.judgements import ANOMALOUS, BLIND, WARMING, Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.loop import LoopOptions, describe_failures
+from promad.detection.marker_queries import MarkerQueries
 from promad.detection.muting import MuteLog, MuteQueries
 from promad.detection.server_log import ServerLog
 from promad.detection.state import State
@@ -58,6 +59,7 @@ class FleetOutputs:
         incidents: which events are one incident.
         max_feature_series: series about single features that are exposed at most.
         mutes: asks what `mute` names by a query; None asks nothing.
+        markers: asks what `markers` name; None asks nothing.
     """
 
     metrics: DetectorMetrics
@@ -66,6 +68,7 @@ class FleetOutputs:
     incidents: IncidentBook
     max_feature_series: int
     mutes: MuteQueries | None = None
+    markers: MarkerQueries | None = None
 
 
 class FleetLoop(TickLoop):
@@ -131,6 +134,8 @@ class FleetLoop(TickLoop):
 
     def _work(self, now: float) -> None:
         self._offset, mutes = self._options.find_offset(now), self._outputs.mutes
+        if self._outputs.markers is not None:
+            self._outputs.markers.follow(now - self._offset)
         if mutes is not None:
             mutes.begin(now - self._offset)
         poll = self._poller.poll(now - self._offset)
@@ -283,7 +288,7 @@ class FleetLoop(TickLoop):
         changes = self._outputs.incidents.update(judgements.at, began, grew, ended, self._watched)
         if not (began or grew or ended or lasting):
             return
-        log_events(self._log, "anomaly began", began)
+        log_events(self._log, "anomaly began", began, self._outputs.markers)
         log_events(self._log, "anomaly ended", ended)
         self._tell_incidents(changes)
         self._outputs.persistence.save_events(

@@ -20,6 +20,7 @@ from promad.data.frame import MetricFrame
 from promad.data.valid_range import find_outside, format_ranges
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
+from promad.detection.marker_queries import MarkerQueries, name_marker
 from promad.detection.muting import MuteLog, MuteQueries
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
@@ -72,6 +73,7 @@ class LoopOutputs:
         persistence, thresholds: what is saved for the next start; None saves nothing.
         observe: sees every judged sample.
         mutes: asks what `mute` names by a query; None asks nothing.
+        markers: asks what `markers` name; None asks nothing.
     """
 
     metrics: DetectorMetrics
@@ -80,6 +82,7 @@ class LoopOutputs:
     thresholds: ThresholdFile | None = None
     observe: Observer | None = None
     mutes: MuteQueries | None = None
+    markers: MarkerQueries | None = None
 
 
 class DetectionLoop(TickLoop):
@@ -132,6 +135,8 @@ class DetectionLoop(TickLoop):
 
     def _work(self, now: float) -> None:
         self._offset, mutes = self._options.find_offset(now), self._outputs.mutes
+        if self._outputs.markers is not None:
+            self._outputs.markers.follow(now - self._offset)
         if mutes is not None:
             mutes.begin(now - self._offset)
         poll = self._poller.poll(now - self._offset)
@@ -216,7 +221,8 @@ class DetectionLoop(TickLoop):
             self._history(group).add(verdict)
             if judgements.began[group]:
                 event = self._live.state.events.event(group)
-                self._log.warning("anomaly began", **describe_event(event))
+                marker = name_marker(self._outputs.markers, event)
+                self._log.warning("anomaly began", **describe_event(event), **marker)
             if ended is not None:
                 self._log.warning("anomaly ended", **describe_event(ended))
             if self._outputs.observe is not None:

@@ -37,7 +37,7 @@ class SideQuery[Found]:
             self._found = (at, error)
 
     def read(self, wait: float = 0.0) -> tuple[float, Found] | None:
-        """The answer and the time that it is about; None if it has not arrived.
+        """The answer and the time that it is about, once; None if it has not arrived.
 
         Args:
             wait: seconds to wait for it.
@@ -49,7 +49,7 @@ class SideQuery[Found]:
             self._thread.join(wait)
         if self._found is None:
             return None
-        at, found = self._found
+        (at, found), self._found = self._found, None
         if isinstance(found, PrometheusError):
             raise found
         if isinstance(found, Exception):

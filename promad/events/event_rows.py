@@ -35,10 +35,12 @@ _COLUMNS = {
     "incident_members": ("incident", "group_name", "ended", "peak_at", "event", "content"),
     "incident_events": ("event", "incident"),
     "memories": ("group_name", "bundle", "content"),
+    "markers": ("id", "name", "version", "at", "labels"),
+    "marker_versions": ("name", "labels", "versions", "at"),
 }
 """What detection writes of each table; what people write stays as it is."""
 
-_KEYS = {"incident_members": ("incident", "group_name")}
+_KEYS = {"incident_members": ("incident", "group_name"), "marker_versions": ("name", "labels")}
 """Keys that are not the first column alone."""
 
 

@@ -359,6 +359,18 @@ MUTE_QUERY_FAILURES = _counter(
     "without a query in `mute`",
     labels=("mute",),
 )
+MARKER_AT = _gauge(
+    "promad_marker_timestamp_seconds",
+    "Time at which the version was deployed, in unix seconds; of the newest 20 versions.",
+    "before a query in `markers` has changed",
+    labels=("marker", "version"),
+)
+MARKER_QUERY_FAILURES = _counter(
+    "promad_marker_query_failures_total",
+    "Failures of a query in `markers`.",
+    "without `markers`",
+    labels=("marker",),
+)
 SAMPLE_AGE = _gauge(
     "promad_sample_age_seconds",
     "Age, at the last poll, of the newest sample of the feature that is furthest behind.",
@@ -399,6 +411,8 @@ DETECTOR_METRICS = (
     QUERY_UP,
     QUERY_FAILURES,
     MUTE_QUERY_FAILURES,
+    MARKER_AT,
+    MARKER_QUERY_FAILURES,
     SAMPLE_AGE,
     TICKS_SKIPPED,
     TICK_FAILURES,

@@ -203,6 +203,23 @@ class ExplanationAnswer(_Answer):
     features: list[FeatureState] = Field(description="Largest contribution first.")
 
 
+class MarkerAnswer(_Answer):
+    """One marker: a version that was deployed."""
+
+    name: str
+    version: str
+    at: float
+    labels: dict[str, str] = Field(
+        description="Labels of the groups that it is about; empty if it is about all groups."
+    )
+
+
+class MarkerList(_Answer):
+    """Markers, newest first."""
+
+    markers: list[MarkerAnswer]
+
+
 class EventAnswer(_Answer):
     """One event: consecutive anomalous samples of a group."""
 
@@ -229,6 +246,9 @@ class EventAnswer(_Answer):
     unmuted_at: float | None = Field(
         description="When the group was muted no longer, so that alerts could fire; null if the "
         "event was not muted, or was muted until it ended."
+    )
+    marker: MarkerAnswer | None = Field(
+        description="The newest marker shortly before it began; null if there is none."
     )
 
 
@@ -284,6 +304,10 @@ class IncidentAnswer(_Answer):
     unmuted_at: float | None = Field(
         description="When a group of it was muted no longer, so that alerts could fire; null if "
         "the incident was not muted, or was muted until it ended."
+    )
+    marker: MarkerAnswer | None = Field(
+        description="The newest marker of its first group shortly before it began; null if there "
+        "is none."
     )
 
 

@@ -174,6 +174,9 @@ promad_query_failures_total{detector="host",query="load"} 0.0
 # HELP promad_mute_query_failures_total Failures of a query in `mute`, which then mutes nothing. \
 Absent without a query in `mute`.
 # TYPE promad_mute_query_failures_total counter
+# HELP promad_marker_query_failures_total Failures of a query in `markers`. Absent without \
+`markers`.
+# TYPE promad_marker_query_failures_total counter
 # HELP promad_ticks_skipped_total Ticks skipped because the previous tick took too long.
 # TYPE promad_ticks_skipped_total counter
 promad_ticks_skipped_total{detector="host"} 2.0
@@ -398,6 +401,8 @@ def every_family() -> dict[str, Metric]:
     own.count_poll(["cpu"], {})
     own.show_sample_age(12.5)
     own.show_mute_queries(["deployment"])
+    own.show_marker_queries(["api"])
+    own.show_markers({("api", "1.4.2"): 1.7e9})
     scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True), muted=False)
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))

@@ -18,6 +18,7 @@ from promad.data.scaling import Scaler
 from promad.data.valid_range import Range
 from promad.detection.live import LiveDetector
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs
+from promad.detection.marker_queries import MarkerQueries
 from promad.detection.muting import MuteQueries
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
@@ -219,6 +220,7 @@ def bench(
     valid_ranges: Sequence[Range] = (),
     mute: Sequence[Mute] = (),
     mutes: MuteQueries | None = None,
+    markers: MarkerQueries | None = None,
     **hysteresis: int,
 ) -> Bench:
     """A loop over a made-up detector, on a made-up server.
@@ -226,6 +228,7 @@ def bench(
     Args:
         log: where events are saved, if anywhere.
         mute, mutes: when groups are muted, and what asks for it.
+        markers: what asks for versions.
         hysteresis: `enter_after` and `leave_after`.
     """
     live = live_of(
@@ -248,7 +251,9 @@ def bench(
     histories = {
         name: RecentHistory(live.detector.scored_features, 720) for name in live.state.names
     }
-    outputs = LoopOutputs(metrics, histories, persistence, observe=observe, mutes=mutes)
+    outputs = LoopOutputs(
+        metrics, histories, persistence, observe=observe, mutes=mutes, markers=markers
+    )
     options = LoopOptions("promad", "anomaly_detector_", STEP, lambda _: latency_offset, 0.7)
     loop = DetectionLoop(options, live, server, clock, outputs)  # type: ignore[arg-type]
     return Bench(loop, live, server, clock, registry, outputs, ended)

@@ -530,6 +530,8 @@ def test_events_of_a_log_from_before_mutes_count_and_are_upgraded(tmp_path: Any)
         for table in ("events", "incidents"):
             for column in ("muted", "unmuted_at"):
                 raw.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for table in ("markers", "marker_versions"):
+            raw.execute(f"DROP TABLE {table}")
         raw.execute("PRAGMA user_version = 2")
         raw.commit()
     assert count_begun(path, "events", "b1", 0.0) == 1

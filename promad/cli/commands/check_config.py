@@ -88,6 +88,7 @@ def find_warnings(config: Config) -> Iterator[str]:
             for number, entry in enumerate(config.mute)
             if entry.query is not None
         }
+        | {f"markers.{marker.name}": marker.query for marker in config.markers}
     )
 
 

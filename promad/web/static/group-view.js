@@ -113,8 +113,9 @@ export class GroupView {
   }
 
   /** @param {GroupData} data */
-  #createTimeline({ view: { at }, shown, detail, range, now }) {
+  #createTimeline({ view: { at }, shown, detail, range, now, markers }) {
     return {
+      markers,
       rows: shown,
       step: detail.step_seconds,
       range,
