@@ -106,11 +106,10 @@ class MarkerQueries:
             )
 
     def _show_newest(self) -> None:
-        """Expose when each of the newest versions was deployed first."""
+        """Expose when each of the newest versions was deployed last: a rollback comes again."""
         times: dict[tuple[str, str], float] = {}
         for marker in self._newest:
-            key = marker.name, marker.version
-            times[key] = min(marker.at, times.get(key, marker.at))
+            times.setdefault((marker.name, marker.version), marker.at)
         self._metrics.show_markers(times)
 
     def find_title(self, group: Labels, start: float) -> str | None:

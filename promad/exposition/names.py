@@ -361,7 +361,7 @@ MUTE_QUERY_FAILURES = _counter(
 )
 MARKER_AT = _gauge(
     "promad_marker_timestamp_seconds",
-    "Time at which the version was deployed, in unix seconds; of the newest 20 versions.",
+    "Time at which the version was last deployed, in unix seconds; of the newest 20 versions.",
     "before a query in `markers` has changed",
     labels=("marker", "version"),
 )

@@ -205,6 +205,19 @@ def test_a_deployment_is_recorded_exposed_and_named_in_the_log(log: EventLog) ->
     assert it.status.muted is None
 
 
+def test_a_rollback_is_exposed_at_its_own_time(log: EventLog) -> None:
+    markers, registry = queries_of(deploys((0, "1"), (20, "2"), (40, "1")), log)
+    for at in range(0, 60, 10):
+        markers.follow(START + at)
+        settle(markers)
+    labels = {"detector": "promad", "marker": "api"}
+    shown = [
+        registry.get_sample_value("promad_marker_timestamp_seconds", {**labels, "version": version})
+        for version in ("1", "2")
+    ]
+    assert shown == [START + 40, START + 20]
+
+
 def test_a_restart_marks_what_was_deployed_meanwhile(log: EventLog) -> None:
     before, _ = queries_of(deploys((0, "1")), log)
     for at in (0.0, 10.0):
