@@ -78,6 +78,7 @@ NAMES = (
     (values.AuthorizationType, "text other than `Basic`"),
     (values.PromQL, "PromQL"),
     (values.TimeZone, "IANA time zone"),
+    (values.Cron, "cron expression"),
     (values.MetricsPrefix, "metric name prefix"),
     (SecretStr, "secret"),
     (bool, "`true` or `false`"),
@@ -157,19 +158,20 @@ def _list_keys(
     """The keys of a section in the order of the file, without those that are sections."""
     hints = get_type_hints(section, include_extras=True)
     places = {key: place for place, key in enumerate(descriptions)}
-    for name, field in sorted(
-        section.model_fields.items(), key=lambda item: places.get((*path, item[0]), len(places))
+    named = ((field.alias or name, name, field) for name, field in section.model_fields.items())
+    for key, name, field in sorted(
+        named, key=lambda each: places.get((*path, each[0]), len(places))
     ):
         collection = get_origin(field.annotation) in {Mapping, tuple}
         if _find_section(field.annotation) is not None and not collection:
             continue
-        given = defaults.get(name) if isinstance(defaults, Mapping) else None
+        given = defaults.get(key) if isinstance(defaults, Mapping) else None
         value = None if field.is_required() and given is None else field.get_default()
         yield Key(
-            name,
+            key,
             name_type(hints[name]),
             _format_default(value if given is None else given, required=field.is_required()),
-            descriptions.get((*path, name), ""),
+            descriptions.get((*path, key), ""),
         )
 
 

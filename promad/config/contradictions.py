@@ -21,6 +21,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _check_file_names(config)
     yield from find_server_contradictions(config)
     yield from _check_scope(config)
+    yield from _check_mute(config)
 
 
 def _check_models(config: Config) -> Iterator[Contradiction]:
@@ -126,3 +127,13 @@ def _check_scope(config: Config) -> Iterator[Contradiction]:
                 (("incidents", "scope"), ("group_by",)),
                 f"{label} is not a label of the groups — add it to group_by, or remove it here",
             )
+
+
+def _check_mute(config: Config) -> Iterator[Contradiction]:
+    for number, entry in enumerate(config.mute):
+        for label in entry.groups:
+            if label not in config.group_by:
+                yield (
+                    (("mute", number, "groups", label), ("group_by",)),
+                    f"{label} is not a label of the groups — add it to group_by, or remove it here",
+                )

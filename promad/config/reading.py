@@ -226,7 +226,7 @@ def _suggest_key(place: Place, section: type[BaseModel], elsewhere: str) -> str:
     here = [path[-1] for path in known if _is_at(path[:-1], above)]
     if near := difflib.get_close_matches(name, here, n=1):
         return f"unknown key — did you mean {near[0]}?"
-    if homes := [path for path in known if path[-1] == name]:
+    if homes := [path for path in known if path[-1] == name and "*" not in path]:
         return f"unknown key — did you mean {_join_place(homes[0])}?"
     return f"unknown key — remove it, or {elsewhere}"
 

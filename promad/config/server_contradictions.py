@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from promad.config.document import Place
 from promad.config.server_settings import Oauth2, PrometheusSettings, TlsConfig
 from promad.config.settings import Config, KeyPath
 
-Contradiction = tuple[tuple[KeyPath, ...], str]
+Contradiction = tuple[tuple[Place, ...], str]
 """The keys that do not go together, the one to fix first, and `what is wrong — what to do`."""
 
 _AT = ("prometheus",)

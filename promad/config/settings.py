@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from promad.config.deviation_rule import EVERYTHING_COUNTS, DeviationRule
+from promad.config.marker_settings import MarkerSettings
 from promad.config.model_defaults import (
     DEFAULT_MEMBERS,
     MemberName,
@@ -19,6 +20,7 @@ from promad.config.model_defaults import (
     PresetName,
     fill_defaults,
 )
+from promad.config.mute_settings import Mute
 from promad.config.section import Section as _Section
 from promad.config.server_settings import PrometheusSettings
 from promad.config.values import (
@@ -405,6 +407,8 @@ class Config(_Section):
     data_filtering_settings: DataFilteringSettings = DataFilteringSettings()
     real_time_anomaly_detection: RealTimeSettings = RealTimeSettings()
     incidents: IncidentSettings = IncidentSettings()
+    mute: tuple[Mute, ...] = ()
+    markers: tuple[MarkerSettings, ...] = ()
     web: WebSettings = WebSettings()
 
     @field_validator("queries")
@@ -425,6 +429,17 @@ class Config(_Section):
         plain = scoring.model_copy(update={"method": "mse"})
         training = self.training_settings.model_copy(update={"scoring": plain})
         return self.model_copy(update={"training_settings": training})
+
+    @field_validator("markers")
+    @classmethod
+    def _names_each_marker_once(
+        cls, markers: tuple[MarkerSettings, ...]
+    ) -> tuple[MarkerSettings, ...]:
+        names = [marker.name for marker in markers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice — give each marker a name of its own")
+        return markers
 
     @field_validator("group_by")
     @classmethod
@@ -468,7 +483,7 @@ KeyPath = tuple[str, ...]
 def key_paths(section: type[BaseModel] = Config, above: KeyPath = ()) -> Iterator[KeyPath]:
     """The place of every key in the file; `*` means an alias, a header's name or an index."""
     for name, field in section.model_fields.items():
-        path = (*above, name)
+        path = (*above, field.alias or name)
         yield path
         inner = _section_in(field.annotation)
         if inner is not None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from promad.config.cron import check_cron
 from promad.config.durations import parse_duration, parse_instant
 from promad.config.promql import check_promql
 
@@ -254,5 +255,6 @@ AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]
 Regex = Annotated[str, AfterValidator(_check_regex)]
 PromQL = Annotated[str, AfterValidator(check_promql)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
+Cron = Annotated[str, AfterValidator(check_cron)]
 MetricsPrefix = Annotated[str, AfterValidator(_check_metrics_prefix)]
 CalendarFeature = Literal["hour_of_day", "day_of_week"]

@@ -82,6 +82,19 @@ class Grouping:
             self._known[series] = self._find(series)
         return self._known[series]
 
+    def find_part(self, series: Labels) -> Labels | None:
+        """Those labels of a series that groups have; None if a rule drops it.
+
+        They choose the groups that a series is about, which need not be one: a series that has
+        nothing to do with groups or rules is about all of them.
+
+        >>> Grouping(("instance", "job")).find_part((("alertname", "A"), ("job", "node")))
+        (('job', 'node'),)
+        """
+        names = {name for name, _ in series}
+        known = {*self.by, *(name for rule in self.rules for name in rule.source_labels)}
+        return self.find_group(series) if names & known else ()
+
     def _find(self, series: Labels) -> Labels | None:
         labels = relabel(dict(series), self.rules) if self.rules else dict(series)
         if labels is None:

@@ -22,6 +22,8 @@ from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DaemonStatus, DirectoryLock, lock_directory
 from promad.detection.live import LiveDetector, begin_live
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs, Observer
+from promad.detection.marker_queries import make_marker_queries
+from promad.detection.muting import make_mute_queries
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
 from promad.detection.reloading import carry_out
@@ -302,6 +304,8 @@ class Daemon:
             Persistence(events, opened.bundle.id, retention, catch_up, metrics),
             ThresholdFile(config.artifacts_dir, opened.bundle.id),
             self._observer,
+            make_mute_queries(config, client, metrics),
+            make_marker_queries(config, client, events, metrics),
         )
         return _OneGroup(live, outputs, _build_poller(opened, client, stream))
 

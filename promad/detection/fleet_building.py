@@ -14,6 +14,8 @@ from promad.detection.fleet_replay import make_rules
 from promad.detection.group_replay import make_fill_details, make_poll_options
 from promad.detection.live import begin_live
 from promad.detection.loop import LoopOptions
+from promad.detection.marker_queries import make_marker_queries
+from promad.detection.muting import make_mute_queries
 from promad.detection.state_file import StateFile
 from promad.events.event_log import EventLog
 from promad.events.incident_book import IncidentBook
@@ -68,7 +70,13 @@ def build_fleet_loop(
         metrics,
     )
     outputs = FleetOutputs(
-        metrics, history, persistence, IncidentBook(make_rules(opened)), settings.max_feature_series
+        metrics,
+        history,
+        persistence,
+        IncidentBook(make_rules(opened)),
+        settings.max_feature_series,
+        make_mute_queries(config, client, metrics),
+        make_marker_queries(config, client, events, metrics),
     )
     loop = FleetLoop(options, partial(begin_live, opened), poller, clock, outputs)
     return loop, Histories(history)

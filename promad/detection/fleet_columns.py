@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from promad.detection.judgements import ANOMALOUS, Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.state import State
 from promad.events.events import AnomalyEvent
+from promad.events.mutes import Muted
 from promad.events.verdict import ELEVATION, FEATURE_COLUMNS, OBSERVED
 from promad.exposition.fleet import GroupColumns
 
@@ -22,7 +24,7 @@ class EventChanges(NamedTuple):
 
     Attributes:
         began: those that began.
-        grew: those whose peak this sample is.
+        grew: those whose peak this sample is, or whose group is muted no more.
         ended: those that are over.
         lasting: other open ones that are above the threshold.
     """
@@ -37,7 +39,7 @@ def find_event_changes(state: State, judgements: Judgements) -> EventChanges:
     """What the newest sample did to the events of all groups."""
     events = state.events
     open_rows = events.hysteresis.open & ~judgements.began
-    grew = open_rows & (events.peak_at == judgements.at)
+    grew = open_rows & ((events.peak_at == judgements.at) | judgements.unmuted)
     above = judgements.fresh & (judgements.score > judgements.limit)
     began, grown, lasting = (
         [events.event(row) for row in np.flatnonzero(rows).tolist()]
@@ -52,6 +54,7 @@ def build_columns(
     limits: Values,
     judged: Judgements | None,
     pooled: NDArray[np.bool_] | None = None,
+    muted: Muted | None = None,
 ) -> GroupColumns:
     """The columns of all groups of a detector.
 
@@ -60,6 +63,7 @@ def build_columns(
         limits: what scores are held to, (groups,).
         judged: the newest sample; None if no score is published.
         pooled: which groups have no calibration of their own, if that is known already.
+        muted: which groups are muted.
     """
     state, count = live.state, live.state.groups
     unknown = np.full(count, np.nan)
@@ -91,4 +95,11 @@ def build_columns(
         features=features,
         largest=None if judged is None else judged.largest,
         plain=judged is not None and judged.plain,
+        muted=muted.flags if muted is not None and muted.is_configured else None,
     )
+
+
+def name_muted(muted: Muted, names: Sequence[str]) -> frozenset[str] | None:
+    """The names of the groups that are muted; None without `mute`."""
+    rows = np.flatnonzero(muted.flags).tolist()
+    return frozenset(names[row] for row in rows) if muted.is_configured else None

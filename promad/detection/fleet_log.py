@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promad.detection.loop import describe_event
+from promad.detection.marker_queries import MarkerQueries, name_marker
 from promad.events.event_book import EventBook
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import incident_paragraph
@@ -20,11 +21,17 @@ _MOST_PEAKS = 50
 """Events whose higher peaks are written at one sample; the others wait for the next."""
 
 
-def log_events(log: Any, message: str, events: Sequence[AnomalyEvent]) -> None:
+def log_events(
+    log: Any,
+    message: str,
+    events: Sequence[AnomalyEvent],
+    markers: MarkerQueries | None = None,
+) -> None:
     """A line for each event, those with the largest score if there are many."""
     shown = sorted(events, key=lambda event: -event.peak_ratio)[:_MOST_LINES]
     for event in shown:
-        log.warning(message, group=event.group, **describe_event(event))
+        described = {**describe_event(event), **name_marker(markers, event)}
+        log.warning(message, group=event.group, **described)
     if len(shown) < len(events):
         log.warning(message, more_groups=len(events) - len(shown))
 

@@ -19,7 +19,7 @@ from promad.config.durations import format_duration
 from promad.data.groups import Labels, name_group
 from promad.data.rows import plan_move
 from promad.detection.fleet_adaptations import Adaptations
-from promad.detection.fleet_columns import build_columns
+from promad.detection.fleet_columns import build_columns, name_muted
 from promad.detection.fleet_history import FleetHistory
 from promad.detection.fleet_log import RisingPeaks, describe_incident, log_events
 from promad.detection.fleet_persistence import FleetPersistence
@@ -27,6 +27,8 @@ from promad.detection.fleet_published import Published, make_build_status, withh
 from promad.detection.judgements import ANOMALOUS, BLIND, WARMING, Judgements
 from promad.detection.live import LiveDetector
 from promad.detection.loop import LoopOptions, describe_failures
+from promad.detection.marker_queries import MarkerQueries
+from promad.detection.muting import MuteLog, MuteQueries
 from promad.detection.server_log import ServerLog
 from promad.detection.state import State
 from promad.detection.step import rewarm
@@ -56,6 +58,8 @@ class FleetOutputs:
         persistence: what is saved for the next start.
         incidents: which events are one incident.
         max_feature_series: series about single features that are exposed at most.
+        mutes: asks what `mute` names by a query; None asks nothing.
+        markers: asks what `markers` name; None asks nothing.
     """
 
     metrics: DetectorMetrics
@@ -63,6 +67,8 @@ class FleetOutputs:
     persistence: FleetPersistence
     incidents: IncidentBook
     max_feature_series: int
+    mutes: MuteQueries | None = None
+    markers: MarkerQueries | None = None
 
 
 class FleetLoop(TickLoop):
@@ -84,6 +90,7 @@ class FleetLoop(TickLoop):
         self._poller = poller
         self._outputs = outputs
         self._server_log = ServerLog(self._log, options.server)
+        self._mute_log = MuteLog(self._log)
         self._watched: Mapping[Labels, Watched] = {}
         self._begun: Counter[Labels] = Counter()
         self._refused = 0
@@ -127,8 +134,14 @@ class FleetLoop(TickLoop):
             self._outputs.incidents.resume(other._outputs.incidents.to_json())
 
     def _work(self, now: float) -> None:
-        self._offset = self._options.find_offset(now)
+        self._offset, mutes = self._options.find_offset(now), self._outputs.mutes
+        if self._outputs.markers is not None:
+            self._outputs.markers.follow(now - self._offset)
+        if mutes is not None:
+            mutes.begin(now - self._offset)
         poll = self._poller.poll(now - self._offset)
+        if mutes is not None:
+            mutes.answer(self._live.state.mutes)
         with self._at_work:
             if not self._retired:
                 self._take(poll, now)
@@ -254,6 +267,7 @@ class FleetLoop(TickLoop):
             newest.limit,
             why,
             poll.failures,
+            live.state.mutes.find(newest.at),
         )
 
     def _record(self, judgements: Judgements) -> None:
@@ -267,12 +281,15 @@ class FleetLoop(TickLoop):
         ended = list(judgements.ended.values())
         open_rows = state.events.hysteresis.open & ~judgements.began
         grew = self._rising.choose(state.events, judgements.at, open_rows, ended)
+        known = {event.group for event in grew}
+        unmuted = (state.events.event(row) for row in np.flatnonzero(judgements.unmuted).tolist())
+        grew += [event for event in unmuted if event.group not in known]
         above = judgements.fresh & (judgements.score > judgements.limit)
         lasting = np.flatnonzero(open_rows & above).tolist()
         changes = self._outputs.incidents.update(judgements.at, began, grew, ended, self._watched)
         if not (began or grew or ended or lasting):
             return
-        log_events(self._log, "anomaly began", began)
+        log_events(self._log, "anomaly began", began, self._outputs.markers)
         log_events(self._log, "anomaly ended", ended)
         self._tell_incidents(changes)
         self._outputs.persistence.save_events(
@@ -299,6 +316,7 @@ class FleetLoop(TickLoop):
             own.limits.limits(),
             dict.fromkeys(range(own.groups), why),
             failures,
+            own.mutes.find(at),
         )
 
     def _publish(self, published: Published) -> None:
@@ -308,6 +326,7 @@ class FleetLoop(TickLoop):
         if published.judgements is None:
             unknown = np.full(len(published.labels), np.nan)
             self._outputs.history.add(published.at, published.states, unknown, published.limits)
+        self._mute_log.report(published.muted)
         snapshot = self._build_snapshot(published)
         if self._snapshot.rendered.is_compressed:
             snapshot.rendered.compress()
@@ -327,6 +346,7 @@ class FleetLoop(TickLoop):
             dict(self._begun),
             self._refused,
             outputs.incidents.rules.scope,
+            name_muted(published.muted, self._live.state.names),
         )
         return FleetSnapshot(
             options.name,
@@ -337,6 +357,7 @@ class FleetLoop(TickLoop):
                 published.limits,
                 published.judgements,
                 self._pooled,
+                published.muted,
             ),
             incidents,
             failed,

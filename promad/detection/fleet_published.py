@@ -13,6 +13,7 @@ from promad.data.groups import Labels
 from promad.detection.judgements import BLIND, Judgements
 from promad.detection.state import State
 from promad.errors import PrometheusError
+from promad.events.mutes import Muted
 from promad.events.status import GroupStatus
 from promad.events.verdict import STATES, Verdict
 from promad.exposition.fleet import FleetSnapshot
@@ -31,6 +32,7 @@ class Published:
     limits: Values
     why: Mapping[int, str]
     failures: Mapping[str, PrometheusError]
+    muted: Muted
 
 
 def make_build_status(state: State, published: Published) -> Callable[[int], GroupStatus]:
@@ -39,7 +41,7 @@ def make_build_status(state: State, published: Published) -> Callable[[int], Gro
     events = state.events.take(open_rows)
     place_of = {row: place for place, row in enumerate(open_rows.tolist())}
     begun, until = state.events.begun.copy(), state.scored_until.copy()
-    usable = state.scoring.usable_for[:, 0].copy()
+    usable, muted = state.scoring.usable_for[:, 0].copy(), published.muted
 
     def build(row: int) -> GroupStatus:
         return GroupStatus(
@@ -49,6 +51,8 @@ def make_build_status(state: State, published: Published) -> Callable[[int], Gro
             event=events.event(place_of[row]) if row in place_of else None,
             last_scored_at=None if isnan(until[row]) else float(until[row]),
             samples_in_window=int(usable[row]),
+            muted=bool(muted.flags[row]) if muted.is_configured else None,
+            muted_by=muted.find_title(row),
         )
 
     return build

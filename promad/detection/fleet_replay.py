@@ -20,7 +20,7 @@ from promad.bundle import Opened
 from promad.config.durations import format_instant
 from promad.data.frame import MetricFrame, align_down, align_up, points_between
 from promad.data.groups import Labels
-from promad.detection.fleet_columns import build_columns, find_event_changes
+from promad.detection.fleet_columns import build_columns, find_event_changes, name_muted
 from promad.detection.group_replay import make_poll_options
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector, begin_live
@@ -197,12 +197,18 @@ class FleetSample:
 
     def build_snapshot(self, detector: str, prefix: str, max_feature_series: int) -> FleetSnapshot:
         """All groups and incidents, as they are exposed."""
-        judged = self.judgements
+        judged, state = self.judgements, self.live.state
+        muted = state.mutes.find(judged.at)
         return FleetSnapshot(
             detector,
             prefix,
-            build_columns(self.live, judged.state, judged.limit, judged),
-            IncidentColumns(self.open, dict(self.begun), scope=self.scope),
+            build_columns(self.live, judged.state, judged.limit, judged, muted=muted),
+            IncidentColumns(
+                self.open,
+                dict(self.begun),
+                scope=self.scope,
+                muted_groups=name_muted(muted, state.names),
+            ),
             (),
             max_feature_series,
             self.build_status,

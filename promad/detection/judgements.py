@@ -57,6 +57,8 @@ class Judgements:
         fresh: whether the sample was judged now; a score that was judged before counts no more.
         began: the groups whose event began with this sample, bool (groups,).
         ended: by group the event that ended with this sample.
+        unmuted: the groups whose open event began while they were muted, which they are no longer
+            since this sample, bool (groups,).
     """
 
     at: float
@@ -79,6 +81,7 @@ class Judgements:
     fresh: Flags
     began: Flags
     ended: Mapping[int, AnomalyEvent]
+    unmuted: Flags
 
     @property
     def excess(self) -> Values:

@@ -96,5 +96,5 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
         else None,
     )
     hysteresis = begin_hysteresis(how, count)
-    state = begin_state(detector, limits, config.name, groups, hysteresis)
+    state = begin_state(detector, limits, config.name, groups, hysteresis, config.mute)
     return LiveDetector(detector, detector.calibrate(groups), state)

@@ -21,6 +21,8 @@ from promad.data.frame import MetricFrame
 from promad.data.valid_range import find_outside, format_ranges
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
+from promad.detection.marker_queries import MarkerQueries, name_marker
+from promad.detection.muting import MuteLog, MuteQueries
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
 from promad.detection.server_log import ServerLog
@@ -82,6 +84,8 @@ class LoopOutputs:
         histories: the newest verdicts of each group, by its name.
         persistence, thresholds: what is saved for the next start; None saves nothing.
         observe: sees every judged sample.
+        mutes: asks what `mute` names by a query; None asks nothing.
+        markers: asks what `markers` name; None asks nothing.
     """
 
     metrics: DetectorMetrics
@@ -89,6 +93,8 @@ class LoopOutputs:
     persistence: Persistence | None = None
     thresholds: ThresholdFile | None = None
     observe: Observer | None = None
+    mutes: MuteQueries | None = None
+    markers: MarkerQueries | None = None
 
 
 class DetectionLoop(TickLoop):
@@ -109,6 +115,7 @@ class DetectionLoop(TickLoop):
         self._poller = poller
         self._outputs = outputs
         self._server_log = ServerLog(self._log, options.server)
+        self._mute_log = MuteLog(self._log)
         self._newest: Judgements | None = None
         self._states: tuple[State, ...] = ()
         self._outside: frozenset[str] = frozenset()
@@ -140,8 +147,14 @@ class DetectionLoop(TickLoop):
             self._outputs.persistence.save(state, (), now)
 
     def _work(self, now: float) -> None:
-        self._offset = self._options.find_offset(now)
+        self._offset, mutes = self._options.find_offset(now), self._outputs.mutes
+        if self._outputs.markers is not None:
+            self._outputs.markers.follow(now - self._offset)
+        if mutes is not None:
+            mutes.begin(now - self._offset)
         poll = self._poller.poll(now - self._offset)
+        if mutes is not None:
+            mutes.answer(self._live.state.mutes)
         with self._at_work:
             if not self._retired:
                 self._take(poll)
@@ -221,7 +234,8 @@ class DetectionLoop(TickLoop):
             self._history(group).add(verdict)
             if judgements.began[group]:
                 event = self._live.state.events.event(group)
-                self._log.warning("anomaly began", **describe_event(event))
+                marker = name_marker(self._outputs.markers, event)
+                self._log.warning("anomaly began", **describe_event(event), **marker)
             if ended is not None:
                 self._log.warning("anomaly ended", **describe_event(ended))
             if self._outputs.observe is not None:
@@ -256,6 +270,7 @@ class DetectionLoop(TickLoop):
             if verdict.score is None:
                 self._history(group).add(verdict)
         self._states = states
+        self._mute_log.report(self._live.state.mutes.find(verdicts[0].at))
         self._published = self._snapshot(verdicts, failures)
         self._published_at = self._clock.elapsed()
 
@@ -271,7 +286,7 @@ class DetectionLoop(TickLoop):
 
 def make_status(state: DetectorState, group: int, verdict: Verdict) -> GroupStatus:
     """The status of a group whose newest verdict this is."""
-    until = float(state.scored_until[group])
+    until, muted = float(state.scored_until[group]), state.mutes.find(verdict.at)
     return GroupStatus(
         verdict=verdict,
         group=state.labels[group],
@@ -279,6 +294,8 @@ def make_status(state: DetectorState, group: int, verdict: Verdict) -> GroupStat
         event=state.events.open_event(group),
         last_scored_at=None if isnan(until) else until,
         samples_in_window=int(state.scoring.usable_for[group, 0]),
+        muted=bool(muted.flags[group]) if muted.is_configured else None,
+        muted_by=muted.find_title(group),
     )
 
 
@@ -298,6 +315,7 @@ def describe_event(event: AnomalyEvent) -> dict[str, object]:
         "end": None if event.end is None else format_instant(event.end),
         "lasted": format_duration(until - event.start),
         "peak_score": round(event.peak_ratio, 2),
+        "muted": event.muted,
         "top_features": ", ".join(view.name for view in event.top_features),
         "explanation": event_paragraph(event),
     }

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.config.mute_settings import Mute
 from promad.data.groups import Labels, name_group
 from promad.data.rows import move_rows, plan_move
 from promad.events.event_book import EventBook
 from promad.events.hysteresis import Hysteresis
+from promad.events.mutes import Mutes
 from promad.scoring.detector import Detector
 from promad.scoring.held_errors import HeldErrors
 from promad.scoring.onset import Onsets
@@ -49,6 +51,7 @@ class State:
         onsets: what was before events that are open or may begin.
         held: the errors by which features are ranked.
         peers: by which groups that came after training are calibrated.
+        mutes: which groups are muted.
     """
 
     labels: tuple[Labels, ...]
@@ -63,6 +66,7 @@ class State:
     onsets: Onsets
     held: HeldErrors
     peers: Peers
+    mutes: Mutes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +91,7 @@ class State:
         self.peers.adopt(other.peers, move)
         self.onsets.adopt(other.onsets, move)
         self.held.adopt(other.held, move)
+        self.mutes.adopt(other.mutes)
         move_rows(
             move,
             (other.judged_from, self.judged_from),
@@ -172,6 +177,7 @@ def begin_state(
     name: str,
     groups: Sequence[Labels],
     hysteresis: Hysteresis,
+    mute: Sequence[Mute] = (),
 ) -> State:
     """The state before the first sample.
 
@@ -179,6 +185,7 @@ def begin_state(
         limits: the threshold at work on these groups.
         name: of the detector.
         hysteresis: its counters, before the first sample.
+        mute: when anomalies are expected.
     """
     count, features = len(groups), detector.scored_features
     names = [name_group(name, group) for group in groups]
@@ -201,4 +208,5 @@ def begin_state(
             len(detector.table.groups) if detector.table else 0,
             len(detector.preparation.features),
         ),
+        mutes=Mutes(mute, groups),
     )

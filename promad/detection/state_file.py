@@ -30,10 +30,13 @@ _SAVE_SECONDS_PER_BYTE = 60.0 / 4e6
 _LONGEST_SAVE_SECONDS = 300.0
 """A large state is saved less often: what is missing is judged again after a restart."""
 _MOST_BYTES = 2**30
-_LEFT_OUT = frozenset({"scoring"})
+_LEFT_OUT = frozenset({"scoring", "mutes"})
 """Parts of the state that are made anew: windows are read again from the newest samples."""
 
-_ADDED = ("restarted_at", "events.height", "onsets.", "held.", "events.deviations.")
+_ADDED = (
+    *("restarted_at", "events.height", "onsets.", "held.", "events.deviations."),
+    *("events.muted", "events.silent", "events.unmuted_at"),
+)
 """Arrays and parts that files of earlier versions lack; they stay as in a fresh state."""
 
 log = structlog.get_logger()

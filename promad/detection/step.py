@@ -250,7 +250,12 @@ def _judge(
     until = np.fmax(state.scored_until, state.judged_from)
     fresh = known & (at > until + detector.preparation.step / 2)
     recent, held_open = _find_recent(detector, state, scores.recent[:, sample])
-    limit = state.limits.follow(np.where(fresh, score, np.nan), recent, held_open)
+    muted = state.mutes.find(at)
+    normal, recently = np.where(fresh, score, np.nan), recent
+    if muted.flags.any():  # maintenance moves no threshold
+        normal[muted.flags] = np.nan
+        recently = None if recent is None else np.where(muted.flags, np.nan, recent)
+    limit = state.limits.follow(normal, recently, held_open)
     outside = scores.outside[:, sample].any(axis=1)
     score = raise_outside(score, limit, outside)
     recent = None if recent is None else raise_outside(recent, limit, outside)
@@ -266,7 +271,7 @@ def _judge(
     )
     largest = _follow_deviations(state, features, elevation, groups, at)
     columns = JudgedColumns(fresh, score, limit, mse, features)
-    began, ended = state.events.enter(at, columns, recent)
+    began, ended, unmuted = state.events.enter(at, columns, recent, muted)
     state.events.deviations.forget(np.array(list(ended), np.int64))
     state.scored_until = np.where(fresh, at, state.scored_until)
     in_window = scores.in_window[:, sample]
@@ -295,6 +300,7 @@ def _judge(
         fresh=fresh,
         began=began,
         ended=ended,
+        unmuted=unmuted,
     )
 
 

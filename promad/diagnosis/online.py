@@ -78,7 +78,7 @@ def find_refused(config: Config, groups: int) -> str | None:
 def predict_fleet_series(config: Config, groups: int) -> SeriesPrediction:
     """How many series there are of so many groups, at most."""
     most = config.real_time_anomaly_detection.max_feature_series
-    return predict_series(groups, config.scored, most)
+    return predict_series(groups, config.scored, most, mutes=bool(config.mute))
 
 
 def estimate_memory(config: Config, groups: int, series: int) -> float:

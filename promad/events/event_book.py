@@ -18,6 +18,7 @@ from promad.data.rows import Move, move_rows
 from promad.events.events import AnomalyEvent, event_from_json
 from promad.events.hysteresis import Hysteresis
 from promad.events.largest_deviations import LargestDeviations
+from promad.events.mutes import Muted
 from promad.events.verdict import (
     FEATURE_COLUMNS,
     State,
@@ -48,10 +49,18 @@ class JudgedColumns(NamedTuple):
 
 
 class BookChanges(NamedTuple):
-    """Which groups' events began with a sample, bool (groups,), and by group those that ended."""
+    """What one sample did to events.
+
+    Attributes:
+        began: whose event began, bool (groups,).
+        ended: by group the event that ended.
+        unmuted: whose open event began while the group was muted, which it is not any more, bool
+            (groups,).
+    """
 
     began: Flags
     ended: Mapping[int, AnomalyEvent]
+    unmuted: Flags
 
 
 @dataclass
@@ -74,6 +83,11 @@ class EventBook:
         peak: that sample; `scored` is not used.
         labels: of the groups.
         deviations: where each feature deviated most.
+        muted: of the event that is open the title of what muted its group when it began; empty if
+            nothing did.
+        silent: whether the group has been muted ever since, bool.
+        unmuted_at: unix seconds of the first sample at which it was not; NaN before, and if the
+            event began while it was not muted.
     """
 
     groups: tuple[str, ...]
@@ -89,6 +103,9 @@ class EventBook:
     peak: JudgedColumns
     labels: tuple[Labels, ...]
     deviations: LargestDeviations
+    muted: list[str]
+    silent: Flags
+    unmuted_at: Values
 
     @staticmethod
     def begin(
@@ -100,7 +117,7 @@ class EventBook:
     ) -> EventBook:
         """The book before the first sample; groups have no labels by default."""
         count = len(groups)
-        last_above, start, flagged_at, peak_at, height = np.full((5, count), np.nan)
+        last_above, start, flagged_at, peak_at, height, unmuted_at = np.full((6, count), np.nan)
         score, limit, mse = np.full((3, count), np.nan)
         numbers = np.full((count, len(features), len(FEATURE_COLUMNS)), np.nan)
         peak = JudgedColumns(np.ones(count, np.bool_), score, limit, mse, numbers)
@@ -119,6 +136,9 @@ class EventBook:
             peak,
             tuple(labels or [()] * count),
             LargestDeviations.begin(count, len(features)),
+            [""] * count,
+            np.zeros(count, np.bool_),
+            unmuted_at,
         )
 
     def adopt(self, other: EventBook, move: Move) -> None:
@@ -133,6 +153,9 @@ class EventBook:
             (other.flagged_at, self.flagged_at),
             (other.peak_at, self.peak_at),
             (other.height, self.height),
+            (other.muted, self.muted),
+            (other.silent, self.silent),
+            (other.unmuted_at, self.unmuted_at),
             *zip(other.peak, self.peak, strict=True),
         )
 
@@ -156,12 +179,19 @@ class EventBook:
         kept.adopt(self, Move(rows, np.arange(count)))
         return kept
 
-    def enter(self, at: float, judged: JudgedColumns, recent: Values | None = None) -> BookChanges:
+    def enter(
+        self,
+        at: float,
+        judged: JudgedColumns,
+        recent: Values | None = None,
+        muted: Muted | None = None,
+    ) -> BookChanges:
         """Enter one sample of each group.
 
         Args:
             at: unix seconds.
             recent: the recent scores, float64 (groups,); None where there are none.
+            muted: which groups are muted; None if none is.
         """
         above = judged.scored & (judged.score > judged.limit)
         lasting = self.hysteresis.find_lasting(judged.score, recent, judged.limit)
@@ -175,7 +205,25 @@ class EventBook:
             group: self.event(group, float(self.last_above[group]))
             for group in over.nonzero()[0].tolist()
         }
-        return BookChanges(began, ended)
+        return BookChanges(began, ended, self._follow_mutes(at, began, over, judged.scored, muted))
+
+    def _follow_mutes(
+        self, at: float, began: Flags, over: Flags, scored: Flags, muted: Muted | None
+    ) -> Flags:
+        """Remember which events begin while their group is muted, and until when it is.
+
+        Returns:
+            Those that have just ceased to be muted, bool (groups,).
+        """
+        flags = np.zeros_like(began) if muted is None else muted.flags
+        for row in np.flatnonzero(began | over).tolist():
+            self.muted[row] = "" if muted is None or over[row] else muted.find_title(row)
+        self.unmuted_at[began | over] = np.nan
+        self.silent = (self.silent & ~over) | (began & flags)
+        unmuted = self.silent & scored & ~flags
+        self.unmuted_at[unmuted] = at
+        self.silent &= ~unmuted
+        return unmuted
 
     def _follow_peaks(
         self, at: float, kept: Flags, above: Flags, judged: JudgedColumns, height: Values
@@ -219,8 +267,10 @@ class EventBook:
             why=describe_missing(missing),
         )
         start, flagged_at = float(self.start[group]), float(self.flagged_at[group])
-        name, labels = self.groups[group], self.labels[group]
-        return AnomalyEvent(name, start, flagged_at, end, verdict, labels)
+        name, labels, muted = self.groups[group], self.labels[group], self.muted[group] or None
+        unmuted_at = float(self.unmuted_at[group])
+        until = None if muted is None or np.isnan(unmuted_at) else unmuted_at
+        return AnomalyEvent(name, start, flagged_at, end, verdict, labels, muted, until)
 
     def to_json(self, group: int) -> dict[str, Any]:
         """Plain values of one group, from which `resume` continues as if nothing was between."""
@@ -259,6 +309,9 @@ class EventBook:
         """Let a group continue with an event."""
         verdict, peak = event.peak, self.peak
         self.start[group], self.flagged_at[group] = event.start, event.flagged_at
+        self.muted[group] = event.muted or ""
+        self.silent[group] = event.alerts_from is None
+        self.unmuted_at[group] = np.nan if event.unmuted_at is None else event.unmuted_at
         self.peak_at[group], peak.limit[group] = verdict.at, verdict.threshold
         peak.score[group] = np.nan if verdict.score is None else verdict.score
         peak.mse[group] = np.nan if verdict.mse is None else verdict.mse

@@ -17,18 +17,22 @@ _COUNT = {
     "events": "SELECT count(*) FROM events WHERE bundle = ? AND flagged_at >= ?",
     "incidents": "SELECT count(*) FROM incidents WHERE bundle = ? AND flagged_at >= ?",
 }
+_NOT_MUTED = " AND (muted IS NULL OR unmuted_at IS NOT NULL)"
+_VERSION_WITH_MUTED = 3
 
 
 def count_begun(path: Path, counted: Counted, bundle: str, since: float) -> int:
     """How many events or incidents of a bundle began since `since` (unix seconds).
 
-    The file is not changed.
+    Those that were muted throughout do not count. The file is not changed.
 
     Raises:
         DataError: if it cannot be read.
     """
     with _open_unchanged(path) as connection:
-        (count,) = connection.execute(_COUNT[counted], (bundle, since)).fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        sql = _COUNT[counted] + (_NOT_MUTED if version >= _VERSION_WITH_MUTED else "")
+        (count,) = connection.execute(sql, (bundle, since)).fetchone()
         return int(count)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from promad.data.groups import Labels
 from promad.errors import DataError
 from promad.events.event_rows import (
     UPSERTS,
@@ -32,6 +33,14 @@ from promad.events.event_rows import (
 )
 from promad.events.events import AnomalyEvent
 from promad.events.incidents import Incident, Member
+from promad.events.marker_rows import (
+    KEEP_NEWEST_MARKERS,
+    make_marker_row,
+    make_version_rows,
+    read_marker,
+    read_versions,
+)
+from promad.events.markers import Marker, Versions
 
 __all__ = ["FILE_NAME", "EventLog", "EventRow", "LoggedEvent", "LoggedIncident", "open_event_log"]
 
@@ -91,6 +100,29 @@ MIGRATIONS: Sequence[str] = (
         incident TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX incident_events_by_incident ON incident_events (incident);
+    """,
+    """
+    ALTER TABLE events ADD COLUMN muted TEXT;
+    ALTER TABLE events ADD COLUMN unmuted_at REAL;
+    ALTER TABLE incidents ADD COLUMN muted TEXT;
+    ALTER TABLE incidents ADD COLUMN unmuted_at REAL;
+    """,
+    """
+    CREATE TABLE markers (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        at REAL NOT NULL,
+        labels TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX markers_by_time ON markers (at, id);
+    CREATE TABLE marker_versions (
+        name TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        versions TEXT NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (name, labels)
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 """What brings the file from one version to the next; the version is how many have been done."""
@@ -283,7 +315,7 @@ class EventLog:
         return [row["group_name"] for row in rows]
 
     def prune(self, before: float) -> int:
-        """Forget events and incidents that ended before a time, in unix seconds; how many events.
+        """Forget events, incidents and markers of before a time, in unix seconds; how many events.
 
         Events of an incident that stays are kept with it.
         """
@@ -293,6 +325,9 @@ class EventLog:
                 connection.execute(
                     f"DELETE FROM {table} WHERE incident NOT IN (SELECT id FROM incidents)"  # noqa: S608
                 )
+            connection.execute("DELETE FROM markers WHERE at < ?", (before,))
+            connection.execute("DELETE FROM marker_versions WHERE at < ?", (before,))
+            connection.execute(KEEP_NEWEST_MARKERS)
             return connection.execute(
                 "DELETE FROM events WHERE ended < ? "
                 "AND id NOT IN (SELECT event FROM incident_events)",
@@ -338,6 +373,27 @@ class EventLog:
         with_group = ("id IN (SELECT incident FROM incident_members WHERE group_name = ?)", group)
         query = _make_query("incidents", with_group, start, end, is_open, below, limit)
         return self._read_incidents(*query)
+
+    def record_markers(
+        self, name: str, at: float, markers: Iterable[Marker], versions: Versions
+    ) -> None:
+        """Write what was deployed by a time, and the versions that are known since."""
+        with self._transaction() as connection:
+            connection.executemany(UPSERTS["markers"], map(make_marker_row, markers))
+            connection.executemany(
+                UPSERTS["marker_versions"], make_version_rows(name, at, versions)
+            )
+
+    def find_markers(
+        self, start: float = -math.inf, end: float = math.inf, limit: int = 1000
+    ) -> list[Marker]:
+        """The markers from `start` to `end`, in unix seconds, newest first."""
+        sql = "SELECT * FROM markers WHERE at >= ? AND at <= ? ORDER BY at DESC, id LIMIT ?"
+        return [read_marker(row) for row in self._rows(sql, (start, end, limit))]
+
+    def read_versions(self) -> dict[str, dict[Labels, frozenset[str]]]:
+        """The versions that were last known, by the name of their marker."""
+        return read_versions(self._rows("SELECT * FROM marker_versions", ()))
 
     def incident(self, id_: str) -> LoggedIncident | None:
         """The incident with this id; None if there is none."""

@@ -26,16 +26,21 @@ from promad.events.verdict import FeatureView, verdict_from_json, verdict_to_jso
 _COLUMNS = {
     "events": (
         *("id", "group_name", "start", "flagged_at", "last_above", "ended", "end_reason"),
-        *("peak_ratio", "peak", "bundle", "labels"),
+        *("peak_ratio", "peak", "bundle", "labels", "muted", "unmuted_at"),
     ),
-    "incidents": ("id", "start", "flagged_at", "ended", "peak_ratio", "bundle", "content"),
+    "incidents": (
+        *("id", "start", "flagged_at", "ended", "peak_ratio", "bundle", "content"),
+        *("muted", "unmuted_at"),
+    ),
     "incident_members": ("incident", "group_name", "ended", "peak_at", "event", "content"),
     "incident_events": ("event", "incident"),
     "memories": ("group_name", "bundle", "content"),
+    "markers": ("id", "name", "version", "at", "labels"),
+    "marker_versions": ("name", "labels", "versions", "at"),
 }
 """What detection writes of each table; what people write stays as it is."""
 
-_KEYS = {"incident_members": ("incident", "group_name")}
+_KEYS = {"incident_members": ("incident", "group_name"), "marker_versions": ("name", "labels")}
 """Keys that are not the first column alone."""
 
 
@@ -106,6 +111,7 @@ def make_event_row(row: EventRow, bundle: str) -> tuple[Any, ...]:
         *(event.id, event.group, event.start, event.flagged_at, row.last_above, event.end),
         *(None if event.end is None else row.end_reason, event.peak_ratio),
         *(_write_peak(event), bundle, json.dumps(dict(event.labels))),
+        *(event.muted, event.unmuted_at),
     )
 
 
@@ -114,7 +120,7 @@ def make_incident_row(incident: Incident, bundle: str) -> tuple[Any, ...]:
     content = json.dumps(incident_to_json(incident))
     return (
         *(incident.id, incident.start, incident.flagged_at, incident.end),
-        *(incident.peak.peak_ratio, bundle, content),
+        *(incident.peak.peak_ratio, bundle, content, incident.muted, incident.unmuted_at),
     )
 
 
@@ -152,7 +158,8 @@ def read_event(row: sqlite3.Row) -> LoggedEvent:
     peak = verdict_from_json(json.loads(row["peak"]))
     labels = read_labels(json.loads(row["labels"]))
     event = AnomalyEvent(
-        row["group_name"], row["start"], row["flagged_at"], row["ended"], peak, labels
+        *(row["group_name"], row["start"], row["flagged_at"], row["ended"], peak, labels),
+        *(row["muted"], row["unmuted_at"]),
     )
     others = {field.name: row[field.name] for field in dataclasses.fields(LoggedEvent)[1:]}
     return LoggedEvent(event, **others)

@@ -27,6 +27,10 @@ class AnomalyEvent:
         end: unix seconds of the last sample above the threshold, once the event is over.
         peak: the verdict with the largest score over threshold so far, attribution and all.
         labels: the group's label values.
+        muted: the title of the entry of `mute` that muted the group at `flagged_at`; None if none
+            did.
+        unmuted_at: unix seconds of the first sample since then at which it was not muted any more;
+            None if there is none.
     """
 
     group: str
@@ -35,6 +39,13 @@ class AnomalyEvent:
     end: float | None
     peak: Verdict
     labels: Labels = ()
+    muted: str | None = None
+    unmuted_at: float | None = None
+
+    @property
+    def alerts_from(self) -> float | None:
+        """Unix seconds from which alerts may fire; None if the group has been muted throughout."""
+        return self.flagged_at if self.muted is None else self.unmuted_at
 
     @property
     def id(self) -> str:

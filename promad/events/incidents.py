@@ -44,6 +44,9 @@ class Member:
         peak_at: when that was.
         known_share: the share of the scored features that the peak rests on.
         features: those that deviated at the peak, largest contribution first.
+        muted: by which entry of `mute` the group was muted at `flagged_at`; None if by none.
+        unmuted_at: unix seconds from which alerts could fire all the same, as the group was no
+            longer muted or another of its events began; None if it has been muted throughout.
     """
 
     group: str
@@ -58,6 +61,8 @@ class Member:
     peak_at: float
     known_share: float | None
     features: tuple[FeatureView, ...]
+    muted: str | None = None
+    unmuted_at: float | None = None
 
     @staticmethod
     def begin(event: AnomalyEvent) -> Member:
@@ -71,6 +76,8 @@ class Member:
             closed_at=None,
             event=event.id,
             events=1,
+            muted=event.muted,
+            unmuted_at=event.unmuted_at,
             **_view_peak(event),
         )
 
@@ -78,11 +85,18 @@ class Member:
         """The member after its event grew, or after another event of the group began."""
         is_same = event.id == self.event and event.peak_at == self.peak_at
         peak = _view_peak(event) if event.peak_ratio > self.peak_ratio or is_same else {}
+        if self.alerts_from is None and event.alerts_from is not None:
+            peak["unmuted_at"] = event.alerts_from
         if event.id == self.event:
             return replace(self, **peak) if peak else self
         return replace(
             self, end=None, closed_at=None, event=event.id, events=self.events + 1, **peak
         )
+
+    @property
+    def alerts_from(self) -> float | None:
+        """Unix seconds from which alerts may fire; None if the group has been muted throughout."""
+        return self.flagged_at if self.muted is None else self.unmuted_at
 
     @property
     def top_features(self) -> tuple[FeatureView, ...]:
@@ -139,6 +153,24 @@ class Incident:
     def flagged_at(self) -> float:
         """Unix seconds of the sample at which it was found."""
         return min(member.flagged_at for member in self.members)
+
+    @cached_property
+    def alerts_from(self) -> float | None:
+        """Unix seconds from which alerts may fire; None if all groups were muted throughout."""
+        times = (member.alerts_from for member in self.members)
+        return min((at for at in times if at is not None), default=None)
+
+    @property
+    def muted(self) -> str | None:
+        """By which entry of `mute` it was muted when it was found; None if by none."""
+        is_muted = self.alerts_from is None or self.alerts_from > self.flagged_at
+        titles = (member.muted for member in self.members if member.muted is not None)
+        return next(titles, None) if is_muted else None
+
+    @property
+    def unmuted_at(self) -> float | None:
+        """Unix seconds from which it was muted no longer; None if it was not, or always is."""
+        return None if self.muted is None else self.alerts_from
 
     @property
     def groups(self) -> int:

@@ -19,6 +19,8 @@ class GroupStatus:
         event: the event that is open, if any.
         last_scored_at: unix seconds of the newest sample that got a score; None before the first.
         samples_in_window: complete samples in a row up to now, at most a window's length.
+        muted: whether it is muted; None without `mute`.
+        muted_by: the title of the entry that mutes it; empty if none does.
     """
 
     verdict: Verdict
@@ -27,6 +29,16 @@ class GroupStatus:
     event: AnomalyEvent | None = None
     last_scored_at: float | None = None
     samples_in_window: int = 0
+    muted: bool | None = None
+    muted_by: str = ""
+
+    @property
+    def is_flagged(self) -> bool | None:
+        """What alerts look at: whether an event is open. None without a score, and while it is
+        muted.
+        """
+        is_open = self.verdict.state is State.ANOMALOUS
+        return None if self.verdict.score is None or (self.muted and is_open) else is_open
 
     @property
     def anomalous_since(self) -> float | None:

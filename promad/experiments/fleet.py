@@ -37,6 +37,7 @@ from promad.training.fitting import FittingOptions
 from promad.training.fleet_fitting import fit_fleet
 from promad.training.fleet_material import draw_material
 from promad.training.fleet_processing import FleetProcessed, find_end_of_fleet, process_groups
+from promad.training.muted_time import MutedTime
 from promad.training.processed_file import ProcessedFleet, build_fleet_metadata, read_fleet
 from promad.training.processing import ProcessingOptions
 
@@ -136,10 +137,11 @@ def _process(
 
     def describe() -> dict[str, str]:
         pooled, _ = report.fit_pooled(options)
-        own = build_fleet_metadata(pooled, report.preparations, report.training_ends_at, options)
+        ends_at = report.training_ends_at
+        own = build_fleet_metadata(pooled, report.preparations, ends_at, options, {})
         return {**queries, **own}
 
-    parts = process_groups(source, options, {}, report)
+    parts = process_groups(source, options, {}, report, MutedTime((), {}))
     write_groups(processed, options.step, [LABEL], parts, describe)
     for labels, why in report.left_out.items():
         raise DataError(f"{dict(labels)[LABEL]}: {why}")

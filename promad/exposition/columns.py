@@ -34,6 +34,7 @@ class GroupColumns:
         plain: whether scores are the mean squared error itself (`scoring: mse`).
         largest: where each feature deviated most, as `LARGEST_COLUMNS`, (groups, features, 4); NaN
             where it does not. None if no feature does.
+        muted: whether a group is muted, bool; None without `mute`.
     """
 
     labels: tuple[Labels, ...]
@@ -51,6 +52,7 @@ class GroupColumns:
     features: Values
     plain: bool = False
     largest: Values | None = None
+    muted: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,17 @@ class IncidentColumns:
         begun: by scope how many have begun since the daemon started.
         groups_refused: groups that are not watched, because there are `max_groups` already.
         scope: the label names in `incidents.scope`.
+        muted_groups: the names of those that are muted; None without `mute`.
     """
 
     open: tuple[Incident, ...] = ()
     begun: Mapping[Labels, int] | None = None
     groups_refused: int = 0
     scope: tuple[str, ...] = ()
+    muted_groups: frozenset[str] | None = None
+
+    def is_muted(self, incident: Incident) -> bool:
+        """Whether each group of an incident that has an open event is muted."""
+        muted = self.muted_groups or frozenset()
+        is_open = (member.group in muted for member in incident.members if member.end is None)
+        return bool(muted) and all(is_open)

@@ -51,6 +51,10 @@ class DaemonMetrics:
         self.poll_failures = self._counter(names.POLL_FAILURES)
         self.query_up = self._gauge(names.QUERY_UP)
         self.query_failures = self._counter(names.QUERY_FAILURES)
+        self.mute_query_failures = self._counter(names.MUTE_QUERY_FAILURES)
+        self.marker_at = self._gauge(names.MARKER_AT)
+        self.markers_shown: dict[str, set[tuple[str, str]]] = {}
+        self.marker_query_failures = self._counter(names.MARKER_QUERY_FAILURES)
         self.sample_age = self._gauge(names.SAMPLE_AGE)
         self.ticks_skipped = self._counter(names.TICKS_SKIPPED)
         self.tick_failures = self._counter(names.TICK_FAILURES)
@@ -81,10 +85,11 @@ class DaemonMetrics:
     def forget(self) -> None:
         """Withdraw models, queries and expectations: others take their place."""
         expected = (self.expected_false_alarms, self.expected_bounds)
-        for gauge in {self.model_info, self.query_up, *expected} & self._revealed:
+        for gauge in {self.model_info, self.query_up, self.marker_at, *expected} & self._revealed:
             self._revealed.remove(gauge)
             self._registry.unregister(gauge)
             gauge.clear()
+        self.markers_shown.clear()
 
     def show_reload(self, at: float) -> None:
         """The configuration in use was loaded at a time, in unix seconds."""
@@ -99,6 +104,9 @@ class DaemonMetrics:
         """The metrics of one detector."""
         return DetectorMetrics(self, {"detector": detector})
 
+
+MOST_MARKERS = 20
+"""Versions of all markers of a detector that are exposed."""
 
 _TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -153,6 +161,36 @@ class DetectorMetrics:
             self.daemon.query_failures.labels(**self.labels, query=query).inc(failed)
         for failure in list(failures.values())[:1]:
             self.daemon.poll_failures.labels(**self.labels, reason=failure.reason).inc()
+
+    def show_mute_queries(self, titles: Iterable[str]) -> None:
+        """The counters of failures of these entries of `mute` are exposed from now on."""
+        for title in titles:
+            self.daemon.mute_query_failures.labels(**self.labels, mute=title)
+
+    def count_mute_failure(self, title: str) -> None:
+        """The query of an entry of `mute` failed."""
+        self.daemon.mute_query_failures.labels(**self.labels, mute=title).inc()
+
+    def show_marker_queries(self, markers: Iterable[str]) -> None:
+        """The counters of failures of these markers are exposed from now on."""
+        for marker in markers:
+            self.daemon.marker_query_failures.labels(**self.labels, marker=marker)
+
+    def count_marker_failure(self, marker: str) -> None:
+        """The query of a marker failed."""
+        self.daemon.marker_query_failures.labels(**self.labels, marker=marker).inc()
+
+    def show_markers(self, times: Mapping[tuple[str, str], float]) -> None:
+        """Expose when the newest versions were deployed: unix seconds by marker and version."""
+        if not times:
+            return
+        gauge, detector = self.daemon.reveal(self.daemon.marker_at), self.labels["detector"]
+        newest = dict(sorted(times.items(), key=lambda each: -each[1])[:MOST_MARKERS])
+        for marker, version in self.daemon.markers_shown.get(detector, set()) - newest.keys():
+            gauge.remove(detector, marker, version)
+        for (marker, version), at in newest.items():
+            gauge.labels(**self.labels, marker=marker, version=version).set(at)
+        self.daemon.markers_shown[detector] = set(newest)
 
     def show_sample_age(self, age_seconds: float) -> None:
         """The age of the newest sample of the feature that is furthest behind."""

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from promad.events.status import GroupStatus
-from promad.events.verdict import FeatureView, State, Verdict
+from promad.events.verdict import FeatureView, State
 from promad.exposition import names
 from promad.exposition.fleet import FleetSnapshot
 from promad.exposition.names import MetricSpec, MetricType
@@ -72,7 +72,8 @@ _FeatureValue = Callable[[FeatureView], float | None]
 
 _GROUP_GAUGES: tuple[tuple[MetricSpec, _GroupValue], ...] = (
     (names.RECONSTRUCTION_ERROR, lambda status: status.verdict.mse),
-    (names.IS_ANOMALY, lambda status: _flag(status.verdict)),
+    (names.IS_ANOMALY, lambda status: status.is_flagged),
+    (names.MUTED, lambda status: status.muted),
     (names.SCORE, lambda status: status.verdict.score_ratio),
     (names.THRESHOLD, lambda status: status.verdict.threshold),
     (names.THRESHOLD_MSE, lambda status: status.verdict.threshold_mse),
@@ -94,10 +95,6 @@ _FEATURE_GAUGES: tuple[tuple[MetricSpec, _FeatureValue], ...] = (
     (names.FEATURE_LARGEST_EXPECTED, lambda view: view.largest and view.largest.expected),
     (names.FEATURE_LARGEST_ELEVATION, lambda view: view.largest and view.largest.elevation),
 )
-
-
-def _flag(verdict: Verdict) -> float | None:
-    return None if verdict.score is None else float(verdict.state is State.ANOMALOUS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -34,8 +35,9 @@ class _Scope:
         labels: those that tell it from others.
         groups: how many are watched.
         scored: whether one of them has a score: without, nothing is known of incidents.
-        open: the open incidents, oldest first.
+        open: the open incidents that are not muted, oldest first.
         begun: how many have begun.
+        muted: how many open ones are muted; None without `mute`.
     """
 
     labels: Labels
@@ -43,6 +45,7 @@ class _Scope:
     scored: bool
     open: Sequence[Incident]
     begun: int
+    muted: int | None = None
 
     @property
     def open_groups(self) -> int:
@@ -80,11 +83,21 @@ def _survey(
     groups = np.bincount(texts.scope_of, minlength=count).tolist()
     scored = np.bincount(texts.scope_of, ~np.isnan(columns.score), minlength=count).tolist()
     by_scope: dict[Labels, list[Incident]] = {}
+    muted: Counter[Labels] = Counter()
     for incident in incidents.open:
-        by_scope.setdefault(incident.scope, []).append(incident)
+        if incidents.is_muted(incident):
+            muted[incident.scope] += 1
+        else:
+            by_scope.setdefault(incident.scope, []).append(incident)
     for place, scope in enumerate(texts.scopes):
-        known = bool(scored[place])
-        yield _Scope(scope, groups[place], known, by_scope.get(scope, []), begun.get(scope, 0))
+        yield _Scope(
+            scope,
+            groups[place],
+            bool(scored[place]),
+            by_scope.get(scope, []),
+            begun.get(scope, 0),
+            None if incidents.muted_groups is None else muted[scope],
+        )
 
 
 def _list_series(scope: _Scope, labels: FleetLabels) -> Iterator[_Series]:
@@ -92,6 +105,8 @@ def _list_series(scope: _Scope, labels: FleetLabels) -> Iterator[_Series]:
     own = labels.write(scope.labels)
     yield _Series(names.INCIDENTS, own, scope.begun)
     yield _Series(names.INCIDENT_OPEN, own, len(scope.open) if scope.scored else nan)
+    muted = nan if scope.muted is None else scope.muted
+    yield _Series(names.INCIDENT_MUTED, own, muted if scope.scored else nan)
     if not (scope.open and scope.scored):
         return
     largest = max(scope.open, key=lambda incident: (incident.open_groups, -incident.start))

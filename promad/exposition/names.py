@@ -103,7 +103,14 @@ ANOMALOUS_SINCE = MetricSpec(
     "while no event is open, and while warming or blind",
 )
 IS_ANOMALY = MetricSpec(
-    "is_anomaly_detected", "1 while an event is open, 0 while none is.", _WITHOUT_SCORE
+    "is_anomaly_detected",
+    "1 while an event is open, 0 while none is.",
+    f"{_WITHOUT_SCORE}, and while an event is open in a muted group",
+)
+MUTED = MetricSpec(
+    "muted",
+    "1 while the group is muted, so that alerts about its events do not fire, else 0.",
+    "without `mute`",
 )
 EVENTS = MetricSpec(
     "total_anomalies_count_total",
@@ -191,7 +198,9 @@ FEATURE_LARGEST_ELEVATION = MetricSpec(
 )
 
 _WITHOUT_GROUPS = "without `group_by`"
-_WITHOUT_INCIDENT = "while no incident is open, and while the scope has no group with a score"
+_WITHOUT_INCIDENT = (
+    "while no incident is open that is not muted, and while the scope has no group with a score"
+)
 
 GROUP_INFO = MetricSpec(
     "group_info",
@@ -201,8 +210,13 @@ GROUP_INFO = MetricSpec(
 )
 INCIDENT_OPEN = MetricSpec(
     "incident_open",
-    "Number of open incidents.",
+    "Number of open incidents that are not muted.",
     "without `group_by`, and while the scope has no group with a score",
+)
+INCIDENT_MUTED = MetricSpec(
+    "incident_muted",
+    "Number of open incidents that are muted, as each of their groups with an open event is.",
+    "without `mute`, without `group_by`, and while the scope has no group with a score",
 )
 INCIDENT_GROUPS = MetricSpec(
     "incident_groups", "Groups with an open event in the open incidents.", _WITHOUT_INCIDENT
@@ -246,6 +260,7 @@ INCIDENTS = MetricSpec(
 
 INCIDENT_METRICS = (
     INCIDENT_OPEN,
+    INCIDENT_MUTED,
     INCIDENT_GROUPS,
     INCIDENT_GROUPS_SHARE,
     INCIDENT_SINCE,
@@ -264,6 +279,7 @@ GROUP_METRICS = (
     KNOWN_FEATURES,
     ANOMALOUS_SINCE,
     IS_ANOMALY,
+    MUTED,
     EVENTS,
     STATE,
     LAST_SCORED,
@@ -337,6 +353,24 @@ QUERY_FAILURES = _counter(
     "before the first poll",
     labels=("query",),
 )
+MUTE_QUERY_FAILURES = _counter(
+    "promad_mute_query_failures_total",
+    "Failures of a query in `mute`, which then mutes nothing.",
+    "without a query in `mute`",
+    labels=("mute",),
+)
+MARKER_AT = _gauge(
+    "promad_marker_timestamp_seconds",
+    "Time at which the version was last deployed, in unix seconds; of the newest 20 versions.",
+    "before a query in `markers` has changed",
+    labels=("marker", "version"),
+)
+MARKER_QUERY_FAILURES = _counter(
+    "promad_marker_query_failures_total",
+    "Failures of a query in `markers`.",
+    "without `markers`",
+    labels=("marker",),
+)
 SAMPLE_AGE = _gauge(
     "promad_sample_age_seconds",
     "Age, at the last poll, of the newest sample of the feature that is furthest behind.",
@@ -396,6 +430,9 @@ DETECTOR_METRICS = (
     POLL_FAILURES,
     QUERY_UP,
     QUERY_FAILURES,
+    MUTE_QUERY_FAILURES,
+    MARKER_AT,
+    MARKER_QUERY_FAILURES,
     SAMPLE_AGE,
     TICKS_SKIPPED,
     TICK_FAILURES,

@@ -22,14 +22,20 @@ class SeriesPrediction:
         return self.groups + self.features
 
 
-def predict_series(groups: int, features: int, max_feature_series: int) -> SeriesPrediction:
+def predict_series(
+    groups: int, features: int, max_feature_series: int, *, mutes: bool = False
+) -> SeriesPrediction:
     """The series of so many groups with so many scored features, at most.
+
+    Args:
+        mutes: whether groups may be muted.
 
     >>> predict_series(10, 5, 100)
     SeriesPrediction(groups=150, features=100)
     """
-    of_group = [metric for metric in GROUP_METRICS if "feature_name" not in metric.labels]
-    of_feature = len(GROUP_METRICS) - len(of_group)
+    metrics = [metric for metric in GROUP_METRICS if mutes or metric is not names.MUTED]
+    of_group = [metric for metric in metrics if "feature_name" not in metric.labels]
+    of_feature = len(metrics) - len(of_group)
     return SeriesPrediction(
         groups=groups * sum(map(_count_series, of_group)),
         features=min(groups * features * of_feature, max_feature_series),

@@ -48,9 +48,19 @@ def _find_threshold_mse(columns: GroupColumns) -> Values:
     return _where_scored(columns, threshold)
 
 
+def _flag(columns: GroupColumns) -> Values:
+    """1 while an event is open, 0 while none is; NaN without a score, and while it is muted."""
+    is_open = columns.state == _ANOMALOUS
+    flags = _where_scored(columns, is_open)
+    return flags if columns.muted is None else np.where(is_open & columns.muted, np.nan, flags)
+
+
 _GROUP_VALUES: Mapping[MetricSpec, Callable[[GroupColumns], Numbers]] = {
     names.RECONSTRUCTION_ERROR: lambda columns: columns.mse,
-    names.IS_ANOMALY: lambda columns: _where_scored(columns, columns.state == _ANOMALOUS),
+    names.IS_ANOMALY: _flag,
+    names.MUTED: lambda columns: (
+        np.full(len(columns.labels), np.nan) if columns.muted is None else columns.muted
+    ),
     names.SCORE: _divide,
     names.THRESHOLD: lambda columns: columns.threshold,
     names.THRESHOLD_MSE: _find_threshold_mse,

@@ -45,6 +45,8 @@ def start_board(
         .link(link.include_vars(True).keep_time(True))
         .variables([*_build_variables(select), *more_variables])
         .annotation(_mark_incidents(select) if select.group_by else _mark_events(select))
+        .annotation(_mark_mutes(select))
+        .annotation(_mark_versions(select))
     )
 
 
@@ -153,6 +155,37 @@ def _mark_incidents(select: Selector) -> dashboard.AnnotationQuery:
         .title_format("Incident")
         .text_format(LEGEND)
         .step("15s")
+    )
+
+
+def _mark_mutes(select: Selector) -> dashboard.AnnotationQuery:
+    """The time in which groups are muted as a coloured region on every panel over time."""
+    return (
+        dashboard.AnnotationQuery()
+        .name("Muted")
+        .datasource(DATASOURCE)
+        .enable(False)
+        .icon_color("blue")
+        .expr(f"max by (detector) ({select(names.MUTED)}) == 1")
+        .title_format("Muted")
+        .text_format("{{detector}}")
+        .step("15s")
+    )
+
+
+def _mark_versions(select: Selector) -> dashboard.AnnotationQuery:
+    """Each version that was deployed as a line on every panel over time."""
+    return (
+        dashboard.AnnotationQuery()
+        .name("Versions")
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color("purple")
+        .expr(f"{select(names.MARKER_AT)} * 1000")
+        .title_format("{{marker}} {{version}}")
+        .text_format("{{detector}}")
+        .step("60s")
+        .use_value_for_time(True)
     )
 
 

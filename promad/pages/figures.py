@@ -64,6 +64,21 @@ def create_band(start: Any, end: Any, colour: str) -> dict[str, Any]:
     }
 
 
+def create_mark(at: Any, text: str, colour: str) -> dict[str, Any]:
+    """A dotted line over the whole height at a place of the x axis, with a label."""
+    return {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": at,
+        "x1": at,
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": colour, "width": 1.5, "dash": "dot"},
+        "label": {"text": escape_label(text), "textposition": "end", "font": {"size": 11}},
+    }
+
+
 def create_layout(x: str, y: str, shapes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """A layout with titles of the axes, and shapes."""
     return {

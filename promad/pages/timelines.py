@@ -15,6 +15,7 @@ from promad.pages.figures import (
     create_heat_map,
     create_layout,
     create_line,
+    create_mark,
 )
 
 Times = NDArray[np.float64]
@@ -25,17 +26,27 @@ _MAX_POINTS = 3000
 """A longer line is reduced to the highest value of each stretch of samples."""
 
 _SCORE, _LIMIT, _OBSERVED, _EXPECTED = "#2f6db5", "#8a4b08", "#2f6db5", "#d97706"
+_MARK = "#6b7280"
 _ANOMALOUS, _BLIND = "rgba(200, 60, 60, 0.18)", "rgba(120, 120, 120, 0.18)"
 
 
 def draw_score(
-    times: Times, score: Values, anomalous: Iterable[Period], blind: Iterable[Period]
+    times: Times,
+    score: Values,
+    anomalous: Iterable[Period],
+    blind: Iterable[Period],
+    marks: Iterable[tuple[float, str]] = (),
 ) -> Figure:
-    """Score over threshold, (samples,), beside the threshold; both kinds of periods shaded."""
+    """Score over threshold, (samples,), beside the threshold; both kinds of periods shaded.
+
+    Args:
+        marks: times to mark, unix seconds, each with a text.
+    """
     times, scores = _thin(times, score[:, np.newaxis])
     x = _format_times(times)
     bands = [_shade(period, _ANOMALOUS) for period in anomalous]
     bands += [_shade(period, _BLIND) for period in blind]
+    bands += [create_mark(format_instant(at), text, _MARK) for at, text in marks]
     return {
         "data": [
             create_line("score", x, _round_values(scores[:, 0]), color=_SCORE, width=1),

@@ -62,34 +62,39 @@ def fetch_marks(
     requests = points = 0
     for expr in exprs:
         marks[expr] = []
-        filters = _filters(expr)
+        filters = find_filters(expr)
         for span in spans:
             parts = []
             for part in requests_for([span], step, client.max_points):
-                answer = _fetch(client, expr, part, step, allow_partial)
+                answer = ask_marked(client, expr, part, step, allow_partial)
                 requests += 1
                 points += sum(len(series.values) for series in answer.series)
-                parts.append(_flag(client, expr, answer.series, filters, part, step))
+                parts.append(flag_marked(client, expr, answer.series, filters, part, step))
             for first, last in find_runs(np.concatenate(parts)):
                 marks[expr].append((span.start + first * step, span.start + (last - 1) * step))
     return Marked(marks, requests, points)
 
 
-def _fetch(
+def ask_marked(
     client: PrometheusClient, expr: str, part: Span, step: float, allow_partial: bool
 ) -> Answer:
+    """The samples of an expression.
+
+    Raises:
+        PrometheusError: if the query fails, or the server warns and `allow_partial` is not set.
+    """
     answer = client.query_range(expr, part.start, part.end, step, most_series=MOST_SERIES)
     check_warnings(expr, answer.warnings, allow_partial)
     return answer
 
 
-def _filters(expr: str) -> bool:
+def find_filters(expr: str) -> bool:
     """Whether the expression is known to filter; what its strings hold does not matter."""
     try:
         return is_filter(parse_promql(mask_strings(expr)))
     except ValueError:
         log.warning(
-            "unknown PromQL; samples with the value 0 are not excluded", expr=flatten_text(expr)
+            "unknown PromQL; samples with the value 0 do not count", expr=flatten_text(expr)
         )
         return False
 
@@ -116,7 +121,7 @@ def is_filter(tree: Any) -> bool:
     return operator in {"and", "unless"} and is_filter(tree.lhs)
 
 
-def _flag(
+def flag_marked(
     client: PrometheusClient,
     expr: str,
     answer: Sequence[Series],
@@ -124,7 +129,14 @@ def _flag(
     span: Span,
     step: float,
 ) -> Flags:
-    """Which grid times of the span are marked by any series: bool (samples,)."""
+    """Which grid times of the span are marked by any series: bool (samples,).
+
+    Args:
+        filters: whether the expression is a comparison that filters.
+
+    Raises:
+        PrometheusError: if the samples are not on the grid.
+    """
     marked = np.zeros(points_between(span.start, span.end, step), np.bool_)
     for series in answer:
         known = ~np.isnan(series.values)

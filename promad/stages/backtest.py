@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from promad.bundle import Opened, open_detector
 from promad.clock import WEEK_SECONDS
 from promad.config import Config
 from promad.config.known_incidents import Incident
-from promad.data.frame import MetricFrame
-from promad.data.groups import THE_ONLY_GROUP, Labels, sort_labels
+from promad.data.frame import MetricFrame, align_down, align_up
+from promad.data.groups import THE_ONLY_GROUP, Grouping, Labels, sort_labels
 from promad.data.preparation import Preparation
 from promad.data.valid_range import count_outside
 from promad.data.windows import sample_numbers
@@ -34,10 +34,12 @@ from promad.evaluation.episodes import EpisodeFigures, Episodes, episode_figures
 from promad.evaluation.extents import Extents, find_extents
 from promad.events.events import AnomalyEvent
 from promad.events.incidents import Incident as FoundIncident
+from promad.events.mutes import MuteMarks
 from promad.events.status import GroupStatus
 from promad.events.verdict import STATES, State
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
+from promad.prometheus.mute_queries import fetch_mute_marks
 from promad.prometheus.one_series import format_labels
 from promad.prometheus.parsing import MOST_SERIES
 
@@ -99,9 +101,9 @@ class Backtest:
 
     @property
     def events_per_week(self) -> float:
-        """Events a week of scored samples; NaN if none was scored."""
-        scored = _count_scored(self.states)
-        return len(self.events) * WEEK_SECONDS / (scored * self.step) if scored else float("nan")
+        """Events a week of scored samples, without those muted; NaN if none was scored."""
+        scored, events = _count_scored(self.states), len(self.events) - self.muted
+        return events * WEEK_SECONDS / (scored * self.step) if scored else float("nan")
 
     def lead(self, alert: Alert) -> float | None:
         """Seconds by which promad was earlier than an alert, less than 0 if it was later.
@@ -114,6 +116,11 @@ class Backtest:
     def event_during(self, start: float, end: float) -> AnomalyEvent | None:
         """The first event that was open at any of `start` to `end`, in unix seconds."""
         return _find_open(self.events, start, end)
+
+    @property
+    def muted(self) -> int:
+        """How many of the events were muted throughout, so that they caused no alert."""
+        return sum(event.alerts_from is None for event in self.events)
 
 
 @dataclass(frozen=True)
@@ -153,11 +160,18 @@ class FleetBacktest:
 
     @property
     def incidents_per_week(self) -> float:
-        """Incidents a week of scored time, without those known; NaN if nothing was scored."""
+        """Incidents a week of scored time, without those known or muted; NaN if nothing was
+        scored.
+        """
         if self.figures is not None:
             return self.figures.false_episodes_per_week
         weeks = self.scored * self.step / WEEK_SECONDS
-        return len(self.found) / weeks if weeks else float("nan")
+        return (len(self.found) - self.muted) / weeks if weeks else float("nan")
+
+    @property
+    def muted(self) -> int:
+        """How many incidents were muted throughout, so that they caused no alert."""
+        return sum(incident.alerts_from is None for incident in self.found)
 
     def share(self, state: State) -> float:
         """The share of the samples of all groups in a state."""
@@ -185,10 +199,12 @@ def _find_open[Found: (AnomalyEvent, FoundIncident)](
     found: Sequence[Found], start: float, end: float
 ) -> Found | None:
     """The first that was open at any of `start` to `end`."""
-    for each in found:
-        if each.flagged_at <= end and (each.end is None or each.end >= start):
-            return each
-    return None
+    return next((each for each in found if _is_open(each, start, end)), None)
+
+
+def _is_open(found: AnomalyEvent | FoundIncident, start: float, end: float) -> bool:
+    """Whether it was open at any of `start` to `end`."""
+    return found.flagged_at <= end and (found.end is None or found.end >= start)
 
 
 def backtest(
@@ -219,6 +235,7 @@ def backtest(
     if np.isnan(frame.values).all():
         raise _build_no_samples_error()
     live = begin_live(opened, [labels])
+    live.state.mutes.mark(_fetch_mutes(config, start, end))
     events: list[AnomalyEvent] = []
     times, states = [], []
     for replayed in replay(live, frame):
@@ -289,6 +306,7 @@ def _replay_fleet(
 ) -> tuple[FleetTally, dict[str, int]]:
     """What the replay found, and by feature how many samples were outside of its valid range."""
     replaying, tally, preparation = FleetReplay(opened), FleetTally(), opened.detector.preparation
+    replaying.live.state.mutes.mark(_fetch_mutes(opened.config, start, end))
     outside: Counter[str] = Counter()
     any_value = False
     for piece in fetch_pieces(opened, start, end):
@@ -340,8 +358,23 @@ class _Compared(NamedTuple):
         for incident in incidents:
             labels |= (times >= incident.start) & (times <= incident.end)
         leave_after = config.real_time_anomaly_detection.leave_after_samples
-        found = _to_episodes(events, times, step, leave_after)
+        found = _to_episodes(_drop_muted(events, incidents), times, step, leave_after)
         return _Compared(episode_figures(found, labels, scored, step), find_extents(found, labels))
+
+
+def _drop_muted(
+    found: Sequence[AnomalyEvent] | Sequence[FoundIncident], incidents: Sequence[Incident]
+) -> list[Any]:
+    """Those that are to be judged: what was muted throughout is no false alarm.
+
+    It is kept where it found an incident.
+    """
+    return [
+        each
+        for each in found
+        if each.alerts_from is not None
+        or any(_is_open(each, known.start, known.end) for known in incidents)
+    ]
 
 
 def _to_episodes(
@@ -368,6 +401,24 @@ def _to_episodes(
         over=np.where(is_open, len(times), np.minimum(last + leave_after, len(times))),
         peaks=rows(peaks),
     )
+
+
+def _fetch_mutes(config: Config, start: float, end: float) -> MuteMarks:
+    """When the queries of `mute` muted, at the samples of a period."""
+    queries = [entry.query for entry in config.mute if entry.query is not None]
+    if not queries:
+        return {}
+    step = config.data_settings.step
+    span = Span(align_up(start, step), align_down(end, step))
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        return fetch_mute_marks(
+            client,
+            queries,
+            [span],
+            step,
+            Grouping.of(config),
+            allow_partial=config.data_settings.allow_partial,
+        ).marks
 
 
 def _fetch_alerts(config: Config, span: Span, step: float) -> tuple[Alert, ...]:

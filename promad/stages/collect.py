@@ -29,7 +29,9 @@ from promad.prometheus.groups.history import FleetRequest, fetch_fleet
 from promad.prometheus.history import Progress
 from promad.prometheus.latency import ask_latency_offset
 from promad.prometheus.marks import Marked, Marks, fetch_marks
+from promad.prometheus.mute_queries import FetchedMutes, fetch_mute_marks
 from promad.training.exclusion import list_expressions
+from promad.training.muted_time import write_marks
 
 CACHE_DIRECTORY = "cache"
 
@@ -111,6 +113,9 @@ def collect(
             data.step,
             allow_partial=data.allow_partial,
         )
+        muted = _fetch_mutes(
+            client, config, [Span(frame.start, frame.end) for frame in history.frames]
+        )
     ranges = config.valid_ranges
     outside = sum(count_outside(frame.values, ranges) for frame in history.frames)
     frames = tuple(
@@ -118,13 +123,18 @@ def collect(
     )
     path = config.artifacts_dir / data.output_filename
     spans = [Span(frame.start, frame.end) for frame in history.frames]
-    write_frames(path, frames, _describe(config, spans, marked, now))
+    write_frames(path, frames, _describe(config, spans, marked, muted, now))
     settings = config.preprocessing_settings
     losses = find_large_losses(frames, settings.nan_fill_strategy, settings.max_fill_steps)
     kept, seconds = replace(history, frames=frames), time.perf_counter() - began
     report = _report(path, kept, marked, losses, seconds)
     counts = zip(queries, np.asarray(outside).tolist(), strict=True)
-    return replace(report, outside={name: count for name, count in counts if count})
+    return replace(
+        report,
+        requests=report.requests + muted.requests,
+        points=report.points + muted.points,
+        outside={name: count for name, count in counts if count},
+    )
 
 
 def choose_periods(
@@ -156,7 +166,21 @@ def _ask_latency(config: Config, now: float) -> float:
     return ask_latency_offset(config.prometheus_url, config.prometheus, setting, now)
 
 
-def _describe(config: Config, spans: Sequence[Span], marked: Marked, now: float) -> dict[str, str]:
+def _fetch_mutes(client: PrometheusClient, config: Config, spans: Sequence[Span]) -> FetchedMutes:
+    """What the queries of `mute` mute of the collected time."""
+    return fetch_mute_marks(
+        client,
+        [entry.query for entry in config.mute if entry.query is not None],
+        spans,
+        config.data_settings.step,
+        Grouping.of(config),
+        allow_partial=config.data_settings.allow_partial,
+    )
+
+
+def _describe(
+    config: Config, spans: Sequence[Span], marked: Marked, muted: FetchedMutes, now: float
+) -> dict[str, str]:
     """The metadata of the file."""
     return {
         "server": config.prometheus_url,
@@ -169,6 +193,7 @@ def _describe(config: Config, spans: Sequence[Span], marked: Marked, now: float)
             ]
         ),
         "marks": json.dumps(marked.marks),
+        "mute_marks": write_marks(muted.marks),
         "valid_ranges": json.dumps(config.valid_ranges),
         "collected_at": format_instant(now),
     }
@@ -206,13 +231,14 @@ def _collect_groups(
             data.step,
             allow_partial=data.allow_partial,
         )
+        muted = _fetch_mutes(client, config, history.spans)
         written = _Written(tuple(queries), config.valid_ranges)
         write_groups(
             path,
             data.step,
             sorted(config.group_by),
             written.watch(history.iterate_groups()),
-            lambda: _describe(config, history.spans, marked, now),
+            lambda: _describe(config, history.spans, marked, muted, now),
         )
     overlaps: Counter[str] = Counter()
     for (_, alias), count in history.overlaps.items():
@@ -223,8 +249,8 @@ def _collect_groups(
         features=tuple(queries),
         periods=tuple((span.start, span.end) for span in history.spans),
         missing_share=written.share(written.missing),
-        requests=history.requests + marked.requests,
-        points=history.points + marked.points,
+        requests=history.requests + marked.requests + muted.requests,
+        points=history.points + marked.points + muted.points,
         chunks_from_cache=history.chunks_from_cache,
         seconds=time.perf_counter() - began,
         marks=marked.marks,

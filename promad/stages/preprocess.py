@@ -12,7 +12,7 @@ from typing import Any
 
 from promad.config import Config
 from promad.data.artifacts import open_groups, read_frames, write_frames, write_groups
-from promad.data.groups import Labels
+from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.data.losses import Loss, count_rows_with_data, find_large_losses
 from promad.errors import DataError
 from promad.files import write_whole
@@ -22,6 +22,7 @@ from promad.training.fleet_processing import (
     find_end_of_fleet,
     process_groups,
 )
+from promad.training.muted_time import MutedTime, read_marks
 from promad.training.processed_file import (
     build_fleet_metadata,
     build_metadata,
@@ -46,7 +47,7 @@ class Preprocessed:
         parts: the stretches left; no window spans two of them.
         training_rows: how many of the remaining rows belong to the training part.
         features: by name, in order.
-        excluded: the samples that `data_settings.exclude` excludes, entry by entry.
+        excluded: the samples that `data_settings.exclude` and `mute` exclude, entry by entry.
         rows_excluded: how many rows these are; they are not among those dropped.
         rows_with_data: in how many of the remaining rows any feature has a value.
         losses: the features that cost more than a tenth of these rows.
@@ -86,7 +87,9 @@ def preprocess(config: Config) -> Preprocessed:
     require_wider_ranges(metadata, options, source)
     marks = read_json_object(metadata, "marks", source)
     with _naming(source):
+        muted = MutedTime(options.mute, read_marks(metadata))
         excluded = find_excluded(options.exclude, marks, collected)
+        excluded += muted.find(THE_ONLY_GROUP, collected)
         frames = cut_excluded(collected, excluded)
         processed = process(frames, options)
     rows, remaining = (sum(frame.samples for frame in each) for each in (collected, frames))
@@ -106,7 +109,7 @@ def preprocess(config: Config) -> Preprocessed:
     )
     digest = _write_scaler(scaler_path, processed.estimator)
     kept = processed.scaled if settings.nan_fill_strategy == "none" else processed.parts
-    own = build_metadata(processed, options, excluded, digest)
+    own = build_metadata(processed, options, excluded, digest, metadata)
     counts = {"filled_dropped_split": json.dumps(_counts(report))}
     write_frames(report.path, kept, {**metadata, **own, **counts})
     return report
@@ -124,12 +127,13 @@ def _preprocess_groups(config: Config) -> Preprocessed:
     marks = read_json_object(source.metadata, "marks", path)
     scaler_path = folder / settings.scaler_output_filename
     with _naming(path):
+        muted = MutedTime(options.mute, read_marks(source.metadata))
         report = FleetProcessed(find_end_of_fleet(source, options))
 
         def describe() -> dict[str, str]:
             pooled, estimator = report.fit_pooled(options)
             own = build_fleet_metadata(
-                pooled, report.preparations, report.training_ends_at, options
+                pooled, report.preparations, report.training_ends_at, options, source.metadata
             )
             excluded = json.dumps([each.line for each in report.excluded])
             digest = _write_scaler(scaler_path, estimator)
@@ -139,7 +143,7 @@ def _preprocess_groups(config: Config) -> Preprocessed:
             folder / settings.processed_output_filename,
             source.step,
             sorted(config.group_by),
-            process_groups(source, options, marks, report),
+            process_groups(source, options, marks, report, muted),
             describe,
         )
     return Preprocessed(

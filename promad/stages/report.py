@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import structlog
 
 from promad.bundle import Opened, open_detector
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
 from promad.data.gaps import find_runs
+from promad.data.groups import THE_ONLY_GROUP, Grouping, Labels
 from promad.detection.fleet_tally import GroupTally
 from promad.detection.group_replay import fetch_group_samples
 from promad.detection.live import begin_live
+from promad.detection.marker_queries import make_marker_rule
 from promad.detection.recent_history import Recent, RecentHistory
 from promad.detection.replay import replay
+from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import event_paragraph, incident_paragraph
 from promad.events.incidents import Incident
+from promad.events.markers import Marker, MarkerRule, describe_marker, find_marker
 from promad.events.verdict import STATES, FeatureView, State
 from promad.pages.figures import Figure
 from promad.pages.rendering import write_page
 from promad.pages.timelines import Period, draw_elevations, draw_feature, draw_score
+from promad.prometheus import PrometheusClient
+from promad.prometheus.grid import Span
+from promad.prometheus.version_queries import fetch_markers
 from promad.stages.backtest import (
     Backtest,
     FleetBacktest,
@@ -32,6 +42,8 @@ from promad.stages.backtest import (
     backtest,
     backtest_fleet,
 )
+
+log = structlog.get_logger()
 
 _MAX_CHARTED_EVENTS = 20
 """The events with the highest peaks have charts."""
@@ -54,6 +66,37 @@ _FEATURE_HEADINGS = (
     "at",
     "deviating since",
 )
+
+
+class _Markers(NamedTuple):
+    """The versions that were deployed, oldest first, and which of them events name."""
+
+    all: Sequence[Marker]
+    rule: MarkerRule
+
+    def describe(self, labels: Labels, start: float) -> str:
+        """A sentence to follow the text of an event; empty if no marker is near."""
+        near = find_marker(self.all, labels, start, self.rule)
+        return "" if near is None else f" {describe_marker(near, start)}"
+
+
+def _fetch_markers(config: Config, start: float, end: float) -> list[Marker]:
+    """What was deployed in a period; a query that fails leaves a line in the log."""
+    found: list[Marker] = []
+    step, grouping = config.data_settings.step, Grouping.of(config)
+    with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
+        for entry in config.markers:
+            try:
+                span = Span(float(start), float(end))
+                found += fetch_markers(client, entry.name, entry.query, span, step, grouping)
+            except PrometheusError as error:
+                log.warning("marker query failed", marker=entry.name, error=error.summary)
+    return sorted(found, key=lambda marker: marker.at)
+
+
+def _list_marks(markers: Sequence[Marker], labels: Labels) -> list[tuple[float, str]]:
+    """The times of the markers about a group, with their titles."""
+    return [(marker.at, marker.title) for marker in markers if marker.is_about(labels)]
 
 
 @dataclass(frozen=True)
@@ -121,16 +164,20 @@ def write_report(
     found = backtest(config, start, end, visitors=keep, group=group)
     recent = ring.between()
     anomalous = [(event.start, event.end or recent.times[-1]) for event in found.events]
+    markers = _fetch_markers(config, found.times[0], found.times[-1])
+    labels = found.events[0].labels if found.events else THE_ONLY_GROUP
     write_page(
         path,
         "report.html",
         title=f"{found.group}, {_format_period(found.times[0], found.times[-1])}",
         summary=_summarise(found),
         alerts=_list_alerts(found),
-        score=draw_score(recent.times, recent.score, anomalous, _find_blind(recent)),
+        score=draw_score(
+            recent.times, recent.score, anomalous, _find_blind(recent), _list_marks(markers, labels)
+        ),
         elevation=draw_elevations(recent.times, recent.features, recent.elevation),
         feature_headings=_FEATURE_HEADINGS,
-        events=_list_events(found.events, recent),
+        events=_list_events(found.events, recent, _Markers(markers, make_marker_rule(config))),
         queries=config.promql,
     )
     return found
@@ -151,17 +198,22 @@ def write_fleet_report(
     worst = sorted(found.found, key=lambda incident: -incident.peak.peak_ratio)[:_MAX_INCIDENTS]
     affected = [tally for tally in found.groups if tally.events]
     opened = open_detector(config)
+    markers = _Markers(
+        _fetch_markers(config, found.times[0], found.times[-1]), make_marker_rule(config)
+    )
     write_page(
         path,
         "fleet_report.html",
         title=f"{found.detector}, {_format_period(found.times[0], found.times[-1])}",
         summary=_summarise_fleet(found),
         alerts=_list_fleet_alerts(found),
-        incidents=[_view_incident(incident) for incident in sorted(worst, key=lambda i: i.start)],
+        incidents=[
+            _view_incident(incident, markers) for incident in sorted(worst, key=lambda i: i.start)
+        ],
         incidents_left_out=len(found.found) - len(worst),
         member_headings=_MEMBER_HEADINGS,
         groups=[
-            _view_group(opened, tally, number, found)
+            _view_group(opened, tally, number, found, markers)
             for number, tally in enumerate(affected[:_MAX_GROUPS])
         ],
         groups_left_out=max(0, len(affected) - _MAX_GROUPS),
@@ -199,12 +251,14 @@ def _list_fleet_alerts(found: FleetBacktest) -> dict[str, list[str]]:
     return rows
 
 
-def _view_incident(incident: Incident) -> IncidentSection:
+def _view_incident(incident: Incident, markers: _Markers) -> IncidentSection:
     groups = f"{incident.groups} group{'' if incident.groups == 1 else 's'}"
     return IncidentSection(
         id=incident.id,
-        title=f"{_format_period(incident.start, incident.end)}, {groups}, incident {incident.id}",
-        paragraph=incident_paragraph(incident),
+        title=f"{_format_period(incident.start, incident.end)}, {groups}, incident {incident.id}"
+        f"{_name_mute(incident)}",
+        paragraph=incident_paragraph(incident)
+        + markers.describe(incident.first.labels, incident.first.onset),
         members={
             member.group: [
                 format_instant(member.onset),
@@ -219,7 +273,7 @@ def _view_incident(incident: Incident) -> IncidentSection:
 
 
 def _view_group(
-    opened: Opened, tally: GroupTally, number: int, found: FleetBacktest
+    opened: Opened, tally: GroupTally, number: int, found: FleetBacktest, markers: _Markers
 ) -> GroupSection:
     """One group in detail, from its own samples."""
     start, end = float(found.times[0]), float(found.times[-1])
@@ -241,8 +295,14 @@ def _view_group(
             f"{tally.peak_ratio:.2f} × threshold; {tally.share(State.ANOMALOUS):.2%} of "
             f"{tally.samples} samples anomalous, {tally.share(State.BLIND):.2%} blind."
         ),
-        score=draw_score(seen.times, seen.score, anomalous, _find_blind(seen)),
-        events=_list_events(events, seen),
+        score=draw_score(
+            seen.times,
+            seen.score,
+            anomalous,
+            _find_blind(seen),
+            _list_marks(markers.all, tally.labels),
+        ),
+        events=_list_events(events, seen, markers),
     )
 
 
@@ -275,14 +335,16 @@ def _find_blind(recent: Recent) -> list[Period]:
     return [(recent.times[first], recent.times[last - 1]) for first, last in find_runs(blind)]
 
 
-def _list_events(events: Sequence[AnomalyEvent], recent: Recent) -> list[EventSection]:
+def _list_events(
+    events: Sequence[AnomalyEvent], recent: Recent, markers: _Markers
+) -> list[EventSection]:
     highest = sorted(events, key=lambda event: -event.peak_ratio)[:_MAX_CHARTED_EVENTS]
     charted = {event.id for event in highest}
     return [
         EventSection(
             id=event.id,
-            title=f"{_format_period(event.start, event.end)}, event {event.id}",
-            paragraph=event_paragraph(event),
+            title=f"{_format_period(event.start, event.end)}, event {event.id}{_name_mute(event)}",
+            paragraph=event_paragraph(event) + markers.describe(event.labels, event.start),
             features=_list_features(event.peak.ranked_features),
             charts=_draw_features(event, recent) if event.id in charted else {},
         )
@@ -325,6 +387,14 @@ def _draw_features(event: AnomalyEvent, recent: Recent) -> dict[str, Figure]:
         )
         for column in (recent.features.index(view.name) for view in event.top_features)
     }
+
+
+def _name_mute(found: AnomalyEvent | Incident) -> str:
+    """By what it was muted and, if it was still open then, until when."""
+    if found.muted is None:
+        return ""
+    until = "" if found.unmuted_at is None else f" until {format_instant(found.unmuted_at)}"
+    return f", muted{until} by {found.muted}"
 
 
 def _format_period(start: float, end: float | None) -> str:

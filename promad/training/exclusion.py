@@ -66,7 +66,11 @@ def find_excluded(
     found: list[Excluded] = []
     for entry in exclusions:
         ranges, why = _ranges(entry, marks), entry.expr or PERIOD
-        found += [excluded for frame in frames for excluded in _within(frame, ranges, why)]
+        found += [
+            excluded
+            for frame in frames
+            for excluded in list_excluded(frame, flag_inside(frame, ranges), why)
+        ]
     return tuple(found)
 
 
@@ -81,13 +85,14 @@ def _ranges(entry: Exclusion, marks: Mapping[str, Sequence[Range]]) -> Sequence[
     return marks[entry.expr]
 
 
-def _within(frame: MetricFrame, ranges: Iterable[Range], why: str) -> Iterator[Excluded]:
-    for first, last in find_runs(_flag_inside(frame, ranges)):
+def list_excluded(frame: MetricFrame, flags: NDArray[np.bool_], why: str) -> Iterator[Excluded]:
+    """The flagged samples of a frame; flags are bool (samples,)."""
+    for first, last in find_runs(flags):
         times = frame.times[[first, last - 1]]
         yield Excluded(float(times[0]), float(times[1]), last - first, why)
 
 
-def _flag_inside(frame: MetricFrame, ranges: Iterable[Range]) -> NDArray[np.bool_]:
+def flag_inside(frame: MetricFrame, ranges: Iterable[Range]) -> NDArray[np.bool_]:
     """Which samples of the frame are in any of the ranges: bool (samples,)."""
     tolerance, inside = frame.step * 1e-3, np.zeros(frame.samples, np.bool_)
     for start, end in ranges:
@@ -101,7 +106,7 @@ def cut_excluded(frames: Iterable[MetricFrame], excluded: Iterable[Excluded]) ->
     return [
         frame.slice(first, last)
         for frame in frames
-        for first, last in find_runs(~_flag_inside(frame, ranges))
+        for first, last in find_runs(~flag_inside(frame, ranges))
     ]
 
 

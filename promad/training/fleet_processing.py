@@ -20,6 +20,7 @@ from promad.data.preparation import Preparation
 from promad.data.scaling import fit_scaler
 from promad.errors import DataError
 from promad.training.exclusion import Excluded, Range, cut_excluded, find_excluded
+from promad.training.muted_time import MutedTime
 from promad.training.processing import (
     FeatureReport,
     Processed,
@@ -43,7 +44,7 @@ class FleetProcessed:
         groups: those that were processed.
         preparations: of each of them, its own.
         left_out: of every other group why it was left out.
-        excluded: the samples that `data_settings.exclude` excludes.
+        excluded: the samples that `data_settings.exclude` and `mute` exclude.
         rows, rows_excluded, dropped, parts, training_rows: sums over the groups.
         features: by name, sums over the groups.
     """
@@ -81,6 +82,7 @@ def process_groups(
     options: ProcessingOptions,
     marks: dict[str, Sequence[Range]],
     report: FleetProcessed,
+    muted: MutedTime,
 ) -> Iterator[list[MetricFrame]]:
     """The processed frames of one group after the other; `report` is completed on the way.
 
@@ -90,6 +92,7 @@ def process_groups(
     for number, labels in enumerate(source.groups):
         collected = source.read(number)
         excluded = find_excluded(options.exclude, marks, collected)
+        excluded += muted.find(labels, collected)
         frames = cut_excluded(collected, excluded)
         report.rows += sum(frame.samples for frame in collected)
         remaining = sum(frame.samples for frame in frames)

@@ -26,6 +26,7 @@ from promad.data.windows import SampleWindows
 from promad.errors import DataError
 from promad.files import DAMAGED
 from promad.training.exclusion import Excluded, serialize_exclusions
+from promad.training.muted_time import describe_mute
 from promad.training.processing import Processed, ProcessingOptions
 
 Values = NDArray[np.float64]
@@ -132,10 +133,12 @@ def build_fleet_metadata(
     own: Sequence[Preparation],
     training_ends_at: float,
     options: ProcessingOptions,
+    collected: Mapping[str, str],
 ) -> dict[str, str]:
     """The metadata from which `read_fleet` learns how the data of a fleet was made.
 
     Args:
+        collected: the metadata of the collected file.
         preparation: that of all groups.
         own: each group's, in the order of the file.
     """
@@ -151,6 +154,7 @@ def build_fleet_metadata(
         "training_ends_at": repr(training_ends_at),
         "train_split_ratio": repr(options.train_split_ratio),
         "exclude": serialize_exclusions(options.exclude),
+        "mute": describe_mute(options.mute, collected),
     }
 
 
@@ -222,13 +226,19 @@ def build_metadata(
     options: ProcessingOptions,
     excluded: Iterable[Excluded],
     scaler_sha256: str,
+    collected: Mapping[str, str],
 ) -> dict[str, str]:
-    """The metadata from which `read_processed` learns how the data was made."""
+    """The metadata from which `read_processed` learns how the data was made.
+
+    Args:
+        collected: the metadata of the collected file.
+    """
     return {
         "preparation": json.dumps(processed.preparation.to_json()),
         "training_ends_at": repr(processed.training_ends_at),
         "train_split_ratio": repr(options.train_split_ratio),
         "exclude": serialize_exclusions(options.exclude),
+        "mute": describe_mute(options.mute, collected),
         "left_out": json.dumps([each.line for each in excluded]),
         "scaler_sha256": scaler_sha256,
         "blind": json.dumps([name for name, each in processed.features.items() if each.blind]),
@@ -284,6 +294,10 @@ def _require_same_options(
     if metadata.get("exclude", "[]") != serialize_exclusions(options.exclude):
         raise DataError(
             f"{path}: was made with another data_settings.exclude — run promad preprocess again"
+        )
+    if metadata.get("mute", "[]") != describe_mute(options.mute, metadata):
+        raise DataError(
+            f"{path}: was made with another mute of its time — run promad preprocess again"
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from promad.config import Config
 from promad.config.deviation_rule import DeviationRule
 from promad.config.durations import format_instant
+from promad.config.mute_settings import Mute
 from promad.config.settings import Exclusion, PreprocessingSettings
 from promad.data.filling import Filled, fill
 from promad.data.frame import MetricFrame
@@ -41,6 +42,7 @@ class ProcessingOptions:
         valid_ranges: the limits of each feature's valid values; empty if there are none.
         rules: which deviations of each scored feature count; empty if all do. Processed data does
             not depend on them, what is trained on it does.
+        mute: when anomalies are expected, which training must not see either.
     """
 
     queries: Mapping[str, str]
@@ -52,6 +54,7 @@ class ProcessingOptions:
     length: int
     valid_ranges: tuple[Range, ...] = ()
     rules: tuple[DeviationRule, ...] = ()
+    mute: tuple[Mute, ...] = ()
 
     @staticmethod
     def of(config: Config) -> ProcessingOptions:
@@ -66,6 +69,7 @@ class ProcessingOptions:
             length=config.training_settings.sequence_length,
             valid_ranges=config.valid_ranges,
             rules=config.rules,
+            mute=config.mute,
         )
 
     @property
@@ -148,7 +152,7 @@ def process(
     """
     ranges = options.valid_ranges
     frames = [frame.with_values(drop_outside(frame.values, ranges)) for frame in collected]
-    _require_values(frames)
+    _require_values(frames, options)
     _require_computable(frames)
     if training_ends_at is None:
         training_ends_at = _find_end_of_training(frames, options)
@@ -160,11 +164,12 @@ def process(
     return Processed(scaled, parts, preparation, estimator, training_ends_at, features)
 
 
-def _require_values(frames: Sequence[MetricFrame]) -> None:
+def _require_values(frames: Sequence[MetricFrame], options: ProcessingOptions) -> None:
     if not frames:
-        raise DataError(
-            "data_settings.exclude excludes every sample — narrow it, or collect a longer period"
-        )
+        what = "excludes every sample — narrow it"
+        if options.mute:
+            what = "and mute exclude every sample — narrow them"
+        raise DataError(f"data_settings.exclude {what}, or collect a longer period")
     for column, feature in enumerate(frames[0].features):
         if all(np.isnan(frame.values[0, :, column]).all() for frame in frames):
             raise DataError(

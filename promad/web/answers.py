@@ -13,6 +13,7 @@ from promad.detection.recent_history import Recent
 from promad.events.event_log import LoggedEvent, LoggedIncident
 from promad.events.explanation import event_paragraph, explain, incident_paragraph
 from promad.events.incidents import Member
+from promad.events.markers import Marker, describe_marker
 from promad.events.verdict import STATES, FeatureView, Verdict
 from promad.web.lookup import MonitoredGroup
 from promad.web.schemas import (
@@ -28,6 +29,7 @@ from promad.web.schemas import (
     IncidentDetail,
     LargestDeviationAnswer,
     LeadingFeatureAnswer,
+    MarkerAnswer,
     MemberAnswer,
 )
 
@@ -77,8 +79,15 @@ def build_explanation(group: str, verdict: Verdict, since: float | None) -> Expl
     )
 
 
-def build_event(logged: LoggedEvent) -> EventAnswer:
-    """One event of the event log."""
+def build_marker(marker: Marker) -> MarkerAnswer:
+    """One marker."""
+    return MarkerAnswer(
+        name=marker.name, version=marker.version, at=marker.at, labels=dict(marker.labels)
+    )
+
+
+def build_event(logged: LoggedEvent, marker: Marker | None = None) -> EventAnswer:
+    """One event of the event log, with the marker that it names."""
     event = logged.event
     return EventAnswer(
         id=event.id,
@@ -91,18 +100,25 @@ def build_event(logged: LoggedEvent) -> EventAnswer:
         peak_at=event.peak_at,
         peak_score=event.peak_ratio,
         bundle=logged.bundle,
-        paragraph=event_paragraph(event),
+        paragraph=_add_marker(event_paragraph(event), marker, event.start),
         features=[build_feature_state(view) for view in event.peak.ranked_features],
         acknowledged_at=logged.acknowledged_at,
         feedback=logged.feedback,
         comment=logged.comment,
         labels=dict(event.labels),
         incident=logged.incident,
+        muted=event.muted,
+        unmuted_at=event.unmuted_at,
+        marker=None if marker is None else build_marker(marker),
     )
 
 
-def build_incident(logged: LoggedIncident) -> IncidentAnswer:
-    """One incident of the event log, without its groups."""
+def _add_marker(text: str, marker: Marker | None, start: float) -> str:
+    return text if marker is None else f"{text} {describe_marker(marker, start)}"
+
+
+def build_incident(logged: LoggedIncident, marker: Marker | None = None) -> IncidentAnswer:
+    """One incident of the event log, without its groups, with the marker that it names."""
     incident = logged.incident
     peak = incident.peak
     return IncidentAnswer(
@@ -128,15 +144,20 @@ def build_incident(logged: LoggedIncident) -> IncidentAnswer:
             LeadingFeatureAnswer(**feature._asdict()) for feature in incident.leading_features
         ],
         bundle=logged.bundle,
-        paragraph=incident_paragraph(incident),
+        paragraph=_add_marker(incident_paragraph(incident), marker, incident.first.onset),
+        muted=incident.muted,
+        unmuted_at=incident.unmuted_at,
+        marker=None if marker is None else build_marker(marker),
     )
 
 
-def build_incident_detail(logged: LoggedIncident, offset: int, limit: int) -> IncidentDetail:
+def build_incident_detail(
+    logged: LoggedIncident, offset: int, limit: int, marker: Marker | None = None
+) -> IncidentDetail:
     """One incident with a page of its groups."""
     page = logged.incident.members[offset : offset + limit]
     members = [_build_member(member) for member in page]
-    return IncidentDetail(incident=build_incident(logged), members=members)
+    return IncidentDetail(incident=build_incident(logged, marker), members=members)
 
 
 def _build_member(member: Member) -> MemberAnswer:
@@ -173,6 +194,7 @@ def build_group(group: MonitoredGroup) -> GroupAnswer:
         samples_in_window=status.samples_in_window,
         top_features=[view.name for view in verdict.top_features],
         calibration="pooled" if group.is_pooled else "own",
+        muted_by=status.muted_by or None,
     )
 
 

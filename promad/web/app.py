@@ -18,7 +18,15 @@ from starlette.routing import BaseRoute, Route
 
 import promad
 from promad.detection.running_detector import Detectors
-from promad.web import events_api, groups_api, incidents_api, peers_api, scoring_api, state_api
+from promad.web import (
+    events_api,
+    groups_api,
+    incidents_api,
+    markers_api,
+    peers_api,
+    scoring_api,
+    state_api,
+)
 from promad.web.docs import create_docs_routes
 from promad.web.group_changes import GroupChanges
 from promad.web.headers import HeadersMiddleware
@@ -37,7 +45,7 @@ SCORED_AT_ONCE = 2
 WAITING = 6
 """Eight bodies of at most 8 MiB limit the memory that requests can take."""
 
-_LIVE_APIS = (groups_api, peers_api, events_api, incidents_api)
+_LIVE_APIS = (groups_api, peers_api, events_api, incidents_api, markers_api)
 
 
 def build_app(

@@ -7,9 +7,11 @@ import math
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
+from promad.detection.running_detector import RunningDetector
 from promad.events.event_log import LoggedEvent
 from promad.web.answers import build_event
 from promad.web.lookup import REFUSALS, Running, Time
+from promad.web.markers_api import find_near
 from promad.web.paging import Cursor, IsOpen, Limit, Place, cut_page, parse_cursor
 from promad.web.schemas import EventAnswer, EventPage
 
@@ -28,7 +30,7 @@ def list_events(
 ) -> EventPage:
     """List the events that overlap a time range, newest start first."""
     found = [
-        event
+        (event, served)
         for served in running
         for event in served.events.find(
             group=group,
@@ -40,7 +42,9 @@ def list_events(
         )
     ]
     page, after = cut_page(found, limit, _get_place)
-    return EventPage(events=[build_event(event) for event in page], next=after)
+    near = find_near([(served, event.event.labels, event.event.start) for event, served in page])
+    events = [build_event(event, marker) for (event, _), marker in zip(page, near, strict=True)]
+    return EventPage(events=events, next=after)
 
 
 @router.get("/events/{id}", name="event")
@@ -49,9 +53,10 @@ def get_event(running: Running, id: str) -> EventAnswer:
     for served in running:
         found = served.events.event(id)
         if found is not None:
-            return build_event(found)
+            event = found.event
+            return build_event(found, *find_near([(served, event.labels, event.start)]))
     raise HTTPException(404, f"no event has the id {id[:40]} — GET /api/v1/events lists all events")
 
 
-def _get_place(logged: LoggedEvent) -> Place:
-    return logged.event.start, logged.event.id
+def _get_place(found: tuple[LoggedEvent, RunningDetector]) -> Place:
+    return found[0].event.start, found[0].event.id

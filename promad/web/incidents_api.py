@@ -8,9 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 
+from promad.detection.running_detector import RunningDetector
 from promad.events.event_log import LoggedIncident
 from promad.web.answers import build_incident, build_incident_detail
 from promad.web.lookup import REFUSALS, Running, Time
+from promad.web.markers_api import Beginning, find_near
 from promad.web.paging import Cursor, IsOpen, Limit, Place, cut_page, parse_cursor
 from promad.web.schemas import IncidentDetail, IncidentPage
 
@@ -29,7 +31,7 @@ def list_incidents(
 ) -> IncidentPage:
     """List the incidents that overlap a time range, newest start first."""
     found = [
-        incident
+        (incident, served)
         for served in running
         for incident in served.events.find_incidents(
             group=group,
@@ -41,7 +43,9 @@ def list_incidents(
         )
     ]
     page, after = cut_page(found, limit, _get_place)
-    return IncidentPage(incidents=[build_incident(each) for each in page], next=after)
+    near = find_near([_locate(*each) for each in page])
+    incidents = [build_incident(each, marker) for (each, _), marker in zip(page, near, strict=True)]
+    return IncidentPage(incidents=incidents, next=after)
 
 
 @router.get("/incidents/{id}", name="incident")
@@ -55,11 +59,16 @@ def get_incident(
     for served in running:
         found = served.events.incident(id)
         if found is not None:
-            return build_incident_detail(found, offset, limit)
+            return build_incident_detail(found, offset, limit, *find_near([_locate(found, served)]))
     raise HTTPException(
         404, f"no incident has the id {id[:40]} — GET /api/v1/incidents lists all incidents"
     )
 
 
-def _get_place(logged: LoggedIncident) -> Place:
-    return logged.incident.start, logged.incident.id
+def _get_place(found: tuple[LoggedIncident, RunningDetector]) -> Place:
+    return found[0].incident.start, found[0].incident.id
+
+
+def _locate(logged: LoggedIncident, served: RunningDetector) -> Beginning:
+    first = logged.incident.first
+    return served, first.labels, first.onset

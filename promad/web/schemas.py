@@ -203,6 +203,23 @@ class ExplanationAnswer(_Answer):
     features: list[FeatureState] = Field(description="Largest contribution first.")
 
 
+class MarkerAnswer(_Answer):
+    """One marker: a version that was deployed."""
+
+    name: str
+    version: str
+    at: float
+    labels: dict[str, str] = Field(
+        description="Labels of the groups that it is about; empty if it is about all groups."
+    )
+
+
+class MarkerList(_Answer):
+    """Markers, newest first."""
+
+    markers: list[MarkerAnswer]
+
+
 class EventAnswer(_Answer):
     """One event: consecutive anomalous samples of a group."""
 
@@ -223,6 +240,16 @@ class EventAnswer(_Answer):
     comment: str | None
     labels: dict[str, str] = Field(description="Labels of the group.")
     incident: str | None = Field(description="Id of the incident that it is part of.")
+    muted: str | None = Field(
+        description="The entry of `mute` that was in effect when it began; null if none was."
+    )
+    unmuted_at: float | None = Field(
+        description="When the group was muted no longer, so that alerts could fire; null if the "
+        "event was not muted, or was muted until it ended."
+    )
+    marker: MarkerAnswer | None = Field(
+        description="The newest marker shortly before it began; null if there is none."
+    )
 
 
 class EventPage(_Answer):
@@ -270,6 +297,18 @@ class IncidentAnswer(_Answer):
     leading_features: list[LeadingFeatureAnswer] = Field(description="Largest contribution first.")
     bundle: str
     paragraph: str = Field(description="The incident in plain words.")
+    muted: str | None = Field(
+        description="The entry of `mute` that muted all of its groups when it was found; null if "
+        "one was not muted."
+    )
+    unmuted_at: float | None = Field(
+        description="When a group of it was muted no longer, so that alerts could fire; null if "
+        "the incident was not muted, or was muted until it ended."
+    )
+    marker: MarkerAnswer | None = Field(
+        description="The newest marker of its first group shortly before it began; null if there "
+        "is none."
+    )
 
 
 class MemberAnswer(_Answer):
@@ -343,6 +382,9 @@ class GroupAnswer(_Answer):
     top_features: list[str]
     calibration: Literal["own", "pooled"] = Field(
         description="`pooled` for a group that was not part of the training."
+    )
+    muted_by: str | None = Field(
+        description="The entry of `mute` that mutes the group now; null if none does."
     )
 
 

@@ -50,9 +50,12 @@ newest window, in scaled units. Absent while warming or blind.
 # TYPE anomaly_detector_latest_reconstruction_error_mse gauge
 anomaly_detector_latest_reconstruction_error_mse{detector="d0"} 0.2
 # HELP anomaly_detector_is_anomaly_detected 1 while an event is open, 0 while none is. Absent \
-while warming or blind.
+while warming or blind, and while an event is open in a muted group.
 # TYPE anomaly_detector_is_anomaly_detected gauge
 anomaly_detector_is_anomaly_detected{detector="d0"} 1.0
+# HELP anomaly_detector_muted 1 while the group is muted, so that alerts about its events do not \
+fire, else 0. Absent without `mute`.
+# TYPE anomaly_detector_muted gauge
 # HELP anomaly_detector_score Score of the newest sample divided by the threshold; above 1 is \
 anomalous. Absent while warming or blind.
 # TYPE anomaly_detector_score gauge
@@ -170,6 +173,12 @@ promad_poll_failures_total{detector="host",reason="not_received"} 0.0
 # TYPE promad_query_failures_total counter
 promad_query_failures_total{detector="host",query="cpu"} 1.0
 promad_query_failures_total{detector="host",query="load"} 0.0
+# HELP promad_mute_query_failures_total Failures of a query in `mute`, which then mutes nothing. \
+Absent without a query in `mute`.
+# TYPE promad_mute_query_failures_total counter
+# HELP promad_marker_query_failures_total Failures of a query in `markers`. Absent without \
+`markers`.
+# TYPE promad_marker_query_failures_total counter
 # HELP promad_ticks_skipped_total Ticks skipped because the previous tick took too long.
 # TYPE promad_ticks_skipped_total counter
 promad_ticks_skipped_total{detector="host"} 2.0
@@ -393,7 +402,10 @@ def every_family() -> dict[str, Metric]:
     own.show_expected(1.0, (0.25, 4.0))
     own.count_poll(["cpu"], {})
     own.show_sample_age(12.5)
-    scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True))
+    own.show_mute_queries(["deployment"])
+    own.show_marker_queries(["api"])
+    own.show_markers({("api", "1.4.2"): 1.7e9})
+    scored = replace(ANOMALOUS, verdict=replace(JUDGED, plain=True), muted=False)
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))
     WebMetrics(registry, ["too_many"], ["busy"]).show_web_config(1.0)

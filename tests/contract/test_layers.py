@@ -109,6 +109,7 @@ def users(*libraries: str) -> set[str]:
         (("pooch",), {"datasets"}),
         (("typer", "rich"), {"cli"}),
         (("yaml",), {"config", "mixin"}),
+        (("cronsim",), {"config"}),
         (("grafana_foundation_sdk",), {"mixin"}),
         (("prometheus_client",), {"exposition", "web"}),
         (("starlette",), {"http_server", "simulation", "web"}),

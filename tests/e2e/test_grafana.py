@@ -40,7 +40,8 @@ TARGETS = [(name, title, expr) for name, board in BOARDS.items() for title, expr
 VARIABLES = [
     (name, variable) for name, board in BOARDS.items() for variable in board["templating"]["list"]
 ]
-EVENTS = [(name, each) for name, board in BOARDS.items() for each in board["annotations"]["list"]]
+EVENTS = [(name, board["annotations"]["list"][0]) for name, board in BOARDS.items()]
+OTHERS = [(name, board["annotations"]["list"][1:]) for name, board in BOARDS.items()]
 
 TARGET = {"job", "instance"}
 RECORDED = {
@@ -382,6 +383,19 @@ def test_events_are_marked_for_as_long_as_they_last(name, events):
     assert promql_parser.parse(substitute(events["expr"]))
     assert events["expr"].startswith(f"{metric.full_name(PREFIX)}{{")
     assert events["expr"].endswith(end)
+
+
+@pytest.mark.parametrize(("name", "others"), OTHERS, ids=list(BOARDS))
+def test_mutes_and_versions_can_be_marked_too(name, others):
+    muted, versions = others
+    assert (muted["name"], muted["enable"]) == ("Muted", False)
+    assert f"{names.MUTED.full_name(PREFIX)}{{" in muted["expr"]
+    assert (versions["name"], versions["enable"]) == ("Versions", True)
+    assert versions["useValueForTime"] is True
+    assert versions["expr"].startswith(f"{names.MARKER_AT.name}{{")
+    assert versions["expr"].endswith("} * 1000")
+    for each in others:
+        assert promql_parser.parse(substitute(each["expr"]))
 
 
 def panel(name: str, title: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from promad.detection.recent_history import RecentHistory
 from promad.detection.running_detector import RunningDetector
+from promad.events.markers import Marker
 from promad.events.verdict import State
 from tests.support.browser import chromium, read_axe
 from tests.support.prometheus_server import PrometheusServer, free_port
@@ -835,3 +836,27 @@ def test_without_prometheus_the_page_is_blind_and_recovers(world: World, visits:
     world.prometheus.start()
     state.to_have_text("ok", timeout=60_000)
     expect(page.locator("#group-score")).to_contain_text("threshold")
+
+
+# Maintenance and deployments
+
+
+def test_a_muted_event_and_a_deployed_version_are_shown(
+    visits: Visits, stack: ExitStack, tmp_path: Path
+) -> None:
+    (served,) = create_running_detectors(tmp_path, markers=[{"name": "api", "query": "x"}])
+    (status,) = served.snapshot().groups
+    assert status.event is not None
+    log, start = served.events, status.event.start
+    log.record(replace(status.event, muted="backup", unmuted_at=start + 120.0), "b1", start)
+    log.record_markers("api", start, [Marker("api", "1.4.2", start - 120.0)], {})
+    snapshot = replace(served.snapshot(), groups=(replace(status, muted=True, muted_by="backup"),))
+    shown = replace(served, snapshot=lambda: snapshot)
+    visits.url = stack.enter_context(serve_detectors([shown]))
+    page = visits.open()
+    expect(page.locator("#group-since")).to_contain_text("muted: backup")
+    expect(page.locator(EVENTS).first).to_contain_text("muted: backup until")
+    tooltip = page.locator(f"{EVENTS} [data-part=features]").first
+    expect(tooltip).to_have_attribute("title", re.compile("Began 2m after api 1.4.2.$"))
+    page.locator("#group[data-drawn]").wait_for()
+    expect(page.locator("#score")).to_contain_text("api 1.4.2")

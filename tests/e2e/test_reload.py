@@ -91,6 +91,19 @@ def test_promad_reload_prints_the_result(daemon: DaemonProcess) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
+def test_a_mute_takes_effect_by_a_reload(daemon: DaemonProcess) -> None:
+    before, muted = daemon.config.read_text(), 'anomaly_detector_muted{detector="promad"} 1.0'
+    assert "anomaly_detector_muted{" not in daemon.get().text
+    daemon.config.write_text(f"{before}mute: [{{from: 2020-01-01, to: 2120-01-01}}]\n")
+    try:
+        assert promad(daemon.config, "reload").returncode == 0
+        wait_until(lambda: muted in daemon.get().text)
+    finally:
+        daemon.config.write_text(before)
+    assert daemon.post("/-/reload").status_code == 200
+    wait_until(lambda: "anomaly_detector_muted{" not in daemon.get().text)
+
+
 def test_promad_reload_prints_what_is_wrong(daemon: DaemonProcess) -> None:
     before = daemon.config.read_text()
     try:

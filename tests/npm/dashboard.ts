@@ -46,6 +46,7 @@ type PrometheusAnnotation = Json<AnnotationQuery> & {
     step: string;
     textFormat: string;
     titleFormat: string;
+    useValueForTime?: boolean;
 };
 
 export type DashboardFile = Omit<Json<Dashboard>, "annotations" | "panels"> & {

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
+from promad.config.mute_settings import Mute
 from promad.data.frame import MetricFrame
 from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.data.preparation import Preparation
@@ -17,6 +18,8 @@ from promad.data.scaling import Scaler
 from promad.data.valid_range import Range
 from promad.detection.live import LiveDetector
 from promad.detection.loop import DetectionLoop, LoopOptions, LoopOutputs
+from promad.detection.marker_queries import MarkerQueries
+from promad.detection.muting import MuteQueries
 from promad.detection.persistence import Persistence
 from promad.detection.recent_history import RecentHistory
 from promad.detection.state import begin_state
@@ -194,12 +197,13 @@ def live_of(
     enter_after: int = 1,
     leave_after: int = 2,
     groups: Sequence[Labels] = (THE_ONLY_GROUP,),
+    mute: Sequence[Mute] = (),
 ) -> LiveDetector:
     """The detector before its first sample, by its own threshold unless another is given."""
     count = len(groups)
     at_work = limits or detector.threshold.begin(count)
     hysteresis = Hysteresis.begin(count, enter_after, leave_after)
-    state = begin_state(detector, at_work, "promad", groups, hysteresis)
+    state = begin_state(detector, at_work, "promad", groups, hysteresis, mute)
     return LiveDetector(detector, detector.calibrate(groups), state)
 
 
@@ -214,18 +218,24 @@ def bench(
     bundle: str = "b1",
     groups: Sequence[Labels] = (THE_ONLY_GROUP,),
     valid_ranges: Sequence[Range] = (),
+    mute: Sequence[Mute] = (),
+    mutes: MuteQueries | None = None,
+    markers: MarkerQueries | None = None,
     **hysteresis: int,
 ) -> Bench:
     """A loop over a made-up detector, on a made-up server.
 
     Args:
         log: where events are saved, if anywhere.
+        mute, mutes: when groups are muted, and what asks for it.
+        markers: what asks for versions.
         hysteresis: `enter_after` and `leave_after`.
     """
     live = live_of(
         detector_of(strategy, features, span, method, valid_ranges),
         limits,
         groups=groups,
+        mute=mute,
         **hysteresis,
     )
     server = Server(live.detector.samples_needed + 10, features, groups)
@@ -241,7 +251,9 @@ def bench(
     histories = {
         name: RecentHistory(live.detector.scored_features, 720) for name in live.state.names
     }
-    outputs = LoopOutputs(metrics, histories, persistence, observe=observe)
+    outputs = LoopOutputs(
+        metrics, histories, persistence, observe=observe, mutes=mutes, markers=markers
+    )
     options = LoopOptions("promad", "anomaly_detector_", STEP, lambda _: latency_offset, 0.7)
     loop = DetectionLoop(options, live, server, clock, outputs)  # type: ignore[arg-type]
     return Bench(loop, live, server, clock, registry, outputs, ended)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from promad.data.groups import Labels
+from promad.data.groups import Labels, name_group
 from promad.events.events import AnomalyEvent
 from promad.events.incident_book import IncidentBook, IncidentRules, survey_groups
 from promad.events.status import GroupStatus
@@ -152,9 +152,11 @@ def make_incident_snapshot() -> FleetSnapshot:
     """Three hosts of which the two in zone a have an open incident: every metric has a series."""
     hosts = [(("instance", f"{zone}:9100"), ("zone", zone[0])) for zone in ("a1", "a2", "b1")]
     columns = make_columns(hosts, (State.ANOMALOUS,), plain=True)
-    columns = replace(columns, known_share=np.ones(3), features=np.ones((3, 2, 6)))
+    muted = np.array([False, False, True])
+    columns = replace(columns, known_share=np.ones(3), features=np.ones((3, 2, 6)), muted=muted)
     rules = IncidentRules("hosts", features=2)
     book = IncidentBook(rules)
     events = [make_event(AT, **dict(labels)) for labels in hosts[:2]]
     book.update(AT + 60, events, watched=survey_groups(hosts, rules))
-    return make_snapshot(columns, IncidentColumns(book.open_incidents))
+    muted_groups = frozenset({name_group("hosts", hosts[2])})
+    return make_snapshot(columns, IncidentColumns(book.open_incidents, muted_groups=muted_groups))

@@ -91,7 +91,10 @@ class FleetWorld:
         )
         rules = IncidentRules("fleet", len(self.detector.scored_features))
         self.history = FleetHistory(self.detector.scored_features, 60, self._fill)
-        outputs = FleetOutputs(self.metrics, self.history, persistence, IncidentBook(rules), 1000)
+        outputs = FleetOutputs(
+            *(self.metrics, self.history, persistence, IncidentBook(rules), 1000),
+            self.how.get("mutes"),
+        )
         options = LoopOptions("fleet", "promad", STEP, lambda now: 0.0, 0.6)
         self.loop = FleetLoop(options, self._begin, self, self.clock, outputs)  # type: ignore[arg-type]
         return self.loop
@@ -110,7 +113,8 @@ class FleetWorld:
             fleet=FleetBudget(),
         )
         hysteresis = Hysteresis.begin(len(groups), 2, 3)
-        state = begin_state(self.detector, limits, "fleet", groups, hysteresis)
+        mute = self.how.get("mute", ())
+        state = begin_state(self.detector, limits, "fleet", groups, hysteresis, mute)
         return LiveDetector(self.detector, self.detector.calibrate(groups), state)
 
     def jump(self, host: int, at: int, samples: int) -> None:

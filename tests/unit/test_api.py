@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from promad.data.frame import single_group
 from promad.detection.running_detector import RunningDetector
 from promad.events.incident_book import IncidentBook, Watched
+from promad.events.markers import Marker
 from promad.events.verdict import State
 from promad.models import Outcome, SingleScoringMode
 from promad.models.tranad import Measure, Tranad
@@ -641,6 +642,7 @@ def test_one_group_in_the_list(bench: Bench) -> None:
         "samples_in_window": LENGTH,
         "top_features": ["cpu", "load", "memory"],
         "calibration": "own",
+        "muted_by": None,
     }
 
 
@@ -904,6 +906,9 @@ def test_an_incident_has_its_spread_its_first_group_and_a_paragraph(incidents: B
         "paragraph": "2 of 40 groups deviated from 1970-01-01T00:00:00Z to 1970-01-01T00:20:00Z "
         '(first: instance="a", rack="x"). Leading features: cpu (2 groups), load (1). '
         'In common: rack="x".',
+        "muted": None,
+        "unmuted_at": None,
+        "marker": None,
     }
 
 
@@ -1048,3 +1053,51 @@ def test_the_example_in_the_documentation_is_true(bench: Bench) -> None:
         numbers |= {name: round(n, 4) for name, n in numbers.items() if isinstance(n, float)}
     segment |= {name: round(segment[name], 3) for name in ("peak_score", "mean_score")}
     assert actual == json.loads(answered)
+
+
+# markers
+
+
+@pytest.fixture
+def deployed(make: Any) -> Bench:
+    """With two versions before the open event of the only group, and one of another group."""
+    markers = [{"name": "api", "query": "max by (version) (build_info)", "within": "1h"}]
+    bench: Bench = make(markers=markers)
+    start = bench.get("/api/v1/events", open="true")["events"][0]["start"]
+    found = [
+        Marker("api", "1.4.1", start - 3000),
+        Marker("api", "1.4.2", start - 120),
+        Marker("api", "1.4.3", start - 60, (("instance", "elsewhere"),)),
+    ]
+    bench.running[0].events.record_markers("api", start, found, {})
+    return bench
+
+
+def test_an_event_names_the_version_that_was_deployed_before_it(deployed: Bench) -> None:
+    (event,) = deployed.get("/api/v1/events", open="true")["events"]
+    assert (event["marker"]["name"], event["marker"]["version"]) == ("api", "1.4.2")
+    assert event["paragraph"].endswith(" Began 2m after api 1.4.2.")
+    assert deployed.get(f"/api/v1/events/{event['id']}") == event
+
+
+def test_markers_are_listed_newest_first_and_for_a_group(deployed: Bench) -> None:
+    everything = deployed.get("/api/v1/markers")["markers"]
+    assert [each["version"] for each in everything] == ["1.4.3", "1.4.2", "1.4.1"]
+    assert everything[0]["labels"] == {"instance": "elsewhere"}
+    own = deployed.get("/api/v1/markers", group="promad", start=everything[1]["at"])["markers"]
+    assert [each["version"] for each in own] == ["1.4.2"]
+    assert deployed.get("/api/v1/markers", limit=1)["markers"] == everything[:1]
+    assert deployed.refused("/api/v1/markers", group="nobody")[0] == 404
+
+
+def test_an_incident_names_the_version_too(make: Any) -> None:
+    bench: Bench = make(markers=[{"name": "api", "query": "x"}])
+    log, book = bench.running[0].events, IncidentBook(RULES)
+    for changes in enter(book, report([make_event(7200, None, instance="c", rack="y")])):
+        log.record_many("b1", incidents=changes.incidents)
+    log.record_markers("api", 1.0, [Marker("api", "2", 7080.0)], {})
+    (incident,) = bench.get("/api/v1/incidents")["incidents"]
+    assert incident["paragraph"].endswith(" Began 2m after api 2.")
+    detail = bench.get(f"/api/v1/incidents/{incident['id']}")["incident"]
+    assert detail == incident
+    assert incident["marker"] == {"name": "api", "version": "2", "at": 7080.0, "labels": {}}

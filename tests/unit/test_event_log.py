@@ -185,7 +185,7 @@ def test_a_file_of_a_newer_promad_is_left_alone(log):
     with sqlite3.connect(log.path) as raw:
         raw.execute("PRAGMA user_version = 9")
     raw.close()
-    with pytest.raises(DataError, match="is of version 9, this promad knows 2 — use the newer"):
+    with pytest.raises(DataError, match="is of version 9, this promad knows 4 — use the newer"):
         open_event_log(log.path)
 
 

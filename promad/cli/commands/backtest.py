@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from promad.detection.fleet_tally import GroupTally
     from promad.evaluation.episodes import EpisodeFigures
     from promad.evaluation.extents import Extents
+    from promad.events.events import AnomalyEvent
     from promad.events.incidents import Incident
     from promad.events.status import GroupStatus
     from promad.exposition.groups import AnySnapshot
@@ -180,6 +181,7 @@ def format_backtest(found: Backtest) -> Iterator[str]:
         yield (
             f"  {event.id}  {format_instant(event.start)}  {end:>10}  "
             f"peak {event.peak_ratio:.2f}  {', '.join(view.name for view in event.top_features)}"
+            f"{_format_mute(event)}"
         )
         yield f"    {paragraph(event.peak, event.start)}"
     yield from format_outside(found.outside)
@@ -188,11 +190,25 @@ def format_backtest(found: Backtest) -> Iterator[str]:
     yield (
         f"backtest: {format_count(len(found.times), 'sample')} of {found.group} from "
         f"{format_instant(found.times[0])} to {format_instant(found.times[-1])}: "
-        f"{format_count(len(found.events), 'event')}, {_format_frequency(found.events_per_week)} "
+        f"{format_count(len(found.events), 'event')}{_format_muted(found.muted)}, "
+        f"{_format_frequency(found.events_per_week)} "
         f"(budget: {_format_budget(found.budget)}); "
         f"{found.share(State.ANOMALOUS):.2%} of the time anomalous, "
         f"{found.share(State.BLIND):.2%} blind, {found.share(State.WARMING):.2%} warming"
     )
+
+
+def _format_mute(found: AnomalyEvent | Incident) -> str:
+    """By what it was muted and, if it was still open then, until when."""
+    if found.muted is None:
+        return ""
+    until = "" if found.unmuted_at is None else f" until {format_instant(found.unmuted_at)}"
+    return f"  muted{until}: {found.muted}"
+
+
+def _format_muted(count: int) -> str:
+    """How many of all were muted throughout."""
+    return f" ({count} muted)" if count else ""
 
 
 def _format_incidents(found: Backtest) -> Iterator[str]:
@@ -280,7 +296,7 @@ def format_fleet(found: FleetBacktest) -> Iterator[str]:
     kind = "incident" if found.figures is None else "false incident"
     whom = " for each group" if found.per == "group" else ""
     yield (
-        f"backtest: {format_count(len(found.found), 'incident')} in "
+        f"backtest: {format_count(len(found.found), 'incident')}{_format_muted(found.muted)} in "
         f"{format_count(len(found.times), 'sample')} of {found.detector} from "
         f"{format_instant(found.times[0])} to {format_instant(found.times[-1])}: "
         f"{_format_frequency(found.incidents_per_week, kind)} "
@@ -301,7 +317,7 @@ def _format_incident(incident: Incident) -> Iterator[str]:
         f"  {incident.id}  {format_instant(incident.start)}  {end:>10}  "
         f"{incident.groups} of {format_count(incident.groups_watched, 'group')}, "
         f"first {incident.first.group}  "
-        f"peak {incident.peak.peak_ratio:.2f}  {features}"
+        f"peak {incident.peak.peak_ratio:.2f}  {features}{_format_mute(incident)}"
     )
     yield f"    {incident_paragraph(incident)}"
 

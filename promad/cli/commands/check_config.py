@@ -83,6 +83,12 @@ def find_warnings(config: Config) -> Iterator[str]:
             for number, each in exclusions
             if each.expr is not None
         }
+        | {
+            f"mute.{number}": entry.query
+            for number, entry in enumerate(config.mute)
+            if entry.query is not None
+        }
+        | {f"markers.{marker.name}": marker.query for marker in config.markers}
     )
 
 

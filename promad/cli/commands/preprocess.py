@@ -95,7 +95,10 @@ def _format_excluded(done: Preprocessed) -> Iterator[str]:
         return
     share = done.rows_excluded / done.rows
     samples = format_count(done.rows_excluded, "sample")
-    yield f"  excluded by data_settings.exclude: {samples} ({share:.2%})"
+    by = "data_settings.exclude"
+    if any(stretch.why.startswith("mute ") for stretch in done.excluded):
+        by += " and mute"
+    yield f"  excluded by {by}: {samples} ({share:.2%})"
     for why in dict.fromkeys(stretch.why for stretch in done.excluded):
         own = [stretch for stretch in done.excluded if stretch.why == why]
         spans = [f"{format_instant(each.start)}/{format_instant(each.end)}" for each in own]

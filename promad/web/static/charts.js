@@ -9,11 +9,11 @@ import { createLayout, drawChart, escapeLabel, readColours, toWallClock } from "
 
 /**
  * What the charts of a group show: rows of history.js, seconds between two of them, the visible
- * range, the explained time or null, the newest time, and what happens when the pointer selects a
- * range or a time.
+ * range, the explained time or null, the newest time, the versions that were deployed, and what
+ * happens when the pointer selects a range or a time.
  *
  * @typedef {{rows: Row[], step: number, range: {start: number, end: number}, at: ?number,
- *   now: number, onRange: (start: number, end: number) => void, onTime: (at: number) => void
+ *   now: number, markers: MarkerAnswer[], onRange: (start: number, end: number) => void, onTime: (at: number) => void
  * }} Timeline
  */
 /** @typedef {ReturnType<typeof fillGaps>} Grid */
@@ -50,6 +50,7 @@ export function drawScore(element, timeline) {
   layout.shapes = [
     ...shadeStates(timeline, colours, element.clientWidth - margin),
     createThreshold(timeline, colours),
+    ...markVersions(timeline, colours),
     ...markTime(timeline, colours),
   ];
   const line = {
@@ -195,6 +196,29 @@ const createThreshold = ({ range }, colours) => ({
   line: { color: colours.anomalous, width: 1.2, dash: "dash" },
   label: { text: "threshold", textposition: "start", font: { size: 11, color: colours.anomalous } },
 });
+
+/**
+ * A dotted line at each version that was deployed, with its name.
+ *
+ * @param {Timeline} timeline
+ * @param {Colours} colours
+ */
+const markVersions = ({ markers, range }, colours) => markers
+  .filter(({ at }) => at >= range.start && at <= range.end)
+  .map(({ at, name, version }) => ({
+    type: "line",
+    yref: "paper",
+    x0: toWallClock(at),
+    x1: toWallClock(at),
+    y0: 0,
+    y1: 1,
+    line: { color: colours.muted, width: 1.2, dash: "dot" },
+    label: {
+      text: escapeLabel(`${name} ${version}`),
+      textposition: "end",
+      font: { size: 11, color: colours.muted },
+    },
+  }));
 
 /**
  * A line at the explained time.

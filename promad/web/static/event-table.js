@@ -85,9 +85,22 @@ function createFeedback(event, now) {
     parts.push(createElement("span", "acknowledged "), createTime(event.acknowledged_at, now));
   }
   if (event.comment) parts.push(createElement("q", event.comment));
+  if (event.muted !== null) parts.push(...describeMute(event.muted, event.unmuted_at, now));
   const early = EARLY_END[event.end_reason ?? ""];
   if (early) parts.push(createElement("span", early));
   return parts.flatMap((element, place) => (place ? [" ", element] : [element]));
+}
+
+/**
+ * "muted: backup", and until when, if the event outlasted that.
+ *
+ * @param {string} title
+ * @param {?number} unmutedAt unix seconds
+ * @param {number} now
+ */
+function describeMute(title, unmutedAt, now) {
+  const text = createElement("span", `muted: ${title}`);
+  return unmutedAt === null ? [text] : [text, createElement("span", "until"), createTime(unmutedAt, now)];
 }
 
 /**

@@ -8,6 +8,7 @@ import { ApiError, fetchApi, Poller } from "./polling.js";
 /** @import { Row } from "./history.js" */
 
 const EVENTS_PER_PAGE = 20;
+const MARKERS = 50;
 /** Samples that are fetched again: a score may still replace a missing one. */
 const OVERLAP_SAMPLES = 5;
 const [MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS] = [2, 60];
@@ -18,6 +19,8 @@ export class GroupData {
   isKnown = false;
   /** How the group differs from its peers; null if it has none. @type {?PeersAnswer} */
   peers = null;
+  /** The newest versions that were deployed. @type {MarkerAnswer[]} */
+  markers = [];
   /** @type {?GroupDetail} */
   #detail = null;
   #isComplete = false;
@@ -145,14 +148,16 @@ export class GroupData {
     /** @type {GroupDetail} */
     const detail = await fetchApi("group", { group: view.group }, signal);
     if (this.#detail && hasChanged(this.#detail, detail)) this.#expireHistory();
-    const [history, events, peers] = await Promise.all([
+    const [history, events, peers, deployed] = await Promise.all([
       this.#fetchHistory(detail, view, signal),
       fetchApi("events", { group: view.group, limit: EVENTS_PER_PAGE }, signal),
       detail.peers ? fetchApi("peers", { group: view.group }, signal) : null,
+      fetchApi("markers", { group: view.group, limit: MARKERS }, signal),
     ]);
     if (this.view !== view) return;
     this.#detail = detail;
     this.peers = peers;
+    this.markers = deployed.markers;
     this.#setHistory(view, history);
     this.#setEvents(events);
     this.#explained ??= await this.#fetchExplanation(view, signal);

@@ -113,8 +113,9 @@ export class GroupView {
   }
 
   /** @param {GroupData} data */
-  #createTimeline({ view: { at }, shown, detail, range, now }) {
+  #createTimeline({ view: { at }, shown, detail, range, now, markers }) {
     return {
+      markers,
       rows: shown,
       step: detail.step_seconds,
       range,
@@ -164,7 +165,8 @@ function renderHeadline(data) {
   const { group, explanation, failed_queries: failed } = data.detail;
   find(document, "#group .headline").dataset.state = group.state;
   showState(findById("group-state"), group.state);
-  findById("group-since").replaceChildren(...describeDuration(data));
+  const muted = group.muted_by === null ? [] : [` muted: ${group.muted_by}`];
+  findById("group-since").replaceChildren(...describeDuration(data), ...muted);
   const [score, unit] = findById("group-score").children;
   setText(score, group.score === null ? "" : `${formatMultiple(group.score)} ×`);
   setText(unit, group.score === null ? "no score" : "threshold");

@@ -135,7 +135,7 @@ function createRow(incident, view, now) {
   row.dataset.open = String(incident.open);
   row.dataset.state = incident.open ? "anomalous" : "ok";
   row.dataset.incident = incident.id;
-  setText(findPart(row, "state"), incident.open ? "open" : "ended");
+  setText(findPart(row, "state"), describeState(incident));
   const link = findPart(row, "link");
   link.setAttribute("href", writeAddress({ ...view, group: null, incident: incident.id }));
   link.append(createTime(incident.start, now));
@@ -152,6 +152,16 @@ function createRow(incident, view, now) {
   setText(findPart(row, "first"), first);
   setText(findPart(row, "features"), causes);
   return row;
+}
+
+/**
+ * "open", "ended", or "ended, muted" if no alert could fire.
+ *
+ * @param {IncidentAnswer} incident
+ */
+export function describeState({ open, muted, unmuted_at: unmutedAt }) {
+  const state = open ? "open" : "ended";
+  return muted !== null && unmutedAt === null ? `${state}, muted` : state;
 }
 
 /**

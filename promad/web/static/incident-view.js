@@ -10,7 +10,7 @@ import {
   formatClock, formatCount, formatDuration, formatGroup, formatLabels, formatMultiple, formatShare,
   listContributions,
 } from "./format.js";
-import { describeTime } from "./incident-list.js";
+import { describeState, describeTime } from "./incident-list.js";
 import { fetchApi, Poller } from "./polling.js";
 
 /** @import { View } from "./address.js" */
@@ -116,7 +116,7 @@ function renderHeadline(incident, now) {
   find(document, "#incident .headline").dataset.open = String(incident.open);
   const state = findById("incident-state");
   state.dataset.state = incident.open ? "anomalous" : "warming";
-  setText(state.children[1], incident.open ? "open" : "ended");
+  setText(state.children[1], describeState(incident));
   setText(findById("incident-time"), describeTime(incident, now));
   const [groups, unit] = findById("incident-groups").children;
   setText(groups, formatCount(incident.groups));
@@ -140,6 +140,7 @@ function renderFacts(incident, view, now) {
     ["Peak", `${formatMultiple(incident.peak_score)} × at ${formatClock(incident.peak_at, now)}`],
     ["Group of the peak", linkToGroup(peak, peak, view)],
     ["Features that deviate", formatShare(incident.feature_share)],
+    ["Muted", describeMute(incident, now)],
     ["Detector", incident.detector],
     ["Id", incident.id],
   ];
@@ -150,6 +151,17 @@ function renderFacts(incident, view, now) {
     fact.append(createElement("dt", name), text);
     return fact;
   }));
+}
+
+/**
+ * "backup until 10:24:00", or "no".
+ *
+ * @param {IncidentAnswer} incident
+ * @param {number} now
+ */
+function describeMute({ muted, unmuted_at: unmutedAt }, now) {
+  if (muted === null) return "no";
+  return unmutedAt === null ? muted : `${muted} until ${formatClock(unmutedAt, now)}`;
 }
 
 /**
