@@ -57,6 +57,7 @@ class Fitted:
             fitted to the training part alone: float64 (windows,).
         gate: the comparison with untrained baselines.
         left_out: of each group that has no calibration of its own why.
+        failed: those of them that have enough data.
         trial: the detector that was fitted to the training part alone; None of a fleet.
     """
 
@@ -66,6 +67,7 @@ class Fitted:
     gate: Gate
     left_out: Mapping[Labels, str] = field(default_factory=dict)
     trial: Detector | None = None
+    failed: frozenset[Labels] = frozenset()
 
 
 def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:

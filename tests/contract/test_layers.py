@@ -30,7 +30,7 @@ ROWS = (
     "models thresholds evaluation prometheus exposition simulation",
     "events",
     "data",
-    "http_server pages",
+    "http_server pages parallel",
     "config files",
     "clock errors",
 )
@@ -116,7 +116,8 @@ def users(*libraries: str) -> set[str]:
         (("uvicorn",), {"http_server"}),
         (("bcrypt",), {"http_server"}),
         (("matplotlib",), {"training"}),
-        (("joblib",), {"stages"}),
+        (("joblib",), {"parallel", "stages"}),
+        (("dask", "distributed", "ray", "pyspark", "joblibspark", "py4j"), {"parallel"}),
         (("jinja2",), {"pages"}),
         (("sklearn", "pandas"), {"data"}),
     ],
