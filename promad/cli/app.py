@@ -87,7 +87,8 @@ def build_app() -> typer.Typer:
         help="Detect anomalies in Prometheus metrics and show which metrics drive them.",
         epilog=(
             "Exit codes: 0 success, 1 runtime error, 2 usage or configuration error, "
-            "3 problems found by check-config --online or findings of doctor."
+            "3 problems found by check-config --online, findings of doctor, or groups that failed "
+            "in train."
         ),
         no_args_is_help=True,
         pretty_exceptions_enable=False,

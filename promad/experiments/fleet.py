@@ -18,7 +18,7 @@ from promad.data.artifacts import open_groups, write_groups
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
 from promad.errors import DataError
-from promad.evaluation.labelled import LabelledData, read_labelled
+from promad.evaluation.labelled import LabelledData
 from promad.experiments.judging import (
     CONDITIONED,
     JudgingOptions,
@@ -45,18 +45,17 @@ LABEL = "entity"
 """The label that tells the groups apart."""
 
 
-def run_fleet(tasks: Sequence[Task]) -> list[Rows]:
+def run_fleet(tasks: Sequence[Task], entities: Sequence[LabelledData]) -> list[Rows]:
     """The row of each task: all entities trained on together, each compared with its own labels.
 
     Args:
         tasks: of one row, one seed and one configuration; one for each entity.
+        entities: the data of each task.
 
     Raises:
-        DataError: if an entity cannot be read or is too little to train on, or if their columns
-            differ.
+        DataError: if an entity is too little to train on, or if their columns differ.
     """
     first = tasks[0]
-    entities = [read_labelled(task.folder) for task in tasks]
     _require_same_columns(entities)
     scored = count_scored(entities[0], first.columns)
     of_scored = [data.with_first(scored) for data in entities]

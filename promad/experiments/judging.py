@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from promad.config import Config, TrainingSettings
 from promad.data.frame import MetricFrame
@@ -24,7 +22,7 @@ from promad.detection.state import begin_hysteresis, begin_state, choose_rule
 from promad.detection.step import run
 from promad.evaluation.agreement import Reals, alarms
 from promad.evaluation.figures import Figures, Judged
-from promad.evaluation.labelled import LabelledData, read_labelled
+from promad.evaluation.labelled import LabelledData
 from promad.evaluation.naive import NAIVE, NAIVE_CONTRIBUTIONS
 from promad.experiments.budgets import compare_budgets, hold_to
 from promad.experiments.injected import describe_injected, shift_held_out
@@ -36,7 +34,6 @@ from promad.experiments.tasks import (
     config_at_budget,
     config_by_budget,
 )
-from promad.files import write_whole
 from promad.scoring.detector import Detector
 from promad.scoring.streaming import score_frame
 from promad.thresholds import ThresholdSettings, ThresholdState
@@ -75,13 +72,12 @@ class JudgingOptions:
         return JudgingOptions(live.threshold, settings, live.adapt_threshold)
 
 
-def run_task(task: Task) -> Rows:
+def run_task(task: Task, data: LabelledData) -> Rows:
     """Train, score and compare.
 
     Raises:
-        DataError: if the entity cannot be read, or is too little to train on.
+        DataError: if the entity is too little to train on.
     """
-    data = read_labelled(task.folder)
     scored = count_scored(data, task.columns)
     of_scored, config = data.with_first(scored), take_step(data, task.config)
     if task.row == NAIVE_ROWS:
@@ -103,10 +99,11 @@ def run_task(task: Task) -> Rows:
 
 
 def make_row(task: Task, judged: Judged, data: LabelledData) -> Row:
-    """A model's row; its scores are written where the task asks for them."""
-    if task.scores_path is not None:
-        _write_scores(task.scores_path, data.features, judged)
-    return build_row(judged, data, task.seed, build_chart(judged, data.labels))
+    """A model's row, with its scores if the task asks for them."""
+    row = build_row(judged, data, task.seed, build_chart(judged, data.labels))
+    if task.scores_path is None:
+        return row
+    return replace(row, scores=_tabulate_scores(data.features, judged))
 
 
 def count_scored(data: LabelledData, columns: Columns) -> int:
@@ -325,7 +322,7 @@ def _make_judged(
     return Judged(scores, limits, contributions, settings.step, *counts, below, recent, typical)
 
 
-def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
+def _tabulate_scores(features: Sequence[str], judged: Judged) -> pa.Table:
     columns: dict[str, Any] = {
         "score": pa.array(judged.scores),
         "threshold": pa.array(judged.limits),
@@ -334,5 +331,4 @@ def _write_scores(path: Path, features: Sequence[str], judged: Judged) -> None:
     errors = judged.contributions if judged.errors is None else judged.errors
     for column, feature in enumerate(features):
         columns[f"error:{feature}"] = pa.array(errors[:, column])
-    with write_whole(path) as aside:
-        pq.write_table(pa.table(columns), aside)
+    return pa.table(columns)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from promad.evaluation.agreement import Flags, Reals, segments
 from promad.evaluation.figures import Figures, Judged, figures_of, nab_of
@@ -41,12 +42,14 @@ class Row:
         injected: of models, how their events follow injected shifts; empty of naive scores.
         nab: for NAB's windows, what the score over the whole corpus is made of.
         chart: of models; naive scores have none.
+        scores: a row for each sample, if they are to be written; not among the plain values.
     """
 
     figures: Figures
     nab: NabSeries | None = None
     chart: Chart | None = None
     injected: Figures = field(default_factory=dict)
+    scores: pa.Table | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, NaN among them, from which `from_json` makes the same row."""

@@ -1,13 +1,14 @@
 """`promad evaluate`: what the configured models find in labelled data, beside simple scores.
 
-Read `promad.experiments` next: `judging` makes the rows of one task, `cache` remembers them,
+Read `promad.experiments` next: `judging` makes the rows of one task, `running` has that done, here
+or on workers, `cache` remembers them,
 `outcome` sums them up, and `report` draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from promad.config import Config
@@ -15,10 +16,9 @@ from promad.errors import DataError
 from promad.evaluation.labelled import TEST_TIMES, entities_in
 from promad.evaluation.naive import NAIVE
 from promad.experiments.cache import EvaluationCache
-from promad.experiments.fleet import run_fleet
-from promad.experiments.judging import run_task
 from promad.experiments.outcome import Evaluation
 from promad.experiments.rows import Row, Rows
+from promad.experiments.running import run_tasks
 from promad.experiments.tasks import (
     LINEAR_ROW,
     Columns,
@@ -28,6 +28,8 @@ from promad.experiments.tasks import (
     list_tasks,
     name_pooled,
 )
+from promad.parallel.engine import Backend
+from promad.parallel.running import Failure
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class EvaluationOptions:
             per row of test.parquet, with `score` (NaN where unknown), `threshold`, `anomalous` (the
             score is above it), and `error:<feature>` for the features that are scored.
         cache: where the rows of finished tasks are stored and found again.
-        jobs: how many processes work at once.
+        backend: what trains and scores.
         fleet: whether each model is also trained on all entities together, with one threshold and
             the alert budget as in `alert_budget`.
         budgets: false alarms a week at which recall is measured too, each with a threshold of its
@@ -55,7 +57,7 @@ class EvaluationOptions:
     columns: Columns = "auto"
     scores_to: Path | None = None
     cache: EvaluationCache | None = None
-    jobs: int = 1
+    backend: Backend = field(default_factory=Backend)
     fleet: bool = False
     budgets: tuple[float, ...] = ()
 
@@ -102,16 +104,18 @@ def evaluate(
     """
     folders = _select(entities_in(directory), options.entities, directory)
     work = _list_work(folders, configs, options)
-    found: dict[str, dict[int, dict[str, Row]]] = {}
+    found: dict[str, dict[int, dict[str, Row]]] = {
+        folder.resolve().name: {seed: {} for seed in options.seeds} for folder in folders
+    }
     failed: dict[str, str] = {}
     extra = () if includes_linear(configs) else (LINEAR_ROW,)
-    for progress in _run_all(work, options.cache, options.jobs):
+    for progress in _run_all(work, options.cache, options.backend):
         done(progress)
         task = progress.task
         if progress.failure is not None:
             failed.setdefault(task.entity, progress.failure)
         for seed in options.seeds if task.row in extra else (task.seed,):
-            found.setdefault(task.entity, {}).setdefault(seed, {}).update(progress.rows)
+            found[task.entity][seed].update(progress.rows)
     for entity in failed:
         del found[entity]
     models = tuple(config.training_settings.model for config in configs)
@@ -153,40 +157,41 @@ def _select(folders: Sequence[Path], names: Sequence[str], directory: Path) -> l
 
 
 def _run_all(
-    work: Sequence[Sequence[Task]], cache: EvaluationCache | None, jobs: int
+    work: Sequence[Sequence[Task]], cache: EvaluationCache | None, backend: Backend
 ) -> Iterator[Progress]:
-    from joblib import Parallel, delayed
+    """The outcome of each task: first those that are known, then the others as they finish."""
+    total, number = sum(map(len, work)), 0
+    left = []
+    for tasks in work:
+        known = _find_known(tasks, cache)
+        if len(known) < len(tasks):
+            left.append(tasks)
+            continue
+        for progress in known:
+            number += 1
+            yield replace(progress, number=number, total=total)
+    for place, found in run_tasks(left, backend):
+        for progress in _enter(left[place], found, cache):
+            number += 1
+            yield replace(progress, number=number, total=total)
 
-    calls = (delayed(_run_or_reuse)(tasks, cache) for tasks in work)
-    finished = (
-        progress
-        for several in Parallel(n_jobs=jobs, return_as="generator")(calls)
-        for progress in several
-    )
-    total = sum(map(len, work))
-    for number, progress in enumerate(finished, 1):
-        yield replace(progress, number=number, total=total)
+
+def _find_known(tasks: Sequence[Task], cache: EvaluationCache | None) -> list[Progress]:
+    """Those of the tasks that an earlier run had finished."""
+    if cache is None:
+        return []
+    known = ((task, cache.load(task)) for task in tasks)
+    return [Progress(task, rows, None, reused=True) for task, rows in known if rows is not None]
 
 
-def _run_or_reuse(tasks: Sequence[Task], cache: EvaluationCache | None) -> list[Progress]:
-    """The outcome of tasks that are run at once."""
-    known = [None if cache is None else cache.load(task) for task in tasks]
-    reused = [
-        Progress(task, rows, None, reused=True)
-        for task, rows in zip(tasks, known, strict=True)
-        if rows is not None
-    ]
-    if len(reused) == len(tasks):
-        return reused
-    try:
-        found = _run(tasks)
-    except DataError as error:
-        return [Progress(task, {}, str(error), reused=False) for task in tasks]
+def _enter(
+    tasks: Sequence[Task], found: Sequence[Rows] | Failure, cache: EvaluationCache | None
+) -> Iterator[Progress]:
+    """The outcome of tasks that were run at once; their rows are kept."""
+    if isinstance(found, Failure):
+        yield from (Progress(task, {}, found.reason, reused=False) for task in tasks)
+        return
     for task, rows in zip(tasks, found, strict=True):
         if cache is not None:
             cache.store(task, rows)
-    return [Progress(*each, None, reused=False) for each in zip(tasks, found, strict=True)]
-
-
-def _run(tasks: Sequence[Task]) -> Sequence[Rows]:
-    return run_fleet(tasks) if tasks[0].fleet else [run_task(task) for task in tasks]
+        yield Progress(task, rows, None, reused=False)

@@ -13,13 +13,14 @@ from promad.data.groups import Labels
 from promad.data.windows import Windows
 from promad.errors import DataError
 from promad.models import Progress, TrainingHistory
+from promad.parallel.engine import Backend
 from promad.thresholds import Threshold
 from promad.training.bundling import NativeFiles, Provenance, write_bundle
 from promad.training.fitting import FittingOptions, fit_detector
 from promad.training.fleet_fitting import fit_fleet, fit_fleet_by_group
 from promad.training.fleet_material import FleetMaterial, draw_material, read_filtered_fleet
 from promad.training.gate import Gate
-from promad.training.group_fitting import name_kept
+from promad.training.group_runs import PROCESSES, name_kept
 from promad.training.material import Material, read_filtered, split_material
 from promad.training.processed_file import (
     ProcessedFile,
@@ -47,6 +48,7 @@ class TrainingReport:
         share_above: the share of the training and validation windows above the threshold, 0 to 1.
         blind: the features whose scale is that of sentinel values; the detector ignores them.
         groups_left_out: of each group that has no calibration of its own why.
+        groups_failed: those of them that have enough data; the next training tries again.
         removed: the old bundles that were removed, by name.
     """
 
@@ -60,6 +62,7 @@ class TrainingReport:
     blind: tuple[str, ...] = ()
     groups_left_out: Mapping[Labels, str] = field(default_factory=dict)
     removed: Sequence[str] = ()
+    groups_failed: frozenset[Labels] = frozenset()
 
 
 def train(
@@ -69,6 +72,7 @@ def train(
     now: Callable[[], float],
     force: bool = False,
     digests: Mapping[str, str] | None = None,
+    backend: Backend = PROCESSES,
 ) -> TrainingReport:
     """Train on the processed data, or on the normal windows of `filter`, and promote the bundle.
 
@@ -76,6 +80,7 @@ def train(
         force: promote a network even if it fails the gate, or a feature is blind; train on a small
             remainder of the data.
         digests: what the bundle records of the settings; the default is those of `config`.
+        backend: where groups with `model_scope: per_group` are fitted.
 
     Raises:
         DataError: if the data is missing or too little, if the network fails the gate, or if
@@ -85,7 +90,7 @@ def train(
     """
     digests = digest_training(config) if digests is None else digests
     if config.group_by:
-        return _train_fleet(config, progress, now, force, digests)
+        return _train_fleet(config, progress, now, force, digests, backend)
     source = read_processed(locate_processed(config), ProcessingOptions.of(config))
     if not force:
         _require_enough_rows(source)
@@ -115,6 +120,7 @@ def _train_fleet(
     now: Callable[[], float],
     force: bool,
     digests: Mapping[str, str],
+    backend: Backend,
 ) -> TrainingReport:
     """Train on the windows of all groups, or on each group's own, and calibrate to each group."""
     source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
@@ -135,7 +141,7 @@ def _train_fleet(
         kept = name_kept(
             config.artifacts_dir, source.file.path, options.training, (dropped, config.rules)
         )
-        fitted = fit_fleet_by_group(material, options, budget.per, progress, kept)
+        fitted = fit_fleet_by_group(material, options, budget.per, progress, kept, backend)
     else:
         fitted = fit_fleet(material, options, budget.per, progress)
     provenance = _describe_provenance(config, source, now(), digests)
@@ -153,6 +159,7 @@ def _train_fleet(
         source.blind,
         fitted.left_out,
         _remove_old(config),
+        fitted.failed,
     )
 
 

@@ -59,6 +59,7 @@ class Fitted:
             by models that have not seen them.
         gate: the comparison with untrained baselines.
         left_out: of each group that has no calibration of its own why.
+        failed: those of them that have enough data.
         trial: the detector that was fitted to the training part alone; None of a fleet.
     """
 
@@ -68,6 +69,7 @@ class Fitted:
     gate: Gate
     left_out: Mapping[Labels, str] = field(default_factory=dict)
     trial: Detector | None = None
+    failed: frozenset[Labels] = frozenset()
 
 
 def fit_detector(material: Material, options: FittingOptions, progress: Progress) -> Fitted:

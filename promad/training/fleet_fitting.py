@@ -18,6 +18,7 @@ from promad.data.windows import Windows, split_at
 from promad.errors import DataError
 from promad.models import Completed, Model, Progress, Trained, find_model
 from promad.models.linear_groups import TrainedGroups, stack_rows
+from promad.parallel.engine import Backend
 from promad.scoring.calibration import Calibration, CalibrationTable
 from promad.scoring.detector import Detector
 from promad.scoring.scoring import Scoring
@@ -33,11 +34,10 @@ from promad.training.fleet_material import FleetMaterial, map_groups
 from promad.training.gate import Gate, average_gates, run_gate, skip_gate, weigh_network
 from promad.training.group_fitting import (
     FEWEST_WINDOWS,
-    fit_groups,
     pool_scorings,
-    read_fit,
     spread_scores,
 )
+from promad.training.group_runs import PROCESSES, fit_groups, read_fit
 from promad.training.group_scoring import find_errors, fit_group_scoring, keep_newest, spread
 from promad.training.new_groups import fit_pooled, measure_caution
 from promad.training.threshold_choice import choose_fleet_threshold
@@ -141,27 +141,34 @@ def _fit_trial(model: Model, material: FleetMaterial, options: FittingOptions, p
 
 
 def fit_fleet_by_group(
-    material: FleetMaterial, options: FittingOptions, per: str, progress: Progress, kept: Path
+    material: FleetMaterial,
+    options: FittingOptions,
+    per: str,
+    progress: Progress,
+    kept: Path,
+    backend: Backend = PROCESSES,
 ) -> Fitted:
     """As `fit_fleet`, with weights of each group's own; a group without any has the pooled ones.
 
     Args:
         kept: a directory for the groups that are finished; see `fit_groups`.
+        backend: where groups are fitted.
 
     Raises:
         DataError: if no group could be fitted, or the material is too little for a threshold.
+        PromadError: if the backend cannot be used.
     """
     settings, fleet = options.training, material.fleet
     pooled = find_model(settings.model).fit(
         material.split, fleet.preparation.scored, settings, settings.seed, progress
     )
     pooled = pooled.refit(material.windows)
-    files, failed = fit_groups(material, settings, kept)
-    if not files:
-        why = next(iter(failed.values()))
+    run = fit_groups(material, settings, kept, backend)
+    if not run.done:
+        why = next(iter(run.left_out.values()))
         raise DataError(f"no group could be fitted; the first: {why}")
-    rows = sorted(files)
-    fits = {group: read_fit(files[group]) for group in rows}
+    rows = sorted(run.done)
+    fits = {group: read_fit(run.done[group]) for group in rows}
     units, threshold = choose_fleet_threshold(
         spread_scores(fits), options.threshold_method, options.threshold, per
     )
@@ -190,8 +197,9 @@ def fit_fleet_by_group(
         [fit.scores / unit for fit, unit in zip(fits.values(), units.units, strict=True)]
     )
     gate = skip_gate(settings.model, "each group has weights of its own")
-    left_out = {fleet.groups[group]: why for group, why in sorted(failed.items())}
-    return Fitted(trained, measure_calm(detector, scores), scores, gate, left_out)
+    left_out = {fleet.groups[group]: why for group, why in run.left_out.items()}
+    failed = frozenset(fleet.groups[group] for group in run.failed)
+    return Fitted(trained, measure_calm(detector, scores), scores, gate, left_out, failed=failed)
 
 
 def _calibrate(

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from promad.data.frame import MetricFrame
+from promad.data.preparation import Preparation
 from promad.data.windows import (
     ChosenWindows,
     Inputs,
@@ -59,16 +61,28 @@ class FleetMaterial:
 
     def read_windows(self, group: int) -> Windows:
         """All windows of a group, by its place in the fleet, that something is learned from."""
-        windows: Windows = self.fleet.preparation.windows(self.fleet.read(group), self.length)
-        if group not in self.dropped:
-            return windows
-        kept = ~np.isin(np.round(windows.times, 3), np.round(self.dropped[group], 3))
-        return ChosenWindows(windows, np.flatnonzero(kept))
+        frames, dropped = self.fleet.read(group), self.dropped.get(group)
+        return cut_windows(self.fleet.preparation, frames, self.length, dropped)
 
     def read_as_new(self, group: int) -> SampleWindows:
         """All windows of a group, scaled as if it had no scaler of its own."""
         frames = self.fleet.read_as_new(group)
         return self.fleet.preparation.windows(frames, self.length)
+
+
+def cut_windows(
+    preparation: Preparation, frames: Sequence[MetricFrame], length: int, dropped: Values | None
+) -> Windows:
+    """All windows of a group's frames that something is learned from.
+
+    Args:
+        dropped: unix seconds of the last samples of the others.
+    """
+    windows: Windows = preparation.windows(frames, length)
+    if dropped is None:
+        return windows
+    kept = ~np.isin(np.round(windows.times, 3), np.round(dropped, 3))
+    return ChosenWindows(windows, np.flatnonzero(kept))
 
 
 def map_groups[Result](work: Callable[[int], Result], groups: Sequence[int]) -> list[Result]:

@@ -30,7 +30,7 @@ ROWS = (
     "models thresholds evaluation prometheus exposition simulation",
     "events",
     "data",
-    "http_server pages",
+    "http_server pages parallel",
     "config files",
     "clock errors",
 )
@@ -103,7 +103,7 @@ def users(*libraries: str) -> set[str]:
 @pytest.mark.parametrize(
     ("libraries", "owner"),
     [
-        (("keras", "tensorflow", "onnx", "onnxruntime"), {"models"}),
+        (("keras", "tensorflow", "jax", "onnx", "onnxruntime"), {"models"}),
         (("requests", "urllib3"), {"prometheus"}),
         (("botocore",), {"prometheus"}),
         (("pooch",), {"datasets"}),
@@ -117,7 +117,8 @@ def users(*libraries: str) -> set[str]:
         (("uvicorn",), {"http_server"}),
         (("bcrypt",), {"http_server"}),
         (("matplotlib",), {"training"}),
-        (("joblib",), {"stages"}),
+        (("joblib",), {"parallel", "stages"}),
+        (("dask", "distributed", "ray", "pyspark", "joblibspark", "py4j"), {"parallel"}),
         (("jinja2",), {"pages"}),
         (("sklearn", "pandas"), {"data"}),
     ],

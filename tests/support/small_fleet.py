@@ -19,6 +19,9 @@ from promad.data.frame import MetricFrame
 from promad.stages.collect import collect
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
+from promad.training.fleet_material import FleetMaterial, draw_material
+from promad.training.processed_file import locate_processed, read_fleet
+from promad.training.processing import ProcessingOptions
 from tests.support.prometheus_stub import Asked, Say, Stub, stub_server
 
 START = 1_795_000_020.0
@@ -150,6 +153,15 @@ def train_fleet(config: Config) -> None:
     collect(config, now=at(SAMPLES))
     preprocess(config)
     train(config, lambda *_: None, now=lambda: at(SAMPLES))
+
+
+def open_material(config: Config) -> FleetMaterial:
+    """What `train` reads of the fleet that was preprocessed."""
+    source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
+    settings = config.training_settings
+    return draw_material(
+        source, settings.sequence_length, settings.max_training_windows, settings.seed
+    )
 
 
 def write_collected(config: Config, fleet: SmallFleet) -> None:

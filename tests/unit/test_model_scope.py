@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from promad import cli
 from promad.bundle import open_detector
+from promad.cli.commands.train import run_train
 from promad.config import load_config
 from promad.config.contradictions import find_contradictions
 from promad.data.frame import MetricFrame
 from promad.errors import BundleError, DataError
 from promad.models.linear import Linear
 from promad.models.linear_groups import GROUPS_FILE, GroupedLinear, pack, stack_rows
+from promad.parallel.engine import Backend
 from promad.scoring.streaming import score_frame
 from promad.stages.filter import filter_fleet
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from promad.training import group_fitting
-from promad.training.group_fitting import fit_group, fit_groups, name_kept, read_fit
+from promad.training import group_runs
+from promad.training.group_fitting import fit_group, read_group
+from promad.training.group_runs import fit_groups, name_kept, read_fit
+from tests.support.parallel_work import end_process
 from tests.support.simulated import silent
 from tests.support.small_fleet import (
     FEATURES,
@@ -142,14 +146,13 @@ def test_a_training_that_was_killed_continues_with_the_groups_left(trained, tmp_
     source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
     material = _read_fleet_material(config, source)
     settings = config.training_settings
-    fit = fit_group(material, settings, 0)
+    fit = fit_group(settings, read_group(material, 0))
     np.savez(tmp_path / "0.npz", **{**vars(fit), "scores": fit.scores + 1})
-    done, failed = fit_groups(material, settings, tmp_path, processes=1)
-    assert (sorted(done), sorted(failed)) == ([0, 1], [2])
-    np.testing.assert_array_equal(read_fit(done[0]).scores, fit.scores + 1)
-    np.testing.assert_allclose(
-        read_fit(done[1]).weights, fit_group(material, settings, 1).weights, rtol=1e-4, atol=1e-5
-    )
+    run = fit_groups(material, settings, tmp_path, Backend("loky", jobs=1))
+    assert (sorted(run.done), sorted(run.too_few), run.failed) == ([0, 1], [2], {})
+    np.testing.assert_array_equal(read_fit(run.done[0]).scores, fit.scores + 1)
+    alone = fit_group(settings, read_group(material, 1))
+    np.testing.assert_allclose(read_fit(run.done[1]).weights, alone.weights, rtol=1e-4, atol=1e-5)
 
 
 def test_what_was_kept_of_other_settings_is_removed(trained, tmp_path) -> None:
@@ -172,17 +175,48 @@ def test_a_process_that_dies_is_reported(trained, tmp_path, monkeypatch) -> None
 
     config, _ = trained
     source = read_fleet(locate_processed(config), ProcessingOptions.of(config))
-    monkeypatch.setattr(group_fitting, "_fit_and_keep", os._exit)
-    monkeypatch.setattr(group_fitting, "_MOST_ATTEMPTS", 1)
-    done, failed = fit_groups(
-        _read_fleet_material(config, source), config.training_settings, tmp_path, processes=1
-    )
-    assert done == {}
-    assert "its process ended unexpectedly" in failed[0]
-    assert len(failed) == 3
+    monkeypatch.setattr(group_runs, "fit_or_refuse", end_process)
+    for group in (0, 1):
+        (tmp_path / f"{group}.npz").touch()
+    material, settings = _read_fleet_material(config, source), config.training_settings
+    run = fit_groups(material, settings, tmp_path, Backend("loky", jobs=2))
+    assert sorted(run.done) == [0, 1]
+    assert list(run.left_out) == list(run.failed) == [2]
+    assert "its worker ended unexpectedly" in run.failed[2]
+
+
+def test_a_group_that_fails_has_the_pooled_weights_and_an_exit_code(
+    trained, monkeypatch, capsys
+) -> None:
+    def fail_second(settings, data):
+        if data.frames[0].groups[0] == (("instance", "b"),):
+            raise ZeroDivisionError("no spread")
+        return fit_group(settings, data)
+
+    monkeypatch.setattr(group_runs, "fit_or_refuse", fail_second)
+    config = trained[0]
+    assert run_train(config, backend=Backend()) == 2
+    out = " ".join(capsys.readouterr().out.split())
+    assert '{instance="b"} has no calibration of its own: ZeroDivisionError: no spread' in out
+    assert "2 groups failed; the bundle has the weights of all groups for them" in out
+    table = open_detector(config).detector.table
+    assert [dict(labels)["instance"] for labels in table.groups] == ["a"]
+    monkeypatch.setattr("promad.cli.commands.train.run_train", lambda *_, **__: 2)
+    path = config.artifacts_dir.parent / "config.yaml"
+    monkeypatch.setattr("sys.argv", ["promad", "-c", str(path), "train", "--jobs", "1"])
+    with pytest.raises(SystemExit, match="3"):
+        cli.main()
 
 
 # What is refused
+
+
+def test_a_pooled_model_has_no_use_for_a_backend(trained, monkeypatch, capsys) -> None:
+    path = write_config(trained[0].artifacts_dir.parent / "pooled.yaml", URL)
+    monkeypatch.setattr("sys.argv", ["promad", "-c", str(path), "train", "--backend", "loky"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert "--backend loky fits groups one by one, and needs group_by" in capsys.readouterr().err
 
 
 def test_a_bundle_of_the_other_scope_does_not_fit(trained) -> None:

@@ -7,13 +7,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promad.cli.backend_options import BackendOption, SchedulerOption, choose_backend
 from promad.cli.extras import require_training
 from promad.cli.options import load_config_or_defaults
 from promad.cli.output import format_count, print_lines
@@ -21,6 +22,7 @@ from promad.cli.progress import show_progress
 from promad.config import Config
 from promad.config.durations import format_duration
 from promad.errors import PromadError
+from promad.parallel.engine import Backend
 
 if TYPE_CHECKING:
     from promad.experiments.outcome import Evaluation
@@ -43,7 +45,7 @@ class Options:
         seeds: how many, counting from the configured one.
         entities: the names of those wanted; none means all.
         columns: which columns are scored.
-        jobs: how many processes work at once.
+        backend: what trains and scores.
         json_path: where to write every figure; results of finished tasks are kept beside it, so
             that an interrupted run resumes.
         fresh: whether to discard such results first.
@@ -57,7 +59,7 @@ class Options:
     seeds: int = 1
     entities: Sequence[str] = ()
     columns: Columns = Columns.AUTO
-    jobs: int = 1
+    backend: Backend = field(default_factory=Backend)
     json_path: Path | None = None
     fresh: bool = False
     report_path: Path | None = None
@@ -139,9 +141,17 @@ def evaluate(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, help="Number of seeds to train with.")
     ] = 1,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", metavar="N", min=1, help="Number of parallel processes.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=1,
+            help="Number of parallel processes (default: 1, or all workers of --backend).",
+        ),
+    ] = None,
     json_path: Annotated[
         Path | None,
         typer.Option(
@@ -188,7 +198,7 @@ def evaluate(
         seeds=seeds,
         entities=entity or (),
         columns=columns,
-        jobs=jobs,
+        backend=choose_backend(backend, scheduler, jobs) or _choose_processes(jobs),
         json_path=json_path,
         fresh=fresh,
         report_path=report,
@@ -199,6 +209,11 @@ def evaluate(
     )
     if run_evaluate(directory, configs, options):
         raise typer.Exit(PromadError.exit_code)
+
+
+def _choose_processes(jobs: int | None) -> Backend:
+    """As many processes; this one if that is not given."""
+    return Backend() if jobs in {None, 1} else Backend("loky", jobs=jobs)
 
 
 def _parse_budgets(text: str | None) -> tuple[float, ...]:
@@ -248,7 +263,7 @@ def run_evaluate(directory: Path, configs: Sequence[Config], options: Options) -
             columns=options.columns.value,
             scores_to=options.scores_to,
             cache=cache,
-            jobs=options.jobs,
+            backend=options.backend,
             fleet=options.fleet,
             budgets=options.budgets,
         )

@@ -12,7 +12,7 @@ from promad.cli.commands.collect import run_collect
 from promad.cli.commands.detect import run_detect
 from promad.cli.commands.filter import run_filter, run_trimming
 from promad.cli.commands.preprocess import run_preprocess
-from promad.cli.commands.train import report_due, run_train
+from promad.cli.commands.train import GROUPS_FAILED, report_due, run_train
 from promad.cli.extras import require_training
 from promad.cli.options import ForceOption, IfOlderThanOption, load_one_config
 from promad.config import Config
@@ -44,13 +44,17 @@ def run(
     config = load_one_config(context)
     retrain = retrain or config.training_settings.train_on_filtered_sequences
     digests = digest_training(_set_filtered(config, retrain))
+    failed = 0
     if report_due("run", config, digests, if_older_than):
         require_training("run", [config.training_settings.model])
-        run_stages(_set_filtered(config, False), force=force, digests=digests)
+        failed = run_stages(_set_filtered(config, False), force=force, digests=digests)
         if retrain:
-            trim_and_train(_set_filtered(config, True), force, digests)
+            again = trim_and_train(_set_filtered(config, True), force, digests)
+            failed = failed if again is None else again
     if then_detect:
         run_detect(lambda: [load_one_config(context)])
+    elif failed:
+        raise typer.Exit(GROUPS_FAILED)
 
 
 def run_stages(
@@ -59,27 +63,39 @@ def run_stages(
     *,
     force: bool = False,
     digests: Mapping[str, str] | None = None,
-) -> None:
-    """Collect, preprocess, train and filter, and print the result of each."""
+) -> int:
+    """Collect, preprocess, train and filter, and print the result of each.
+
+    Returns:
+        How many groups failed in the training.
+    """
     run_collect(config, now)
     run_preprocess(config)
-    run_train(config, force, digests)
+    failed = run_train(config, force, digests)
     run_filter(config)
+    return failed
 
 
 def trim_and_train(
-    config: Config, force: bool = False, digests: Mapping[str, str] | None = None
-) -> None:
+    config: Config,
+    force: bool = False,
+    digests: Mapping[str, str] | None = None,
+) -> int | None:
     """Drop the worst training windows and train again, until none is dropped or `trim_rounds` end.
 
     `config` trains on what filter left.
+
+    Returns:
+        How many groups failed in the newest training; None without any.
     """
     dropped: tuple[Any, ...] = ()
+    failed = None
     for _ in range(config.data_filtering_settings.trim_rounds):
         before, dropped = dropped, run_trimming(config, dropped)
         if len(dropped) == len(before):
-            return
-        run_train(config, force, digests)
+            return failed
+        failed = run_train(config, force, digests)
+    return failed
 
 
 def _set_filtered(config: Config, filtered: bool) -> Config:

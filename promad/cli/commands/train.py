@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from promad.cli.backend_options import (
+    BackendName,
+    BackendOption,
+    JobsOption,
+    SchedulerOption,
+    choose_backend,
+)
 from promad.cli.commands.preprocess import format_left_out
 from promad.cli.extras import require_training
 from promad.cli.options import ForceOption, IfOlderThanOption, load_one_config, parse_age
@@ -16,12 +23,17 @@ from promad.cli.output import format_count, print_lines
 from promad.cli.progress import show_progress
 from promad.config import Config
 from promad.config.training_digests import digest_training
+from promad.errors import PromadError
+from promad.parallel.engine import Backend
 
 if TYPE_CHECKING:
     from promad.stages.train import TrainingReport
     from promad.thresholds import Threshold
     from promad.training.gate import Gate
 
+
+GROUPS_FAILED = 3
+"""The exit code if groups failed, and the bundle has the weights of all groups for them."""
 
 LARGE_SHARE = 0.01
 """The share of windows above which a threshold from the configuration gets a comment."""
@@ -31,6 +43,9 @@ def train(
     context: typer.Context,
     force: ForceOption = False,
     if_older_than: IfOlderThanOption = None,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Train the model, choose the threshold, and make the new bundle the current one.
 
@@ -40,12 +55,34 @@ def train(
 
     With --if-older-than, nothing is done if the current bundle is younger and the configuration for
     training is unchanged.
+
+    With model_scope: per_group, --backend fits the groups; it needs no shared disk. A group
+    that fails has the weights of all groups, and the exit code is then 3.
     """
     config = load_one_config(context)
+    where = _choose_backend(config, backend, scheduler, jobs)
     if not report_due("train", config, digest_training(config), if_older_than):
         return
     require_training("train", [config.training_settings.model])
-    run_train(config, force)
+    if run_train(config, force, backend=where):
+        raise typer.Exit(GROUPS_FAILED)
+
+
+def _choose_backend(
+    config: Config, name: BackendName | None, scheduler: str | None, jobs: int | None
+) -> Backend:
+    """Where groups are fitted: by default in a process for each processor.
+
+    Raises:
+        PromadError: if there is nothing that it could fit.
+    """
+    scope = config.training_settings.model_scope
+    if name is not None and not (config.group_by and scope == "per_group"):
+        raise PromadError(
+            f"--backend {name.value} fits groups one by one, and needs group_by and "
+            "training_settings.model_scope: per_group — set both, or omit --backend"
+        )
+    return choose_backend(name, scheduler, jobs) or Backend("loky", jobs=jobs)
 
 
 def report_due(
@@ -64,12 +101,19 @@ def report_due(
 
 
 def run_train(
-    config: Config, force: bool = False, digests: Mapping[str, str] | None = None
-) -> None:
+    config: Config,
+    force: bool = False,
+    digests: Mapping[str, str] | None = None,
+    backend: Backend | None = None,
+) -> int:
     """Train and print the results; without a terminal, each epoch is a line.
 
     Args:
         digests: what the bundle records of the settings; the default is those of `config`.
+        backend: where groups are fitted; processes on this machine by default.
+
+    Returns:
+        How many groups failed, and have the weights of all groups.
     """
     from promad.stages.train import train as stage
 
@@ -81,8 +125,10 @@ def run_train(
             if not sys.stdout.isatty():
                 print_lines([f"  {words}"])
 
-        report = stage(config, show, now=time.time, force=force, digests=digests)
+        where = backend or Backend("loky")
+        report = stage(config, show, now=time.time, force=force, digests=digests, backend=where)
     print_lines(format_training(report))
+    return len(report.groups_failed)
 
 
 def format_training(report: TrainingReport) -> Iterator[str]:
@@ -93,6 +139,11 @@ def format_training(report: TrainingReport) -> Iterator[str]:
     if report.blind:
         yield f"  {describe_blind(report.blind)}"
     yield from format_left_out(report.groups_left_out)
+    if report.groups_failed:
+        yield (
+            f"  warning: {format_count(len(report.groups_failed), 'group')} failed; the bundle has "
+            "the weights of all groups for them — see the reasons above, and train again"
+        )
     yield from _format_gate(report.gate)
     yield f"  {format_threshold(report.threshold)}"
     yield f"    {report.threshold.method}: {report.threshold.why}"
