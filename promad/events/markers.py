@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import NamedTuple
 
 from promad.config.durations import format_duration
@@ -110,7 +111,7 @@ def read_version(series: Labels, value: float, grouping: Grouping) -> tuple[Labe
     ((('instance', 'a'),), '17')
     """
     own = grouping.find_part(series)
-    if own is None or value != value:
+    if own is None or isnan(value):
         return None
     names = {name for name, _ in own} | {"__name__"}
     others = [(name, text) for name, text in series if name not in names]
