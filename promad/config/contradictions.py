@@ -21,6 +21,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _check_file_names(config)
     yield from find_server_contradictions(config)
     yield from _check_scope(config)
+    yield from _check_shards(config)
 
 
 def _check_models(config: Config) -> Iterator[Contradiction]:
@@ -124,5 +125,14 @@ def _check_scope(config: Config) -> Iterator[Contradiction]:
         if label not in config.group_by:
             yield (
                 (("incidents", "scope"), ("group_by",)),
+                f"{label} is not a label of the groups — add it to group_by, or remove it here",
+            )
+
+
+def _check_shards(config: Config) -> Iterator[Contradiction]:
+    for label in config.shard_by:
+        if label not in config.group_by:
+            yield (
+                (("shard_by",), ("group_by",)),
                 f"{label} is not a label of the groups — add it to group_by, or remove it here",
             )

@@ -397,6 +397,7 @@ class Config(_Section):
     artifacts_dir: Annotated[Location, Field(validate_default=True)] = Path("artifacts")
     queries: Annotated[Mapping[Alias, Query], Field(min_length=1)]
     group_by: tuple[LabelName, ...] = ()
+    shard_by: tuple[LabelName, ...] = ()
     group_relabel_configs: tuple[RelabelConfig, ...] = ()
     max_groups: PositiveInt = 5000
     data_settings: DataSettings = DataSettings()
@@ -426,7 +427,7 @@ class Config(_Section):
         training = self.training_settings.model_copy(update={"scoring": plain})
         return self.model_copy(update={"training_settings": training})
 
-    @field_validator("group_by")
+    @field_validator("group_by", "shard_by")
     @classmethod
     def _names_each_label_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         for label in labels:

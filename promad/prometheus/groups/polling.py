@@ -19,6 +19,7 @@ from promad.prometheus.groups.columns import Column, ColumnReader
 from promad.prometheus.groups.membership import Membership
 from promad.prometheus.groups.options import PollOptions
 from promad.prometheus.groups.rows import GroupRows
+from promad.prometheus.groups.shard_queries import ShardQueries
 from promad.prometheus.one_series import add_alias, build_not_asked_error
 
 Values = NDArray[np.float64]
@@ -65,13 +66,16 @@ class GroupPoller:
         self._client = client
         self._options = options
         self._rows = GroupRows(options.grouping)
-        self._reader = ColumnReader(client, options, self._rows)
+        shard = options.grouping.shard
+        self._shard = None if shard is None else ShardQueries(client, options, shard)
+        self._reader = ColumnReader(client, options, self._rows, self._shard)
         self._ages = GroupAges(self._reader, options)
         self._buffer = GroupBuffer(options.samples, len(options.queries))
         self._members = Membership(
             self._rows, self._buffer, options.max_groups, options.forget_after
         )
         self._last_value: dict[str, float] = {}
+        self._lagging = 0
         self._refused_alias: str | None = None
 
     def prefer(self, groups: Iterable[Labels]) -> None:
@@ -87,11 +91,14 @@ class GroupPoller:
         if asked_before == 0:
             self._last_value.clear()
             members.seen_at = np.minimum(members.seen_at, newest * options.step)
+        if self._shard is not None:
+            self._shard.refresh(newest * options.step)
         failures, columns = self._ask_all(start)
         members.make_room()
         ambiguous = self._blank_overlaps(columns, newest * options.step)
         corrected_from = self._enter(columns, start, asked_before)
         order = members.choose(newest * options.step, ambiguous)
+        self._note_lagging(newest * options.step)
         values = self._buffer.view()[: members.admitted]
         rows = order[: members.admitted].tolist()
         return GroupPoll(
@@ -105,6 +112,13 @@ class GroupPoller:
             tuple(self._rows.refused),
             self._client.clock_offset,
         )
+
+    def _note_lagging(self, newest: float) -> None:
+        """Let a shard look for its groups soon, if more of them than before have no new sample."""
+        seen_at = self._members.seen_at[: self._members.admitted]
+        before, self._lagging = self._lagging, int((seen_at < newest - self._options.step).sum())
+        if self._shard is not None and self._lagging > before:
+            self._shard.note_missing()
 
     def _ask_all(self, start: float) -> tuple[dict[str, PrometheusError], dict[str, Column]]:
         """Each query's answer, or why there is none; then what is too old is taken out."""
@@ -130,7 +144,7 @@ class GroupPoller:
         known = self._last_value.get(alias, start - options.step)
         first = max(0, round((known - start) / options.step) + 1 - settling)
         expr = options.queries[alias]
-        return self._reader.read(expr, expr, first, start)
+        return self._reader.read(self._reader.narrow(expr), expr, first, start)
 
     def _blank_overlaps(self, columns: Mapping[str, Column], newest: float) -> dict[int, str]:
         """Make all features missing where several series of a group have a value for one of them.
