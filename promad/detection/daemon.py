@@ -17,6 +17,7 @@ from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
 from promad.config.durations import format_duration
+from promad.data.shards import Shard, Share
 from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DaemonStatus, DirectoryLock, lock_directory
 from promad.detection.live import LiveDetector, begin_live
@@ -80,11 +81,16 @@ class Daemon:
     """Detectors at work: started, reloaded and stopped together."""
 
     def __init__(
-        self, configs: Sequence[Config], clock: Clock, observer: Observer | None = None
+        self,
+        configs: Sequence[Config],
+        clock: Clock,
+        observer: Observer | None = None,
+        share: Share | None = None,
     ) -> None:
         self._names = {config.name for config in configs}
         self._clock = clock
         self._observer = observer
+        self._share = share
         self._running: Sequence[_Running] = ()
         self._stop = threading.Event()
         self._filling: list[threading.Thread] = []
@@ -93,6 +99,8 @@ class Daemon:
         self.registry = create_registry()
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
+        if share is not None:
+            self._metrics.show_shard(share.number, share.count)
         self.port = 0
         self.secure = False
 
@@ -141,9 +149,10 @@ class Daemon:
         began = time.monotonic() if began is None else began
         stop = threading.Event()
         with ExitStack() as building:
-            self._lock_directories(configs, building)
+            shards = {config.name: Shard.of(config, self._share) for config in configs}
+            self._lock_directories(self._list_directories(configs), building)
             opened = [open_detector(config) for config in configs]
-            built = [self._build(each, stop, building) for each in opened]
+            built = [self._build(each, shards[each.config.name], stop, building) for each in opened]
             building.pop_all()
         before = self._running
         self._retire()
@@ -152,7 +161,7 @@ class Daemon:
             _continue_state(one, before)
             self._resume(one)
         self._running, self._stop = built, stop
-        self._unlock_directories({config.artifacts_dir for config in configs})
+        self._unlock_directories(self._list_directories(configs))
         for one in built:
             histories = one.only.outputs.histories.values() if one.only else ()
             empty = [each for each in histories if each.is_empty()]
@@ -210,9 +219,13 @@ class Daemon:
             one.client.close()
             one.events.close()
 
-    def _lock_directories(self, configs: Sequence[Config], building: ExitStack) -> None:
-        """Hold the directories of these detectors; those taken now are freed if building fails."""
-        for directory in {config.artifacts_dir for config in configs} - self._locks.keys():
+    def _list_directories(self, configs: Sequence[Config]) -> set[Path]:
+        """Where these detectors save what they remember."""
+        return {locate_state(config, Shard.of(config, self._share)) for config in configs}
+
+    def _lock_directories(self, directories: Collection[Path], building: ExitStack) -> None:
+        """Hold the directories of detectors; those taken now are freed if building fails."""
+        for directory in set(directories) - self._locks.keys():
             self._locks[directory] = lock_directory(directory)
             remove_abandoned(directory)
             building.callback(self._unlock, directory)
@@ -224,10 +237,12 @@ class Daemon:
     def _unlock(self, directory: Path) -> None:
         self._locks.pop(directory).release()
 
-    def _build(self, opened: Opened, stop: threading.Event, building: ExitStack) -> _Running:
+    def _build(
+        self, opened: Opened, shard: Shard | None, stop: threading.Event, building: ExitStack
+    ) -> _Running:
         """A detector that is ready to begin; what it holds open is closed if building fails."""
         config, detector = opened.config, opened.detector
-        events = _open_events(config)
+        events = _open_events(locate_state(config, shard))
         building.callback(events.close)
         client = _make_client(config)
         building.callback(client.close)
@@ -240,7 +255,7 @@ class Daemon:
 
             options = _make_loop_options(opened, client)
             loop, histories = build_fleet_loop(
-                opened, client, events, metrics, self._clock, options
+                opened, shard, client, events, metrics, self._clock, options
             )
         else:
             only = self._build_only(opened, client, events, metrics)
@@ -353,9 +368,14 @@ def _build_poller(opened: Opened, client: PrometheusClient) -> Poller:
     )
 
 
-def _open_events(config: Config) -> EventLog:
+def locate_state(config: Config, shard: Shard | None) -> Path:
+    """The directory in which a detector saves its state and its events."""
+    return config.artifacts_dir if shard is None else shard.locate(config.artifacts_dir)
+
+
+def _open_events(directory: Path) -> EventLog:
     """The detector's event log; a damaged one is moved aside."""
-    events, aside = open_event_log(config.artifacts_dir / EVENTS_FILE)
+    events, aside = open_event_log(directory / EVENTS_FILE)
     if aside is not None:
         log.error("event log damaged; starting a new one", moved_to=str(aside))
     return events

@@ -6,6 +6,7 @@ from functools import partial
 
 from promad.bundle import Opened
 from promad.clock import Clock
+from promad.data.shards import Shard, list_state_directories
 from promad.detection.fleet_history import FleetHistory, Histories
 from promad.detection.fleet_loop import FleetLoop, FleetOutputs
 from promad.detection.fleet_persistence import FleetPersistence
@@ -13,7 +14,7 @@ from promad.detection.fleet_replay import make_rules
 from promad.detection.group_replay import make_fill_details, make_poll_options
 from promad.detection.live import begin_live
 from promad.detection.loop import LoopOptions
-from promad.detection.state_file import StateFile
+from promad.detection.state_file import FILE_NAME, MOVED_NAME, StateFile
 from promad.events.event_log import EventLog
 from promad.events.incident_book import IncidentBook
 from promad.exposition import DetectorMetrics
@@ -26,6 +27,7 @@ FLEET_CATCH_UP_SAMPLES = 40
 
 def build_fleet_loop(
     opened: Opened,
+    shard: Shard | None,
     client: PrometheusClient,
     events: EventLog,
     metrics: DetectorMetrics,
@@ -36,8 +38,15 @@ def build_fleet_loop(
     config, detector = opened.config, opened.detector
     settings, step = config.real_time_anomaly_detection, detector.preparation.step
     samples = detector.samples_needed + FLEET_CATCH_UP_SAMPLES
-    poller = GroupPoller(client, make_poll_options(config, samples))
-    state_file = StateFile(config.artifacts_dir, opened.bundle.id)
+    poller = GroupPoller(client, make_poll_options(config, samples, shard=shard))
+    own = config.artifacts_dir if shard is None else shard.locate(config.artifacts_dir)
+    state_file = StateFile(own, opened.bundle.id)
+    others = [
+        StateFile(directory, opened.bundle.id, name)
+        for directory in list_state_directories(config.artifacts_dir)
+        if directory != own
+        for name in (FILE_NAME, MOVED_NAME)
+    ]
     poller.prefer(state_file.read_groups())
     history = FleetHistory(
         detector.scored_features, settings.history_samples, make_fill_details(opened, clock)
@@ -49,9 +58,12 @@ def build_fleet_loop(
         settings.events_retention,
         FLEET_CATCH_UP_SAMPLES * step,
         metrics,
+        others,
+        shard,
     )
     outputs = FleetOutputs(
         metrics, history, persistence, IncidentBook(make_rules(opened)), settings.max_feature_series
     )
-    loop = FleetLoop(options, partial(begin_live, opened), poller, clock, outputs)
+    begin = partial(begin_live, opened, shards=1 if shard is None else shard.share.count)
+    loop = FleetLoop(options, begin, poller, clock, outputs)
     return loop, Histories(history)
