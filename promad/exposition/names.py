@@ -400,6 +400,12 @@ SHARD_INFO = MetricSpec(
     labels=("shard", "shards"),
     subject=Subject.PROCESS,
 )
+SHARDS = MetricSpec(
+    "promad_shards",
+    "Number of shards among which the groups are shared out.",
+    "without --shard",
+    subject=Subject.PROCESS,
+)
 RELOAD_SUCCEEDED = MetricSpec(
     "promad_config_last_reload_successful",
     "1 if the configuration was loaded successfully the last time, else 0.",
@@ -442,7 +448,7 @@ WEB_CONFIG_LOADED_AT = MetricSpec(
 )
 
 PROCESS_METRICS = (
-    *(BUILD_INFO, SHARD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
+    *(BUILD_INFO, SHARD_INFO, SHARDS, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
     *(REQUESTS_REFUSED, WEB_CONFIG_SUCCEEDED, WEB_CONFIG_LOADED_AT),
 )
 """Metrics about the daemon as a whole."""

@@ -32,17 +32,20 @@ def write_mixin(
     directory: Path,
     job: str,
     alerts: AlertScope = AlertScope.INCIDENTS,
+    *,
+    several: bool = False,
 ) -> Written:
     """Write the mixin of a daemon that runs these detectors.
 
     Args:
         alerts: what alerts about detectors with `group_by` are about.
+        several: whether the job has several daemons, whose groups and incidents count once.
 
     Raises:
         ConfigError: if the detectors cannot share a mixin.
         PromadError: if Grafana's SDK is missing; nothing is written then.
     """
-    deployment = Deployment.from_configs(configs, job)
+    deployment = Deployment.from_configs(configs, job, several=several)
     boards, rules = build_dashboards(deployment), build_rule_files(deployment, alerts)
     for name, text in {**boards, **rules, **build_operator_files(rules)}.items():
         with write_whole(directory / name) as aside:

@@ -30,6 +30,14 @@ def mixin(
             help="With group_by: one alert for an incident of many groups, or one for each group.",
         ),
     ] = "incidents",
+    shards: Annotated[
+        bool,
+        typer.Option(
+            "--shards",
+            metavar="",
+            help="The job has several daemons, shards or replicas: count each incident once.",
+        ),
+    ] = False,
 ) -> None:
     """Write Grafana dashboards, and recording and alerting rules for Prometheus.
 
@@ -39,7 +47,12 @@ def mixin(
     from promad.mixin.alerts import AlertScope
     from promad.mixin.writing import write_mixin
 
-    written = write_mixin(load_configs(context), directory, job, AlertScope(alerts))
+    if shards and alerts == "per-group":
+        raise typer.BadParameter(
+            "--shards joins incidents, which --alerts per-group has none of — omit one of the two"
+        )
+    configs = load_configs(context)
+    written = write_mixin(configs, directory, job, AlertScope(alerts), several=shards)
     print_lines([format_mixin(written)])
 
 
