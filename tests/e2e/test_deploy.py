@@ -43,7 +43,9 @@ def test_a_deployed_configuration_has_the_queries_of_the_shipped_one(path):
     assert deployed.artifacts_dir == Path("/var/lib/promad")
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.rest.yml"])
+@pytest.mark.parametrize(
+    "name", ["docker-compose.yml", "docker-compose.rest.yml", "docker-compose.shards.yml"]
+)
 def test_a_compose_file_is_one(name):
     path = DEPLOY / name
     run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path)
@@ -66,6 +68,20 @@ def test_a_container_of_promad_writes_to_its_volume_alone(service):
     assert found["cap_drop"] == ["ALL"]
     writable = [mount for mount in found["volumes"] if not mount.endswith(":ro")]
     assert writable == ["promad-data:/var/lib/promad"]
+
+
+def test_every_shard_of_the_compose_file_is_scraped_and_has_a_number_of_its_own():
+    services = read("docker-compose.shards.yml")["services"]
+    daemons = {name: each for name, each in services.items() if name.startswith("promad")}
+    numbers = [each["environment"]["PROMAD_SHARD"] for each in daemons.values()]
+    assert numbers == [f"{number}/{len(daemons)}" for number in range(len(daemons))]
+    path = DEPLOY / "compose/prometheus.shards.yml"
+    run(require_binary("promtool"), "check", "config", path)
+    one, several = read("compose/prometheus.yml"), read("compose/prometheus.shards.yml")
+    (job,) = [each for each in several["scrape_configs"] if each["job_name"] == "promad"]
+    assert job["static_configs"] == [{"targets": [f"{name}:8001" for name in daemons]}]
+    job["static_configs"] = [{"targets": ["promad:8001"]}]
+    assert several == one
 
 
 def test_the_container_of_the_api_writes_nothing():

@@ -25,6 +25,7 @@ from promad.prometheus.groups.narrowing import (
     NOTHING,
     PLACE,
     fill_place,
+    join_values,
     narrow_query,
     quote_values,
 )
@@ -52,20 +53,22 @@ class Members:
 
     Attributes:
         label: its name.
-        values: those of the shard's groups, as regular expressions in PromQL's quotes.
+        values: those of the shard's groups.
+        lengths: of each as a regular expression in PromQL's quotes.
         own: how many label sets the shard's groups have.
         covered: how many label sets of any shard have one of the values.
     """
 
     label: str
     values: tuple[str, ...]
+    lengths: tuple[int, ...]
     own: int
     covered: int
 
     @property
     def cost(self) -> float:
         """What a request costs, in series of one query."""
-        return self.covered + sum(map(len, self.values)) / _CHARACTERS_PER_SERIES
+        return self.covered + sum(self.lengths) / _CHARACTERS_PER_SERIES
 
 
 class ShardQueries:
@@ -126,7 +129,8 @@ class ShardQueries:
         ]
         selectors = sorted({each.selector for expr in narrowed for each in list_selections(expr)})
         parts = [f"group by ({self._listed}) ({selector})" for selector in selectors]
-        return [" or ".join(some) for some in _split(parts, _LENGTHS[1], len(" or "))]
+        joined = _cut([*map(len, parts)], _LENGTHS[1], len(" or "))
+        return [" or ".join(parts[some]) for some in joined]
 
     def _ask(self, at: float) -> list[bytes]:
         """The JSON of every label set.
@@ -177,7 +181,8 @@ class ShardQueries:
         values = sorted(set(own))
         wanted = set(values)
         others = sum(dict(labels).get(label, "") in wanted for labels in self._others)
-        return Members(label, tuple(quote_values(values)), len(own), len(own) + others)
+        lengths = tuple(map(len, quote_values(values)))
+        return Members(label, tuple(values), lengths, len(own), len(own) + others)
 
     def _tell(self, members: Members) -> None:
         share = self._shard.share
@@ -204,10 +209,10 @@ class ShardQueries:
         if narrowed not in self._pieces:
             places = narrowed.count(PLACE)
             room = (_LENGTHS[self._length] - len(narrowed)) // places
-            parts = _split(self._members.values, room, 1)
-            self._pieces[narrowed] = [fill_place(narrowed, "|".join(part)) for part in parts] or [
-                fill_place(narrowed, NOTHING)
-            ]
+            values = self._members.values
+            parts = [values[part] for part in _cut(self._members.lengths, room, 1)]
+            regexes = map(join_values, parts) if values else [NOTHING]
+            self._pieces[narrowed] = [fill_place(narrowed, regex) for regex in regexes]
         return self._pieces[narrowed]
 
     def widen(self, narrowed: str) -> str:
@@ -239,15 +244,16 @@ class ShardQueries:
             )
 
 
-def _split(texts: Sequence[str], most: int, between: int) -> Iterator[list[str]]:
-    """The texts in parts of at most `most` characters, with `between` after each; one at least."""
-    part: list[str] = []
-    characters = 0
-    for text in texts:
-        if part and characters + len(text) > most:
-            yield part
-            part, characters = [], 0
-        part.append(text)
-        characters += len(text) + between
-    if part:
-        yield part
+def _cut(lengths: Sequence[int], most: int, between: int) -> Iterator[slice]:
+    """Parts of texts of these lengths, of at most `most` characters with `between` after each.
+
+    A text that is longer is a part by itself.
+    """
+    begin = characters = 0
+    for place, length in enumerate(lengths):
+        if place > begin and characters + length > most:
+            yield slice(begin, place)
+            begin, characters = place, 0
+        characters += length + between
+    if lengths:
+        yield slice(begin, len(lengths))
