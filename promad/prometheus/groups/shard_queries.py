@@ -88,7 +88,7 @@ class ShardQueries:
         self._others: tuple[Labels, ...] = ()
         self._known: dict[bytes, tuple[Labels, bool]] = {}
         self._asked_at = -np.inf
-        self._missed = False
+        self._missed = self._failing = False
         self._length = 0 if client.may_post else 2
         self._refused: set[str] = set()
         self._pieces: dict[str, list[str]] = {}
@@ -116,8 +116,11 @@ class ShardQueries:
         try:
             found = self._ask(at)
         except PrometheusError as error:
-            log.warning("groups of the shard not known", err=str(error))
+            if not self._failing:
+                log.warning("groups of the shard not known", err=str(error))
+            self._failing = True
             return
+        self._failing = False
         self._enter(found, at)
 
     def _list_questions(self, queries: Mapping[str, str]) -> list[str]:
