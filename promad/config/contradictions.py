@@ -22,6 +22,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from find_server_contradictions(config)
     yield from _check_scope(config)
     yield from _check_mute(config)
+    yield from _check_shards(config)
 
 
 def _check_models(config: Config) -> Iterator[Contradiction]:
@@ -137,3 +138,12 @@ def _check_mute(config: Config) -> Iterator[Contradiction]:
                     (("mute", number, "groups", label), ("group_by",)),
                     f"{label} is not a label of the groups — add it to group_by, or remove it here",
                 )
+
+
+def _check_shards(config: Config) -> Iterator[Contradiction]:
+    for label in config.shard_by:
+        if label not in config.group_by:
+            yield (
+                (("shard_by",), ("group_by",)),
+                f"{label} is not a label of the groups — add it to group_by, or remove it here",
+            )

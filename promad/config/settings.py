@@ -399,6 +399,7 @@ class Config(_Section):
     artifacts_dir: Annotated[Location, Field(validate_default=True)] = Path("artifacts")
     queries: Annotated[Mapping[Alias, Query], Field(min_length=1)]
     group_by: tuple[LabelName, ...] = ()
+    shard_by: tuple[LabelName, ...] = ()
     group_relabel_configs: tuple[RelabelConfig, ...] = ()
     max_groups: PositiveInt = 5000
     data_settings: DataSettings = DataSettings()
@@ -441,7 +442,7 @@ class Config(_Section):
                 raise ValueError(f"{name} is listed twice — give each marker a name of its own")
         return markers
 
-    @field_validator("group_by")
+    @field_validator("group_by", "shard_by")
     @classmethod
     def _names_each_label_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         for label in labels:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from promad.config import Config
 from promad.data.relabeling import RelabelRule, relabel
+from promad.data.shards import Shard
 
 Labels = tuple[tuple[str, str], ...]
 """A group's label values, sorted by label name: `(("instance", "a:9100"), ("job", "node"))`."""
@@ -56,20 +57,22 @@ class Grouping:
     Attributes:
         by: the label names whose values make one group; none make everything one group.
         rules: what is done to the labels of a series first.
+        shard: whose groups alone there are; None for all.
     """
 
     by: tuple[str, ...] = ()
     rules: Sequence[RelabelRule] = ()
+    shard: Shard | None = None
     _known: dict[Labels, Labels | None] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def of(config: Config) -> Grouping:
+    def of(config: Config, shard: Shard | None = None) -> Grouping:
         """The grouping in a configuration."""
         rules = tuple(RelabelRule.of(rule) for rule in config.group_relabel_configs)
-        return Grouping(config.group_by, rules)
+        return Grouping(config.group_by, rules, shard)
 
     def find_group(self, series: Labels) -> Labels | None:
-        """The group of a series; None if a rule drops it.
+        """The group of a series; None if a rule drops it, or if it is another shard's.
 
         A label that the series does not have is not in its group's labels either.
 
@@ -99,7 +102,8 @@ class Grouping:
         labels = relabel(dict(series), self.rules) if self.rules else dict(series)
         if labels is None:
             return None
-        return sort_labels({name: labels[name] for name in self.by if labels.get(name)})
+        group = sort_labels({name: labels[name] for name in self.by if labels.get(name)})
+        return group if self.shard is None or self.shard.owns(group) else None
 
 
 _MOST_KNOWN = 1_000_000

@@ -18,6 +18,7 @@ from promad.bundle import Opened, open_detector
 from promad.clock import Clock
 from promad.config import Config
 from promad.config.durations import format_duration
+from promad.data.shards import Shard, Share
 from promad.detection.backfill import fill_history
 from promad.detection.directory_lock import DaemonStatus, DirectoryLock, lock_directory
 from promad.detection.live import LiveDetector, begin_live
@@ -94,16 +95,19 @@ class Daemon:
         clock: Clock,
         observer: Observer | None = None,
         receives: bool = False,
+        share: Share | None = None,
     ) -> None:
         """Detectors by these configurations, before `start`.
 
         Args:
             observer: sees every scored sample.
             receives: whether samples are received by remote write, and not polled.
+            share: which groups are watched, of several daemons; None for all.
         """
         self._names = {config.name for config in configs}
         self._clock = clock
         self._observer = observer
+        self._share = share
         self._running: Sequence[_Running] = ()
         self._stop = threading.Event()
         self._filling: list[threading.Thread] = []
@@ -113,6 +117,8 @@ class Daemon:
         self.registry.register(SnapshotCollector(self._list_single_groups))
         self._metrics = DaemonMetrics(self.registry)
         self.receiver = _make_receiver(ReceiverMetrics(self.registry), clock) if receives else None
+        if share is not None:
+            self._metrics.show_shard(share.number, share.count)
         self.port = 0
         self.secure = False
 
@@ -161,9 +167,10 @@ class Daemon:
         began = time.monotonic() if began is None else began
         stop = threading.Event()
         with ExitStack() as building:
-            self._lock_directories(configs, building)
+            shards = {config.name: Shard.of(config, self._share) for config in configs}
+            self._lock_directories(self._list_directories(configs), building)
             opened = [open_detector(config) for config in configs]
-            built = [self._build(each, stop, building) for each in opened]
+            built = [self._build(each, shards[each.config.name], stop, building) for each in opened]
             building.pop_all()
         before = self._running
         self._retire()
@@ -176,7 +183,7 @@ class Daemon:
             self.receiver.use(
                 {each.stream.detector: each.stream.store for each in built if each.stream}
             )
-        self._unlock_directories({config.artifacts_dir for config in configs})
+        self._unlock_directories(self._list_directories(configs))
         for one in built:
             histories = one.only.outputs.histories.values() if one.only else ()
             empty = [each for each in histories if each.is_empty()]
@@ -234,9 +241,13 @@ class Daemon:
             one.client.close()
             one.events.close()
 
-    def _lock_directories(self, configs: Sequence[Config], building: ExitStack) -> None:
-        """Hold the directories of these detectors; those taken now are freed if building fails."""
-        for directory in {config.artifacts_dir for config in configs} - self._locks.keys():
+    def _list_directories(self, configs: Sequence[Config]) -> set[Path]:
+        """Where these detectors save what they remember."""
+        return {locate_state(config, Shard.of(config, self._share)) for config in configs}
+
+    def _lock_directories(self, directories: Collection[Path], building: ExitStack) -> None:
+        """Hold the directories of detectors; those taken now are freed if building fails."""
+        for directory in set(directories) - self._locks.keys():
             self._locks[directory] = lock_directory(directory)
             remove_abandoned(directory)
             building.callback(self._unlock, directory)
@@ -248,10 +259,12 @@ class Daemon:
     def _unlock(self, directory: Path) -> None:
         self._locks.pop(directory).release()
 
-    def _build(self, opened: Opened, stop: threading.Event, building: ExitStack) -> _Running:
+    def _build(
+        self, opened: Opened, shard: Shard | None, stop: threading.Event, building: ExitStack
+    ) -> _Running:
         """A detector that is ready to begin; what it holds open is closed if building fails."""
         config, detector = opened.config, opened.detector
-        events = _open_events(config)
+        events = _open_events(locate_state(config, shard))
         building.callback(events.close)
         client = _make_client(config)
         building.callback(client.close)
@@ -259,13 +272,13 @@ class Daemon:
         loop: TickLoop
         histories: Mapping[str, History]
         only: _OneGroup | None = None
-        stream = self._open_stream(opened, stop)
+        stream = self._open_stream(opened, shard, stop)
         options = _make_loop_options(opened, client, stream)
         if config.group_by:
             from promad.detection.fleet_building import build_fleet_loop  # heavy, not for one group
 
             loop, histories = build_fleet_loop(
-                opened, client, events, metrics, self._clock, options, stream
+                opened, shard, client, events, metrics, self._clock, options, stream
             )
         else:
             only = self._build_only(opened, client, events, metrics, stream)
@@ -277,14 +290,16 @@ class Daemon:
         thread = threading.Thread(target=loop.run, args=[stop], daemon=True)
         return _Running(opened, loop, client, events, metrics, served, thread, only, stream)
 
-    def _open_stream(self, opened: Opened, stop: threading.Event) -> Stream | None:
+    def _open_stream(
+        self, opened: Opened, shard: Shard | None, stop: threading.Event
+    ) -> Stream | None:
         """What a detector receives; None if it polls."""
         if self.receiver is None:
             return None
         from promad.detection.group_replay import make_poll_options
 
         samples = _count_samples(opened)
-        options = make_poll_options(opened.config, samples)
+        options = make_poll_options(opened.config, samples, shard=shard)
         return self.receiver.open_stream(opened.config.name, options, stop)
 
     def _build_only(
@@ -429,9 +444,14 @@ def _build_poller(
     )
 
 
-def _open_events(config: Config) -> EventLog:
+def locate_state(config: Config, shard: Shard | None) -> Path:
+    """The directory in which a detector saves its state and its events."""
+    return config.artifacts_dir if shard is None else shard.locate(config.artifacts_dir)
+
+
+def _open_events(directory: Path) -> EventLog:
     """The detector's event log; a damaged one is moved aside."""
-    events, aside = open_event_log(config.artifacts_dir / EVENTS_FILE)
+    events, aside = open_event_log(directory / EVENTS_FILE)
     if aside is not None:
         log.error("event log damaged; starting a new one", moved_to=str(aside))
     return events

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from promad.bundle import Opened
 from promad.clock import Clock
+from promad.data.shards import Shard, list_state_directories
 from promad.detection.fleet_history import FleetHistory, Histories
 from promad.detection.fleet_loop import FleetLoop, FleetOutputs
 from promad.detection.fleet_persistence import FleetPersistence
@@ -16,7 +17,7 @@ from promad.detection.live import begin_live
 from promad.detection.loop import LoopOptions
 from promad.detection.marker_queries import make_marker_queries
 from promad.detection.muting import make_mute_queries
-from promad.detection.state_file import StateFile
+from promad.detection.state_file import FILE_NAME, MOVED_NAME, StateFile
 from promad.events.event_log import EventLog
 from promad.events.incident_book import IncidentBook
 from promad.exposition import DetectorMetrics
@@ -37,6 +38,7 @@ def count_samples(opened: Opened) -> int:
 
 def build_fleet_loop(
     opened: Opened,
+    shard: Shard | None,
     client: PrometheusClient,
     events: EventLog,
     metrics: DetectorMetrics,
@@ -52,11 +54,18 @@ def build_fleet_loop(
     settings, step = config.real_time_anomaly_detection, detector.preparation.step
     samples = count_samples(opened)
     poller = (
-        GroupPoller(client, make_poll_options(config, samples))
+        GroupPoller(client, make_poll_options(config, samples, shard=shard))
         if stream is None
         else stream.make_poller(client)
     )
-    state_file = StateFile(config.artifacts_dir, opened.bundle.id)
+    own = config.artifacts_dir if shard is None else shard.locate(config.artifacts_dir)
+    state_file = StateFile(own, opened.bundle.id)
+    others = [
+        StateFile(directory, opened.bundle.id, name)
+        for directory in list_state_directories(config.artifacts_dir)
+        if directory != own
+        for name in (FILE_NAME, MOVED_NAME)
+    ]
     poller.prefer(state_file.read_groups())
     history = FleetHistory(
         detector.scored_features, settings.history_samples, make_fill_details(opened, clock)
@@ -68,6 +77,8 @@ def build_fleet_loop(
         settings.events_retention,
         FLEET_CATCH_UP_SAMPLES * step,
         metrics,
+        others,
+        shard,
     )
     outputs = FleetOutputs(
         metrics,
@@ -78,5 +89,6 @@ def build_fleet_loop(
         make_mute_queries(config, client, metrics),
         make_marker_queries(config, client, events, metrics),
     )
-    loop = FleetLoop(options, partial(begin_live, opened), poller, clock, outputs)
+    begin = partial(begin_live, opened, shards=1 if shard is None else shard.share.count)
+    loop = FleetLoop(options, begin, poller, clock, outputs)
     return loop, Histories(history)

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from promad.data.groups import Labels
+from promad.data.shards import Shard
 from promad.detection.live import LiveDetector
 from promad.detection.state import State
 from promad.detection.state_file import SavedState, StateFile
@@ -18,7 +19,7 @@ from promad.errors import DataError
 from promad.events.event_log import EventLog
 from promad.events.event_rows import EventRow
 from promad.events.events import AnomalyEvent, make_event_id
-from promad.events.incident_book import IncidentBook, IncidentChanges
+from promad.events.incident_book import IncidentBook, IncidentChanges, read_incidents
 from promad.events.incidents import Incident
 from promad.exposition import DetectorMetrics
 
@@ -39,6 +40,8 @@ class FleetPersistence:
         bundle: the id of the bundle at work.
         retention: seconds for which events stay once they are over.
         catch_up: seconds back from now within which missed samples can still be scored.
+        others: what other shards saved; they are only read.
+        shard: whose groups are watched; None for all.
     """
 
     events: EventLog
@@ -47,6 +50,9 @@ class FleetPersistence:
     retention: float
     catch_up: float
     metrics: DetectorMetrics
+    others: Sequence[StateFile] = ()
+    shard: Shard | None = None
+    _moved: frozenset[str] = field(default=frozenset(), init=False)
     _failing: bool = field(default=False, init=False)
     _pruned_at: float = field(default=float("-inf"), init=False)
 
@@ -57,35 +63,89 @@ class FleetPersistence:
             begin: makes a fresh detector of some groups.
             now: unix seconds.
 
+        Groups that came from other shards continue where those stopped, if that can be read.
+
         Returns:
             Whether there was anything to continue from.
         """
-        saved = self.file.read()
+        adopted = [self._adopt_from(other, state, begin, now) for other in self.others]
+        taken = [other for other in adopted if other is not None]
+        saved = self._adopt_from(self.file, state, begin, now)
+        if saved is not None:
+            incidents.resume(saved.shared["incidents"])
+        rows = np.flatnonzero(state.events.hysteresis.open).tolist()
+        events = [state.events.event(row) for row in rows]
+        for event in events:
+            log.info("open event resumed", group=event.group, id=event.id)
+        for other in taken:
+            incidents.take_up(other.shared["incidents"], [event.group for event in events])
+        if taken:
+            last_above = state.events.last_above[rows].tolist()
+            logged = [EventRow(*each) for each in zip(events, last_above, strict=True)]
+            with self._counting_failures():
+                self.events.record_many(self.bundle, logged, incidents=incidents.open_incidents)
+        return saved is not None or bool(taken)
+
+    def _adopt_from(
+        self, file: StateFile, state: State, begin: Begin, now: float
+    ) -> SavedState | None:
+        """Let groups continue from a file; what is in it, or None if that is of no use."""
+        is_own = file is self.file
+        if not is_own and set(state.labels).isdisjoint(file.read_groups()):
+            return None
+        saved = file.read()
         if saved is None:
-            return False
+            return None
         before = begin(saved.groups).state
         try:
             saved.restore(before)
-            self._adopt_recent(state, begin, before, now, saved)
-            incidents.resume(saved.shared["incidents"])
+            read_incidents(saved.shared["incidents"])
+            found = self._adopt_recent(state, begin, before, now, saved, is_own=is_own)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning("saved detector state is unreadable; starting fresh", error=repr(error))
-            return False
-        return True
+            return None
+        if is_own:
+            self._note_moved(saved.groups, before.names)
+        return saved if is_own or found else None
 
     def _adopt_recent(
-        self, state: State, begin: Begin, before: State, now: float, saved: SavedState
-    ) -> None:
-        recent = now - before.scored_until <= self.catch_up
+        self,
+        state: State,
+        begin: Begin,
+        before: State,
+        now: float,
+        saved: SavedState,
+        *,
+        is_own: bool,
+    ) -> bool:
+        """Adopt groups that were judged lately, and not later by another shard; whether any were.
+
+        What all groups have in common is that of this shard's own file, if it has one.
+        """
+        row_of = {labels: row for row, labels in enumerate(state.labels)}
+        until = np.append(np.nan_to_num(state.scored_until, nan=-np.inf), np.inf)
+        rows = [row_of.get(labels, -1) for labels in before.labels]  # -1: of another shard
+        newest = before.scored_until >= until[np.array(rows, np.int64)]
+        recent = newest & (now - before.scored_until <= self.catch_up)
+        if not (is_own or recent.any()):
+            return False
         kept = begin([before.labels[row] for row in np.flatnonzero(recent).tolist()]).state
         kept.adopt(before)
         if saved.shared.get("process") != _PROCESS:
             kept.events.begun[:] = 0
         state.adopt(kept)
         state.seen_until = None
-        for row in np.flatnonzero(state.events.hysteresis.open).tolist():
-            event = state.events.event(row)
-            log.info("open event resumed", group=event.group, id=event.id)
+        return bool(recent.any())
+
+    def _note_moved(self, groups: Sequence[Labels], names: Sequence[str]) -> None:
+        """Keep what the file has of groups that other shards watch now, for these."""
+        if self.shard is None:
+            return
+        away = ~self.shard.choose(groups)
+        self._moved = frozenset(names[row] for row in np.flatnonzero(away).tolist())
+        if self._moved:
+            self.file.keep_moved()
+            log.info("groups moved to other shards", groups=len(self._moved))
 
     def close_stale(self, state: State, incidents: IncidentBook, now: float) -> IncidentChanges:
         """End what the log has as open but no group continues; what that does to incidents."""
@@ -94,9 +154,10 @@ class FleetPersistence:
         reason = "bundle" if self.file.other_bundle else "unwatched"
         with self._counting_failures():
             for name in self.events.groups_with_open_events():
-                closed = self.events.close_open(reason, name, current.get(name))
+                why = "moved" if name in self._moved else reason
+                closed = self.events.close_open(why, name, current.get(name))
                 if closed:
-                    log.warning("open events closed", group=name, events=closed, reason=reason)
+                    log.warning("open events closed", group=name, events=closed, reason=why)
         dropped = [
             incidents.drop(now, name) for name in sorted(incidents.open_groups - current.keys())
         ]

@@ -13,6 +13,7 @@ from promad.clock import Clock
 from promad.config import Config
 from promad.data.frame import MetricFrame, align_down, align_up, points_between
 from promad.data.groups import Grouping, Labels, escape_label_value, list_matchers
+from promad.data.shards import Shard
 from promad.detection.fleet_history import FillDetails
 from promad.detection.live import begin_live
 from promad.detection.recent_history import RecentHistory
@@ -60,11 +61,13 @@ def _escape(value: str) -> str:
     return escape_label_value(value.replace("$", "$$"))
 
 
-def make_poll_options(config: Config, samples: int, labels: Labels | None = None) -> PollOptions:
-    """What to poll for all groups, or for the one with these labels."""
+def make_poll_options(
+    config: Config, samples: int, labels: Labels | None = None, shard: Shard | None = None
+) -> PollOptions:
+    """What to poll for all groups, for those of a shard, or for the one with these labels."""
     live, grouping, queries = (
         config.real_time_anomaly_detection,
-        Grouping.of(config),
+        Grouping.of(config, shard),
         config.promql,
     )
     if labels is not None and not grouping.rules:

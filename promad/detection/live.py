@@ -81,8 +81,10 @@ class LiveDetector:
         )
 
 
-def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> LiveDetector:
-    """The detector of a configuration before its first sample."""
+def begin_live(
+    opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,), shards: int = 1
+) -> LiveDetector:
+    """The detector of a configuration before its first sample, one of so many shards."""
     config, detector = opened.config, opened.detector
     live, count = config.real_time_anomaly_detection, len(groups)
     how = choose_rule(detector, make_threshold_settings(live, config.data_settings.step))
@@ -91,7 +93,7 @@ def begin_live(opened: Opened, groups: Sequence[Labels] = (THE_ONLY_GROUP,)) -> 
         how,
         adapt=live.adapt_threshold,
         groups=count,
-        fleet=FleetBudget(live.alert_budget.per, live.alert_budget.max_group_share)
+        fleet=FleetBudget(live.alert_budget.per, live.alert_budget.max_group_share, shards)
         if config.group_by
         else None,
     )

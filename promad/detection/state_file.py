@@ -7,6 +7,7 @@ writes; anything else is logged, and detection starts fresh.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,10 @@ from promad.errors import DataError
 from promad.files import DAMAGED, open_plain, write_whole
 
 FILE_NAME = "detection_state.npz"
-"""What the file is called, in artifacts_dir."""
+"""What the file is called, in artifacts_dir or in the directory of a shard."""
+
+MOVED_NAME = "detection_state_moved.npz"
+"""The file as it was before groups in it moved to other shards, which may read it later."""
 
 _SAVE_SECONDS = 60.0
 _SAVE_SECONDS_PER_BYTE = 60.0 / 4e6
@@ -75,6 +79,7 @@ class StateFile:
 
     directory: Path
     bundle: str
+    name: str = FILE_NAME
     other_bundle: bool = field(default=False, init=False)
     _saved_at: float | None = field(default=None, init=False)
     _pause: float = field(default=_SAVE_SECONDS, init=False)
@@ -82,7 +87,7 @@ class StateFile:
 
     def read(self) -> SavedState | None:
         """What was saved for this bundle; None if nothing was, or if it is unreadable."""
-        path = self.directory / FILE_NAME
+        path = self.directory / self.name
         try:
             with self._open() as stored:
                 about = json.loads(str(stored["about"]))
@@ -111,10 +116,18 @@ class StateFile:
         except DAMAGED:
             return ()
 
+    def keep_moved(self) -> None:
+        """Keep the file as it is for other shards, before it is written without their groups."""
+        try:
+            with write_whole(self.directory / MOVED_NAME) as aside:
+                shutil.copyfile(self.directory / self.name, aside)
+        except (DataError, OSError) as error:
+            log.warning("state of moved groups not kept", error=str(error))
+
     @contextmanager
     def _open(self) -> Iterator[Arrays]:
         with (
-            open_plain(self.directory / FILE_NAME, _MOST_BYTES) as file,
+            open_plain(self.directory / self.name, _MOST_BYTES) as file,
             np.load(file, allow_pickle=False) as stored,
         ):
             yield stored
@@ -135,7 +148,7 @@ class StateFile:
         text = json.dumps(about)
         size = sum(array.nbytes for array in arrays.values()) + len(text)
         self._pause = min(max(_SAVE_SECONDS, size * _SAVE_SECONDS_PER_BYTE), _LONGEST_SAVE_SECONDS)
-        path = self.directory / FILE_NAME
+        path = self.directory / self.name
         try:
             with write_whole(path) as aside, aside.open("wb") as file:
                 np.savez(file, allow_pickle=False, about=np.array(text), **arrays)

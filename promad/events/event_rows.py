@@ -87,8 +87,8 @@ class LoggedEvent:
     Attributes:
         bundle: the bundle that found it.
         end_reason: why it is over: `quiet` (the score fell), `bundle` (another bundle took over),
-            `unwatched` (nobody looked for too long) or `vanished` (the group has no series any
-            more); None while it is open.
+            `unwatched` (nobody looked for too long), `vanished` (the group has no series any
+            more) or `moved` (another shard watches the group); None while it is open.
         acknowledged_at: unix seconds; None if nobody has.
         feedback: what a person made of it, `true` or `false`; None if nobody said.
         comment: in that person's words.

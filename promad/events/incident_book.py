@@ -17,7 +17,7 @@ Work is done for events that change, never for all groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, NamedTuple
@@ -337,14 +337,51 @@ class IncidentBook:
             KeyError, TypeError, ValueError: if `content` is no such description; nothing has
                 changed then.
         """
-        entries = [read_entry(each) for each in content["incidents"]]
+        entries = read_incidents(content)
         self._entries, self._newest = {}, {}
         for entry in entries:
             self._entries.setdefault(entry.scope, []).append(entry)
-            for group, member in entry.members.items():
-                other = self._newest.get(group)
-                if other is None or _sort_key(member) > _sort_key(other.members[group]):
-                    self._newest[group] = entry
+            self._note_newest(entry)
+
+    def take_up(self, content: Mapping[str, Any], groups: Collection[str]) -> None:
+        """Continue the open events of these groups in incidents that another book described.
+
+        An incident whose groups are in several books has one id in all of them.
+
+        Args:
+            content: as `to_json` described it.
+            groups: those whose events are open, if they are not in this book.
+        """
+        wanted = set(groups) - self.open_groups
+        for each in content["incidents"]:
+            kept = [one for one in each["members"] if one["group"] in wanted and one["end"] is None]
+            if kept:
+                self._merge(read_entry({**each, "end": None, "members": kept}))
+
+    def _merge(self, entry: Entry) -> None:
+        """Enter an incident, or its members if the incident is there."""
+        entries = self._entries.setdefault(entry.scope, [])
+        own = next((each for each in entries if each.start == entry.start), None)
+        if own is None:
+            entries.append(entry)
+        else:
+            own.absorb(entry)
+        self._note_newest(own or entry)
+
+    def _note_newest(self, entry: Entry) -> None:
+        for group, member in entry.members.items():
+            other = self._newest.get(group)
+            if other is None or _sort_key(member) > _sort_key(other.members[group]):
+                self._newest[group] = entry
+
+
+def read_incidents(content: Mapping[str, Any]) -> list[Entry]:
+    """The incidents that `IncidentBook.to_json` described.
+
+    Raises:
+        KeyError, TypeError, ValueError: if `content` is no such description.
+    """
+    return [read_entry(each) for each in content["incidents"]]
 
 
 def _require_share(entry: Entry, event: AnomalyEvent) -> float:

@@ -113,6 +113,17 @@ class Entry:
         else:
             self.mix.replace(before, member)
 
+    def absorb(self, other: Entry) -> None:
+        """Enter the members of another part of the same incident, whose events are open."""
+        for group, member in other.members.items():
+            if group not in self.members:
+                self.mix.add(member)
+            self.members[group] = member
+        self.open |= other.open
+        self.newest_onset = max(self.newest_onset, other.newest_onset)
+        self.joined = max(self.joined, other.joined)
+        self.closed_at, self.seen = None, None
+
     def admits(self, onset: float, join_within: float) -> bool:
         """Whether an event with this onset began together with its groups."""
         return self.start - join_within <= onset <= self.joined + join_within

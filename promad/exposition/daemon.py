@@ -40,6 +40,8 @@ class DaemonMetrics:
         self._revealed: set[Gauge] = set()
         build = self._gauge(names.BUILD_INFO)
         self.reveal(build).labels(promad.__version__, platform.python_version()).set(1)
+        self.shard_info = self._gauge(names.SHARD_INFO)
+        self.shards = self._gauge(names.SHARDS)
         self.model_info = self._gauge(names.MODEL_INFO)
         self.model_trained = self._gauge(names.MODEL_TRAINED)
         self.reload_succeeded = self._gauge(names.RELOAD_SUCCEEDED)
@@ -90,6 +92,11 @@ class DaemonMetrics:
             self._registry.unregister(gauge)
             gauge.clear()
         self.markers_shown.clear()
+
+    def show_shard(self, number: int, count: int) -> None:
+        """The daemon watches one of `count` shares of the groups."""
+        self.reveal(self.shard_info).labels(str(number), str(count)).set(1)
+        self.reveal(self.shards).set(count)
 
     def show_reload(self, at: float) -> None:
         """The configuration in use was loaded at a time, in unix seconds."""

@@ -453,6 +453,19 @@ BUILD_INFO = MetricSpec(
     labels=("version", "python_version"),
     subject=Subject.PROCESS,
 )
+SHARD_INFO = MetricSpec(
+    "promad_shard_info",
+    "Always 1; the labels have the number of the daemon's shard, from 0, and how many there are.",
+    "without --shard",
+    labels=("shard", "shards"),
+    subject=Subject.PROCESS,
+)
+SHARDS = MetricSpec(
+    "promad_shards",
+    "Number of shards among which the groups are shared out.",
+    "without --shard",
+    subject=Subject.PROCESS,
+)
 RELOAD_SUCCEEDED = MetricSpec(
     "promad_config_last_reload_successful",
     "1 if the configuration was loaded successfully the last time, else 0.",
@@ -512,7 +525,7 @@ RECEIVED_UNUSED = MetricSpec(
 )
 
 PROCESS_METRICS = (
-    *(BUILD_INFO, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
+    *(BUILD_INFO, SHARD_INFO, SHARDS, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
     *(REQUESTS_REFUSED, WEB_CONFIG_SUCCEEDED, WEB_CONFIG_LOADED_AT),
     *(RECEIVED_REQUESTS, RECEIVED_UNUSED),
 )

@@ -38,6 +38,12 @@ from promad.mixin.incident_alerts import (
     build_refused,
     build_severe_incident,
 )
+from promad.mixin.joined import (
+    build_joined_blind,
+    build_joined_incident,
+    build_joined_severe,
+    build_shard_missing,
+)
 from promad.mixin.rules import Rule
 
 OVERRUN_SHARE = 0.1
@@ -72,13 +78,17 @@ def build_alert_rules(
     single, fleet = deployment.choose(grouped=False), deployment.choose(grouped=True)
     of_groups: tuple[_Builder, ...] = (_build_anomaly, _build_severe)
     by_incident: tuple[_Builder, ...] = (build_incident, build_severe_incident)
+    blind = build_groups_blind
+    if deployment.several:
+        by_incident, blind = (build_joined_incident, build_joined_severe), build_joined_blind
     per_group = scope is AlertScope.PER_GROUP
     groups: dict[str, tuple[_Part, ...]] = {
         "anomalies": ((single, of_groups), (fleet, of_groups if per_group else by_incident)),
         "silence": (
             (single, (_build_blind, _build_stale)),
-            (fleet, (_build_blind if per_group else build_groups_blind, build_groups_stale)),
+            (fleet, (_build_blind if per_group else blind, build_groups_stale)),
             (deployment, (_build_down,)),
+            (fleet if deployment.several else None, (build_shard_missing,)),
         ),
         "upkeep": (
             (fleet, (build_refused,)),

@@ -33,6 +33,8 @@ class Deployment:
         group_by: the labels of the groups, of all detectors.
         scope: the labels that keep incidents apart, of all detectors.
         only: the detectors that selectors are restricted to; None if the daemon has no other.
+        join_within: seconds between the onsets of one incident in several daemons.
+        several: whether the job has several daemons, shards or replicas, which count as one.
         configs: the configurations.
     """
 
@@ -49,10 +51,14 @@ class Deployment:
     group_by: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    join_within: float = 900.0
+    several: bool = False
     configs: tuple[Config, ...] = field(default=(), repr=False)
 
     @classmethod
-    def from_configs(cls, configs: Sequence[Config], job: str) -> Deployment:
+    def from_configs(
+        cls, configs: Sequence[Config], job: str, *, several: bool = False
+    ) -> Deployment:
         """The daemon that runs these detectors, with the links of the first.
 
         Raises:
@@ -73,6 +79,8 @@ class Deployment:
             external_url=configs[0].web.external_url,
             group_by=_list_once(label for config in configs for label in config.group_by),
             scope=_list_once(label for config in configs for label in config.incidents.scope),
+            join_within=max(map(_find_join, configs, steps)),
+            several=several,
             configs=tuple(configs),
         )
 
@@ -82,7 +90,8 @@ class Deployment:
         if not chosen or len(chosen) == len(self.configs):
             return self if chosen else None
         only = tuple(config.name for config in chosen)
-        return replace(Deployment.from_configs(chosen, self.job), only=only)
+        chosen_part = Deployment.from_configs(chosen, self.job, several=self.several)
+        return replace(chosen_part, only=only)
 
     @property
     def group_identity(self) -> tuple[str, ...]:
@@ -141,6 +150,11 @@ def _list_once(labels: Iterable[str]) -> tuple[str, ...]:
 
 def _find_window(config: Config) -> float:
     return config.training_settings.sequence_length * config.data_settings.step
+
+
+def _find_join(config: Config, step: float) -> float:
+    """Seconds within which onsets are of one incident, if the same features deviate."""
+    return max(config.incidents.join_seconds(step), config.incidents.join_similar_within)
 
 
 def _find_oldest_sample(live: RealTimeSettings, step: float) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from promad.exposition import names
 from promad.exposition.names import MetricSpec
 from promad.mixin.deployment import TARGET_LABELS, Deployment
+from promad.mixin.joined import record_joined
 from promad.mixin.rules import Rule
 
 _DETECTOR = (*TARGET_LABELS, "detector")
@@ -56,6 +57,7 @@ def build_recording_rules(deployment: Deployment) -> Mapping[str, Sequence[Rule]
     rules = [
         *(_record_groups(single) if single else ()),
         *(_record_incidents(fleet) if fleet else ()),
+        *(record_joined(fleet) if fleet and fleet.several else ()),
     ]
     return {"promad-recording": rules}
 

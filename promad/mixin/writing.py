@@ -35,6 +35,8 @@ def write_mixin(
     job: str,
     alerts: AlertScope = AlertScope.INCIDENTS,
     remote_write_url: str | None = None,
+    *,
+    several: bool = False,
 ) -> Written:
     """Write the mixin of a daemon that runs these detectors.
 
@@ -42,12 +44,13 @@ def write_mixin(
         alerts: what alerts about detectors with `group_by` are about.
         remote_write_url: where promad takes samples, if it does not poll: then rules that record
             the queries are written too, and what sends them.
+        several: whether the job has several daemons, whose groups and incidents count once.
 
     Raises:
         ConfigError: if the detectors cannot share a mixin.
         PromadError: if Grafana's SDK is missing; nothing is written then.
     """
-    deployment = Deployment.from_configs(configs, job)
+    deployment = Deployment.from_configs(configs, job, several=several)
     boards, rules = build_dashboards(deployment), build_rule_files(deployment, alerts)
     features: Mapping[str, str] = {}
     if remote_write_url is not None:

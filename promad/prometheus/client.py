@@ -115,7 +115,12 @@ class PrometheusClient:
     @property
     def may_unite(self) -> bool:
         """Whether a request may have many expressions: a URL has no room for them."""
-        return self._union_queries and self._method == "POST"
+        return self._union_queries and self.may_post
+
+    @property
+    def may_post(self) -> bool:
+        """Whether a request may be longer than a URL."""
+        return self._method == "POST"
 
     def range_bodies(
         self,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from promad.clock import Clock
 from promad.config import Config
+from promad.data.shards import Share
 from promad.detection.daemon import Daemon
 from promad.detection.loop import Observer
 from promad.web.app import build_app
@@ -24,6 +25,7 @@ def detect(
     port: int | None = None,
     observer: Observer | None = None,
     web: WebOptions = UNPROTECTED,
+    share: Share | None = None,
 ) -> Iterator[Daemon]:
     """Detect in the background until the block ends; yields the daemon, whose `port` is served.
 
@@ -34,13 +36,14 @@ def detect(
         host: the interface to listen on; empty means every one.
         port: in place of the first configuration's `exporter_port`; 0 is any free one.
         observer: sees every scored sample.
+        share: which groups are watched, of several daemons; None for all.
 
     Raises:
         ConfigError: if the web configuration file has mistakes.
         PromadError: if the port is taken, or a bundle is missing, damaged or does not fit.
     """
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
-    daemon = Daemon(configs, clock, observer, web.receives)
+    daemon = Daemon(configs, clock, observer, web.receives, share)
 
     with open_port(
         lambda score: build_app(

@@ -17,6 +17,7 @@ from promad.config import Config
 from promad.config.durations import parse_instant
 from promad.data.artifacts import GroupFile, open_groups
 from promad.data.groups import Grouping, Labels
+from promad.data.shards import list_state_directories
 from promad.diagnosis.asking import Asked, ask_server
 from promad.diagnosis.checks import run_checks
 from promad.diagnosis.drift import Limits, compare_with_training, find_limits
@@ -224,10 +225,18 @@ def read_budget(config: Config, current: _Current, now: float) -> Budget | str:
         expected=manifest.threshold.get("expected_false_alarms_per_week") if shared else None,
         interval=(interval[0], interval[1]) if interval else None,
         counted=counted,
-        count=_count(config.artifacts_dir / FILE_NAME, counted, current.bundle, since),
+        count=_count_all(config.artifacts_dir, counted, current.bundle, since),
         seconds=now - since,
         groups=1 if shared else max(1, manifest.groups),
     )
+
+
+def _count_all(artifacts: Path, counted: Counted, bundle: Bundle, since: float) -> int | None:
+    """The events or incidents of all shards; None if no log is readable."""
+    logs = (directory / FILE_NAME for directory in list_state_directories(artifacts))
+    counts = [_count(path, counted, bundle, since) for path in logs]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _count(path: Path, counted: Counted, bundle: Bundle, since: float) -> int | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from promad.data.shards import list_state_directories
 from promad.detection.directory_lock import DaemonStatus, holds_directory, read_status
 from promad.errors import PromadError
 
@@ -25,7 +26,11 @@ def reload(
     Raises:
         PromadError: if none runs in one, it cannot be asked, or the reload failed.
     """
-    processes = {_find_process(directory): directory for directory in directories}
+    processes = {
+        process: state
+        for directory in directories
+        for process, state in _find_processes(directory).items()
+    }
     for process, directory in processes.items():
         _reload_one(process, directory, now, sleep)
         yield process
@@ -61,11 +66,20 @@ def _check(status: DaemonStatus) -> None:
         )
 
 
-def _find_process(directory: Path) -> int:
+def _find_processes(directory: Path) -> dict[int, Path]:
+    """The processes on an artifacts_dir, of each of its shards, and what each of them holds."""
+    states = list_state_directories(directory)
+    found = {process: state for state in states if (process := _find_process(state)) is not None}
+    if not found:
+        raise _not_running(directory)
+    return found
+
+
+def _find_process(directory: Path) -> int | None:
     """The process that holds the directory; never one that only has the same id."""
     status = read_status(directory)
     if status is None or not _is_held(directory, status.process):
-        raise _not_running(directory)
+        return None
     return status.process
 
 

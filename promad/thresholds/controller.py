@@ -385,10 +385,12 @@ class FleetBudget:
     Attributes:
         per: `detector`, if it is one for all groups together, or `group`, if each has its own.
         max_group_share: of a shared budget, what one group may use before its limit is raised.
+        shards: among how many daemons a shared budget is divided equally.
     """
 
     per: str = "detector"
     max_group_share: float = 0.5
+    shards: int = 1
 
 
 def put_to_work(
@@ -415,7 +417,11 @@ def put_to_work(
         return Controlled(own, settings, pot.fit, groups, _MOST_KEPT_OF_MANY)
     share = settings.false_alarms_per_week * fleet.max_group_share
     of_group = replace(settings, false_alarms_per_week=share)
-    of_highest = replace(settings, typical=float(threshold.parameters.get(TYPICAL, 0.0)))
+    of_highest = replace(
+        settings,
+        typical=float(threshold.parameters.get(TYPICAL, 0.0)),
+        false_alarms_per_week=settings.false_alarms_per_week / fleet.shards,
+    )
     together = Controlled(
         Constant(np.ones(1)), of_highest, _choose_shared_fit(threshold), 1, _MOST_KEPT_OF_ALL
     )

@@ -229,7 +229,7 @@ class EventAnswer(_Answer):
     flagged_at: float
     end: float | None
     open: bool
-    end_reason: Literal["quiet", "bundle", "unwatched", "vanished"] | None
+    end_reason: Literal["quiet", "bundle", "unwatched", "vanished", "moved"] | None
     peak_at: float
     peak_score: float
     bundle: str

@@ -396,6 +396,7 @@ def every_family() -> dict[str, Metric]:
     """All that a daemon can expose, by the names in the text format."""
     registry = CollectorRegistry()
     metrics = DaemonMetrics(registry)
+    metrics.show_shard(2, 5)
     metrics.show_reload(1.7e9)
     own = metrics.of("d0")
     own.show_bundle("linear", "20260101T000000Z-abc", 1.7e9)

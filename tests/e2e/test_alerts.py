@@ -51,8 +51,11 @@ def config(**changed: object) -> Config:
     return Config.model_validate({"queries": {"cpu": "up"}, **changed})
 
 
-def build(*configs: Config, scope: AlertScope = AlertScope.INCIDENTS) -> Mapping[str, str]:
-    return build_rule_files(Deployment.from_configs(configs, "promad"), scope)
+def build(
+    *configs: Config, scope: AlertScope = AlertScope.INCIDENTS, several: bool = False
+) -> Mapping[str, str]:
+    deployment = Deployment.from_configs(configs, "promad", several=several)
+    return build_rule_files(deployment, scope)
 
 
 def read_rules(text: str) -> list[dict[str, Any]]:
@@ -65,12 +68,16 @@ WRITTEN = build(config())
 
 RULES = {name: read_rules(text) for name, text in WRITTEN.items()}
 BY_NAME = {rule["alert"]: rule for rule in RULES[ALERTS]}
-EVERY_ALERT = BY_NAME | {
+OF_SEVERAL = {name: read_rules(text) for name, text in build(FLEET, several=True).items()}
+"""The rules of several daemons, shards or replicas."""
+
+EVERY_ALERT = {rule["alert"]: rule for rule in OF_SEVERAL[ALERTS]} | {
     rule["alert"]: rule
     for scope in AlertScope
     for rule in read_rules(build(config(), FLEET, scope=scope)[ALERTS])
 }
 EVERY_RULE = [*EVERY_ALERT.values(), *RULES[RECORDINGS], *read_rules(build(FLEET)[RECORDINGS])]
+EVERY_RULE += [rule for rules in OF_SEVERAL.values() for rule in rules]
 
 SEVERE = replace(ANOMALOUS, verdict=replace(JUDGED, score=9.5))
 NOTHING: list[str] = []
@@ -119,10 +126,11 @@ def test_every_expression_is_promql(rule):
 
 def test_recording_rules_are_named_by_level_metric_and_operations():
     exposed = "|".join(name.removesuffix("_total") for name in EXPOSED)
-    levels = "group|group_state|detector|detector_state|scope"
+    levels = "group|group_state|detector|detector_state|scope|shard"
+    operations = r"\w+1[hw]|max|min|sum|joined"
     for rule in EVERY_RULE:
         if "record" in rule:
-            assert re.fullmatch(rf"({levels}):({exposed}):\w+1[hw]", rule["record"])
+            assert re.fullmatch(rf"({levels}):({exposed}):({operations})", rule["record"])
 
 
 LARGEST = replace(CPU, largest=LargestDeviation(1699999950.0, 0.01, 0.3, 400.0))
@@ -134,7 +142,7 @@ EXPOSED = {
         *scrape(replace(ANOMALOUS, verdict=DEVIATING, samples_in_window=1)),
         *scrape_fleet(name_hosts(2), (1,)),
     )
-}
+} | {names.SHARD_INFO.name, names.SHARDS.name}
 
 
 def test_every_metric_in_the_rules_is_exposed():

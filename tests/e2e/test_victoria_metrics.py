@@ -9,6 +9,7 @@ import pytest
 from promad.cli.commands.check_config import format_latency
 from promad.config import PrometheusSettings
 from promad.data.groups import Grouping
+from promad.data.shards import Shard, Share
 from promad.prometheus import Poller, PrometheusClient, inspect_queries
 from promad.prometheus.checking import inspect_latency
 from promad.prometheus.groups.options import PollOptions
@@ -159,3 +160,32 @@ def test_provisional_samples_are_corrected_before_they_are_final(client):
     for step, poll in polls.items():
         assert count_wrong(poll, until=began - 10) == 0, step
     assert 5.0 in corrections
+
+
+def test_a_shard_asks_a_server_that_refuses_long_queries_in_parts(tmp_path):
+    times = [float(at) for at in range(int(time.time()) - 300, int(time.time()), 5)]
+    hosts = [f"{number}.example-{number:04d}.com" for number in range(400)]
+    series = {
+        f'{name}{{host="{host}"}}': [(at, at + len(host)) for at in times]
+        for name in ("plain", "other")
+        for host in hosts
+    }
+    queries = {"plain": "plain", "ratio": "sum by (host) (other) / sum by (host) (plain)"}
+    shard = Shard(Share(0, 2), ("host",))
+    options = PollOptions(queries, Grouping(("host",), (), shard), 5.0, 10, 60.0, 1000, 3600.0)
+    own = [(("host", host),) for host in hosts if shard.owns((("host", host),))]
+    with (
+        victoria_metrics(tmp_path, series, ["-search.maxQueryLen=3000"]) as url,
+        RecordingClient(url, PrometheusSettings(timeout="9s"), retries=0) as client,
+    ):
+        poller = GroupPoller(client, options)
+        for at in times[-24:-16]:
+            client.requests.clear()
+            poll = poller.poll(at)
+            assert poll.failures == {}
+            assert sorted(poll.frame.groups) == sorted(own)
+            np.testing.assert_allclose(poll.frame.values[:, -1, 1], 1.0)
+    texts = [text for exprs in client.requests for text in exprs]
+    assert len(texts) > len(queries) + 1
+    assert max(map(len, texts)) < 3000
+    assert not any("(?s:.*)" in text for text in texts)

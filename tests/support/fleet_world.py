@@ -16,13 +16,14 @@ from prometheus_client import CollectorRegistry
 
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
+from promad.data.shards import Shard
 from promad.detection.fleet_history import FleetHistory
 from promad.detection.fleet_loop import FleetLoop, FleetOutputs
 from promad.detection.fleet_persistence import FleetPersistence
 from promad.detection.live import LiveDetector
 from promad.detection.loop import LoopOptions
 from promad.detection.state import begin_state
-from promad.detection.state_file import StateFile
+from promad.detection.state_file import FILE_NAME, MOVED_NAME, StateFile
 from promad.events.event_log import EventLog
 from promad.events.hysteresis import Hysteresis
 from promad.events.incident_book import IncidentBook, IncidentRules
@@ -61,6 +62,8 @@ class FleetWorld:
     Attributes:
         values: (hosts, samples, features), for a test to change.
         present: by host from which sample to before which one it is in the polls.
+        shard: whose hosts alone are in the polls; None for all.
+        others: the directories of other shards.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class FleetWorld:
         self.directory, self.detector, self.how = directory, detector, how
         self.values = np.stack([host_samples(samples, seed=host) for host in range(hosts)])
         self.present = dict.fromkeys(range(hosts), (0, samples))
+        self.shard: Shard | None = None
+        self.others: Sequence[Path] = ()
         self.failures: dict[int, dict[str, Any]] = {}
         self.ambiguous: dict[int, dict[int, str]] = {}
         self.clock = StillClock()
@@ -88,6 +93,12 @@ class FleetWorld:
             1e9,
             CATCH_UP * STEP,
             self.metrics,
+            [
+                StateFile(other, bundle, name)
+                for other in self.others
+                for name in (FILE_NAME, MOVED_NAME)
+            ],
+            self.shard,
         )
         rules = IncidentRules("fleet", len(self.detector.scored_features))
         self.history = FleetHistory(self.detector.scored_features, 60, self._fill)
@@ -126,6 +137,8 @@ class FleetWorld:
         newest = self.sample
         first = max(0, newest + 1 - self.detector.samples_needed - CATCH_UP)
         hosts = [host for host, (a, b) in self.present.items() if a <= newest < b]
+        if self.shard is not None:
+            hosts = [host for host in hosts if self.shard.owns(label(host))]
         values = self.values[hosts, first : newest + 1].copy()
         for row, host in enumerate(hosts):
             values[row, : max(0, self.present[host][0] - first)] = np.nan

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +32,20 @@ from promad.cli.web_options import (
 from promad.config import Config
 from promad.config.original import find_implied_preset
 
+if TYPE_CHECKING:
+    from promad.data.shards import Share
+
 _PORT = Port()
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="NUMBER/COUNT",
+        help="Watch only this shard of the groups: 0/5 to 4/5, or auto/5 in a StatefulSet.",
+        envvar="PROMAD_SHARD",
+    ),
+]
 
 
 def detect(
@@ -45,12 +60,17 @@ def detect(
     enable_remote_write: RemoteWriteOption = False,
     systemd_socket: SystemdSocketOption = False,
     auto_reload: AutoReloadOption = None,
+    shard: ShardOption = None,
 ) -> None:
     """Poll Prometheus, score new samples, and expose the results as metrics.
 
     Repeat -c FILE to run several detectors in one daemon. SIGHUP and promad reload reload the
     configuration files and the current bundles. SIGTERM and Ctrl-C stop the daemon.
+
+    With --shard, several daemons share the groups out. Each shard has one daemon; auto is the
+    number at the end of the host name, so that the pod promad-2 has shard 2.
     """
+    share = parse_share(shard)
     url = parse_external_url(external_url)
     port = Port.parse(
         listen_address,
@@ -67,6 +87,7 @@ def detect(
         port,
         config or context.obj,
         parse_reload_interval(auto_reload),
+        share,
     )
 
 
@@ -75,12 +96,14 @@ def run_detect(
     port: Port = _PORT,
     paths: Sequence[Path] = (),
     auto_reload_seconds: float | None = None,
+    share: Share | None = None,
 ) -> None:
     """Run the daemon until a signal stops it; a reload calls `read` again.
 
     Args:
         paths: the files that `read` reads, to warn about what they imply; empty if that is done.
         auto_reload_seconds: how often to look whether they have changed; None for never.
+        share: which groups are watched, of several daemons; None for all.
     """
     from promad.detection.reloading import ReloadQueue
 
@@ -100,12 +123,24 @@ def run_detect(
         for path, config in zip(paths, configs, strict=False):
             print_warnings(find_implied_preset(path, config))
     options = port.make_options(reloads.ask)
-    with stage(configs, RealClock(), port.host, port.number, web=options) as daemon:
+    with stage(configs, RealClock(), port.host, port.number, web=options, share=share) as daemon:
         with suppress(OSError):  # nobody may read standard output any more
             print_lines([f"detect: serving on {port.format_url(daemon.port, daemon.secure)}"])
         reload_until_stopped(daemon, reloads, read, Watched(paths, digest), auto_reload_seconds)
     if not daemon.has_ended():
         _exit_at_once()
+
+
+def parse_share(text: str | None) -> Share | None:
+    """The share that --shard names; None without it."""
+    if not text:
+        return None
+    from promad.data.shards import parse_share as parse
+
+    try:
+        return parse(text, socket.gethostname())
+    except ValueError as error:
+        raise typer.BadParameter(f"--shard {text}: {error}") from None
 
 
 def _exit_at_once() -> None:

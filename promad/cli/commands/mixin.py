@@ -40,6 +40,14 @@ def mixin(
             "to this URL, such as http://promad:8001/api/v1/write.",
         ),
     ] = None,
+    shards: Annotated[
+        bool,
+        typer.Option(
+            "--shards",
+            metavar="",
+            help="The job has several daemons, shards or replicas: count each incident once.",
+        ),
+    ] = False,
 ) -> None:
     """Write Grafana dashboards, and recording and alerting rules for Prometheus.
 
@@ -49,8 +57,13 @@ def mixin(
     from promad.mixin.alerts import AlertScope
     from promad.mixin.writing import write_mixin
 
+    if shards and alerts == "per-group":
+        raise typer.BadParameter(
+            "--shards joins incidents, which --alerts per-group has none of — omit one of the two"
+        )
     url = parse_server_url(remote_write, "--remote-write")
-    written = write_mixin(load_configs(context), directory, job, AlertScope(alerts), url)
+    configs = load_configs(context)
+    written = write_mixin(configs, directory, job, AlertScope(alerts), url, several=shards)
     print_lines([format_mixin(written)])
 
 

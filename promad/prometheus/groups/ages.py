@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import structlog
 from numpy.typing import NDArray
@@ -29,10 +31,16 @@ class GroupAges:
         self._labels = list_labels(
             options.grouping.by, (name for rule in rules for name in rule.source_labels)
         )
-        self._stale = build_stale_query(options.queries, self._labels, options.stale_after)
+        self._stale = self._build(options.queries)
+        self._built_for = ""
         self._has_ages = self._stale is not None
         self._knows_ages = False
         self._ageless: set[str] = set()
+
+    def _build(self, queries: Mapping[str, str]) -> str | None:
+        """The question for these queries, as far as it has one for the groups of a shard."""
+        narrowed = {alias: self._reader.narrow(expr) for alias, expr in queries.items()}
+        return build_stale_query(narrowed, self._labels, self._options.stale_after)
 
     def drop_old(self, start: float, columns: dict[str, Column]) -> dict[str, PrometheusError]:
         """Make values missing that rest on samples older than `stale_after`.
@@ -42,6 +50,8 @@ class GroupAges:
         """
         if not (self._has_ages and columns):
             return {}
+        if self._stale is not None and self._built_for != self._reader.label:
+            self._stale, self._built_for = self._build(self._options.queries), self._reader.label
         first = min(column.first for column in columns.values())
         shown = "age of the samples of all queries"
         try:
@@ -89,7 +99,7 @@ class GroupAges:
             PrometheusError: if the age is not known.
         """
         expr = self._options.queries[alias]
-        query = build_stale_query({alias: expr}, self._labels, self._options.stale_after)
+        query = self._build({alias: expr})
         if query is None or alias in self._ageless:
             return
         old = self._find_old(query, f"age of the samples of {expr}", column.first, start)

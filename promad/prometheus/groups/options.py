@@ -35,5 +35,8 @@ class PollOptions:
 
     @property
     def most_series(self) -> int:
-        """Series that an answer may have: more than are watched, so that the others are refused."""
-        return max(MOST_SERIES, 4 * self.max_groups)
+        """Series that an answer may have: more than are watched, so that the others are refused,
+        and those of all shards.
+        """
+        shard = self.grouping.shard
+        return max(MOST_SERIES, 4 * self.max_groups) * (1 if shard is None else shard.share.count)

@@ -78,6 +78,7 @@ class GroupPoller:
             self._rows, self._buffer, options.max_groups, options.forget_after
         )
         self._last_value: dict[str, float] = {}
+        self._lagging = 0
 
     def prefer(self, groups: Iterable[Labels]) -> None:
         """Admit these groups before others, should there be too many."""
@@ -97,6 +98,7 @@ class GroupPoller:
         ambiguous = self._blank_overlaps(columns, newest * options.step)
         corrected_from = self._enter(columns, start, asked_before)
         order = members.choose(newest * options.step, ambiguous)
+        self._note_lagging(newest * options.step)
         values = self._buffer.view()[: members.admitted]
         rows = order[: members.admitted].tolist()
         return GroupPoll(
@@ -110,6 +112,13 @@ class GroupPoller:
             tuple(self._rows.refused),
             self._source.clock_offset,
         )
+
+    def _note_lagging(self, newest: float) -> None:
+        """Let the source look for groups soon, if more than before have no new sample."""
+        seen_at = self._members.seen_at[: self._members.admitted]
+        before, self._lagging = self._lagging, int((seen_at < newest - self._options.step).sum())
+        if self._lagging > before:
+            self._source.note_missing()
 
     def _blank_overlaps(self, columns: Mapping[str, Column], newest: float) -> dict[int, str]:
         """Make all features missing where several series of a group have a value for one of them.

@@ -15,6 +15,7 @@ from promad.prometheus.groups.ages import GroupAges
 from promad.prometheus.groups.columns import Column, ColumnReader
 from promad.prometheus.groups.options import PollOptions
 from promad.prometheus.groups.rows import GroupRows
+from promad.prometheus.groups.shard_queries import ShardQueries
 from promad.prometheus.one_series import add_alias, build_not_asked_error
 
 SETTLING_SECONDS = 60.0
@@ -48,6 +49,10 @@ class ColumnSource(Protocol):
         """
         ...
 
+    def note_missing(self) -> None:
+        """Groups that had samples have no new ones."""
+        ...
+
 
 class QueriedColumns:
     """Asks each query for what is not known yet, and for the last minute again."""
@@ -55,7 +60,9 @@ class QueriedColumns:
     def __init__(self, client: PrometheusClient, options: PollOptions, rows: GroupRows) -> None:
         self._client = client
         self._options = options
-        self._reader = ColumnReader(client, options, rows)
+        shard = options.grouping.shard
+        self._shard = None if shard is None else ShardQueries(client, options, shard)
+        self._reader = ColumnReader(client, options, rows, self._shard)
         self._ages = GroupAges(self._reader, options)
         self._refused_alias: str | None = None
 
@@ -68,6 +75,8 @@ class QueriedColumns:
         self, start: float, last_value: Mapping[str, float], held: NDArray[np.float64]
     ) -> Columns:
         """Each query's answer, or why there is none; then what is too old is taken out."""
+        if self._shard is not None:
+            self._shard.refresh(start + (self._options.samples - 1) * self._options.step)
         failures: dict[str, PrometheusError] = {}
         columns: dict[str, Column] = {}
         lost: PrometheusError | None = None
@@ -90,4 +99,9 @@ class QueriedColumns:
         known = last_value.get(alias, start - options.step)
         first = max(0, round((known - start) / options.step) + 1 - settling)
         expr = options.queries[alias]
-        return self._reader.read(expr, expr, first, start)
+        return self._reader.read(self._reader.narrow(expr), expr, first, start)
+
+    def note_missing(self) -> None:
+        """Let a shard look soon for the groups there are."""
+        if self._shard is not None:
+            self._shard.note_missing()

@@ -102,6 +102,10 @@ class ReceivedColumns:
             return Columns({}, columns)
         return Columns({alias: self._explain(alias) for alias in options.queries}, columns)
 
+    def note_missing(self) -> None:
+        """Groups that had samples have no new ones: what is asked for may be for others."""
+        self._missed.note_missing()
+
     def _find_first(self, newest: int, everything: bool) -> int:
         """The first grid time at which something may be new."""
         touched, until = self._store.take_touched(), self._read_until

@@ -12,6 +12,7 @@ const MARGIN_SECONDS = 900;
 const EARLY_END = {
   bundle: "ended early: the bundle was replaced",
   unwatched: "ended early: monitoring was interrupted",
+  moved: "continues in another shard",
 };
 
 export class EventTable {
