@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from promad.config import Config
+from promad.config.http_config import has_secrets
 from promad.errors import PromadError
 from promad.parallel.engine import Backend
 
@@ -46,6 +49,50 @@ JobsOption = Annotated[
         help="Number of tasks at the same time (default: one for each worker or processor).",
     ),
 ]
+
+
+RequestsOption = Annotated[
+    int,
+    typer.Option(
+        "--requests",
+        metavar="N",
+        min=1,
+        help="With --backend: requests to the server at the same time, over all workers.",
+    ),
+]
+SendSecretsOption = Annotated[
+    bool,
+    typer.Option(
+        "--send-secrets",
+        metavar="",
+        help="With --scheduler: send the passwords and tokens of prometheus to the workers.",
+    ),
+]
+
+
+def choose_fetching(
+    config: Config, backend: Backend | None, requests: int, send_secrets: bool
+) -> Backend | None:
+    """The backend that asks the server.
+
+    Raises:
+        PromadError: if there are no groups, or secrets would be sent that nobody asked for.
+    """
+    if backend is None:
+        return None
+    if not config.group_by:
+        raise PromadError(
+            f"--backend {backend.name} needs group_by in the configuration — set it, or omit "
+            "--backend"
+        )
+    travels = backend.scheduler is not None and not send_secrets
+    if travels and has_secrets(config.prometheus.model_dump()):
+        raise PromadError(
+            f"--scheduler {backend.scheduler}: the workers would get the passwords or tokens of "
+            "prometheus — use files that each worker has, such as password_file, or add "
+            "--send-secrets"
+        )
+    return replace(backend, requests=requests)
 
 
 def choose_backend(

@@ -7,10 +7,10 @@ same events and incidents, with the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +39,10 @@ from promad.events.incidents import Incident
 from promad.events.status import GroupStatus
 from promad.exposition.fleet import FleetSnapshot, IncidentColumns
 from promad.prometheus.client import PrometheusClient
+from promad.prometheus.groups.fetching import Workers
+from promad.prometheus.groups.options import PollOptions
 from promad.prometheus.groups.polling import GroupPoller
+from promad.prometheus.groups.remote_polling import poll_on_workers
 from promad.scoring.peers import is_hourly
 
 Flags = NDArray[np.bool_]
@@ -56,10 +59,15 @@ class Piece(NamedTuple):
     first: int
 
 
-def fetch_pieces(opened: Opened, start: float, end: float) -> Iterator[Piece]:
+def fetch_pieces(
+    opened: Opened, start: float, end: float, workers: Workers | None = None
+) -> Iterator[Piece]:
     """The samples that judging every sample from `start` to `end` (unix seconds) takes, in order.
 
     A piece is a view that the next one changes.
+
+    Args:
+        workers: what fetches in place of this process.
 
     Raises:
         PrometheusError: if a query fails.
@@ -80,15 +88,28 @@ def fetch_pieces(opened: Opened, start: float, end: float) -> Iterator[Piece]:
         samples = min(most, total)
         options = make_poll_options(config, lead + samples)
         longest = options.forget_after + (lead + samples) * step
-        poller = GroupPoller(
-            client, replace(options, forget_after=longest, max_groups=2 * options.max_groups)
+        options = replace(options, forget_after=longest, max_groups=2 * options.max_groups)
+        counts = [min(samples, total - done) for done in range(0, total, samples)]
+        ends = [first + (done - 1) * step for done in accumulate(counts)]
+        frames = (
+            _poll(client, options, ends)
+            if workers is None
+            else poll_on_workers(workers, options, ends)
         )
-        for done in range(0, total, samples):
-            new = min(samples, total - done)
-            poll = poller.poll(first + (done + new - 1) * step)
-            for failure in poll.failures.values():
-                raise failure
-            yield Piece(poll.frame, lead + samples - new)
+        for new, frame in zip(counts, frames, strict=True):
+            yield Piece(frame, lead + samples - new)
+
+
+def _poll(
+    client: PrometheusClient, options: PollOptions, ends: Iterable[float]
+) -> Iterator[MetricFrame]:
+    """The newest samples at each time; a poll asks only for what is new since the one before."""
+    poller = GroupPoller(client, options)
+    for at in ends:
+        poll = poller.poll(at)
+        for failure in poll.failures.values():
+            raise failure
+        yield poll.frame
 
 
 def _count_groups(client: PrometheusClient, opened: Opened, at: float) -> int:

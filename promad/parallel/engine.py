@@ -19,11 +19,13 @@ class Backend:
         name: of an engine; `inline` is this process.
         scheduler: where the cluster is; None starts one on this machine.
         jobs: tasks at a time; None for as many as there are workers, or processors.
+        requests: that are made of a server at the same time, by all workers together.
     """
 
     name: str = "inline"
     scheduler: str | None = None
     jobs: int | None = None
+    requests: int = 4
 
     @property
     def is_here(self) -> bool:

@@ -1,13 +1,12 @@
 """`run_each`: the one loop over tasks, whatever does the work.
 
-A task travels as bytes: its function by name, its settings, and its arrays. A task that fails is a
+A task travels as its function by name, its settings, and its arrays. A task that fails is a
 `Failure`, and the others go on. If workers end unexpectedly, what they had at hand is done again,
 in ever smaller parts, so that a task which ends its worker each time is found.
 """
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,10 @@ import numpy as np
 import promad
 from promad.errors import PromadError
 from promad.parallel.engine import Engine, find_version
+
+_Task = tuple[Callable[[Any, Any], Any], Any, Any]
+"""The work, its settings and its item: a plain tuple, which Dask sends with the task. Whatever else
+is large, joblib puts on a worker beforehand, and it would be lost with that worker."""
 
 _FAILURES = (
     ArithmeticError,
@@ -72,11 +75,11 @@ def run_each[Settings, Item, Result](
         for number, item in items:
             yield number, _attempt(work, settings, item)
         return
-    flying: dict[int, bytes] = {}
+    flying: dict[int, _Task] = {}
 
-    def pack() -> Iterator[tuple[int, bytes]]:
+    def pack() -> Iterator[tuple[int, _Task]]:
         for number, item in items:
-            flying[number] = pickle.dumps((work, settings, item), pickle.HIGHEST_PROTOCOL)
+            flying[number] = (work, settings, item)
             yield number, flying[number]
 
     waiting = pack()
@@ -110,11 +113,11 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _call(
-    tasks: Iterable[tuple[int, bytes]], engine: Engine, ahead: int
+    tasks: Iterable[tuple[int, _Task]], engine: Engine, ahead: int
 ) -> Iterator[tuple[int, Any]]:
     from joblib import delayed
 
-    calls = (delayed(_work)(number, payload, promad.__version__) for number, payload in tasks)
+    calls = (delayed(_work)(number, task, promad.__version__) for number, task in tasks)
     how = "generator_unordered" if engine.streams else "list"
     try:
         yield from _run_call(calls, engine, how, ahead)
@@ -141,7 +144,7 @@ def _run_call(
 
 
 def _call_again(
-    tasks: list[tuple[int, bytes]], engine: Engine, ahead: int
+    tasks: list[tuple[int, _Task]], engine: Engine, ahead: int
 ) -> Iterator[tuple[int, Any]]:
     """The results of tasks that were at work when a worker ended unexpectedly.
 
@@ -161,11 +164,11 @@ def _call_again(
                 yield part[0][0], LOST
 
 
-def _work(number: int, payload: bytes, version: str) -> tuple[int, Any]:
+def _work(number: int, task: _Task, version: str) -> tuple[int, Any]:
     """What a worker does."""
     if promad.__version__ != version:
         return number, _OtherVersion(promad.__version__)
-    return number, _attempt(*pickle.loads(payload))  # noqa: S301 - from the process that asked
+    return number, _attempt(*task)
 
 
 def _attempt[Settings, Item, Result](
@@ -203,7 +206,7 @@ def require_same_version(engine: Engine) -> None:
 
 def _ask_some(engine: Engine) -> Mapping[str, str]:
     """The versions that as many tasks find as there are workers."""
-    tasks = ((number, pickle.dumps((_find_version, None, None))) for number in range(engine.jobs))
+    tasks = ((number, (_find_version, None, None)) for number in range(engine.jobs))
     return {f"of task {number}": version for number, version in _call(tasks, engine, engine.jobs)}
 
 

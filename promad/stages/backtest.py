@@ -36,8 +36,10 @@ from promad.events.events import AnomalyEvent
 from promad.events.incidents import Incident as FoundIncident
 from promad.events.status import GroupStatus
 from promad.events.verdict import STATES, State
+from promad.parallel.engine import Backend
 from promad.prometheus import PrometheusClient, Series
 from promad.prometheus.grid import Span, requests_for
+from promad.prometheus.groups.fetching import Workers, open_workers
 from promad.prometheus.one_series import format_labels
 from promad.prometheus.parsing import MOST_SERIES
 
@@ -255,15 +257,20 @@ def backtest_fleet(
     end: float,
     incidents: Sequence[Incident] = (),
     visitors: Sequence[FleetVisitor] = (),
+    backend: Backend | None = None,
 ) -> FleetBacktest:
     """Replay all groups from `start` to `end`, in unix seconds, through the daemon's path.
+
+    Args:
+        backend: what fetches, in place of this process.
 
     Raises:
         PromadError: as `backtest`.
     """
     opened = open_detector(config)
     preparation, budget = opened.detector.preparation, config.real_time_anomaly_detection
-    tally, outside = _replay_fleet(opened, start, end, visitors)
+    with open_workers(backend, config.prometheus_url, config.prometheus) as workers:
+        tally, outside = _replay_fleet(opened, start, end, visitors, workers)
     times, found = np.array(tally.times), tally.list_incidents()
     compared = _Compared.of(config, found, incidents, times, tally.scored, preparation.step)
     return FleetBacktest(
@@ -285,13 +292,17 @@ def backtest_fleet(
 
 
 def _replay_fleet(
-    opened: Opened, start: float, end: float, visitors: Sequence[FleetVisitor]
+    opened: Opened,
+    start: float,
+    end: float,
+    visitors: Sequence[FleetVisitor],
+    workers: Workers | None,
 ) -> tuple[FleetTally, dict[str, int]]:
     """What the replay found, and by feature how many samples were outside of its valid range."""
     replaying, tally, preparation = FleetReplay(opened), FleetTally(), opened.detector.preparation
     outside: Counter[str] = Counter()
     any_value = False
-    for piece in fetch_pieces(opened, start, end):
+    for piece in fetch_pieces(opened, start, end, workers):
         new = piece.frame.slice(piece.first, piece.frame.samples)
         any_value = any_value or not np.isnan(new.values).all()
         outside.update(_count_outside(preparation, new))

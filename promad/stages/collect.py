@@ -22,9 +22,11 @@ from promad.data.groups import Grouping
 from promad.data.losses import Loss, find_large_losses
 from promad.data.valid_range import Range, count_outside, drop_outside
 from promad.files import remove_abandoned
+from promad.parallel.engine import Backend
 from promad.prometheus import ChunkCache, History, PrometheusClient, fetch_history
 from promad.prometheus.authentication import hash_selection
 from promad.prometheus.grid import Span
+from promad.prometheus.groups.fetching import open_workers
 from promad.prometheus.groups.history import FleetRequest, fetch_fleet
 from promad.prometheus.history import Progress
 from promad.prometheus.latency import ask_latency_offset
@@ -76,19 +78,28 @@ class Collected:
 
 
 def collect(
-    config: Config, *, now: float, progress: Progress | None = None, refresh: bool = False
+    config: Config,
+    *,
+    now: float,
+    progress: Progress | None = None,
+    refresh: bool = False,
+    backend: Backend | None = None,
 ) -> Collected:
     """Fetch every query's history and write it to `output_filename`; `now` is unix seconds.
 
     With `refresh` nothing is taken from the cache.
 
+    Args:
+        backend: what fetches the history of groups in place of this process.
+
     Raises:
+        PromadError: if the backend cannot be used.
         PrometheusError: if a query fails or is not exactly one series; nothing is written then.
         DataError: if the periods hold no sample, or a file cannot be written.
     """
     remove_abandoned(config.artifacts_dir)
     if config.group_by:
-        return _collect_groups(config, now, progress, refresh)
+        return _collect_groups(config, now, progress, refresh, backend)
     began = time.perf_counter()
     data, url, queries = config.data_settings, config.prometheus_url, config.promql
     cache = _open_cache(config, refresh)
@@ -175,7 +186,11 @@ def _describe(config: Config, spans: Sequence[Span], marked: Marked, now: float)
 
 
 def _collect_groups(
-    config: Config, now: float, progress: Progress | None, refresh: bool
+    config: Config,
+    now: float,
+    progress: Progress | None,
+    refresh: bool,
+    backend: Backend | None,
 ) -> Collected:
     """Fetch every query's history of every group, and write one group after the other."""
     began = time.perf_counter()
@@ -190,7 +205,11 @@ def _collect_groups(
     )
     path = config.artifacts_dir / data.output_filename
     client = PrometheusClient(config.prometheus_url, config.prometheus)
-    with closing(client), open_scratch(path) as scratch:
+    with (
+        closing(client),
+        open_scratch(path) as scratch,
+        open_workers(backend, config.prometheus_url, config.prometheus) as workers,
+    ):
         history = fetch_fleet(
             client,
             request,
@@ -198,6 +217,7 @@ def _collect_groups(
             now=now,
             cache=_open_cache(config, refresh),
             progress=progress,
+            workers=workers,
         )
         marked = fetch_marks(
             client,

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from promad.cli.backend_options import (
+    BackendOption,
+    JobsOption,
+    RequestsOption,
+    SchedulerOption,
+    SendSecretsOption,
+    choose_backend,
+    choose_fetching,
+)
 from promad.cli.options import (
     FromOption,
     GroupOption,
@@ -23,6 +32,7 @@ from promad.cli.output import format_count, format_outside, print_lines
 from promad.cli.progress import show_replay_progress
 from promad.config import Config
 from promad.config.durations import format_duration, format_instant
+from promad.errors import PromadError
 
 if TYPE_CHECKING:
     from promad.detection.fleet_replay import FleetSample
@@ -73,6 +83,11 @@ def backtest(
             "(default: job=promad and instance=localhost:PORT).",
         ),
     ] = None,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
+    jobs: JobsOption = None,
+    requests: RequestsOption = 4,
+    send_secrets: SendSecretsOption = False,
 ) -> None:
     """Replay a period sample by sample, and report the events that the daemon would have raised.
 
@@ -84,6 +99,8 @@ def backtest(
 
     To give dashboards a history, import the file of --openmetrics with promtool tsdb
     create-blocks-from openmetrics FILE DATA_DIRECTORY.
+
+    With --backend, workers fetch the samples of all groups. They need access to the server.
     """
     from promad.config.known_incidents import load_incidents
     from promad.stages.backtest import backtest as stage
@@ -91,6 +108,13 @@ def backtest(
 
     config = load_one_config(context)
     require_groups("backtest", config, group)
+    where = choose_fetching(
+        config, choose_backend(backend, scheduler, jobs), requests, send_secrets
+    )
+    if where is not None and group is not None:
+        raise PromadError(
+            f"--backend {where.name} fetches all groups — omit --group {group}, or --backend"
+        )
     incidents = () if events is None else load_incidents(events)
     labels = _parse_labels(label or [], config.real_time_anomaly_detection.exporter_port)
     first, last = parse_period(start, end, time.time())
@@ -101,7 +125,7 @@ def backtest(
     ):
         if config.group_by and group is None:
             visit = _visit_fleet(config, exports, show)
-            lines = format_fleet(backtest_fleet(config, first, last, incidents, [visit]))
+            lines = format_fleet(backtest_fleet(config, first, last, incidents, [visit], where))
         else:
             visitors = [*(each.add for each in exports), lambda status: show(status.verdict.at)]
             lines = format_backtest(stage(config, first, last, incidents, visitors, group))

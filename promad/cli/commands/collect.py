@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promad.cli.backend_options import (
+    BackendOption,
+    JobsOption,
+    RequestsOption,
+    SchedulerOption,
+    SendSecretsOption,
+    choose_backend,
+    choose_fetching,
+)
 from promad.cli.losses import format_losses
 from promad.cli.options import load_one_config
 from promad.cli.output import format_count, format_outside, group_names, print_lines
 from promad.cli.progress import show_progress
 from promad.config import Config
+from promad.parallel.engine import Backend
 
 if TYPE_CHECKING:
     from promad.stages.collect import Collected
@@ -24,24 +34,42 @@ def collect(
         bool,
         typer.Option("--refresh", metavar="", help="Fetch everything again; ignore the cache."),
     ] = False,
+    backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
+    jobs: JobsOption = None,
+    requests: RequestsOption = 4,
+    send_secrets: SendSecretsOption = False,
 ) -> None:
     """Fetch the history of every query into a Parquet file.
 
     Only what is not in the cache is fetched. If a query fails or returns more or less than one
     series, the command fails and changes nothing.
+
+    With --backend, workers fetch the history of groups. They need access to the server.
     """
-    run_collect(load_one_config(context), refresh=refresh)
+    config = load_one_config(context)
+    where = choose_backend(backend, scheduler, jobs)
+    where = choose_fetching(config, where, requests, send_secrets)
+    run_collect(config, refresh=refresh, backend=where)
 
 
 def run_collect(
-    config: Config, now: Callable[[], float] = time.time, *, refresh: bool = False
+    config: Config,
+    now: Callable[[], float] = time.time,
+    *,
+    refresh: bool = False,
+    backend: Backend | None = None,
 ) -> None:
-    """Collect up to `now` and print what was fetched."""
+    """Collect up to `now` and print what was fetched.
+
+    Args:
+        backend: what fetches, in place of this process.
+    """
     from promad.stages.collect import collect as stage
 
     with show_progress("collect") as update:
         asked_at = now()
-        collected = stage(config, now=asked_at, progress=update, refresh=refresh)
+        collected = stage(config, now=asked_at, progress=update, refresh=refresh, backend=backend)
     print_lines(format_collected(collected))
     print_lines(_format_shortfall(collected, config, asked_at))
 

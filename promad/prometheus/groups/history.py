@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,6 @@ from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import (
     Span,
     align_periods,
-    find_places,
-    find_stretch,
-    requests_for,
 )
 from promad.prometheus.groups.cache import (
     FleetChunk,
@@ -37,25 +34,28 @@ from promad.prometheus.groups.cache import (
     read_chunk,
     write_chunk,
 )
-from promad.prometheus.groups.rows import list_common_times
+from promad.prometheus.groups.fetching import (
+    FetchedPart,
+    Part,
+    Workers,
+    download_part,
+    fetch_on_workers,
+    read_part,
+)
 from promad.prometheus.history import Progress
 from promad.prometheus.one_series import (
     MOST_OVERLAP,
     add_alias,
     build_no_series_error,
-    check_warnings,
     format_labels,
 )
-from promad.prometheus.parsing import MOST_SERIES, TableAnswer, read_labels
+from promad.prometheus.parsing import MOST_SERIES
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 _IN_FLIGHT = 2
 _AHEAD = 2
-_POINTS_IN_ALL = 1_000_000
-"""Samples of all series that one request may bring, once it is known how many series there are."""
-_FIRST_POINTS = 20
 _BLOCK_BYTES = 64 * 2**20
 
 log = structlog.get_logger()
@@ -190,12 +190,14 @@ def fetch_fleet(
     now: float,
     cache: ChunkCache,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> FleetHistory:
     """Fetch the samples of every query for every group.
 
     Args:
         scratch: a directory for what is not kept; the history reads from it.
         now: unix seconds.
+        workers: what fetches in place of this process.
 
     Raises:
         PrometheusError: naming the alias, if a query fails or has no series at all; also if the
@@ -210,7 +212,7 @@ def fetch_fleet(
         )
     for folder in cache.directory.glob("*/"):
         remove_abandoned(folder)
-    fetch = _Fetch(client, request, scratch, now, cache, FleetHistory(spans, request.step))
+    fetch = _Fetch(client, request, scratch, now, cache, FleetHistory(spans, request.step), workers)
     fetch.run(progress)
     return fetch.history
 
@@ -225,6 +227,7 @@ class _Fetch:
     now: float
     cache: ChunkCache
     history: FleetHistory
+    workers: Workers | None = None
     most_seen: int = 1
 
     def run(self, progress: Progress | None) -> None:
@@ -236,106 +239,99 @@ class _Fetch:
         ]
         for alias in self.request.queries:
             self.history._chunks[alias] = []
+        workers = self.workers
+        fetched = self._fetch_on_workers(work, workers) if workers else self._fetch_here(work)
+        for done, alias in enumerate(fetched, 1):
+            if progress:
+                progress(done, len(work), alias)
+        self._assign_rows()
+
+    def _fetch_here(self, work: Sequence[tuple[str, Span]]) -> Iterator[str]:
+        """The alias of each part that is finished; two threads download ahead."""
         pending = deque(work)
         with ThreadPoolExecutor(_IN_FLIGHT, "download") as pool:
             waiting: deque[tuple[str, Span, FleetChunk | Future[list[bytes]]]] = deque()
-            done = 0
             try:
                 while pending or waiting:
                     while pending and len(waiting) <= _AHEAD:
-                        alias, part = pending.popleft()
-                        waiting.append((alias, part, self._begin(alias, part, pool)))
-                    alias, part, found = waiting.popleft()
-                    self._finish(alias, part, found)
-                    done += 1
-                    if progress:
-                        progress(done, len(work), alias)
+                        alias, span = pending.popleft()
+                        found = self._find_kept(alias, span) or pool.submit(
+                            self._download, self._ask(alias, span)
+                        )
+                        waiting.append((alias, span, found))
+                    alias, span, found = waiting.popleft()
+                    if isinstance(found, FleetChunk):
+                        self.history._chunks[alias].append(found)
+                    else:
+                        self._read(alias, span, found)
+                    yield alias
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-        self._assign_rows()
 
-    def _begin(
-        self, alias: str, part: Span, pool: ThreadPoolExecutor
-    ) -> FleetChunk | Future[list[bytes]]:
-        expr = self.request.queries[alias]
-        samples = points_between(part.start, part.end, self.request.step)
-        if not self.cache.refresh:
-            kept = read_chunk(locate_chunk(self.cache, expr, part), part, samples)
-            if kept is not None:
-                self.history.chunks_from_cache += 1
-                return kept
-        return pool.submit(self._download, expr, part)
+    def _fetch_on_workers(
+        self, work: Sequence[tuple[str, Span]], workers: Workers
+    ) -> Iterator[str]:
+        """The alias of each part that is finished, in any order."""
+        left = []
+        for alias, span in work:
+            if (kept := self._find_kept(alias, span)) is None:
+                left.append((alias, span))
+                continue
+            self.history._chunks[alias].append(kept)
+            yield alias
+        parts = (self._ask(alias, span) for alias, span in left)
+        for place, found in fetch_on_workers(workers, parts):
+            alias, span = left[place]
+            if isinstance(found, PrometheusError):
+                raise add_alias(alias, found)
+            self._keep(alias, span, found)
+            yield alias
 
-    def _download(self, expr: str, part: Span) -> list[bytes]:
-        """The answers for a part; the first is small while the number of series is unknown."""
-        step, most = self.request.step, self.request.most_series
-        first = _FIRST_POINTS if self.most_seen == 1 else 0
-        points = max(_FIRST_POINTS, min(self.client.max_points, _POINTS_IN_ALL // self.most_seen))
-        head = [Span(part.start, min(part.end, part.start + (first - 1) * step))] if first else []
-        rest_from = head[0].end + step if head else part.start
-        bodies: list[bytes] = []
-        for span in head:
-            bodies += self.client.range_bodies(expr, span.start, span.end, step, most_series=most)
-            seen = max(1, bodies[-1].count(b'"metric"'))
-            self.most_seen = max(self.most_seen, seen)
-            points = max(_FIRST_POINTS, min(self.client.max_points, _POINTS_IN_ALL // seen))
-        if rest_from <= part.end + step / 2:
-            for span in requests_for([Span(rest_from, part.end)], step, points):
-                bodies += self.client.range_bodies(
-                    expr, span.start, span.end, step, most_series=most
-                )
+    def _find_kept(self, alias: str, span: Span) -> FleetChunk | None:
+        """What the cache has of a part."""
+        if self.cache.refresh:
+            return None
+        samples = points_between(span.start, span.end, self.request.step)
+        path = locate_chunk(self.cache, self.request.queries[alias], span)
+        kept = read_chunk(path, span, samples)
+        self.history.chunks_from_cache += kept is not None
+        return kept
+
+    def _ask(self, alias: str, span: Span) -> Part:
+        request = self.request
+        expr, most = request.queries[alias], request.most_series
+        return Part(expr, span, request.step, most, request.allow_partial, self.most_seen)
+
+    def _download(self, part: Part) -> list[bytes]:
+        bodies = download_part(self.client, replace(part, series_seen=self.most_seen))
+        if self.most_seen == 1:
+            self.most_seen = max(1, bodies[0].count(b'"metric"'))
         return bodies
 
-    def _finish(self, alias: str, part: Span, found: FleetChunk | Future[list[bytes]]) -> None:
-        if isinstance(found, FleetChunk):
-            self.history._chunks[alias].append(found)
-            return
-        expr = self.request.queries[alias]
+    def _read(self, alias: str, span: Span, found: Future[list[bytes]]) -> None:
         try:
-            bodies = found.result()
-            answers = self.client.read_tables(bodies, expr, self.request.most_series)
-            warned = any(answer.warnings for answer in answers)
-            for answer in answers:
-                check_warnings(expr, answer.warnings, self.request.allow_partial)
-            labels, values = self._join(answers, part)
-        except ValueError as error:
-            raise add_alias(alias, self.client.bad_answer(expr, str(error))) from None
+            fetched = read_part(self.client, self._ask(alias, span), found.result())
         except PrometheusError as error:
             raise add_alias(alias, error) from None
-        self.history.requests += len(bodies)
-        self.history.points += sum(len(answer.table.values) for answer in answers)
-        self.most_seen = max(self.most_seen, len(labels))
-        keep = not warned and may_keep(self.cache, part, values, self.now)
+        self._keep(alias, span, fetched)
+
+    def _keep(self, alias: str, span: Span, fetched: FetchedPart) -> None:
+        """Put what a part brought on disk."""
+        expr, values = self.request.queries[alias], fetched.values
+        self.history.requests += fetched.requests
+        self.history.points += fetched.points
+        self.most_seen = max(self.most_seen, len(fetched.labels))
+        keep = not fetched.warned and may_keep(self.cache, span, values, self.now)
         number = len(self.history._chunks[alias])
         index = list(self.request.queries).index(alias)
         path = (
-            locate_chunk(self.cache, expr, part) if keep else self.scratch / f"{index}-{number}.npy"
+            locate_chunk(self.cache, expr, span) if keep else self.scratch / f"{index}-{number}.npy"
         )
-        write_chunk(path, labels, values)
-        chunk = read_chunk(path, part, values.shape[1])
+        write_chunk(path, fetched.labels, values)
+        chunk = read_chunk(path, span, values.shape[1])
         if chunk is None:
             raise DataError(f"{path}: cannot be read again — check the disk")
         self.history._chunks[alias].append(chunk)
-
-    def _join(self, answers: Sequence[TableAnswer], part: Span) -> tuple[list[Labels], Values]:
-        """The label sets of all answers, each once, and their samples over the part."""
-        step = self.request.step
-        row_of: dict[Labels, int] = {}
-        for answer in answers:
-            for metric in answer.table.metrics:
-                row_of.setdefault(read_labels(metric), len(row_of))
-        values = np.full((len(row_of), points_between(part.start, part.end, step)), np.nan)
-        for answer in answers:
-            table = answer.table
-            rows = np.array([row_of[read_labels(metric)] for metric in table.metrics], np.int64)
-            times = list_common_times(table)
-            stretch = None if times is None else find_stretch(times, part, step)
-            if stretch is None:
-                place = find_places(table.times, part, step)
-                values[np.repeat(rows, table.counts), place] = table.values
-            else:
-                values[rows, stretch] = table.values.reshape(len(rows), -1)
-        return list(row_of), values
 
     def _assign_rows(self) -> None:
         """Number the groups, sorted by their labels, and say which one each series is of."""
