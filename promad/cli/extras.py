@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
@@ -14,8 +15,15 @@ NETWORK_LIBRARIES: Mapping[str, str] = {
 }
 """What training needs for any model but `linear`, by module."""
 
+JAX_LIBRARIES: Mapping[str, str] = {"keras": "Keras", "jax": "JAX", "onnx": "ONNX"}
+"""The same with `KERAS_BACKEND=jax`."""
+
 DOWNLOAD_LIBRARIES: Mapping[str, str] = {"pooch": "pooch"}
 """What `datasets` needs."""
+
+
+_OF_BACKENDS = {"tensorflow": (NETWORK_LIBRARIES, "train"), "jax": (JAX_LIBRARIES, "jax")}
+"""By backend of Keras the libraries, and the extra that they are in."""
 
 
 def require_training(command: str, models: Iterable[str]) -> None:
@@ -25,8 +33,15 @@ def require_training(command: str, models: Iterable[str]) -> None:
         PromadError: naming the libraries and the extra.
     """
     networks = sorted(set(models) - {"linear"})
-    if networks:
-        _require(f"{command} with model {', '.join(networks)}", NETWORK_LIBRARIES, "train")
+    if not networks:
+        return
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in _OF_BACKENDS:
+        raise PromadError(
+            f"{command}: KERAS_BACKEND is {backend}; promad trains with tensorflow or jax — set "
+            "one of them, or unset it"
+        )
+    _require(f"{command} with model {', '.join(networks)}", *_OF_BACKENDS[backend])
 
 
 def require_downloads(command: str) -> None:

@@ -9,15 +9,16 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
+from promad.models.compiled_steps import Loss
 from promad.models.linear_parts import Linear
 from promad.models.lstm_onnx import improved_autoencoder_to_onnx, original_autoencoder_to_onnx
 from promad.models.onnx_graph import Weights
 from promad.models.residual_autoencoder import find_shown
-from promad.models.training import Course, Loss
+from promad.models.training import Course
 
 LARGEST_INPUT = 10.0
 """How many units from 0 an improved network can see."""
@@ -98,7 +99,7 @@ def squared_loss(network: keras.Model, features: int, base: Linear | None) -> Lo
 
     def loss(windows: Any, training: bool) -> Any:
         reconstruction = network(windows, training=training)
-        return tf.reduce_mean(tf.square(windows[:, :, :features] - reconstruction))
+        return ops.mean(ops.square(windows[:, :, :features] - reconstruction))
 
     return loss
 
@@ -119,13 +120,13 @@ def residual_loss(network: keras.Model, features: int, base: Linear | None) -> L
     """
     if base is None:
         raise ValueError("there is no linear model")
-    plane = tf.constant(base.directions, tf.float32)
-    mean = tf.constant(base.mean, tf.float32)
+    plane = ops.convert_to_tensor(base.directions, "float32")
+    mean = ops.convert_to_tensor(base.mean, "float32")
 
     def loss(windows: Any, training: bool) -> Any:
-        flat = tf.reshape(windows, [-1, len(base.mean)]) - mean
-        left = flat - tf.matmul(tf.matmul(flat, plane), plane, transpose_b=True)
-        left = tf.reshape(left, tf.shape(windows))[:, :, :features]
+        flat = ops.reshape(windows, [-1, len(base.mean)]) - mean
+        left = flat - ops.matmul(ops.matmul(flat, plane), ops.transpose(plane))
+        left = ops.reshape(left, ops.shape(windows))[:, :, :features]
         away = left - network(windows, training=training)
         return _huber(away) + _huber(away[:, -1])
 
@@ -133,8 +134,8 @@ def residual_loss(network: keras.Model, features: int, base: Linear | None) -> L
 
 
 def _huber(away: Any) -> Any:
-    away = tf.abs(away)
-    return tf.reduce_mean(tf.where(away < 1.0, tf.square(away), 2.0 * away - 1.0))
+    away = ops.abs(away)
+    return ops.mean(ops.where(away < 1.0, ops.square(away), 2.0 * away - 1.0))
 
 
 @dataclass(frozen=True)

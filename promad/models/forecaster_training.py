@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from promad.config import TrainingSettings
-from promad.models.training import Loss
+from promad.models.compiled_steps import Loss
 
 
 def build_network(width: int, features: int, settings: TrainingSettings, seed: int) -> keras.Model:
@@ -40,10 +40,10 @@ def forecast_loss(network: keras.Model, length: int, features: int, horizons: in
     def weigh_error(windows: Any, forecasts: Any, ahead: int) -> Any:
         own = slice((ahead - 1) * features, ahead * features)
         away = windows[:, first + ahead :, :features] - forecasts[:, first : length - ahead, own]
-        return tf.reduce_mean(tf.square(away)) / ahead**2
+        return ops.mean(ops.square(away)) / ahead**2
 
     def loss(windows: Any, training: bool) -> Any:
         forecasts = network(windows[:, :-1], training=training)
-        return tf.add_n([weigh_error(windows, forecasts, ahead) for ahead in reachable]) / total
+        return sum(weigh_error(windows, forecasts, ahead) for ahead in reachable) / total
 
     return loss

@@ -38,6 +38,7 @@ from promad.models.residual_autoencoder import (
 from promad.models.trained_network import (
     TrainedNetwork,
     check_equality,
+    run_native,
     silence_native_messages,
     take_few,
 )
@@ -86,12 +87,12 @@ def _fit_network(
     )
     history = train_network(network, plan, split, settings, seed, progress)
     if base is not None:
-        shares = find_shares(base, lambda batch: network(batch).numpy(), split.validation)
+        shares = find_shares(base, lambda batch: run_native(network, batch), split.validation)
         scale_output(network, shares)
     onnx_bytes = preset.to_onnx(network.get_weights(), length, features)
     model = LstmAutoencoder(open_session(onnx_bytes), length, features)
     few = take_few(split.validation)
-    check_equality(model.reconstruct(few), network(few).numpy())
+    check_equality(model.reconstruct(few), run_native(network, few))
     return TrainedNetwork(model, history, network, onnx_bytes)
 
 

@@ -33,6 +33,7 @@ from promad.models.onnx_session import (
 from promad.models.trained_network import (
     TrainedNetwork,
     check_equality,
+    run_native,
     silence_native_messages,
     take_few,
 )
@@ -94,7 +95,7 @@ def fit(
     onnx_bytes = forecaster_to_onnx(network.get_weights(), length - 1, features)
     model = LstmForecaster(open_session(onnx_bytes), length - 1, features)
     few = take_few(split.validation)
-    native = network(few[:, :-1]).numpy()[:, -1, :features]
+    native = run_native(network, few[:, :-1])[:, -1, :features]
     check_equality(model.forecast(few), native)
     return TrainedNetwork(model, history, network, onnx_bytes)
 

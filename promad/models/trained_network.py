@@ -34,7 +34,9 @@ class TrainedNetwork[M: Model]:
 
     @property
     def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ("tensorflow", "keras", "onnx")}
+        import keras
+
+        return {name: version(name) for name in (keras.backend.backend(), "keras", "onnx")}
 
     def save(self, directory: Path, native_file_name: str) -> None:
         (directory / CODE_FREE_FILE).write_bytes(self.onnx_bytes)
@@ -43,6 +45,23 @@ class TrainedNetwork[M: Model]:
     def refit(self, windows: Windows) -> TrainedNetwork[M]:
         """Itself: fitting takes minutes, and to know when to stop takes windows held out."""
         return self
+
+
+def run_native(network: Any, windows: NDArray[np.float32]) -> Any:
+    """What the Keras original makes of windows, in full single precision: arrays as it has outputs.
+
+    Without that, JAX rounds products on a GPU to fewer digits.
+    """
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with jax.default_matmul_precision("float32"):
+            found = network(windows)
+    else:
+        found = network(windows)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, found)
 
 
 def take_few(windows: Windows) -> NDArray[np.float32]:

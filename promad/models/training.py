@@ -1,18 +1,17 @@
 """Fitting a network in Keras until validation stops improving: the one training loop.
 
 An epoch runs as a few calls into one compiled graph, each over a block of batches. That costs
-less than a call per batch and lets the windows be gathered a block at a time.
+less than a call per batch and lets the windows be gathered a block at a time. What is compiled is
+the business of `tensorflow_steps` or `jax_steps`, by the backend of Keras.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from promad.config import TrainingSettings
@@ -25,15 +24,10 @@ from promad.data.windows import (
 )
 from promad.errors import DataError
 from promad.models.base import Progress, TrainingHistory
+from promad.models.compiled_steps import Loss, Objective, Step, Steps
 
 _BLOCK_WINDOWS = 2048
 _FORWARD_BATCH = 256
-
-Loss = Callable[[Any, bool], Any]
-"""A batch (batch, length, width), and whether it is trained on, to what training lowers or else
-validation measures."""
-
-Step = Callable[[tf.Tensor], tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,7 @@ class TrainingPlan:
     Attributes:
         start_epoch: called before each epoch with its number, from 1.
         largest_gradient: the global norm that gradients are clipped to, if they are.
+        variables: what the loss reads beside the network, and `start_epoch` changes.
     """
 
     loss: Loss
@@ -77,6 +72,7 @@ class TrainingPlan:
     course: Course
     start_epoch: Callable[[int], None] | None = None
     largest_gradient: float | None = None
+    variables: tuple[keras.Variable, ...] = ()
 
 
 def plan_with_adam(loss: Loss, learning_rate: float, course: Course) -> TrainingPlan:
@@ -128,30 +124,14 @@ def _check_finite(training: float, validation: float, epoch: int, learning_rate:
         )
 
 
-def _compile_steps(network: keras.Model, plan: TrainingPlan, windows: Windows) -> tuple[Step, Step]:
-    """The compiled steps: (steps, batch, length, width) → summed loss, and a batch → its loss."""
-    variables, shape = network.trainable_variables, (windows.length, windows.width)
-    plan.optimizer.build(variables)
-
-    @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec([None, None, *shape])]
-    )
-    def train_block(block: Any) -> Any:
-        total = tf.constant(0.0)
-        for step in tf.range(tf.shape(block)[0]):
-            with tf.GradientTape() as tape:
-                value = plan.loss(block[step], True)
-            gradients = tape.gradient(value, variables)
-            if plan.largest_gradient is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients, plan.largest_gradient)
-            plan.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            total += value
-        return total
-
-    measure_batch = tf.function(
-        lambda windows: plan.loss(windows, False), input_signature=[tf.TensorSpec([None, *shape])]
-    )
-    return train_block, measure_batch
+def _compile_steps(network: keras.Model, plan: TrainingPlan, windows: Windows) -> Steps:
+    """The compiled steps of Keras's backend."""
+    if keras.backend.backend() == "jax":
+        from promad.models.jax_steps import compile_steps
+    else:
+        from promad.models.tensorflow_steps import compile_steps
+    objective = Objective(plan.loss, plan.optimizer, plan.largest_gradient, plan.variables)
+    return compile_steps(network, objective, (windows.length, windows.width))
 
 
 def _train_epoch(
@@ -160,7 +140,7 @@ def _train_epoch(
     """Train once on every window in `order`; the mean loss per batch."""
     total, steps = 0.0, 0
     for block in _gather_blocks(windows, order, batch_size):
-        total += float(train_block(tf.constant(block)))
+        total += train_block(block)
         steps += len(block)
     return total / steps
 
@@ -183,5 +163,5 @@ def _mean_loss(measure_batch: Step, windows: Windows) -> float:
     """The mean loss over all windows."""
     total = 0.0
     for batch in batches(windows, _FORWARD_BATCH):
-        total += float(measure_batch(tf.constant(batch))) * len(batch)
+        total += measure_batch(batch) * len(batch)
     return total / len(windows)

@@ -52,6 +52,7 @@ from promad.models.onnx_session import (
 from promad.models.trained_network import (
     TrainedNetwork,
     check_equality,
+    run_native,
     silence_native_messages,
     take_few,
 )
@@ -146,8 +147,10 @@ def fit(
 def _check_phases(model: Tranad, network: Any, windows: Windows) -> None:
     """Compare both forms on training windows: far beyond those, rounding is magnified."""
     few = take_few(windows)
-    for code_free, native in zip(run_in_batches(model.session, few), network(few), strict=True):
-        check_equality(code_free, native.numpy())
+    for code_free, native in zip(
+        run_in_batches(model.session, few), run_native(network, few), strict=True
+    ):
+        check_equality(code_free, native)
 
 
 def load(directory: Path) -> Tranad:

@@ -12,11 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from promad.config import TrainingSettings
-from promad.models.training import Course, Loss, TrainingPlan
+from promad.models.compiled_steps import Loss
+from promad.models.training import Course, TrainingPlan
 from promad.models.tranad_design import Design, Measure, first_phase_weight, positional_encoding
 
 _HIDDEN_UNITS = 16
@@ -154,7 +154,7 @@ def plan_training(
     epoch, the validation loss the second phase's alone; both in the model's units.
     """
     optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=_WEIGHT_DECAY)
-    weight = tf.Variable(1.0, trainable=False)
+    weight = keras.Variable(1.0, trainable=False, dtype="float32")
 
     def start_epoch(epoch: int) -> None:
         weight.assign(first_phase_weight(settings.tranad.loss_weighting, epoch))
@@ -162,18 +162,20 @@ def plan_training(
         optimizer.learning_rate.assign(settings.learning_rate * decay)
 
     loss = _phase_loss(network, design, measure, weight)
-    return TrainingPlan(loss, optimizer, Course(), start_epoch, _LARGEST_GRADIENT)
+    return TrainingPlan(loss, optimizer, Course(), start_epoch, _LARGEST_GRADIENT, (weight,))
 
 
 def _phase_loss(network: keras.Model, design: Design, measure: Measure, weight: Any) -> Loss:
     """The loss of batches, with `weight` for the first phase in training and 0 in validation."""
     features = slice(measure.features)
-    low, span = (tf.constant(each[features], tf.float32) for each in (measure.low, measure.span))
+    low, span = (
+        ops.convert_to_tensor(each[features], "float32") for each in (measure.low, measure.span)
+    )
 
     def loss(windows: Any, training: bool) -> Any:
         target = (windows[:, design.judged, features] - low) / span
         phases = network(windows, training=training)
-        first, second = (tf.reduce_mean(tf.square(target - each)) for each in phases)
+        first, second = (ops.mean(ops.square(target - each)) for each in phases)
         return weight * first + (1.0 - weight) * second if training else second
 
     return loss

@@ -103,7 +103,7 @@ def users(*libraries: str) -> set[str]:
 @pytest.mark.parametrize(
     ("libraries", "owner"),
     [
-        (("keras", "tensorflow", "onnx", "onnxruntime"), {"models"}),
+        (("keras", "tensorflow", "jax", "onnx", "onnxruntime"), {"models"}),
         (("requests", "urllib3"), {"prometheus"}),
         (("botocore",), {"prometheus"}),
         (("pooch",), {"datasets"}),
