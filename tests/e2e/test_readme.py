@@ -23,6 +23,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, LargestDeviation, State, Verdict
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, collect_fleets
 from promad.exposition.names import GROUP_METRICS, INCIDENT_METRICS
+from promad.exposition.receiver import ReceiverMetrics
 from promad.http_server import CLOSE_REASONS
 from promad.models import MODELS
 from promad.web.protection import REFUSAL_REASONS
@@ -158,7 +159,15 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     registry = CollectorRegistry()
     daemon = DaemonMetrics(registry)
     daemon.show_reload(1.0)
+    daemon.show_shard(0, 3)
+    received = ReceiverMetrics(registry)
+    received.begin("d")
+    received.count_request(204)
+    received.count_samples("d", 1, 1.0)
     own = daemon.of("d")
+    own.show_mute_queries(["m"])
+    own.show_marker_queries(["m"])
+    own.show_markers({("m", "1.0"): 1.0})
     own.show_bundle("m", "b", trained_at=1.0)
     own.show_expected(1.0, (0.5, 2.0))
     own.count_adaptations(1)
@@ -170,7 +179,8 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     )
     verdict = Verdict(1.0, State.ANOMALOUS, 1.0, score=1.0, mse=1.0, plain=True, features=(view,))
     event = AnomalyEvent("d", 1.0, 1.0, None, verdict)
-    snapshot = Snapshot("d", PREFIX, (GroupStatus(verdict, event=event, last_scored_at=1.0),))
+    status = GroupStatus(verdict, event=event, last_scored_at=1.0, muted=False)
+    snapshot = Snapshot("d", PREFIX, (status,))
     registry.register(SnapshotCollector(lambda: [snapshot]))
     WebMetrics(registry, CLOSE_REASONS, REFUSAL_REASONS).show_web_config(1.0)
     of_groups = {"le", "instance", "zone"}
@@ -254,7 +264,8 @@ def test_every_word_with_an_underscore_is_a_key_or_a_metric_or_a_label():
     short = {name.removeprefix(PREFIX) for name in exposed()}
     known = {path[-1] for path in key_paths()} | set(exposed()) | short | labels | set(MODELS)
     words = {word for word in INLINE if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", word)}
-    assert words - known == {"honor_labels", "rule_files", "exported_instance", *OF_VMANOMALY}
+    of_prometheus = {"honor_labels", "rule_files", "exported_instance", "remote_write"}
+    assert words - known == {*of_prometheus, "not_received", *OF_VMANOMALY}
 
 
 def test_every_default_in_the_table_is_the_default():
