@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from promad.config import Config
 from promad.data.relabeling import RelabelRule, relabel
-from promad.data.shards import Shard
+
+if TYPE_CHECKING:  # the command line has groups, but not yet numpy
+    from promad.data.shards import Shard
 
 Labels = tuple[tuple[str, str], ...]
 """A group's label values, sorted by label name: `(("instance", "a:9100"), ("job", "node"))`."""

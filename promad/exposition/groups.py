@@ -161,5 +161,5 @@ class _FamilyBuilder:
         family = family_of(spec.full_name(self.prefix), spec.help, labels=labels)
         for own, value in values:
             if value is not None and math.isfinite(value):
-                family.add_metric([own.get(name, "") for name in labels], value)
+                family.add_metric([own.get(name, "") for name in labels], float(value))
         return family

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,8 @@ Values = list[Any]
 
 def compile_steps(network: keras.Model, objective: Objective, shape: tuple[int, int]) -> Steps:
     """The steps of a network; `shape` is not needed, as each shape is compiled when it is met."""
+    import jax
+
     optimizer = objective.optimizer
     trained = network.trainable_variables
     fixed = [*network.non_trainable_variables, *objective.variables]
@@ -70,5 +70,7 @@ def _read(variables: list[keras.Variable]) -> Values:
 
 def _clip(gradients: Values, largest: float) -> Values:
     """The gradients, scaled down to a global norm."""
+    from jax import numpy as jnp
+
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(each)) for each in gradients))
     return [each * (largest / jnp.maximum(norm, largest)) for each in gradients]

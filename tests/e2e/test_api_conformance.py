@@ -52,7 +52,7 @@ def test_no_request_is_answered_otherwise_than_described(tmp_path):
     server.stop()
     close_logs(running)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "13 selected / 13 total" in done.stdout
+    assert "14 selected / 14 total" in done.stdout
     statuses = {status for _, _, status in app.answers}
     assert {200, 400, 404, 405, 415, 422} <= statuses
     assert max(statuses) < 500

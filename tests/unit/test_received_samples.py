@@ -54,6 +54,9 @@ class Missed:
         self.asked = 0
         self.answers: dict[tuple[str, str], float] = {}
 
+    def note_missing(self) -> None:
+        pass
+
     def read(self, start: float, last_value: Mapping[str, float], held: np.ndarray) -> Columns:
         self.asked += 1
         if self.error is not None:
