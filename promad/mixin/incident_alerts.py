@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from promad.config import format_duration
 from promad.events.verdict import State
 from promad.exposition import names
@@ -48,7 +50,7 @@ def build_incident(deployment: Deployment) -> Alert:
         f"alert of its own, up to {MOST_OPEN}. {describe_budget(deployment)}",
         "\nor\n".join(ranks),
         WARNING,
-        f"Detector {DETECTOR_NAME} reports an incident{_name_scope(deployment)}",
+        f"Detector {DETECTOR_NAME} reports an incident{name_scope(deployment)}",
         template_incident(deployment),
         keep=KEEP_FIRING_SECONDS,
         link=deployment.external_url or "",
@@ -57,18 +59,37 @@ def build_incident(deployment: Deployment) -> Alert:
 
 def build_severe_incident(deployment: Deployment) -> Alert:
     """An alert for the open incidents of a scope with a high score."""
-    shared = ", ".join(deployment.shared_identity)
+    return make_severe(
+        deployment,
+        deployment.select(names.INCIDENT_OPEN),
+        deployment.incident_identity,
+        deployment.shared_identity,
+        template_incident(deployment),
+    )
+
+
+def make_severe(
+    deployment: Deployment, is_open: str, identity: Sequence[str], shared: Sequence[str], text: str
+) -> Alert:
+    """An alert for open incidents with a high score.
+
+    Args:
+        is_open: PromQL, above 0 while an incident is open.
+        identity: the labels that tell its incidents apart.
+        shared: those of them that the series of groups have too.
+        text: the description.
+    """
+    by = ", ".join(shared)
     score, flag = deployment.select(names.SCORE), deployment.select(names.IS_ANOMALY)
     return Alert(
         "PromadIncidentSevere",
         f"A group with an open event scores above {SEVERE_RATIO} times the threshold for "
         f"{SEVERE_SAMPLES} samples. PromadIncident fires too; inhibit it in Alertmanager with "
-        f"equal: [{', '.join(deployment.incident_identity)}].",
-        f"{deployment.select(names.INCIDENT_OPEN)} > 0\nand on ({shared})\n"
-        f"max by ({shared}) ({score} and {flag} == 1) > {SEVERE_RATIO}",
+        f"equal: [{', '.join(identity)}].",
+        f"{is_open} > 0\nand on ({by})\nmax by ({by}) ({score} and {flag} == 1) > {SEVERE_RATIO}",
         CRITICAL,
-        f"Detector {DETECTOR_NAME} reports a severe incident{_name_scope(deployment)}",
-        template_incident(deployment),
+        f"Detector {DETECTOR_NAME} reports a severe incident{name_scope(deployment)}",
+        text,
         after=choose_severe_seconds(deployment),
         keep=KEEP_FIRING_SECONDS,
         link=deployment.external_url or "",
@@ -137,6 +158,6 @@ def _divide_blind(deployment: Deployment) -> str:
     return f"sum by ({_DETECTOR}) ({blind}) / sum by ({_DETECTOR}) ({groups})"
 
 
-def _name_scope(deployment: Deployment) -> str:
+def name_scope(deployment: Deployment) -> str:
     """The scope of an incident, to follow a summary."""
     return f": {write_labels('$labels', deployment.scope)}" if deployment.scope else ""

@@ -17,17 +17,14 @@ from promad.mixin.alert import (
     CRITICAL,
     DETECTOR_NAME,
     KEEP_FIRING_SECONDS,
-    SEVERE_RATIO,
-    SEVERE_SAMPLES,
     WARNING,
     Alert,
     choose_patience,
-    choose_severe_seconds,
     describe_budget,
 )
 from promad.mixin.alert_templates import INSTANT, fill_in_metrics, match_labels, write_labels
 from promad.mixin.deployment import Deployment
-from promad.mixin.incident_alerts import BLIND_SHARE, MOST_OPEN
+from promad.mixin.incident_alerts import BLIND_SHARE, MOST_OPEN, make_severe, name_scope
 from promad.mixin.incident_templates import template_blind_groups
 from promad.mixin.rules import Rule
 
@@ -149,7 +146,7 @@ def build_joined_incident(deployment: Deployment) -> Alert:
         f"{MOST_OPEN}. {describe_budget(deployment)}",
         "\nor\n".join(ranks),
         WARNING,
-        f"Detector {DETECTOR_NAME} reports an incident{_name_scope(deployment)}",
+        f"Detector {DETECTOR_NAME} reports an incident{name_scope(deployment)}",
         _describe(deployment),
         keep=KEEP_FIRING_SECONDS,
         link=deployment.external_url or "",
@@ -158,22 +155,10 @@ def build_joined_incident(deployment: Deployment) -> Alert:
 
 def build_joined_severe(deployment: Deployment) -> Alert:
     """An alert for the open incidents of a scope with a high score."""
-    shared = ", ".join(_list_shared(_list_scope(deployment), deployment))
-    score, flag = deployment.select(names.SCORE), deployment.select(names.IS_ANOMALY)
-    return Alert(
-        "PromadIncidentSevere",
-        f"A group with an open event scores above {SEVERE_RATIO} times the threshold for "
-        f"{SEVERE_SAMPLES} samples. PromadIncident fires too; inhibit it in Alertmanager with "
-        f"equal: [{', '.join(_list_scope(deployment))}].",
-        f"{deployment.select_recorded(name_open(deployment.prefix))} > 0\nand on ({shared})\n"
-        f"max by ({shared}) ({score} and {flag} == 1) > {SEVERE_RATIO}",
-        CRITICAL,
-        f"Detector {DETECTOR_NAME} reports a severe incident{_name_scope(deployment)}",
-        _describe(deployment),
-        after=choose_severe_seconds(deployment),
-        keep=KEEP_FIRING_SECONDS,
-        link=deployment.external_url or "",
-    )
+    scope = _list_scope(deployment)
+    is_open = deployment.select_recorded(name_open(deployment.prefix))
+    shared = _list_shared(scope, deployment)
+    return make_severe(deployment, is_open, scope, shared, _describe(deployment))
 
 
 def build_joined_blind(deployment: Deployment) -> Alert:
@@ -237,7 +222,3 @@ def _describe(deployment: Deployment) -> str:
         + match_labels("groups", _list_shared(scope, deployment))
         + fill_in_metrics(INSTANT + text, prefix)
     )
-
-
-def _name_scope(deployment: Deployment) -> str:
-    return f": {write_labels('$labels', deployment.scope)}" if deployment.scope else ""
