@@ -19,6 +19,7 @@ from promad.bundle import load_detector
 from promad.cli.app import build_app
 from promad.cli.commands import evaluate as command
 from promad.cli.commands.evaluate import Options, run_evaluate
+from promad.cli.evaluation_tables import TaskProgress, format_evaluation
 from promad.errors import DataError
 from promad.evaluation.agreement import alarms
 from promad.evaluation.figures import (
@@ -163,7 +164,7 @@ HEADINGS = {
 
 
 def test_tables_come_in_the_order_of_what_matters(data, config):
-    lines = list(command.format_evaluation(evaluated(data, config, [1])))
+    lines = list(format_evaluation(evaluated(data, config, [1])))
     heads = [lines[0], *(after for line, after in pairwise(lines) if line == "")][:-1]
     shown = {
         title: re.split(r"\s{2,}", line.removeprefix(f"  {title}").strip())
@@ -202,7 +203,7 @@ def test_recall_is_measured_at_every_budget_beside_the_best_limit(data, config, 
     assert content["budgets"] == [1.0, 7.0]
     low, high = content["rows"][MODEL]["interval_90"]["budget_7_event_recall"]
     assert low <= content["rows"][MODEL]["mean"]["budget_7_event_recall"] <= high
-    lines = list(command.format_evaluation(outcome))
+    lines = list(format_evaluation(outcome))
     assert sum(line.startswith("  alert budget") for line in lines) == 2
 
 
@@ -225,7 +226,7 @@ def test_models_are_measured_on_injected_shifts(data, config):
     assert {"overhang_p90_samples", "coverage_mean", "event_recall"} <= set(figures)
     assert outcome.injected("random") == {}
     assert outcome.to_json()["injected"].keys() == {MODEL, "linear"}
-    assert any(line.startswith("  injected shifts") for line in command.format_evaluation(outcome))
+    assert any(line.startswith("  injected shifts") for line in format_evaluation(outcome))
 
 
 def test_what_is_only_for_papers_has_chance_beside_it(data, config):
@@ -563,7 +564,7 @@ def test_sequences_of_all_channels_are_counted_together(telemetry, config):
             assert of_row[name] == pytest.approx(total)
         assert of_row["found"] + of_row["missed"] == 2
     assert content["nab"] == {}
-    assert any("known sequences" in line for line in command.format_evaluation(outcome))
+    assert any("known sequences" in line for line in format_evaluation(outcome))
 
 
 def test_data_that_counts_no_sequences_has_none(data, config):
@@ -589,7 +590,7 @@ def test_windows_of_all_series_come_to_one_nab_score(data, config):
             assert max(0, scores["at_threshold"][name]) <= scores["optimised"][name] <= 100
     assert content["nab"][MODEL]["optimised"]["standard"] > 50
     assert content["nab"][MODEL]["by_event"]["standard"] > 50
-    lines = list(command.format_evaluation(outcome))
+    lines = list(format_evaluation(outcome))
     assert [line.split("  ")[1] for line in lines if "NAB" in line] == [
         "NAB, by event",
         "NAB, at threshold",
@@ -640,7 +641,7 @@ def test_a_long_series_is_drawn_with_its_peaks():
 
 def test_progress_says_how_long_it_will_take():
     ticks = iter([0.0, 90.0, 180.0])
-    line = command.TaskProgress(lambda: next(ticks))
+    line = TaskProgress(lambda: next(ticks))
     task = Task(Path("host"), MODEL, 7, None, "auto")
     rows = {MODEL: Row({"vus_pr": 0.5})}
 
