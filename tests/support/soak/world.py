@@ -22,7 +22,8 @@ import structlog
 
 from promad.bundle import BundleStore, load_detector
 from promad.cli.logs import LogFormat, LogLevel, configure_logging
-from promad.detection.daemon import CATCH_UP_SAMPLES, Daemon
+from promad.detection.daemon import Daemon
+from promad.detection.detector_building import CATCH_UP_SAMPLES
 from promad.events.event_log import LoggedEvent
 from promad.events.events import AnomalyEvent
 from promad.events.verdict import Verdict
