@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import structlog
@@ -30,6 +31,9 @@ log = structlog.get_logger()
 _REMEMBERED = 1000
 """The newest markers, which log lines about events name."""
 
+_REFRESH_SECONDS = 86400.0
+"""How often versions that stay are saved again: the event log forgets what was seen long ago."""
+
 
 class MarkerQueries:
     """The queries of `markers`: each tick reads what the one before has asked, and asks again."""
@@ -54,6 +58,7 @@ class MarkerQueries:
             for entry in entries
         }
         self._newest: list[Marker] = []
+        self._saved_at: dict[str, float] = {}
         self._resume()
         metrics.show_marker_queries(self._asked)
 
@@ -83,6 +88,8 @@ class MarkerQueries:
             self._failing.remove(name)
             self._log.info("marker query answered again", marker=name)
         markers, changed = self._book.follow(name, at, versions)
+        if at - self._saved_at.get(name, -inf) >= _REFRESH_SECONDS:
+            changed, self._saved_at[name] = self._book.find_known(name, versions), at
         if not changed:
             return
         for title in dict.fromkeys(marker.title for marker in markers):

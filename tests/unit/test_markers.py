@@ -70,10 +70,31 @@ def test_a_rollout_is_marked_once_and_a_rollback_again() -> None:
     book = MarkerBook()
     old, new = ({"version": "1"}, 1.0), ({"version": "2"}, 1.0)
     marked = [
-        titles(book, float(at), *series)
-        for at, series in enumerate([[old], [old, new], [old, new], [new], [old, new], [old]])
+        titles(book, 600.0 * at, *series)
+        for at, series in enumerate([[old], [old, new], [old, new], [new], [new], [old, new]])
     ]
-    assert marked == [[], ["api 2"], [], [], ["api 1"], []]
+    assert marked == [[], ["api 2"], [], [], [], ["api 1"]]
+
+
+def test_an_exporter_that_restarts_marks_nothing_beside_another_version() -> None:
+    book = MarkerBook()
+    old, new = ({"version": "1"}, 1.0), ({"version": "2"}, 1.0)
+    story = [[old, new], [old], [old], [old, new], [new], [old, new]]
+    assert [titles(book, 60.0 * at, *series) for at, series in enumerate(story)] == [[]] * 6
+
+
+def test_a_version_that_stays_away_is_marked_when_it_returns() -> None:
+    book = MarkerBook()
+    old, new = ({"version": "1"}, 1.0), ({"version": "2"}, 1.0)
+    for at in range(0, 420, 60):
+        assert titles(book, float(at), old, *([new] if at == 0 else [])) == []
+    assert titles(book, 420.0, old, new) == ["api 2"]
+
+
+def test_a_version_that_another_replaces_at_once_is_marked_when_it_returns() -> None:
+    book = MarkerBook()
+    marked = [titles(book, float(at), ({"version": text}, 1.0)) for at, text in enumerate("121")]
+    assert marked == [[], ["api 2"], ["api 1"]]
 
 
 def test_a_gap_is_no_deployment() -> None:
@@ -231,6 +252,16 @@ def test_a_restart_marks_what_was_deployed_meanwhile(log: EventLog) -> None:
     assert [marker.title for marker in log.find_markers()] == ["api 2"]
     _, registry = queries_of(deploys((0, "2")), log)
     assert b"promad_marker_timestamp_seconds{" in generate_latest(registry)
+
+
+def test_versions_that_stay_are_known_for_longer_than_events_are_kept(log: EventLog) -> None:
+    day = 86400.0
+    markers, _ = queries_of(deploys((0, "1")), log)
+    for at in (0.0, 10.0, 50 * day, 100 * day, 100 * day + 10):
+        markers.follow(START + at)
+        settle(markers)
+    log.prune(before=START + 99 * day)
+    assert log.read_versions() == {"api": {(): frozenset({"1"})}}
 
 
 def test_a_query_that_fails_or_hangs_is_counted_and_holds_up_nothing(log: EventLog) -> None:

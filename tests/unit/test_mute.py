@@ -21,8 +21,7 @@ from promad.config.mute_settings import Mute
 from promad.config.server_settings import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.data.relabeling import RelabelRule
-from promad.detection import muting
-from promad.detection.muting import MuteQueries
+from promad.detection.muting import MuteLog, MuteQueries, make_mute_queries
 from promad.errors import PrometheusError
 from promad.events.event_counts import count_begun
 from promad.events.event_log import EventLog
@@ -146,6 +145,25 @@ def test_a_value_with_signs_of_an_expression_matches_itself() -> None:
 def test_the_first_entry_that_mutes_a_group_is_named() -> None:
     both = [entry(**PERIOD, name="one", groups={"zone": "a"}), entry(**PERIOD, reason="two")]
     assert find(Mutes(both, GROUPS)) == ["one", "two", "one", "two"]
+
+
+def test_the_log_counts_the_groups_of_each_entry_and_ends_none_that_another_hides() -> None:
+    both = [
+        entry(**{"from": "1970-01-01T00:00:10Z", "to": "1970-01-01T00:00:20Z"}, name="short"),
+        entry(**PERIOD, name="long", groups={"zone": "a"}),
+    ]
+    mutes, mute_log = Mutes(both, GROUPS), MuteLog(structlog.get_logger())
+    told = []
+    for at in (0.0, 10.0, 20.0, 60.0):
+        with structlog.testing.capture_logs() as logs:
+            mute_log.report(mutes.find(at))
+        told.append([(each["event"], each["mute"], each.get("groups")) for each in logs])
+    assert told == [
+        [("mute began", "long", 2)],
+        [("mute began", "short", 4)],
+        [("mute ended", "short", None)],
+        [("mute ended", "long", None)],
+    ]
 
 
 def test_without_entries_nothing_is_muted_or_configured() -> None:
@@ -310,7 +328,9 @@ def test_without_mute_nothing_more_is_exposed() -> None:
 # Queries
 
 
-def queries_of(ask: Any, *entries: Mute) -> tuple[MuteQueries, CollectorRegistry]:
+def queries_of(
+    ask: Any, *entries: Mute, wait: float = 2.0
+) -> tuple[MuteQueries, CollectorRegistry]:
     """Queries that a function answers, `(query, at) -> series`."""
     registry = CollectorRegistry()
     metrics = DaemonMetrics(registry).of("promad")
@@ -322,7 +342,14 @@ def queries_of(ask: Any, *entries: Mute) -> tuple[MuteQueries, CollectorRegistry
             ]
         )
     )
-    made = MuteQueries(entries, client, Grouping(), metrics, structlog.get_logger())  # type: ignore[arg-type]
+    made = MuteQueries(
+        entries,
+        client,  # type: ignore[arg-type]
+        Grouping(),
+        metrics,
+        structlog.get_logger(),
+        wait,
+    )
     return made, registry
 
 
@@ -361,10 +388,7 @@ def test_a_query_mutes_while_it_is_not_zero_and_fails_open() -> None:
     ]
 
 
-def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(muting, "_WAIT_SECONDS", 0.02)
+def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick() -> None:
     hung, asked = threading.Event(), []
 
     def ask(query: str, at: float) -> Any:
@@ -372,13 +396,30 @@ def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick(
         hung.wait(20)
         return [((), 1.0)]
 
-    mutes, registry = queries_of(ask, entry(query="slow"))
+    mutes, registry = queries_of(ask, entry(query="slow"), wait=0.02)
     it = bench(mute=[entry(query="slow")], mutes=mutes)
     for at in (0, 10, 20):
         it.tick_at(at)
         assert it.status.muted is False
     assert (failures(registry, "slow"), len(asked)) == (3, 1)
     hung.set()
+
+
+@pytest.mark.parametrize(("interval", "wait"), [(30, 2.0), (8, 2.0), (1, 0.25)])
+def test_a_tick_waits_for_a_quarter_of_its_interval_at_most(interval: int, wait: float) -> None:
+    config = Config.model_validate(
+        {
+            "queries": {"cpu": "up"},
+            "mute": [{"query": "slow"}],
+            "data_settings": {"step": f"{interval}s"},
+            "real_time_anomaly_detection": {"query_interval_seconds": interval},
+        }
+    )
+    metrics = DaemonMetrics(CollectorRegistry()).of("promad")
+    with closing(PrometheusClient("http://localhost:1", PrometheusSettings())) as client:
+        made = make_mute_queries(config, client, metrics)
+    assert made is not None
+    assert made._wait == wait
 
 
 def test_a_comparison_mutes_where_it_holds_even_if_that_is_zero() -> None:
