@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from promad.config import Config
+from promad.config.cron import leaves_breaks
 from promad.config.durations import format_instant, parse_instant
 from promad.config.mute_settings import Mute
 from promad.config.server_settings import PrometheusSettings
@@ -92,7 +93,7 @@ def test_a_window_that_began_before_the_range_belongs_to_it() -> None:
 
 
 def test_windows_that_overlap_are_one() -> None:
-    assert windows_of("0 * * * *", "90m", "UTC", "2026-01-10T00:30:00Z", days=0.1) == [
+    assert windows_of("0 23,0-2 * * *", "90m", "UTC", "2026-01-10T00:30:00Z", days=0.1) == [
         "2026-01-09T23:00:00Z/2026-01-10T03:30:00Z"
     ]
 
@@ -105,6 +106,21 @@ def test_a_clock_says_the_same_as_the_windows_whatever_the_order() -> None:
     clock = WindowClock(each)
     for at in times.tolist():
         assert clock.is_open(at) == any(first <= at < last for first, last in windows)
+
+
+@pytest.mark.parametrize(
+    ("cron", "duration", "breaks"),
+    [
+        ("0 * * * *", 3600.0, False),
+        ("0 * * * *", 3599.0, True),
+        ("* * * * 0", 90.0, True),
+        ("0 0 1 * *", 31 * 86400.0, False),
+        ("0 0 1 * *", 30 * 86400.0, True),
+        ("0 0 29 2 *", 365 * 86400.0, True),
+    ],
+)
+def test_windows_without_a_break_are_known(cron: str, duration: float, breaks: bool) -> None:
+    assert leaves_breaks(cron, duration) == breaks
 
 
 # Which groups
