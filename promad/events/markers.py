@@ -182,6 +182,31 @@ def find_marker(
     return max(near, key=lambda marker: (marker.at, marker.title), default=None)
 
 
+class MarkerIndex:
+    """Markers, to be found by the labels of the groups that they are about."""
+
+    def __init__(self, markers: Iterable[Marker] = ()) -> None:
+        self._found: dict[tuple[str, ...], dict[tuple[str, ...], list[Marker]]] = {}
+        for marker in markers:
+            names, values = _split_labels(marker.labels)
+            self._found.setdefault(names, {}).setdefault(values, []).append(marker)
+
+    def find(self, group: Labels, start: float, rule: MarkerRule) -> Marker | None:
+        """As `find_marker`."""
+        own = dict(group)
+        near = [
+            marker
+            for names, found in self._found.items()
+            if own.keys() >= set(names)
+            for marker in found.get(tuple(own[name] for name in names), ())
+        ]
+        return find_marker(near, group, start, rule)
+
+
+def _split_labels(labels: Labels) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(name for name, _ in labels), tuple(value for _, value in labels)
+
+
 def describe_marker(marker: Marker, start: float) -> str:
     """When an event began, as a sentence.
 

@@ -24,6 +24,7 @@ from promad.events.event_log import EventLog
 from promad.events.markers import (
     Marker,
     MarkerBook,
+    MarkerIndex,
     MarkerRule,
     collect_versions,
     describe_marker,
@@ -152,6 +153,26 @@ def test_a_marker_of_another_group_is_not_named() -> None:
     marker = Marker("api", "2", 1000.0, (("instance", "a"),))
     assert find_marker([marker], (("instance", "b"),), 1100.0, RULE) is None
     assert find_marker([marker], (("instance", "a"), ("zone", "x")), 1100.0, RULE) == marker
+
+
+def test_an_index_finds_the_same_marker_as_a_search() -> None:
+    groups: list[Labels] = [(("instance", f"h{n}"), ("zone", "ab"[n % 2])) for n in range(4)]
+    about: list[Labels] = [(), (("zone", "a"),), (("instance", "h1"),), groups[3], (("job", "x"),)]
+    numbers = np.random.default_rng(3).integers(0, 5000, 40).tolist()
+    markers = [Marker("api", str(n), float(n), about[n % len(about)]) for n in numbers]
+    index = MarkerIndex(markers)
+    for start in range(0, 6000, 250):
+        for group in groups:
+            expected = find_marker(markers, group, float(start), RULE)
+            assert index.find(group, float(start), RULE) == expected
+
+
+def test_a_version_of_thousands_of_groups_is_named_by_the_events_of_each(log: EventLog) -> None:
+    markers = [Marker("api", "2", 1000.0, (("instance", f"h{n}"),)) for n in range(3000)]
+    log.record_markers("api", 1000.0, markers, {})
+    index = MarkerIndex(log.find_markers(0.0, 2000.0))
+    named = (index.find((("instance", f"h{n}"),), 1100.0, RULE) for n in range(3000))
+    assert all(named)
 
 
 def test_the_text_says_how_long_after_it() -> None:
