@@ -446,6 +446,21 @@ def test_a_comparison_mutes_where_it_holds_even_if_that_is_zero() -> None:
     assert it.status.muted
 
 
+def test_a_tick_between_two_samples_asks_about_the_newest_one() -> None:
+    asked = []
+
+    def ask(query: str, at: float) -> Any:
+        asked.append(at)
+        return [((), 1.0)]
+
+    deploying = entry(query="deploying")
+    mutes, _ = queries_of(ask, deploying)
+    it = bench(mute=[deploying], mutes=mutes)
+    for at in (0, 17):
+        it.tick_at(at)
+        assert asked[-1] == it.status.verdict.at
+
+
 def test_the_server_is_asked_for_the_time_of_the_samples() -> None:
     known = {"deploying": [({"job": "x"}, lambda time: float(time >= 600))]}
     with stub_server(curves(known)) as stub:
