@@ -151,6 +151,15 @@ def test_mute_alone_is_no_reason_to_train_again(url: str, tmp_path: Path) -> Non
     assert digest_training(muted) == digest_training(plain)
 
 
+def test_a_mute_of_all_of_the_time_is_named_with_the_group(url: str, tmp_path: Path) -> None:
+    config = write(tmp_path, url, span(0, SAMPLES))
+    collect(config, now=at(TRAINED))
+    with pytest.raises(
+        DataError, match=r'of \{instance="a"\}: data_settings.exclude and mute exclude'
+    ):
+        preprocess(config)
+
+
 def test_a_query_that_fails_over_a_period_is_named_as_one_of_mute() -> None:
     refuse = Say(422, '{"status":"error","errorType":"execution","error":"too much"}')
     with stub_server(lambda _: refuse) as stub:
