@@ -49,19 +49,22 @@ class MuteQueries:
         self._titles, self._metrics, self._log, self._wait = titles, metrics, log, wait
         self._failing: set[str] = set()
         self._asked = [_make_query(client, query, grouping) for query in titles]
+        self._begun = [False] * len(self._asked)
         metrics.show_mute_queries(titles.values())
 
     def begin(self, at: float) -> None:
         """Ask what is muted at a time, in unix seconds."""
-        for each in self._asked:
-            each.begin(at)
+        self._begun = [each.begin(at) for each in self._asked]
 
     def answer(self, mutes: Mutes) -> None:
-        """Let the answers mute; a query without one mutes nothing."""
+        """Let the answers mute; a query without one mutes nothing.
+
+        A request that an earlier tick has waited for in vain is not waited for again.
+        """
         deadline = time.monotonic() + self._wait
-        for each in self._asked:
+        for each, is_new in zip(self._asked, self._begun, strict=True):
             try:
-                found = each.read(max(0.0, deadline - time.monotonic()))
+                found = each.read(max(0.0, deadline - time.monotonic()) if is_new else 0.0)
                 if found is None:
                     raise PrometheusError(f"query {each.query}: no answer in time", "timeout")
                 mutes.answer(each.query, found[1])

@@ -421,6 +421,25 @@ def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick() -> No
     hung.set()
 
 
+def test_a_query_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hung, waits = threading.Event(), []
+
+    def ask(query: str, at: float) -> Any:
+        hung.wait(20)
+        return []
+
+    def read(wait: float) -> None:
+        waits.append(wait > 0)
+
+    mutes, _ = queries_of(ask, entry(query="slow"))
+    monkeypatch.setattr(mutes._asked[0], "read", read)
+    it = bench(mute=[entry(query="slow")], mutes=mutes)
+    for at in (0, 10, 20):
+        it.tick_at(at)
+    assert waits == [True, False, False]
+    hung.set()
+
+
 @pytest.mark.parametrize(("interval", "wait"), [(30, 2.0), (8, 2.0), (1, 0.25)])
 def test_a_tick_waits_for_a_quarter_of_its_interval_at_most(interval: int, wait: float) -> None:
     config = Config.model_validate(
