@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import chain, islice, pairwise
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 _FIELDS = 5
 _A_TIME = datetime(2024, 1, 1, tzinfo=UTC)
+_MOST_TIMES = 100_000
+"""Windows that are looked at for a break: those of a few months, if one begins each minute."""
 
 
 def check_cron(text: str) -> str:
@@ -29,6 +32,23 @@ def check_cron(text: str) -> str:
     except StopIteration:
         raise ValueError("this date never comes — check day of month and month") from None
     return text
+
+
+def leaves_breaks(cron: str, duration: float) -> bool:
+    """Whether windows of so many seconds leave any time between them; UTC, without clock changes.
+
+    >>> leaves_breaks("0 2 * * *", 3600.0), leaves_breaks("0 2 * * *", 86400.0)
+    (True, False)
+    """
+    is_weekly = cron.split()[2:4] == ["*", "*"]
+    end = _A_TIME + (timedelta(days=8) if is_weekly else timedelta(days=9 * 366))
+    times = chain([_A_TIME], islice(CronSim(cron, _A_TIME), _MOST_TIMES))
+    for before, after in pairwise(times):
+        if (after - before).total_seconds() > duration:
+            return True
+        if after > end:
+            return False
+    return True
 
 
 def find_due(cron: str, zone: str, start: float, end: float) -> Iterator[float]:

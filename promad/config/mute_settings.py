@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from promad.config.cron import leaves_breaks
 from promad.config.durations import format_duration, format_instant
 from promad.config.section import Section
 from promad.config.values import (
@@ -64,6 +65,8 @@ class Mute(Section):
             raise ValueError("time_zone is for cron — remove it; a period has an offset of its own")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError("the period ends before it starts — swap from and to")
+        if self.cron is not None and self.duration is not None:
+            _check_breaks(self.cron, self.duration)
         return self
 
     @property
@@ -84,3 +87,11 @@ class Mute(Section):
         if self.cron is not None and self.duration is not None:
             return f"{self.cron} for {format_duration(self.duration)} ({self.time_zone})"
         return f"{format_instant(self.start or 0.0)}/{format_instant(self.end or 0.0)}"
+
+
+def _check_breaks(cron: str, duration: float) -> None:
+    if not leaves_breaks(cron, duration):
+        raise ValueError(
+            f"windows of {format_duration(duration)} leave no time between them, so that it always "
+            "mutes — shorten duration"
+        )

@@ -218,8 +218,8 @@ def _check_metrics_prefix(value: str) -> str:
 
 def _check_regex(value: str) -> str:
     try:
-        re.compile(value)
-    except re.error as error:
+        re.compile(value, re.ASCII)
+    except (re.error, ValueError) as error:
         raise ValueError(f"not a valid regular expression ({error}) — fix it") from None
     return value
 

@@ -41,7 +41,7 @@ def fill_history(
     except PromadError as error:
         if not stop.is_set():
             log.warning("history not filled", detector=opened.config.name, error=error.summary)
-    except Exception:
+    except Exception:  # the daemon works without a history, and a thread that ends says nothing
         log.exception("history not filled", detector=opened.config.name)
     finally:
         return_freed_memory()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config.durations import format_duration
+from promad.data.frame import align_down
 from promad.data.groups import Labels, name_group
 from promad.data.rows import plan_move
 from promad.detection.fleet_adaptations import Adaptations
@@ -138,7 +139,8 @@ class FleetLoop(TickLoop):
         if self._outputs.markers is not None:
             self._outputs.markers.follow(now - self._offset)
         if mutes is not None:
-            mutes.begin(now - self._offset)
+            step = self._live.detector.preparation.step
+            mutes.begin(align_down(now - self._offset, step))  # the time of the newest sample
         poll = self._poller.poll(now - self._offset)
         if mutes is not None:
             mutes.answer(self._live.state.mutes)

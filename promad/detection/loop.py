@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config.durations import format_duration, format_instant
-from promad.data.frame import MetricFrame
+from promad.data.frame import MetricFrame, align_down
 from promad.data.valid_range import find_outside, format_ranges
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
@@ -151,7 +151,8 @@ class DetectionLoop(TickLoop):
         if self._outputs.markers is not None:
             self._outputs.markers.follow(now - self._offset)
         if mutes is not None:
-            mutes.begin(now - self._offset)
+            step = self._live.detector.preparation.step
+            mutes.begin(align_down(now - self._offset, step))  # the time of the newest sample
         poll = self._poller.poll(now - self._offset)
         if mutes is not None:
             mutes.answer(self._live.state.mutes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import structlog
@@ -14,12 +16,13 @@ from promad.detection.side_query import SideQuery
 from promad.errors import DataError, PrometheusError
 from promad.events.event_log import EventLog
 from promad.events.events import AnomalyEvent
+from promad.events.marker_rows import MOST_MARKERS
 from promad.events.markers import (
     Marker,
     MarkerBook,
+    MarkerIndex,
     MarkerRule,
     Versions,
-    find_marker,
 )
 from promad.exposition import DetectorMetrics
 from promad.prometheus.client import PrometheusClient
@@ -27,8 +30,8 @@ from promad.prometheus.version_queries import ask_versions
 
 log = structlog.get_logger()
 
-_REMEMBERED = 1000
-"""The newest markers, which log lines about events name."""
+_REFRESH_SECONDS = 86400.0
+"""How often versions that stay are saved again: the event log forgets what was seen long ago."""
 
 
 class MarkerQueries:
@@ -54,6 +57,8 @@ class MarkerQueries:
             for entry in entries
         }
         self._newest: list[Marker] = []
+        self._index = MarkerIndex()
+        self._saved_at: dict[str, float] = {}
         self._resume()
         metrics.show_marker_queries(self._asked)
 
@@ -61,7 +66,7 @@ class MarkerQueries:
         """Continue from the event log."""
         try:
             self._book.resume(self._events.read_versions())
-            self._newest = self._events.find_markers(limit=_REMEMBERED)
+            self._newest = self._events.find_markers()
         except DataError as error:
             self._log.error("could not restore markers", error=str(error))
         self._show_newest()
@@ -83,13 +88,14 @@ class MarkerQueries:
             self._failing.remove(name)
             self._log.info("marker query answered again", marker=name)
         markers, changed = self._book.follow(name, at, versions)
+        if at - self._saved_at.get(name, -inf) >= _REFRESH_SECONDS:
+            changed, self._saved_at[name] = self._book.find_known(name, versions), at
         if not changed:
             return
-        for title in dict.fromkeys(marker.title for marker in markers):
-            count = sum(marker.title == title for marker in markers)
+        for title, count in Counter(marker.title for marker in markers).items():
             self._log.info("marker", version=title, changes=count)
-        self._newest = [*markers, *self._newest][:_REMEMBERED]
         if markers:
+            self._newest = [*markers, *self._newest][:MOST_MARKERS]
             self._show_newest()
         try:
             self._events.record_markers(name, at, markers, changed)
@@ -107,6 +113,7 @@ class MarkerQueries:
 
     def _show_newest(self) -> None:
         """Expose when each of the newest versions was deployed last: a rollback comes again."""
+        self._index = MarkerIndex(self._newest)
         times: dict[tuple[str, str], float] = {}
         for marker in self._newest:
             times.setdefault((marker.name, marker.version), marker.at)
@@ -114,7 +121,7 @@ class MarkerQueries:
 
     def find_title(self, group: Labels, start: float) -> str | None:
         """The marker that an event of a group names; None if none is near."""
-        marker = find_marker(self._newest, group, start, self._rule)
+        marker = self._index.find(group, start, self._rule)
         return None if marker is None else marker.title
 
 

@@ -6,10 +6,9 @@ A query that fails, or whose answer does not arrive in time, mutes nothing: no a
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import structlog
 
 from promad.config import Config
@@ -25,12 +24,17 @@ from promad.prometheus.mute_queries import ask_muting
 
 log = structlog.get_logger()
 
-_WAIT_SECONDS = 2.0
-"""How long a tick waits for answers after its own poll."""
+_LONGEST_WAIT_SECONDS = 2.0
+_WAIT_SHARE = 0.25
+"""How long a tick waits for answers after its own poll: of its interval, and at most."""
 
 
 class MuteQueries:
-    """The queries of `mute`: asked while a tick polls, read once it has polled."""
+    """The queries of `mute`: asked while a tick polls, read once it has polled.
+
+    Args:
+        wait: for how many seconds all answers together are awaited then.
+    """
 
     def __init__(
         self,
@@ -39,24 +43,28 @@ class MuteQueries:
         grouping: Grouping,
         metrics: DetectorMetrics,
         log: Any,
+        wait: float = _LONGEST_WAIT_SECONDS,
     ) -> None:
         titles = {entry.query: entry.title for entry in reversed(entries) if entry.query}
-        self._titles, self._metrics, self._log = titles, metrics, log
+        self._titles, self._metrics, self._log, self._wait = titles, metrics, log, wait
         self._failing: set[str] = set()
         self._asked = [_make_query(client, query, grouping) for query in titles]
+        self._begun = [False] * len(self._asked)
         metrics.show_mute_queries(titles.values())
 
     def begin(self, at: float) -> None:
         """Ask what is muted at a time, in unix seconds."""
-        for each in self._asked:
-            each.begin(at)
+        self._begun = [each.begin(at) for each in self._asked]
 
     def answer(self, mutes: Mutes) -> None:
-        """Let the answers mute; a query without one mutes nothing."""
-        deadline = time.monotonic() + _WAIT_SECONDS
-        for each in self._asked:
+        """Let the answers mute; a query without one mutes nothing.
+
+        A request that an earlier tick has waited for in vain is not waited for again.
+        """
+        deadline = time.monotonic() + self._wait
+        for each, is_new in zip(self._asked, self._begun, strict=True):
             try:
-                found = each.read(max(0.0, deadline - time.monotonic()))
+                found = each.read(max(0.0, deadline - time.monotonic()) if is_new else 0.0)
                 if found is None:
                     raise PrometheusError(f"query {each.query}: no answer in time", "timeout")
                 mutes.answer(each.query, found[1])
@@ -98,17 +106,19 @@ class MuteLog:
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self._before: frozenset[str] = frozenset()
+        self._before: Mapping[str, int] = {}
 
     def report(self, muted: Muted) -> None:
         """Log what has changed since the last call."""
-        places = np.unique(muted.entries[muted.flags]).tolist() if muted.flags.any() else []
-        titles = frozenset(muted.titles[place] for place in places)
-        for title in sorted(titles - self._before):
-            self._log.info("mute began", mute=title, groups=int(muted.flags.sum()))
-        for title in sorted(self._before - titles):
+        now: dict[str, int] = {}
+        for title, groups in zip(muted.titles, muted.counts.tolist(), strict=True):
+            if groups:
+                now[title] = max(groups, now.get(title, 0))
+        for title in sorted(now.keys() - self._before.keys()):
+            self._log.info("mute began", mute=title, groups=now[title])
+        for title in sorted(self._before.keys() - now.keys()):
             self._log.info("mute ended", mute=title)
-        self._before = titles
+        self._before = now
 
 
 def make_mute_queries(
@@ -117,6 +127,12 @@ def make_mute_queries(
     """The queries of a configuration; None if there are none."""
     if not any(entry.query for entry in config.mute):
         return None
+    interval = config.real_time_anomaly_detection.query_interval_seconds
     return MuteQueries(
-        config.mute, client, Grouping.of(config), metrics, log.bind(detector=config.name)
+        config.mute,
+        client,
+        Grouping.of(config),
+        metrics,
+        log.bind(detector=config.name),
+        wait=min(_LONGEST_WAIT_SECONDS, _WAIT_SHARE * interval),
     )

@@ -69,7 +69,7 @@ def carry_out(
     except PromadError as error:
         log.error("reload failed", error=str(error))
         return (), str(error)
-    except Exception as error:
+    except Exception as error:  # what is at work continues, whatever a new configuration meets
         log.exception("reload failed")
         return (), f"{type(error).__name__} — see the log"
     log.info("reloaded")

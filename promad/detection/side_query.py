@@ -23,12 +23,18 @@ class SideQuery[Found]:
         self._thread: threading.Thread | None = None
         self._found: tuple[float, Found | Exception] | None = None
 
-    def begin(self, at: float) -> None:
-        """Ask for what is found at a time, unless the answer to an earlier request is awaited."""
-        if self._thread is None or not self._thread.is_alive():
-            self._found = None
-            self._thread = threading.Thread(target=self._run, args=(at,), daemon=True)
-            self._thread.start()
+    def begin(self, at: float) -> bool:
+        """Ask for what is found at a time, unless the answer to an earlier request is awaited.
+
+        Returns:
+            Whether it asked.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._found = None
+        self._thread = threading.Thread(target=self._run, args=(at,), daemon=True)
+        self._thread.start()
+        return True
 
     def _run(self, at: float) -> None:
         try:

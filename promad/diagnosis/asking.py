@@ -8,6 +8,7 @@ from math import inf
 
 from promad.config import Config
 from promad.config.selectors import list_selections
+from promad.data.groups import THE_ONLY_GROUP, Labels
 from promad.diagnosis.evidence import Queries, Server
 from promad.diagnosis.files import read_memory_limit
 from promad.diagnosis.online import (
@@ -19,6 +20,7 @@ from promad.diagnosis.online import (
     find_refused,
     predict_fleet_series,
 )
+from promad.diagnosis.side_queries import inspect_side_queries
 from promad.errors import PrometheusError
 from promad.prometheus.checking import (
     LatencyCheck,
@@ -80,15 +82,18 @@ def ask_server(client: PrometheusClient, config: Config, queries: Queries, now: 
     )
     if lost:
         return Asked(server, queries, at, lost)
+    found = _list_groups(checks)
+    sides = inspect_side_queries(client, config, at, found)
+    problems = [*problems, *(f"{each.key}: {each.problem}" for each in sides if each.problem)]
+    server = replace(server, problems=problems)
     try:
         measured = _measure(client, queries, at)
         costs = measure_costs(client, config.promql, at, 2 * config.max_groups + 1000)
         hidden = check_labels(client, config, now) if config.group_by else []
     except PrometheusError as error:
         return Asked(replace(server, problems=[*problems, str(error)]), queries, at, _NO_ANSWER)
-    found = _count_groups(checks)
-    sized = _predict(config, server, found, costs)
-    refused = find_refused(config, found) if config.group_by else None
+    sized = _predict(config, server, len(found), costs)
+    refused = find_refused(config, len(found)) if config.group_by else None
     return Asked(replace(sized, hidden=hidden, refused=refused or ""), measured, at)
 
 
@@ -136,10 +141,10 @@ def _measure(client: PrometheusClient, queries: Queries, at: float) -> Queries:
     )
 
 
-def _count_groups(checks: Sequence[QueryCheck | GroupCheck]) -> int:
-    """How many groups the queries return; 1 without `group_by`."""
+def _list_groups(checks: Sequence[QueryCheck | GroupCheck]) -> Sequence[Labels]:
+    """The groups that the queries return; the only one without `group_by`."""
     of_groups = [check for check in checks if isinstance(check, GroupCheck)]
-    return len(list_groups(of_groups)) if of_groups else 1
+    return sorted(list_groups(of_groups)) if of_groups else (THE_ONLY_GROUP,)
 
 
 def _choose_interval(config: Config) -> float:

@@ -35,6 +35,7 @@ from promad.events.events import AnomalyEvent
 from promad.events.incidents import Incident, Member
 from promad.events.marker_rows import (
     KEEP_NEWEST_MARKERS,
+    MOST_MARKERS,
     make_marker_row,
     make_version_rows,
     read_marker,
@@ -385,7 +386,7 @@ class EventLog:
             )
 
     def find_markers(
-        self, start: float = -math.inf, end: float = math.inf, limit: int = 1000
+        self, start: float = -math.inf, end: float = math.inf, limit: int = MOST_MARKERS
     ) -> list[Marker]:
         """The markers from `start` to `end`, in unix seconds, newest first."""
         sql = "SELECT * FROM markers WHERE at >= ? AND at <= ? ORDER BY at DESC, id LIMIT ?"

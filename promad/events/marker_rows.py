@@ -11,11 +11,14 @@ from promad.data.groups import Labels
 from promad.events.events import read_labels
 from promad.events.markers import Marker, Versions
 
-KEEP_NEWEST_MARKERS = """
+MOST_MARKERS = 10_000
+"""Markers that are kept: a version that each of some thousands of groups has gets one for each."""
+
+KEEP_NEWEST_MARKERS = f"""
     DELETE FROM markers WHERE id IN (
-        SELECT id FROM markers ORDER BY at DESC, id LIMIT -1 OFFSET 10000
+        SELECT id FROM markers ORDER BY at DESC, id LIMIT -1 OFFSET {MOST_MARKERS}
     )
-"""
+"""  # noqa: S608 (a number of this module)
 """SQL: however often versions change, the file stays small."""
 
 

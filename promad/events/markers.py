@@ -4,6 +4,9 @@ The version of a series is its labels beside those of the groups, such as `versi
 `max by (version) (app_build_info)`, while its value is not zero; a series without other labels has
 its value as its version. A version that was not among the newest known ones of the same groups is
 a marker. The first version of all is none: nobody knows when it was deployed.
+
+Of several versions at once, one that is away for a short while is still known: its exporter
+restarts. One that another takes the place of, at the same sample, is known no longer.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from typing import NamedTuple
 
 from promad.config.durations import format_duration
 from promad.data.groups import Grouping, Labels
+
+AWAY_SECONDS = 300.0
+"""For how long a version that is away is still known."""
 
 Versions = Mapping[Labels, frozenset[str]]
 """The versions that there are, by those labels of groups that they are about; () for all groups."""
@@ -75,10 +81,16 @@ class MarkerBook:
 
     def __init__(self) -> None:
         self._known: dict[str, dict[Labels, frozenset[str]]] = {}
+        self._away_since: dict[tuple[str, Labels, str], float] = {}
 
     def resume(self, known: Mapping[str, Versions]) -> None:
         """Continue from the versions that were known before, by the name of the marker."""
         self._known = {name: dict(versions) for name, versions in known.items()}
+
+    def find_known(self, name: str, groups: Iterable[Labels]) -> Versions:
+        """The versions that are known of some groups."""
+        known = self._known.get(name, {})
+        return {labels: known[labels] for labels in groups if labels in known}
 
     def follow(self, name: str, at: float, versions: Versions) -> tuple[list[Marker], Versions]:
         """Enter the versions that there are at a time, in unix seconds.
@@ -89,9 +101,12 @@ class MarkerBook:
             What is marked, and the versions of those groups where they changed.
         """
         known = self._known.setdefault(name, {})
-        changed = {
-            labels: now for labels, now in versions.items() if now and known.get(labels) != now
+        there = {
+            labels: now | self._find_away(name, at, labels, now)
+            for labels, now in versions.items()
+            if now
         }
+        changed = {labels: now for labels, now in there.items() if known.get(labels) != now}
         markers = [
             Marker(name, version, at, labels)
             for labels, now in changed.items()
@@ -100,6 +115,24 @@ class MarkerBook:
         ]
         known.update(changed)
         return markers, changed
+
+    def _find_away(
+        self, name: str, at: float, labels: Labels, now: frozenset[str]
+    ) -> frozenset[str]:
+        """The versions of some groups that are away, but were there shortly before."""
+        before = self._known[name].get(labels, frozenset())
+        for version in now & before:
+            self._away_since.pop((name, labels, version), None)
+        is_replaced = bool(now - before)
+        away = set()
+        for version in before - now:
+            place = name, labels, version
+            since = self._away_since.setdefault(place, at)
+            if at - since < AWAY_SECONDS and not (is_replaced and since == at):
+                away.add(version)
+            else:
+                del self._away_since[place]
+        return frozenset(away)
 
 
 def read_version(series: Labels, value: float, grouping: Grouping) -> tuple[Labels, str] | None:
@@ -147,6 +180,31 @@ def find_marker(
         and marker.is_about(group)
     )
     return max(near, key=lambda marker: (marker.at, marker.title), default=None)
+
+
+class MarkerIndex:
+    """Markers, to be found by the labels of the groups that they are about."""
+
+    def __init__(self, markers: Iterable[Marker] = ()) -> None:
+        self._found: dict[tuple[str, ...], dict[tuple[str, ...], list[Marker]]] = {}
+        for marker in markers:
+            names, values = _split_labels(marker.labels)
+            self._found.setdefault(names, {}).setdefault(values, []).append(marker)
+
+    def find(self, group: Labels, start: float, rule: MarkerRule) -> Marker | None:
+        """As `find_marker`."""
+        own = dict(group)
+        near = [
+            marker
+            for names, found in self._found.items()
+            if own.keys() >= set(names)
+            for marker in found.get(tuple(own[name] for name in names), ())
+        ]
+        return find_marker(near, group, start, rule)
+
+
+def _split_labels(labels: Labels) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(name for name, _ in labels), tuple(value for _, value in labels)
 
 
 def describe_marker(marker: Marker, start: float) -> str:

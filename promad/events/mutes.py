@@ -48,12 +48,15 @@ class Muted(NamedTuple):
     Attributes:
         flags: bool (groups,).
         entries: by which entry of `mute`, int64 (groups,); -1 where by none.
+        counts: how many groups each entry mutes, int64 (entries,); a group counts for each of its
+            entries.
         titles: of the entries.
         is_configured: whether there are entries at all.
     """
 
     flags: Flags
     entries: Rows
+    counts: Rows
     titles: Sequence[str]
     is_configured: bool
 
@@ -92,6 +95,7 @@ class Mutes:
     def _find(self, at: float) -> Muted:
         flags = np.zeros(len(self._groups), np.bool_)
         entries = np.full(len(self._groups), -1, np.int64)
+        counts = np.zeros(len(self._entries), np.int64)
         for place, entry in reversed([*enumerate(self._entries)]):
             if entry.query is not None:
                 own = self._find_by_query(entry.query, at) & self._chosen[place]
@@ -100,8 +104,8 @@ class Mutes:
             else:
                 continue
             flags |= own
-            entries[own] = place
-        return Muted(flags, entries, self._titles, bool(self._entries))
+            entries[own], counts[place] = place, own.sum()
+        return Muted(flags, entries, counts, self._titles, bool(self._entries))
 
     def _find_by_query(self, query: str, at: float) -> Flags:
         if query in self._marks:

@@ -162,7 +162,7 @@ class WatchedSecurity:
                 )
         except PromadError as error:
             self._fail(digest, str(error))
-        except Exception:
+        except Exception:  # the watch must not end: the next file may be right
             log.exception("web configuration reload failed")
             self._fail(digest, "")
         else:

@@ -70,4 +70,5 @@ def _dump(content: Any) -> str:
 
 
 def _render_comment(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ") + "\n"
+    lines = textwrap.wrap(text, _WIDTH - 2, break_on_hyphens=False)  # options stay whole
+    return "".join(f"# {line}\n" for line in lines)

@@ -13,11 +13,12 @@ import numpy as np
 
 from promad.data.gaps import find_runs
 from promad.data.groups import Grouping, Labels
+from promad.errors import PrometheusError
 from promad.events.mutes import MarkedSeries, MuteMarks
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.grid import Span, requests_for
 from promad.prometheus.marks import Flags, ask_marked, find_filters, flag_marked
-from promad.prometheus.parsing import MOST_SERIES
+from promad.prometheus.parsing import MOST_SERIES, Answer
 
 _INSTANT_STEP = 60.0
 """Of a range that is one time only."""
@@ -64,7 +65,8 @@ def fetch_mute_marks(
     """When the series of each query mute, within the spans.
 
     Raises:
-        PrometheusError: if a query fails, or the server warns and `allow_partial` is not set.
+        PrometheusError: if a query fails, or the server warns and `allow_partial` is not set; it
+            says that the query is one of `mute`.
     """
     marks: dict[str, list[MarkedSeries]] = {}
     requests = points = 0
@@ -72,7 +74,7 @@ def fetch_mute_marks(
         found: dict[Labels, list[tuple[float, float]]] = {}
         filters = find_filters(query)
         for part in requests_for(spans, step, client.max_points):
-            answer = ask_marked(client, query, part, step, allow_partial)
+            answer = _ask(client, query, part, step, allow_partial)
             requests += 1
             points += sum(len(series.values) for series in answer.series)
             flags: dict[Labels, Flags] = {}
@@ -89,3 +91,12 @@ def fetch_mute_marks(
                 )
         marks[query] = [MarkedSeries(labels, ranges) for labels, ranges in found.items() if ranges]
     return FetchedMutes(marks, requests, points)
+
+
+def _ask(
+    client: PrometheusClient, query: str, part: Span, step: float, allow_partial: bool
+) -> Answer:
+    try:
+        return ask_marked(client, query, part, step, allow_partial)
+    except PrometheusError as error:
+        raise type(error)(f"mute: {error}", error.reason, error.fault) from error

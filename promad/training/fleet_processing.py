@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from promad.data.artifacts import GroupFile
 from promad.data.frame import MetricFrame
-from promad.data.groups import Labels
+from promad.data.groups import Labels, list_matchers
 from promad.data.preparation import Preparation
 from promad.data.scaling import fit_scaler
 from promad.errors import DataError
@@ -107,7 +107,7 @@ def process_groups(
         yield list(processed.parts)
     if not report.groups:
         labels, why = next(iter(report.left_out.items()))
-        raise DataError(f"no group has enough data; of {dict(labels)}: {why}")
+        raise DataError(f"no group has enough data; of {{{list_matchers(labels)}}}: {why}")
 
 
 def _add(

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from promad.data.groups import Labels
 from promad.detection.marker_queries import make_marker_rule
 from promad.detection.running_detector import RunningDetector
-from promad.events.markers import Marker, find_marker
+from promad.events.markers import Marker, MarkerIndex
 from promad.web.answers import build_marker
 from promad.web.lookup import REFUSALS, Running, Time, find_group
 from promad.web.paging import Limit
@@ -47,11 +47,21 @@ def list_markers(
 
 def find_near(beginnings: Sequence[Beginning]) -> list[Marker | None]:
     """The marker that each event names; None for one without any."""
-    near: list[Marker | None] = []
-    for served, labels, start in beginnings:
-        rule = make_marker_rule(served.config)
-        markers: Sequence[Marker] = ()
-        if served.config.markers:
-            markers = served.events.find_markers(start - rule.longest, start + rule.tolerance)
-        near.append(find_marker(markers, labels, start, rule))
-    return near
+    starts: dict[str, list[float]] = {}
+    for served, _, start in beginnings:
+        starts.setdefault(served.config.name, []).append(start)
+    detectors = {served.config.name: served for served, _, _ in beginnings}
+    markers = {name: _index_markers(detectors[name], own) for name, own in starts.items()}
+    return [
+        markers[served.config.name].find(labels, start, make_marker_rule(served.config))
+        for served, labels, start in beginnings
+    ]
+
+
+def _index_markers(served: RunningDetector, starts: Sequence[float]) -> MarkerIndex:
+    """The markers that events which begin at these times may name."""
+    if not served.config.markers:
+        return MarkerIndex()
+    rule = make_marker_rule(served.config)
+    first, last = min(starts) - rule.longest, max(starts) + rule.tolerance
+    return MarkerIndex(served.events.find_markers(first, last))

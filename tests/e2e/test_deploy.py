@@ -146,7 +146,7 @@ def test_what_to_watch_is_promql_of_metrics_that_exist():
 def test_the_alerts_in_the_examples_for_alertmanager_exist():
     rules = yaml.safe_load((DEPLOY / "prometheus/promad-alerts.yaml").read_text())["groups"]
     known = {rule["alert"] for group in rules for rule in group["rules"]}
-    known |= {"PromadAnomaly", "PromadBlind"}  # of a detector without group_by
+    known |= {"PromadAnomaly", "PromadAnomalySevere", "PromadBlind"}  # without group_by
     text = ALERTMANAGER.read_text() + (DEPLOY / "compose/alertmanager.yml").read_text()
     assert set(re.findall(r"\bPromad[A-Z][a-z]+[A-Za-z]*", text)) <= known
 

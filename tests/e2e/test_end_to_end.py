@@ -19,13 +19,14 @@ import requests
 from promad.config.durations import format_instant, parse_instant
 from promad.events.event_log import EventLog
 from tests.support import dashboards
-from tests.support.prometheus_server import PrometheusServer, free_port
+from tests.support.prometheus_server import free_port
 from tests.support.running_world import (
     FEATURES,
     Target,
     World,
+    build_server,
     configuration,
-    history,
+    detecting,
     promad,
     start_detect,
     until,
@@ -38,26 +39,15 @@ pytestmark = pytest.mark.slow
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("world")
     target, port = Target(), free_port()
-    jobs = {"app": target.port, "promad": port}
-    scrapes = "\n".join(
-        f"- {{job_name: {job}, static_configs: [{{targets: ['127.0.0.1:{at}']}}]}}"
-        for job, at in jobs.items()
-    )
-    prometheus = PrometheusServer(directory, scrapes)
-    with (directory / "prometheus.yml").open("a") as more:
-        more.write(f"rule_files: ['{directory}/mixin/prometheus/*.yaml']\n")
-    prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
+    prometheus = build_server(directory, target, port)
     config = directory / "config.yaml"
     config.write_text(configuration(prometheus.url, port))
     assert promad(config, "mixin", "-o", str(directory / "mixin")).returncode == 0
     with prometheus:
         stages = promad(config, "run", "--retrain")
         assert stages.returncode == 0, stages.stdout + stages.stderr
-        all_of_it = World(prometheus, target, config, port, start_detect(config))
-        yield all_of_it
-        all_of_it.detect.kill()
-        all_of_it.detect.wait()
-        all_of_it.target.close()
+        with detecting(prometheus, target, config, port) as all_of_it:
+            yield all_of_it
 
 
 def test_the_stages_leave_their_files(world: World) -> None:

@@ -231,6 +231,16 @@ def test_a_file_becomes_the_configuration(helm, tmp_path):
     assert found["data"]["config.yaml"].strip() == own.strip()
 
 
+def test_a_long_release_name_leaves_room_for_what_is_appended(helm):
+    longest = {"CronJob": 52, "StatefulSet": 52, "Service": 63, "Pod": 63}
+    done = helm.run("template", "r" * 53, CHART)
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    for kind, length in longest.items():
+        names = [each["metadata"]["name"] for each in pick(objects, kind)]
+        assert names
+        assert all(len(name) <= length for name in names), names
+
+
 def test_one_pod_has_no_shard(helm):
     [container] = pick_daemons(helm.render({}))
     assert "PROMAD_SHARD" not in read_environment(container)

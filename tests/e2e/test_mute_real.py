@@ -14,13 +14,13 @@ from promad.mixin.writing import build_rule_files
 from promad.stages.collect import collect
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from tests.support.prometheus_server import PrometheusServer, free_port
+from tests.support.prometheus_server import free_port
 from tests.support.running_world import (
     Target,
     World,
+    build_server,
     configuration,
-    history,
-    start_detect,
+    detecting,
     until,
 )
 
@@ -46,15 +46,7 @@ class MaintainedTarget(Target):
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("mute")
     target, port = MaintainedTarget(), free_port()
-    jobs = {"app": target.port, "promad": port}
-    scrapes = "\n".join(
-        f"- {{job_name: {job}, static_configs: [{{targets: ['127.0.0.1:{at}']}}]}}"
-        for job, at in jobs.items()
-    )
-    prometheus = PrometheusServer(directory, scrapes)
-    with (directory / "prometheus.yml").open("a") as more:
-        more.write(f"rule_files: ['{directory}/mixin/prometheus/*.yaml']\n")
-    prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
+    prometheus = build_server(directory, target, port)
     config = directory / "config.yaml"
     text = configuration(prometheus.url, port).replace("preset: improved", "model: linear")
     config.write_text(text + MUTE)
@@ -66,11 +58,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         collect(loaded, now=time.time())
         preprocess(loaded)
         train(loaded, lambda *_: None, now=time.time)
-        running = World(prometheus, target, config, port, start_detect(config))
-        yield running
-        running.detect.kill()
-        running.detect.wait()
-        target.close()
+        with detecting(prometheus, target, config, port) as running:
+            yield running
 
 
 @pytest.mark.slow  # waits for scrapes and evaluations of a real Prometheus

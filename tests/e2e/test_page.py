@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -24,14 +23,14 @@ from promad.detection.running_detector import RunningDetector
 from promad.events.markers import Marker
 from promad.events.verdict import State
 from tests.support.browser import chromium, read_axe
-from tests.support.prometheus_server import PrometheusServer, free_port
+from tests.support.prometheus_server import free_port
 from tests.support.running_world import (
     Target,
     World,
+    build_server,
     configuration,
-    history,
+    detecting,
     promad,
-    start_detect,
     until,
 )
 from tests.support.served import (
@@ -785,21 +784,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world of test_end_to_end with a model that is trained in a second."""
     directory = tmp_path_factory.mktemp("page")
     target, port = Target(), free_port()
-    scrape = f"- {{job_name: app, static_configs: [{{targets: ['127.0.0.1:{target.port}']}}]}}"
-    prometheus = PrometheusServer(directory, scrape)
-    prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
+    prometheus = build_server(directory, target, port)
     config = directory / "config.yaml"
     text = configuration(prometheus.url, port)
-    quick = "training_settings: {model: linear, scoring: {smoothing_samples: 3}, "
-    config.write_text(text.replace("training_settings: {", quick))
+    quick = "model: linear\n  scoring: {smoothing_samples: 3}"
+    config.write_text(text.replace("preset: improved", quick))
     with prometheus:
         stages = promad(config, "run", "--retrain")
         assert stages.returncode == 0, stages.stdout + stages.stderr
-        whole = World(prometheus, target, config, port, start_detect(config))
-        yield whole
-        whole.detect.kill()
-        whole.detect.wait()
-        target.close()
+        with detecting(prometheus, target, config, port) as whole:
+            yield whole
 
 
 @pytest.mark.slow

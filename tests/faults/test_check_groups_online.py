@@ -124,3 +124,14 @@ def test_a_query_without_series_is_a_problem(capsys):
     problems, lines = check(capsys, answering({"a": HOSTS, "b": []}), {"a": "a", "b": "b"})
     assert problems == 1
     assert any(line.startswith("  b: b: no series in the requested period") for line in lines)
+
+
+def test_a_mute_shows_how_many_groups_it_mutes_or_which_labels_none_of_them_has(capsys):
+    known = {"a": HOSTS, "two": HOSTS[:2], "other": [host(77, job="x")]}
+    entries = [{"query": query} for query in ("two", "other")]
+    problems, lines = check(capsys, answering(known), {"a": "a"}, mute=entries)
+    assert problems == 0
+    assert [line for line in lines if "mute." in line] == [
+        "  mute.0: mutes 2 of 5 groups now",
+        '  mute.1: mutes nothing now: no group of the entry has {instance="h77:9100"}',
+    ]

@@ -207,3 +207,61 @@ def test_queries_with_the_same_problem_share_a_line(capsys):
 def test_a_problem_of_one_query_names_its_expression(capsys):
     _, lines = check(capsys, answering({"a": scraped(290)}), {"a": "sum(a)"})
     assert lines[0].startswith("  a: sum(a): ")
+
+
+MUTE = [{"cron": "0 2 * * *", "duration": "1h"}, {"query": "deploying"}]
+MARKERS = [{"name": "api", "query": "app_build"}]
+
+
+def lines_of(lines, *keys):
+    return [line for line in lines if line.strip().startswith(keys)]
+
+
+def test_queries_of_mute_and_markers_are_asked_and_their_answers_shown(capsys):
+    curves = {"a": scraped(15), "deploying": lambda _, at: 1.0, "app_build": lambda _, at: 17.0}
+    problems, lines = check(capsys, answering(curves), {"a": "a"}, mute=MUTE, markers=MARKERS)
+    assert problems == 0
+    assert lines_of(lines, "mute", "markers") == [
+        "  mute.1: mutes now",
+        "  markers.api: 1 version now: 17",
+    ]
+
+
+def test_a_query_of_mute_that_fails_and_one_of_a_marker_without_series_are_problems(capsys):
+    handle = answering({"a": scraped(15)})
+
+    def refusing(asked):
+        if asked.form["query"] == "deploying":
+            return Say(422, '{"status":"error","errorType":"execution","error":"too much"}')
+        return Say(body=matrix({})) if asked.form["query"] == "app_build" else handle(asked)
+
+    problems, lines = check(capsys, refusing, {"a": "a"}, mute=MUTE, markers=MARKERS)
+    assert problems == 2
+    mute, marker = lines_of(lines, "mute", "markers")
+    assert mute.startswith("  mute.1: URL: deploying: ")
+    assert "too much" in mute
+    assert marker.startswith("  markers.api: app_build: no version now — check the metric's name")
+    assert lines[-1] == "URL: problems with 2 of 3 queries"
+
+
+def test_a_mute_without_series_is_no_problem(capsys):
+    handle = answering({"a": scraped(15)})
+
+    def nothing(asked):
+        return Say(body=matrix({})) if asked.form["query"] == "deploying" else handle(asked)
+
+    problems, lines = check(capsys, nothing, {"a": "a"}, mute=MUTE)
+    assert (problems, lines_of(lines, "mute")) == (0, ["  mute.1: mutes nothing now"])
+
+
+def test_a_server_that_is_down_is_one_line_and_not_asked_about_mutes(capsys):
+    asked = []
+
+    def down(each):
+        asked.append(each.form["query"])
+        return Say(503)
+
+    problems, lines = check(capsys, down, {"a": "a", "b": "b"}, mute=MUTE, markers=MARKERS)
+    assert problems == 2
+    assert not {"deploying", "app_build"} & {*asked}
+    assert not lines_of(lines, "mute", "markers")

@@ -111,6 +111,26 @@ def client():
 # All of it
 
 
+def test_a_query_of_mute_that_fails_and_a_marker_without_series_are_findings(tmp_path):
+    handle = answering({"load"})
+
+    def refusing(asked):
+        if asked.form.get("query") == "deploying":
+            return Say(422, '{"status":"error","errorType":"execution","error":"too much"}')
+        return handle(asked)
+
+    found = check(
+        refusing,
+        tmp_path,
+        {"l": "sum by (instance) (load)"},
+        mute=[{"query": "deploying"}],
+        markers=[{"name": "api", "query": "app_build"}],
+    )
+    findings = found["failing_query"].findings
+    assert [each.subject for each in findings] == ["mute.0", "markers.api"]
+    assert "too much" in findings[0].found
+
+
 def test_a_healthy_server_has_no_findings(tmp_path):
     types = {"load": "gauge", "e_total": "counter"}
     handle = answering({"load", "e_total"}, types, samples=40)

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -130,6 +131,37 @@ def promad(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=240,
         check=False,
     )
+
+
+def build_server(directory: Path, target: Target, port: int) -> PrometheusServer:
+    """A server with a history of the target, which it scrapes, as it does promad.
+
+    It evaluates the rules of `promad mixin` in the directory `mixin`.
+    """
+    jobs = {"app": target.port, "promad": port}
+    scrapes = "\n".join(
+        f"- {{job_name: {job}, static_configs: [{{targets: ['127.0.0.1:{at}']}}]}}"
+        for job, at in jobs.items()
+    )
+    prometheus = PrometheusServer(directory, scrapes)
+    with (directory / "prometheus.yml").open("a") as more:
+        more.write(f"rule_files: ['{directory}/mixin/prometheus/*.yaml']\n")
+    prometheus.backfill(history(f"127.0.0.1:{target.port}", float(int(time.time()))))
+    return prometheus
+
+
+@contextmanager
+def detecting(
+    prometheus: PrometheusServer, target: Target, config: Path, port: int
+) -> Iterator[World]:
+    """Everything at work; all of it ends but the server."""
+    world = World(prometheus, target, config, port, start_detect(config))
+    try:
+        yield world
+    finally:
+        world.detect.kill()
+        world.detect.wait()
+        world.target.close()
 
 
 def start_detect(config: Path) -> subprocess.Popen[str]:

@@ -24,6 +24,7 @@ from promad.events.event_log import EventLog
 from promad.events.markers import (
     Marker,
     MarkerBook,
+    MarkerIndex,
     MarkerRule,
     collect_versions,
     describe_marker,
@@ -70,10 +71,31 @@ def test_a_rollout_is_marked_once_and_a_rollback_again() -> None:
     book = MarkerBook()
     old, new = ({"version": "1"}, 1.0), ({"version": "2"}, 1.0)
     marked = [
-        titles(book, float(at), *series)
-        for at, series in enumerate([[old], [old, new], [old, new], [new], [old, new], [old]])
+        titles(book, 600.0 * at, *series)
+        for at, series in enumerate([[old], [old, new], [old, new], [new], [new], [old, new]])
     ]
-    assert marked == [[], ["api 2"], [], [], ["api 1"], []]
+    assert marked == [[], ["api 2"], [], [], [], ["api 1"]]
+
+
+def test_an_exporter_that_restarts_marks_nothing_beside_another_version() -> None:
+    book = MarkerBook()
+    old, new = ({"version": "1"}, 1.0), ({"version": "2"}, 1.0)
+    story = [[old, new], [old], [old], [old, new], [new], [old, new]]
+    assert [titles(book, 60.0 * at, *series) for at, series in enumerate(story)] == [[]] * 6
+
+
+def test_a_version_that_stays_away_is_marked_when_it_returns() -> None:
+    book = MarkerBook()
+    old, new = ({"version": "1"}, 1.0), ({"version": "2"}, 1.0)
+    for at in range(0, 420, 60):
+        assert titles(book, float(at), old, *([new] if at == 0 else [])) == []
+    assert titles(book, 420.0, old, new) == ["api 2"]
+
+
+def test_a_version_that_another_replaces_at_once_is_marked_when_it_returns() -> None:
+    book = MarkerBook()
+    marked = [titles(book, float(at), ({"version": text}, 1.0)) for at, text in enumerate("121")]
+    assert marked == [[], ["api 2"], ["api 1"]]
 
 
 def test_a_gap_is_no_deployment() -> None:
@@ -131,6 +153,26 @@ def test_a_marker_of_another_group_is_not_named() -> None:
     marker = Marker("api", "2", 1000.0, (("instance", "a"),))
     assert find_marker([marker], (("instance", "b"),), 1100.0, RULE) is None
     assert find_marker([marker], (("instance", "a"), ("zone", "x")), 1100.0, RULE) == marker
+
+
+def test_an_index_finds_the_same_marker_as_a_search() -> None:
+    groups: list[Labels] = [(("instance", f"h{n}"), ("zone", "ab"[n % 2])) for n in range(4)]
+    about: list[Labels] = [(), (("zone", "a"),), (("instance", "h1"),), groups[3], (("job", "x"),)]
+    numbers = np.random.default_rng(3).integers(0, 5000, 40).tolist()
+    markers = [Marker("api", str(n), float(n), about[n % len(about)]) for n in numbers]
+    index = MarkerIndex(markers)
+    for start in range(0, 6000, 250):
+        for group in groups:
+            expected = find_marker(markers, group, float(start), RULE)
+            assert index.find(group, float(start), RULE) == expected
+
+
+def test_a_version_of_thousands_of_groups_is_named_by_the_events_of_each(log: EventLog) -> None:
+    markers = [Marker("api", "2", 1000.0, (("instance", f"h{n}"),)) for n in range(3000)]
+    log.record_markers("api", 1000.0, markers, {})
+    index = MarkerIndex(log.find_markers(0.0, 2000.0))
+    named = (index.find((("instance", f"h{n}"),), 1100.0, RULE) for n in range(3000))
+    assert all(named)
 
 
 def test_the_text_says_how_long_after_it() -> None:
@@ -231,6 +273,16 @@ def test_a_restart_marks_what_was_deployed_meanwhile(log: EventLog) -> None:
     assert [marker.title for marker in log.find_markers()] == ["api 2"]
     _, registry = queries_of(deploys((0, "2")), log)
     assert b"promad_marker_timestamp_seconds{" in generate_latest(registry)
+
+
+def test_versions_that_stay_are_known_for_longer_than_events_are_kept(log: EventLog) -> None:
+    day = 86400.0
+    markers, _ = queries_of(deploys((0, "1")), log)
+    for at in (0.0, 10.0, 50 * day, 100 * day, 100 * day + 10):
+        markers.follow(START + at)
+        settle(markers)
+    log.prune(before=START + 99 * day)
+    assert log.read_versions() == {"api": {(): frozenset({"1"})}}
 
 
 def test_a_query_that_fails_or_hangs_is_counted_and_holds_up_nothing(log: EventLog) -> None:

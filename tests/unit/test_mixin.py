@@ -77,6 +77,7 @@ def test_it_writes_what_prometheus_sends_to_promad(promad):
     }
     assert web["rules"][1]["expr"] == "rate(x[1m]) # per second"
     sent = yaml.safe_load(Path("out/prometheus/promad-remote-write.yaml").read_text())
+    assert "# write-receiver" not in Path("out/prometheus/promad-remote-write.yaml").read_text()
     [block] = sent["remote_write"]
     assert block["url"] == url
     assert block["write_relabel_configs"] == [

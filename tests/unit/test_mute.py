@@ -16,13 +16,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from promad.config import Config
+from promad.config.cron import leaves_breaks
 from promad.config.durations import format_instant, parse_instant
 from promad.config.mute_settings import Mute
 from promad.config.server_settings import PrometheusSettings
 from promad.data.groups import Grouping
 from promad.data.relabeling import RelabelRule
-from promad.detection import muting
-from promad.detection.muting import MuteQueries
+from promad.detection.muting import MuteLog, MuteQueries, make_mute_queries
 from promad.errors import PrometheusError
 from promad.events.event_counts import count_begun
 from promad.events.event_log import EventLog
@@ -93,7 +93,7 @@ def test_a_window_that_began_before_the_range_belongs_to_it() -> None:
 
 
 def test_windows_that_overlap_are_one() -> None:
-    assert windows_of("0 * * * *", "90m", "UTC", "2026-01-10T00:30:00Z", days=0.1) == [
+    assert windows_of("0 23,0-2 * * *", "90m", "UTC", "2026-01-10T00:30:00Z", days=0.1) == [
         "2026-01-09T23:00:00Z/2026-01-10T03:30:00Z"
     ]
 
@@ -106,6 +106,21 @@ def test_a_clock_says_the_same_as_the_windows_whatever_the_order() -> None:
     clock = WindowClock(each)
     for at in times.tolist():
         assert clock.is_open(at) == any(first <= at < last for first, last in windows)
+
+
+@pytest.mark.parametrize(
+    ("cron", "duration", "breaks"),
+    [
+        ("0 * * * *", 3600.0, False),
+        ("0 * * * *", 3599.0, True),
+        ("* * * * 0", 90.0, True),
+        ("0 0 1 * *", 31 * 86400.0, False),
+        ("0 0 1 * *", 30 * 86400.0, True),
+        ("0 0 29 2 *", 365 * 86400.0, True),
+    ],
+)
+def test_windows_without_a_break_are_known(cron: str, duration: float, breaks: bool) -> None:
+    assert leaves_breaks(cron, duration) == breaks
 
 
 # Which groups
@@ -146,6 +161,25 @@ def test_a_value_with_signs_of_an_expression_matches_itself() -> None:
 def test_the_first_entry_that_mutes_a_group_is_named() -> None:
     both = [entry(**PERIOD, name="one", groups={"zone": "a"}), entry(**PERIOD, reason="two")]
     assert find(Mutes(both, GROUPS)) == ["one", "two", "one", "two"]
+
+
+def test_the_log_counts_the_groups_of_each_entry_and_ends_none_that_another_hides() -> None:
+    both = [
+        entry(**{"from": "1970-01-01T00:00:10Z", "to": "1970-01-01T00:00:20Z"}, name="short"),
+        entry(**PERIOD, name="long", groups={"zone": "a"}),
+    ]
+    mutes, mute_log = Mutes(both, GROUPS), MuteLog(structlog.get_logger())
+    told = []
+    for at in (0.0, 10.0, 20.0, 60.0):
+        with structlog.testing.capture_logs() as logs:
+            mute_log.report(mutes.find(at))
+        told.append([(each["event"], each["mute"], each.get("groups")) for each in logs])
+    assert told == [
+        [("mute began", "long", 2)],
+        [("mute began", "short", 4)],
+        [("mute ended", "short", None)],
+        [("mute ended", "long", None)],
+    ]
 
 
 def test_without_entries_nothing_is_muted_or_configured() -> None:
@@ -310,7 +344,9 @@ def test_without_mute_nothing_more_is_exposed() -> None:
 # Queries
 
 
-def queries_of(ask: Any, *entries: Mute) -> tuple[MuteQueries, CollectorRegistry]:
+def queries_of(
+    ask: Any, *entries: Mute, wait: float = 2.0
+) -> tuple[MuteQueries, CollectorRegistry]:
     """Queries that a function answers, `(query, at) -> series`."""
     registry = CollectorRegistry()
     metrics = DaemonMetrics(registry).of("promad")
@@ -322,7 +358,14 @@ def queries_of(ask: Any, *entries: Mute) -> tuple[MuteQueries, CollectorRegistry
             ]
         )
     )
-    made = MuteQueries(entries, client, Grouping(), metrics, structlog.get_logger())  # type: ignore[arg-type]
+    made = MuteQueries(
+        entries,
+        client,  # type: ignore[arg-type]
+        Grouping(),
+        metrics,
+        structlog.get_logger(),
+        wait,
+    )
     return made, registry
 
 
@@ -361,10 +404,7 @@ def test_a_query_mutes_while_it_is_not_zero_and_fails_open() -> None:
     ]
 
 
-def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(muting, "_WAIT_SECONDS", 0.02)
+def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick() -> None:
     hung, asked = threading.Event(), []
 
     def ask(query: str, at: float) -> Any:
@@ -372,7 +412,7 @@ def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick(
         hung.wait(20)
         return [((), 1.0)]
 
-    mutes, registry = queries_of(ask, entry(query="slow"))
+    mutes, registry = queries_of(ask, entry(query="slow"), wait=0.02)
     it = bench(mute=[entry(query="slow")], mutes=mutes)
     for at in (0, 10, 20):
         it.tick_at(at)
@@ -381,12 +421,63 @@ def test_a_query_that_does_not_answer_mutes_nothing_and_holds_up_no_tick(
     hung.set()
 
 
+def test_a_query_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hung, waits = threading.Event(), []
+
+    def ask(query: str, at: float) -> Any:
+        hung.wait(20)
+        return []
+
+    def read(wait: float) -> None:
+        waits.append(wait > 0)
+
+    mutes, _ = queries_of(ask, entry(query="slow"))
+    monkeypatch.setattr(mutes._asked[0], "read", read)
+    it = bench(mute=[entry(query="slow")], mutes=mutes)
+    for at in (0, 10, 20):
+        it.tick_at(at)
+    assert waits == [True, False, False]
+    hung.set()
+
+
+@pytest.mark.parametrize(("interval", "wait"), [(30, 2.0), (8, 2.0), (1, 0.25)])
+def test_a_tick_waits_for_a_quarter_of_its_interval_at_most(interval: int, wait: float) -> None:
+    config = Config.model_validate(
+        {
+            "queries": {"cpu": "up"},
+            "mute": [{"query": "slow"}],
+            "data_settings": {"step": f"{interval}s"},
+            "real_time_anomaly_detection": {"query_interval_seconds": interval},
+        }
+    )
+    metrics = DaemonMetrics(CollectorRegistry()).of("promad")
+    with closing(PrometheusClient("http://localhost:1", PrometheusSettings())) as client:
+        made = make_mute_queries(config, client, metrics)
+    assert made is not None
+    assert made._wait == wait
+
+
 def test_a_comparison_mutes_where_it_holds_even_if_that_is_zero() -> None:
     comparing = entry(query="up == 0")
     mutes, _ = queries_of(lambda query, at: [((), 0.0)], comparing)
     it = bench(mute=[comparing], mutes=mutes)
     it.tick_at(0)
     assert it.status.muted
+
+
+def test_a_tick_between_two_samples_asks_about_the_newest_one() -> None:
+    asked = []
+
+    def ask(query: str, at: float) -> Any:
+        asked.append(at)
+        return [((), 1.0)]
+
+    deploying = entry(query="deploying")
+    mutes, _ = queries_of(ask, deploying)
+    it = bench(mute=[deploying], mutes=mutes)
+    for at in (0, 17):
+        it.tick_at(at)
+        assert asked[-1] == it.status.verdict.at
 
 
 def test_the_server_is_asked_for_the_time_of_the_samples() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,23 @@ import pytest
 from promad.bundle import open_detector
 from promad.cli.commands.backtest import format_backtest, format_fleet
 from promad.cli.commands.preprocess import format_preprocessed
-from promad.config import Config, load_config
+from promad.config import Config, PrometheusSettings, load_config
 from promad.config.durations import format_instant
 from promad.config.known_incidents import Incident
 from promad.config.training_digests import digest_training
 from promad.data.artifacts import open_groups
-from promad.errors import DataError
+from promad.data.groups import Grouping
+from promad.errors import DataError, PrometheusError
+from promad.prometheus import PrometheusClient
+from promad.prometheus.grid import Span
+from promad.prometheus.mute_queries import fetch_mute_marks
 from promad.stages.backtest import backtest, backtest_fleet
 from promad.stages.collect import collect
 from promad.stages.preprocess import preprocess
 from promad.stages.report import write_fleet_report
 from promad.training.processed_file import locate_processed, read_fleet
 from promad.training.processing import ProcessingOptions
+from tests.support.prometheus_stub import Say, stub_server
 from tests.support.small_fleet import (
     SAMPLES,
     STEP,
@@ -143,6 +149,26 @@ def test_data_that_was_processed_with_another_mute_of_its_time_is_refused(
 def test_mute_alone_is_no_reason_to_train_again(url: str, tmp_path: Path) -> None:
     muted, plain = write(tmp_path, url, span(1, 2)), write(tmp_path, url)
     assert digest_training(muted) == digest_training(plain)
+
+
+def test_a_mute_of_all_of_the_time_is_named_with_the_group(url: str, tmp_path: Path) -> None:
+    config = write(tmp_path, url, span(0, SAMPLES))
+    collect(config, now=at(TRAINED))
+    with pytest.raises(
+        DataError, match=r'of \{instance="a"\}: data_settings.exclude and mute exclude'
+    ):
+        preprocess(config)
+
+
+def test_a_query_that_fails_over_a_period_is_named_as_one_of_mute() -> None:
+    refuse = Say(422, '{"status":"error","errorType":"execution","error":"too much"}')
+    with stub_server(lambda _: refuse) as stub:
+        client = PrometheusClient(stub.url, PrometheusSettings())
+        with (
+            closing(client),
+            pytest.raises(PrometheusError, match=r"^mute: \S+: deploying: .*too much"),
+        ):
+            fetch_mute_marks(client, ["deploying"], [Span(0.0, 600.0)], 30.0, Grouping())
 
 
 def test_a_damaged_list_of_marks_is_refused(trained: Path) -> None:

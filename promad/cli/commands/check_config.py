@@ -21,7 +21,9 @@ from promad.config.promql import find_promql_warnings
 from promad.config.warnings import find_lost_text, find_raw_counters
 
 if TYPE_CHECKING:
+    from promad.diagnosis.side_queries import SideCheck
     from promad.prometheus.checking import LatencyCheck, QueryCheck
+    from promad.prometheus.groups.checking import GroupCheck
 
 PROBLEMS_FOUND = 3
 """The exit code if a query has a problem."""
@@ -95,6 +97,7 @@ def find_warnings(config: Config) -> Iterator[str]:
 def run_check(config: Config) -> int:
     """Run every query on the server and print how it fares; how many have a problem."""
     from promad.diagnosis.online import choose_limits
+    from promad.diagnosis.side_queries import inspect_side_queries
     from promad.prometheus.checking import find_clock_problem, inspect_latency, inspect_queries
     from promad.prometheus.client import PrometheusClient
 
@@ -105,21 +108,25 @@ def run_check(config: Config) -> int:
         limits = choose_limits(config, latency.offset)
         at = now - latency.offset
         checks = inspect_queries(client, config.promql, step, at, limits)
+        sides = [] if _is_lost(checks) else inspect_side_queries(client, config, at)
         clock = find_clock_problem(client, latency.offset)
     if latency.repeated is not None:
         print_lines([format_latency(latency, setting)])
     print_lines(format_checks(checks, step))
-    problems = sum(check.problem is not None for check in checks)
+    print_lines(format_side_checks(sides))
+    problems = sum(check.problem is not None for check in checks) + count_problems(sides)
     if clock is not None:
         print_lines([clock])
     if problems:
-        print_lines([f"{config.prometheus_url}: problems with {problems} of {len(checks)} queries"])
+        asked = len(checks) + len(sides)
+        print_lines([f"{config.prometheus_url}: problems with {problems} of {asked} queries"])
     return problems + (clock is not None)
 
 
 def run_fleet_check(config: Config) -> int:
     """Run every query for all groups and print how it fares; how many problems there are."""
     from promad.diagnosis.online import check_groups, check_labels, choose_limits, find_refused
+    from promad.diagnosis.side_queries import inspect_side_queries
     from promad.prometheus.checking import find_clock_problem, inspect_latency
     from promad.prometheus.client import PrometheusClient
     from promad.prometheus.groups.checking import list_groups
@@ -128,21 +135,44 @@ def run_fleet_check(config: Config) -> int:
     with closing(PrometheusClient(config.prometheus_url, config.prometheus)) as client:
         latency = inspect_latency(client, setting, now)
         limits = choose_limits(config, latency.offset)
-        checks = check_groups(client, config, limits, now - latency.offset)
+        at = now - latency.offset
+        checks = check_groups(client, config, limits, at)
+        found = sorted(list_groups(checks))
+        sides = [] if _is_lost(checks) else inspect_side_queries(client, config, at, found)
         hidden = check_labels(client, config, now)
         clock = find_clock_problem(client, latency.offset)
     if latency.repeated is not None:
         print_lines([format_latency(latency, setting)])
     print_lines(format_group_checks(checks))
-    groups = len(list_groups(checks))
+    print_lines(format_side_checks(sides))
+    groups = len(found)
     if groups:
         print_lines([format_prediction(config, groups)])
-    failed = sum(check.problem is not None for check in checks)
+    failed = sum(check.problem is not None for check in checks) + count_problems(sides)
     others = [line for line in (*hidden, find_refused(config, groups), clock) if line is not None]
     print_lines(others)
     if failed:
-        print_lines([f"{config.prometheus_url}: problems with {failed} of {len(checks)} queries"])
+        asked = len(checks) + len(sides)
+        print_lines([f"{config.prometheus_url}: problems with {failed} of {asked} queries"])
     return failed + len(others)
+
+
+def _is_lost(checks: Sequence[QueryCheck | GroupCheck]) -> bool:
+    """Whether the server is to blame, so that asking it more is pointless."""
+    from promad.prometheus.server_faults import find_server_fault
+
+    failures = {check.alias: check.failure for check in checks if check.failure is not None}
+    return find_server_fault(failures, len(checks))[0] is not None
+
+
+def format_side_checks(checks: Sequence[SideCheck]) -> Iterator[str]:
+    """A line for each query of `mute` and `markers`."""
+    return (f"  {check.key}: {check.problem or check.found}" for check in checks)
+
+
+def count_problems(checks: Sequence[SideCheck]) -> int:
+    """How many of the queries of `mute` and `markers` have a problem."""
+    return sum(bool(check.problem) for check in checks)
 
 
 def format_latency(latency: LatencyCheck, setting: float | Literal["auto"]) -> str:
