@@ -16,6 +16,7 @@ from promad.config import Config
 from promad.config.durations import format_duration, format_instant
 from promad.data.gaps import find_runs
 from promad.data.groups import THE_ONLY_GROUP, Grouping, Labels
+from promad.detection.backtest_results import Backtest, FleetBacktest
 from promad.detection.fleet_tally import GroupTally
 from promad.detection.group_replay import fetch_group_samples
 from promad.detection.live import begin_live
@@ -35,8 +36,6 @@ from promad.prometheus import PrometheusClient
 from promad.prometheus.grid import Span
 from promad.prometheus.version_queries import fetch_markers
 from promad.stages.backtest import (
-    Backtest,
-    FleetBacktest,
     FleetVisitor,
     Visitor,
     backtest,

@@ -18,6 +18,7 @@ from promad.cli import app as cli
 from promad.config import Config, load_config
 from promad.config.durations import format_instant
 from promad.config.known_incidents import Incident, load_incidents
+from promad.detection.backtest_results import Backtest
 from promad.errors import ConfigError, PrometheusError
 from promad.events.status import GroupStatus
 from promad.events.verdict import State
@@ -25,7 +26,7 @@ from promad.exposition.openmetrics import write_openmetrics
 from promad.exposition.pushing import push_samples
 from promad.exposition.scrape_target import ScrapeTarget
 from promad.prometheus.remote_write import RemoteWriter
-from promad.stages.backtest import Backtest, backtest
+from promad.stages.backtest import backtest
 from promad.stages.explain import explain_at
 from tests.support.browser import chromium
 from tests.support.prometheus_server import PrometheusServer, openmetrics

@@ -21,6 +21,7 @@ from promad.config.durations import format_instant
 from promad.config.known_incidents import Incident
 from promad.data.frame import MetricFrame
 from promad.detection import fleet_replay
+from promad.detection.backtest_results import FleetBacktest
 from promad.detection.fleet_history import FleetHistory
 from promad.detection.fleet_loop import FleetLoop, FleetOutputs
 from promad.detection.fleet_persistence import FleetPersistence
@@ -38,7 +39,7 @@ from promad.exposition.pushing import push_samples
 from promad.exposition.scrape_target import ScrapeTarget
 from promad.prometheus.client import PrometheusClient
 from promad.prometheus.groups.polling import GroupPoller
-from promad.stages.backtest import FleetBacktest, backtest, backtest_fleet
+from promad.stages.backtest import backtest, backtest_fleet
 from promad.stages.explain import explain_at
 from tests.support.rounding import round_numbers
 from tests.support.small_fleet import (

@@ -35,6 +35,7 @@ from promad.config.durations import format_duration, format_instant
 from promad.errors import PromadError
 
 if TYPE_CHECKING:
+    from promad.detection.backtest_results import Backtest, FleetBacktest
     from promad.detection.fleet_replay import FleetSample
     from promad.detection.fleet_tally import GroupTally
     from promad.evaluation.episodes import EpisodeFigures
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from promad.events.incidents import Incident
     from promad.events.status import GroupStatus
     from promad.exposition.groups import AnySnapshot
-    from promad.stages.backtest import Alert, Backtest, FleetBacktest
+    from promad.prometheus.firing_alerts import Alert
 
 _MOST_ALERTS = 20
 """How many alerts are listed one by one."""
