@@ -22,6 +22,8 @@ _SMALLEST_BASELINE = 1e-6
 WEIGHTS = np.array([1.0, 0.5, 1.5])
 """Of the parts in the sum. The second one finds broken relations, but takes an outlier of one
 feature to the predictions of all others."""
+_WEIGHTS_OF_ONE = np.array([1.0, 0.5, 0.5])
+"""Of a single feature, whose last two parts are one prediction and count once."""
 _FREE = 1e-9
 """How much less than the other coefficients a constant is shrunk."""
 _BLOCKS, _FEWEST_BLOCKS = 5, 2
@@ -202,4 +204,5 @@ def _find_baselines(squares: Values) -> Values:
     weight: (parts,).
     """
     found = np.quantile(squares.mean(axis=2), BASELINE_QUANTILE, axis=1)
-    return np.asarray(np.maximum(found, _SMALLEST_BASELINE) / WEIGHTS, np.float64)
+    weights = WEIGHTS if squares.shape[2] > 1 else _WEIGHTS_OF_ONE
+    return np.asarray(np.maximum(found, _SMALLEST_BASELINE) / weights, np.float64)
