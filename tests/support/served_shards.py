@@ -7,7 +7,8 @@ fleet.network.silence("http://shard-1:8001")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from promad.detection.running_detector import RunningDetector
 from promad.events.event_log import EventLog
 from promad.exposition import PeerMetrics
 from promad.exposition.fleet import FleetSnapshot
+from promad.http_server import Security, WebServer, listen
 from promad.prometheus.transport import Reply
 from promad.shards import Client, OtherShards, SilentError, Timing
 from promad.web.app import build_app
+from promad.web.protection import protect
 from tests.support.served import NOW, close_logs
 from tests.support.served_fleet import create_running_fleet, log_incidents
 
@@ -108,9 +111,11 @@ class ShardedFleet:
             url: take_share(whole, directory / f"shard-{number}{copy}", Share(number, shards))
             for url, (number, copy) in zip(self.urls, names, strict=True)
         }
+        self.apps = {
+            url: self._build(url, number) for url, (number, _) in zip(self.urls, names, strict=True)
+        }
         self.clients = {
-            url: TestClient(self._build(url, number), raise_server_exceptions=False)
-            for url, (number, _) in zip(self.urls, names, strict=True)
+            url: TestClient(app, raise_server_exceptions=False) for url, app in self.apps.items()
         }
         self.network.answers = {url: self._answer(url) for url in self.urls}
         self.whole = TestClient(
@@ -142,6 +147,16 @@ class ShardedFleet:
             return Reply(response.status_code, response.reason_phrase, response.content)
 
         return answer
+
+    @contextmanager
+    def serve(self, shard: int) -> Iterator[str]:
+        """One of the shards on a real socket until the block ends; yields its address."""
+        server = WebServer(protect(self.apps[name_url(shard)], Security), listen("127.0.0.1", 0))
+        server.start()
+        try:
+            yield f"http://127.0.0.1:{server.port}"
+        finally:
+            server.stop()
 
     def ask(self, shard: int, path: str, **params: Any) -> Any:
         """The response of a shard to a request below /api/v1/."""
