@@ -117,6 +117,10 @@ class ShardedFleet:
         self.clients = {
             url: TestClient(app, raise_server_exceptions=False) for url, app in self.apps.items()
         }
+        for (
+            client
+        ) in self.clients.values():  # FastAPI prepares routes when they are first looked at
+            client.get("/api/v1/nothing")
         self.network.answers = {url: self._answer(url) for url in self.urls}
         self.whole = TestClient(
             build_app(CollectorRegistry(), lambda: [whole], lambda: True, now=lambda: NOW)
