@@ -8,7 +8,6 @@ from promad.config.document import Place
 from promad.config.server_settings import (
     ClientSettings,
     Oauth2,
-    PeerSettings,
     PrometheusSettings,
     TlsConfig,
 )
@@ -35,12 +34,9 @@ def find_server_contradictions(config: Config) -> Iterator[Contradiction]:
     server, web = config.prometheus, config.web
     yield from _check_client(server, _AT, config.prometheus_url, "prometheus_url")
     yield from _check_access_key(server)
-    if web.peers:
-        encrypted = [url for url in web.peers if url.startswith("https:")]
-        url = (encrypted or web.peers)[0]
-        yield from _check_client(web.peers_http_config, _AT_PEERS, url, "web.peers")
-    elif web.peers_http_config != PeerSettings():
-        yield (_AT_PEERS, ("web", "peers")), "has no effect without web.peers — list the daemons"
+    encrypted = [url for url in web.peers if url.startswith("https:")]
+    url = [*encrypted, *web.peers, ""][0]
+    yield from _check_client(web.peers_http_config, _AT_PEERS, url, "web.peers")
 
 
 def _check_client(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
+
 from promad.clock import Clock
 from promad.config import Config, WebSettings
 from promad.data.shards import Share
@@ -17,6 +19,8 @@ from promad.exposition import PeerMetrics
 from promad.shards import OtherShards, Timing
 from promad.web.app import build_app
 from promad.web.serving import UNPROTECTED, WebOptions, open_port
+
+log = structlog.get_logger()
 
 
 @contextmanager
@@ -46,6 +50,8 @@ def detect(
     """
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer, web.receives, share)
+    if share is None and configs[0].web.peers:
+        log.warning("web.peers has no effect without --shard", detector=configs[0].name)
 
     with open_port(
         lambda score: build_app(
