@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -70,8 +71,8 @@ class PeerStatus:
 class Peer:
     """One daemon; threads may share it.
 
-    While it does not respond it is asked by one request at a time, and not in between pauses: all
-    others fail at once with its last error.
+    If it does not respond, requests fail with its last error until a pause is over. Then one
+    request tries again, and those that come meanwhile wait for how that ends.
     """
 
     def __init__(
@@ -92,7 +93,8 @@ class Peer:
         self.url = url
         self._client, self._timing, self._count = client, timing, count
         self._share, self._process = share, process
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._is_tried = False
         self._overview: Overview | None = None
         self._identified_at = -math.inf
         self._error: SilentError | None = None
@@ -159,25 +161,37 @@ class Peer:
         return found
 
     def _ask[Answer](self, target: str, read: Callable[[Reply], Answer]) -> Answer:
-        began = self._begin()
-        try:
-            answer = read(self._client.get(target))
-        except SilentError as error:
-            self._count(self.url, False)
-            self._note_failure(error, began)
-            raise
-        self._count(self.url, True)
-        self._note_success()
-        return answer
+        with self._begin() as began:
+            try:
+                answer = read(self._client.get(target))
+            except SilentError as error:
+                self._count(self.url, False)
+                self._note_failure(error, began)
+                raise
+            self._count(self.url, True)
+            self._note_success()
+            return answer
 
-    def _begin(self) -> float:
+    @contextmanager
+    def _begin(self) -> Iterator[float]:
+        """The time at which a request begins; while a silent daemon is tried again, others wait.
+
+        Raises:
+            SilentError: in a pause.
+        """
         with self._lock:
-            now = self._timing.elapsed()
-            if self._error is not None:
-                if now < self._again_at:
-                    raise SilentError(str(self._error), timed_out=self._error.timed_out)
-                self._again_at = now + self._pause  # nobody else waits for it meanwhile
-            return now
+            self._lock.wait_for(lambda: not self._is_tried)
+            now, error = self._timing.elapsed(), self._error
+            if error is not None and now < self._again_at:
+                raise SilentError(str(error), timed_out=error.timed_out)
+            self._is_tried = error is not None
+        try:
+            yield now
+        finally:
+            if error is not None:
+                with self._lock:
+                    self._is_tried = False
+                    self._lock.notify_all()
 
     def _note_failure(self, error: SilentError, began: float) -> None:
         with self._lock:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -462,3 +464,28 @@ def test_requests_are_counted_by_url_and_result(fleet: ShardedFleet) -> None:
     ):
         series = f'promad_web_peer_requests_total{{result="{result}",url="{url}"}} {count}.0'
         assert series in text, text
+
+
+def test_requests_that_come_while_a_silent_shard_is_tried_share_how_that_ends(
+    fleet: ShardedFleet,
+) -> None:
+    fleet.get(0, "shards/groups")
+    fleet.network.silence(SECOND)
+    fleet.get(0, "shards/groups")
+    fleet.network.restore(SECOND)
+    fleet.time.pass_by(6)
+    begun, goes_on = threading.Event(), threading.Event()
+    answer = fleet.network.answers[SECOND]
+
+    def answer_late(target: str) -> Reply:
+        begun.set()
+        goes_on.wait(30)
+        return answer(target)
+
+    fleet.network.answers[SECOND] = answer_late
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(fleet.get, 0, "shards/groups")
+        assert begun.wait(30)
+        second = threads.submit(fleet.get, 0, "shards/incidents")
+        goes_on.set()
+        assert (list_silent(first.result()), list_silent(second.result())) == ([], [])

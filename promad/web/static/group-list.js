@@ -5,6 +5,7 @@ import {
   arrangeChildren, cloneTemplate, fillMeter, find, findById, findPart, setText, showState,
 } from "./elements.js";
 import { formatCount, formatDuration, formatGroup, formatMultiple } from "./format.js";
+import { nameShard } from "./shards.js";
 
 /** @import { View } from "./address.js" */
 /** @import { Group, List } from "./shards.js" */
@@ -123,7 +124,7 @@ export class GroupTable {
     fillRow(row, group);
     const showsDetector = detectors.length > 1 && Object.keys(group.labels).length > 0;
     setText(findPart(row, "detector"), showsDetector ? group.detector : "");
-    setText(findPart(row, "shard"), nameShard(group));
+    setText(findPart(row, "shard"), String(group.shard ?? ""));
     const link = findPart(row, "name");
     link.setAttribute("href", writeAddress({ ...this.#view, ...toGroup(group) }));
     if (this.#view.group === group.group) link.setAttribute("aria-current", "true");
@@ -165,13 +166,6 @@ export class GroupTable {
  */
 const toGroup = ({ group, shard }) => ({ group, shard: shard ?? null, incident: null, at: null });
 
-/**
- * "shard 2"; empty without shards.
- *
- * @param {Group} group
- */
-const nameShard = ({ shard }) => (shard === undefined ? "" : `shard\u00a0${shard}`);
-
 /** @param {List} list */
 function renderNote({ groups, matching, total }) {
   const shown = groups.length;
@@ -196,7 +190,7 @@ function fillRow(row, group) {
   const { anomalous_since: since } = group;
   const duration = since === null ? "" : formatDuration(group.at - since);
   const status = group.state === "ok" ? "" : `${group.state} ${duration}`.trim();
-  const summary = [status, reason, nameShard(group)].filter(Boolean).join(" · ");
+  const summary = [status, reason, nameShard(group.shard)].filter(Boolean).join(" · ");
   setText(findPart(row, "summary"), summary);
   setText(findPart(row, "score"), group.score === null ? "" : formatMultiple(group.score));
   const meter = findPart(row, "meter");

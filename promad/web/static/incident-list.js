@@ -8,6 +8,7 @@ import {
   formatClock, formatCount, formatDuration, formatGroup, formatLabels, formatMultiple,
 } from "./format.js";
 import { fetchApi } from "./polling.js";
+import { nameShard } from "./shards.js";
 
 /** @import { View } from "./address.js" */
 /** @import { Parameter } from "./polling.js" */
@@ -168,8 +169,9 @@ function createRow(incident, view, now) {
   const first = formatGroup(incident.first_labels, incident.first_group);
   const common = formatLabels(incident.common_labels);
   const causes = [features, common && `in common: ${common}`].filter(Boolean).join(" · ");
-  setText(findPart(row, "shard"), shard === null ? "" : `shard ${shard}`);
-  setText(findPart(row, "summary"), [length, `first ${first}`, causes].join(" · "));
+  setText(findPart(row, "shard"), String(shard ?? ""));
+  const summary = [length, `first ${first}`, causes, nameShard(shard)].filter(Boolean).join(" · ");
+  setText(findPart(row, "summary"), summary);
   setText(findPart(row, "groups"), countGroups(incident));
   setText(findPart(row, "length"), length);
   setText(findPart(row, "peak"), `${formatMultiple(incident.peak_score)} ×`);

@@ -180,6 +180,7 @@ function render() {
   const shown = isMissing ? null : name;
   document.body.dataset.view = findViewName(shown);
   document.body.dataset.single = String(isSingle());
+  document.body.dataset.sharded = String(Boolean(list.shards));
   findById("list").hidden = !list.total;
   findById("group").hidden = shown === null;
   findById("incident").hidden = view.incident === null;

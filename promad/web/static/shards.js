@@ -21,6 +21,13 @@ import { formatCount } from "./format.js";
 export const pathTo = (path, shard) => (shard === null ? path : `shards/${shard}/${path}`);
 
 /**
+ * "shard 2", in which no line breaks; empty without shards.
+ *
+ * @param {?number} [shard]
+ */
+export const nameShard = (shard) => (typeof shard === "number" ? `shard\u00a0${shard}` : "");
+
+/**
  * The shards that do not respond.
  *
  * @param {?List} list
