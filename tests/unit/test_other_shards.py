@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promad.config import PeerSettings, WebSettings
 from promad.prometheus.transport import Reply
+from promad.web.schemas import IncidentAnswer, IncidentPage
+from promad.web.shard_merging import merge_incidents
 from tests.support.served import NOW
 from tests.support.served_shards import ShardedFleet, name_url
 
@@ -489,3 +493,40 @@ def test_requests_that_come_while_a_silent_shard_is_tried_share_how_that_ends(
         second = threads.submit(fleet.get, 0, "shards/incidents")
         goes_on.set()
         assert (list_silent(first.result()), list_silent(second.result())) == ([], [])
+
+
+# Pages of incidents
+
+
+def make_page(parts: list[tuple[float, str]], limit: int, below: Any = None) -> IncidentPage:
+    """The page of one shard that has these incidents, below a place."""
+    left = sorted((part for part in parts if below is None or part < below), reverse=True)
+    rows = [IncidentAnswer.model_construct(start=start, id=id_) for start, id_ in left[:limit]]
+    return IncidentPage.model_construct(incidents=rows, next="more" if left[limit:] else None)
+
+
+@given(
+    st.lists(
+        st.sets(st.tuples(st.integers(0, 6).map(float), st.sampled_from(["aa", "bb"]))),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(1, 5),
+)
+def test_pages_have_each_part_of_each_shard_once_and_in_order(
+    shards: list[set[tuple[float, str]]], limit: int
+) -> None:
+    found, below = [], None
+    while True:
+        pages = {
+            number: make_page(sorted(parts), limit, below) for number, parts in enumerate(shards)
+        }
+        merged, cursor = merge_incidents(pages, limit)
+        found += [(each.start, each.id, each.shard) for each in merged]
+        assert len(merged) <= limit + len(shards) - 1
+        if cursor is None:
+            break
+        start, _, id_ = cursor.rpartition("-")
+        below = float(start), id_
+    whole = [(*part, number) for number, parts in enumerate(shards) for part in parts]
+    assert found == sorted(whole, key=lambda each: (each[0], each[1], -each[2]), reverse=True)
