@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from promad.config import PeerSettings, WebSettings
 from promad.prometheus.transport import Reply
+from promad.shards import SilentError
+from promad.web.limits import RequestQueue
 from promad.web.schemas import IncidentAnswer, IncidentPage
 from promad.web.shard_merging import merge_incidents
 from tests.support.served import NOW
@@ -493,6 +495,32 @@ def test_requests_that_come_while_a_silent_shard_is_tried_share_how_that_ends(
         second = threads.submit(fleet.get, 0, "shards/incidents")
         goes_on.set()
         assert (list_silent(first.result()), list_silent(second.result())) == ([], [])
+
+
+def test_only_some_requests_wait_for_other_shards_and_the_others_are_answered(
+    fleet: ShardedFleet,
+) -> None:
+    fleet.get(0, "shards/groups")
+    fleet.apps[FIRST].state.shard_queue = RequestQueue(1, 0, "shard")
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def answer_late(target: str) -> Reply:
+        begun.set()
+        goes_on.wait(30)
+        raise SilentError("gone")
+
+    fleet.network.answers[SECOND] = answer_late
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(fleet.get, 0, "shards/groups")
+        assert begun.wait(30)
+        refusal = fleet.ask(0, "shards/groups")
+        assert (refusal.status_code, refusal.json()["detail"]) == (
+            503,
+            "too many shard requests — retry later",
+        )
+        assert fleet.get(0, "groups")["total"] > 0
+        goes_on.set()
+        assert list_silent(first.result()) == [1]
 
 
 # Pages of incidents
