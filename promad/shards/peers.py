@@ -98,18 +98,23 @@ class Peers:
         self, shard: int, target: str, read: Callable[[Reply], Answer]
     ) -> Outcome[Answer]:
         failed: Outcome[Answer] | None = None
+        missed: Outcome[Answer] | None = None
         tried = [peer for peer in self._peers if peer.status.shard == shard]
         for peer in tried:
             try:
                 reply = peer.get(target)
-            except SilentError:
+            except SilentError as error:
+                missed = Outcome(peer.url, error=error)
                 continue
             try:
                 return Outcome(peer.url, read(reply))
             except SilentError as error:
                 peer.doubt()  # it may have become another one
                 failed = Outcome(peer.url, error=error)
-        return failed or self._describe_silence([peer.status for peer in tried])
+        statuses = [peer.status for peer in tried]
+        if missed and all(each.error is None for each in statuses):  # it responds again by now
+            return failed or missed
+        return failed or self._describe_silence(statuses)
 
     def _describe_silence[Answer](self, found: Sequence[PeerStatus]) -> Outcome[Answer]:
         """The error of a shard of which these are all daemons.
