@@ -20,7 +20,7 @@ import annotated_types
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from promad.config import Config, TrainingSettings, values
+from promad.config import Config, PeerSettings, TrainingSettings, values
 from promad.config.model_defaults import PRESETS
 from promad.config.settings import KeyPath, key_paths
 
@@ -55,6 +55,10 @@ MODELS_INTRODUCTION = """\
 The values of `auto` in `training_settings`. A dash marks keys that the model does not use. A member
 of a fusion has its own defaults, except for keys that the file sets."""
 
+PEERS_INTRODUCTION = """\
+How the daemons in `peers` are asked. The keys are those of [prometheus](#prometheus) from `timeout`
+to `enable_http2`, with the same defaults but for `timeout`, which is 3 s."""
+
 NAMES = (
     (values.Duration, "duration"),
     (values.PositiveDuration, "duration > 0"),
@@ -73,6 +77,7 @@ NAMES = (
     (values.Location, "path"),
     (values.Url, "URL"),
     (values.ServerUrl, "URL without credentials"),
+    (values.PeerUrl, "URL without credentials"),
     (values.EndpointUrl, "URL without credentials"),
     (values.HeaderName, "header name"),
     (values.AuthorizationType, "text other than `Basic`"),
@@ -122,6 +127,8 @@ def render_reference() -> str:
 def _list_sections(section: type[BaseModel], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     """A section, then those within it, in the order of the file."""
     yield path, section
+    if section is PeerSettings:  # its keys are those of prometheus
+        return
     for name, annotation in get_type_hints(section).items():
         if name in section.model_fields and (inner := _find_section(annotation)) is not None:
             entry = "*" if get_origin(annotation) in {Mapping, tuple} else None
@@ -139,6 +146,8 @@ def _render_section(
     path: KeyPath, section: type[BaseModel], descriptions: Mapping[KeyPath, str], defaults: Any
 ) -> str:
     """A heading, what the section is for, and a table of its keys."""
+    if section is PeerSettings:
+        return f"{_name_section(path)}\n\n{PEERS_INTRODUCTION}"
     keys = list(_list_keys(path, section, descriptions, defaults))
     parts = [_name_section(path), descriptions.get(path, ""), _render_table(keys) if keys else ""]
     return "\n\n".join(part for part in parts if part)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from promad.cli.options import parse_listen_address
 from promad.cli.output import format_url
 from promad.config import parse_duration
-from promad.config.values import ServerUrl
+from promad.config.values import PeerUrl, ServerUrl
 
 if TYPE_CHECKING:
     from promad.detection.reloading import Reload
@@ -52,6 +52,15 @@ RoutePrefixOption = Annotated[
         "--web.route-prefix",
         metavar="PATH",
         help="Serve everything below this path (default: the path of --web.external-url).",
+    ),
+]
+PeersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--web.peers",
+        metavar="URLS",
+        help="With --shard, URLs of the daemons of all shards, separated by commas; each page "
+        "shows all of them (default: web.peers).",
     ),
 ]
 LifecycleOption = Annotated[
@@ -154,6 +163,18 @@ class Port:
 def parse_external_url(url: str | None) -> str | None:
     """The URL without a slash at its end."""
     return parse_server_url(url, "--web.external-url")
+
+
+def parse_peers(urls: str | None) -> tuple[str, ...] | None:
+    """The URLs in a list with commas, each without a slash at its end."""
+    if urls is None:
+        return None
+    try:
+        return tuple(TypeAdapter(list[PeerUrl]).validate_python(urls.split(",")))
+    except ValidationError as error:
+        first = error.errors()[0]  # the URL may hold a password
+        what = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"--web.peers: URL {int(first['loc'][0]) + 1}: {what}") from None
 
 
 def parse_server_url(url: str | None, option: str) -> str | None:

@@ -2,7 +2,15 @@
 
 from promad.config.durations import format_duration, parse_duration, parse_instant
 from promad.config.reading import load_config, read_config
-from promad.config.server_settings import BasicAuth, Oauth2, PrometheusSettings, Sigv4, TlsConfig
+from promad.config.server_settings import (
+    BasicAuth,
+    ClientSettings,
+    Oauth2,
+    PeerSettings,
+    PrometheusSettings,
+    Sigv4,
+    TlsConfig,
+)
 from promad.config.settings import (
     AlertBudget,
     Config,
@@ -21,11 +29,13 @@ from promad.config.settings import (
 __all__ = [
     "AlertBudget",
     "BasicAuth",
+    "ClientSettings",
     "Config",
     "DataFilteringSettings",
     "DataSettings",
     "IncidentSettings",
     "Oauth2",
+    "PeerSettings",
     "Period",
     "PreprocessingSettings",
     "PrometheusSettings",

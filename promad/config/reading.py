@@ -213,7 +213,8 @@ def _show_value(place: Place, value: Any) -> str:
     """The value as a parenthesis, unless it is a whole section or may hold a secret."""
     if isinstance(value, dict | list) or value in {None, ""}:
         return ""
-    if _MAY_BE_SECRET.intersection(place) or (place == ("prometheus_url",) and "@" in str(value)):
+    may_hold_credentials = place[:1] in {("prometheus_url",), ("web",)} and "@" in str(value)
+    if _MAY_BE_SECRET.intersection(place) or may_hold_credentials:
         return " (hidden)"
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f" ({text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + '…'})"

@@ -1,17 +1,23 @@
-"""What is wrong between the keys below `prometheus`."""
+"""What is wrong between the keys below `prometheus`, and below `web.peers_http_config`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from promad.config.document import Place
-from promad.config.server_settings import Oauth2, PrometheusSettings, TlsConfig
+from promad.config.server_settings import (
+    ClientSettings,
+    Oauth2,
+    PrometheusSettings,
+    TlsConfig,
+)
 from promad.config.settings import Config, KeyPath
 
 Contradiction = tuple[tuple[Place, ...], str]
 """The keys that do not go together, the one to fix first, and `what is wrong — what to do`."""
 
 _AT = ("prometheus",)
+_AT_PEERS = ("web", "peers_http_config")
 _WAYS = ("basic_auth", "authorization", "oauth2", "sigv4")
 """To authenticate: at most one of them."""
 _SECRETS = (
@@ -24,53 +30,62 @@ _SECRETS = (
 
 
 def find_server_contradictions(config: Config) -> Iterator[Contradiction]:
-    """Every contradiction between the keys below `prometheus`, and with the server's URL."""
-    server = config.prometheus
-    yield from _check_ways(server)
-    yield from _check_user(server)
-    yield from _check_secrets(server)
+    """Every contradiction between the keys of a client, and with the URLs that it asks."""
+    server, web = config.prometheus, config.web
+    yield from _check_client(server, _AT, config.prometheus_url, "prometheus_url")
     yield from _check_access_key(server)
-    yield from _check_headers(server)
-    yield from _check_encryption(config.prometheus_url, server.tls_config, _AT, "prometheus_url")
-    yield from _check_proxy(server, _AT)
-    if server.oauth2:
-        at = (*_AT, "oauth2")
-        url, tls = server.oauth2.token_url, server.oauth2.tls_config
-        yield from _check_encryption(url, tls, at, "prometheus.oauth2.token_url")
-        yield from _check_proxy(server.oauth2, at)
+    encrypted = [url for url in web.peers if url.startswith("https:")]
+    url = [*encrypted, *web.peers, ""][0]
+    yield from _check_client(web.peers_http_config, _AT_PEERS, url, "web.peers")
 
 
-def _list_ways(server: PrometheusSettings) -> list[str]:
-    return [way for way in _WAYS if getattr(server, way) is not None]
+def _check_client(
+    client: ClientSettings, at: KeyPath, url: str, url_key: str
+) -> Iterator[Contradiction]:
+    yield from _check_ways(client, at)
+    yield from _check_user(client, at)
+    yield from _check_secrets(client, at)
+    yield from _check_headers(client, at)
+    yield from _check_encryption(url, client.tls_config, at, url_key)
+    yield from _check_proxy(client, at)
+    if client.oauth2:
+        at_token = (*at, "oauth2")
+        url, tls = client.oauth2.token_url, client.oauth2.tls_config
+        yield from _check_encryption(url, tls, at_token, f"{'.'.join(at_token)}.token_url")
+        yield from _check_proxy(client.oauth2, at_token)
 
 
-def _check_ways(server: PrometheusSettings) -> Iterator[Contradiction]:
-    first, *more = _list_ways(server) or [""]
+def _list_ways(client: ClientSettings) -> list[str]:
+    return [way for way in _WAYS if getattr(client, way, None) is not None]
+
+
+def _check_ways(client: ClientSettings, at: KeyPath) -> Iterator[Contradiction]:
+    first, *more = _list_ways(client) or [""]
     for way in more:
-        yield ((*_AT, way), (*_AT, first)), f"{first} is set too — remove one of the two"
+        yield ((*at, way), (*at, first)), f"{first} is set too — remove one of the two"
 
 
-def _check_user(server: PrometheusSettings) -> Iterator[Contradiction]:
-    basic, at = server.basic_auth, (*_AT, "basic_auth", "username")
+def _check_user(client: ClientSettings, at: KeyPath) -> Iterator[Contradiction]:
+    basic, at_user = client.basic_auth, (*at, "basic_auth", "username")
     if basic and basic.username is None and basic.username_file is None:
-        yield (at,), "required key is missing — add it"
+        yield (at_user,), "required key is missing — add it"
     elif basic and basic.username is not None and basic.username_file is not None:
-        yield (at,), "username_file is set too — remove one of the two"
+        yield (at_user,), "username_file is set too — remove one of the two"
 
 
-def _check_secrets(server: PrometheusSettings) -> Iterator[Contradiction]:
+def _check_secrets(client: ClientSettings, at: KeyPath) -> Iterator[Contradiction]:
     for way, key in _SECRETS:
-        section = getattr(server, way)
+        section = getattr(client, way, None)
         if section is None:
             continue
         given, file = getattr(section, key) is not None, getattr(section, f"{key}_file") is not None
         if way in {"authorization", "oauth2"} and given == file:
             yield (
-                ((*_AT, way),),
+                ((*at, way),),
                 f"needs {key} or {key}_file — set exactly one of the two",
             )
         elif given and file:
-            yield ((*_AT, way, key),), f"{key}_file is set too — remove one of the two"
+            yield ((*at, way, key),), f"{key}_file is set too — remove one of the two"
 
 
 def _check_access_key(server: PrometheusSettings) -> Iterator[Contradiction]:
@@ -93,12 +108,12 @@ def _check_access_key(server: PrometheusSettings) -> Iterator[Contradiction]:
         )
 
 
-def _check_headers(server: PrometheusSettings) -> Iterator[Contradiction]:
-    ways = _list_ways(server)
-    for name in server.http_headers:
+def _check_headers(client: ClientSettings, at: KeyPath) -> Iterator[Contradiction]:
+    ways = _list_ways(client)
+    for name in client.http_headers:
         if name.lower() == "authorization" and ways:
             yield (
-                ((*_AT, "http_headers", name), *((*_AT, way) for way in ways)),
+                ((*at, "http_headers", name), *((*at, way) for way in ways)),
                 f"{ways[0]} sets this header too — remove one of the two",
             )
 
@@ -127,7 +142,7 @@ def _check_encryption(
         )
 
 
-def _check_proxy(settings: PrometheusSettings | Oauth2, above: KeyPath) -> Iterator[Contradiction]:
+def _check_proxy(settings: ClientSettings | Oauth2, above: KeyPath) -> Iterator[Contradiction]:
     at_url, at_none = (*above, "proxy_url"), (*above, "no_proxy")
     at_environment = (*above, "proxy_from_environment")
     if settings.proxy_from_environment and settings.proxy_url is not None:

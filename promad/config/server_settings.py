@@ -1,4 +1,7 @@
-"""The keys below `prometheus`: how the server is asked. Names and meanings are Prometheus's own."""
+"""How servers are asked: the keys below `prometheus` and `web.peers_http_config`.
+
+Names and meanings are Prometheus's own.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ TlsVersion = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
 
 class BasicAuth(Section):
-    """User name and password for the Prometheus server."""
+    """User name and password for a server."""
 
     username: Text | None = None
     username_file: Location | None = None
@@ -34,7 +37,7 @@ class BasicAuth(Section):
 
 
 class Authorization(Section):
-    """An Authorization header for the Prometheus server."""
+    """An Authorization header for a server."""
 
     type: AuthorizationType = "Bearer"
     credentials: SecretStr | None = None
@@ -60,7 +63,7 @@ class TlsConfig(Section):
 
 
 class Oauth2(Section):
-    """OAuth 2.0 client credentials: a token from `token_url`, sent to the Prometheus server.
+    """OAuth 2.0 client credentials: a token from `token_url`, sent to a server.
 
     The token server has a proxy and certificates of its own.
     """
@@ -98,15 +101,14 @@ class HttpHeader(Section):
     files: tuple[Location, ...] = ()
 
 
-class PrometheusSettings(Section):
-    """The HTTP client for the Prometheus server; the keys are Prometheus's own."""
+class ClientSettings(Section):
+    """An HTTP client; the keys are Prometheus's own."""
 
     timeout: PositiveDuration = 30.0
     compression: Literal["identity", "gzip"] = "identity"
     basic_auth: BasicAuth | None = None
     authorization: Authorization | None = None
     oauth2: Oauth2 | None = None
-    sigv4: Sigv4 | None = None
     tls_config: TlsConfig = TlsConfig()
     http_headers: Mapping[HeaderName, HttpHeader] = {}
     proxy_url: Url | None = None
@@ -115,7 +117,19 @@ class PrometheusSettings(Section):
     proxy_connect_header: Mapping[HeaderName, tuple[SecretStr, ...]] = {}
     follow_redirects: bool = True
     enable_http2: bool = True
+
+
+class PrometheusSettings(ClientSettings):
+    """The HTTP client for the Prometheus server."""
+
+    sigv4: Sigv4 | None = None
     http_method: Literal["POST", "GET"] = "POST"
     params: Mapping[ParameterName, ParameterValues] = {}
     max_points_per_request: PositiveInt = 10_000
     union_queries: bool = True
+
+
+class PeerSettings(ClientSettings):
+    """The HTTP client for the daemons in `web.peers`."""
+
+    timeout: PositiveDuration = 3.0

@@ -22,7 +22,7 @@ from promad.config.model_defaults import (
 )
 from promad.config.mute_settings import Mute
 from promad.config.section import Section as _Section
-from promad.config.server_settings import PrometheusSettings
+from promad.config.server_settings import PeerSettings, PrometheusSettings
 from promad.config.values import (
     Alias,
     CalendarFeature,
@@ -37,6 +37,7 @@ from promad.config.values import (
     Location,
     MetricsPrefix,
     NaturalInt,
+    PeerUrl,
     PositiveDuration,
     PositiveFloat,
     PositiveInt,
@@ -381,12 +382,22 @@ class IncidentSettings(_Section):
 
 
 class WebSettings(_Section):
-    """External addresses, used in links only."""
+    """External addresses, used in links only, and the other shards that the page shows."""
 
     external_url: ServerUrl | None = None
     prometheus_url: ServerUrl | None = None
     grafana_url: ServerUrl | None = None
     runbook_url: Text = "docs/runbooks.md"
+    peers: tuple[PeerUrl, ...] = ()
+    peers_http_config: PeerSettings = PeerSettings()
+
+    @field_validator("peers")
+    @classmethod
+    def _names_each_peer_once(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if urls.count(url) > 1:
+                raise ValueError(f"{url} is listed twice — list each daemon once")
+        return urls
 
 
 class Config(_Section):

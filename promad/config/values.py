@@ -160,8 +160,11 @@ def _check_url(value: str) -> str:
     return value
 
 
-def check_server_url(value: str) -> str:
+def check_server_url(value: str, section: str = "prometheus") -> str:
     """The URL of a server without a slash at its end.
+
+    Args:
+        section: where its client is in the configuration.
 
     Raises:
         ValueError: with what to write instead.
@@ -169,11 +172,15 @@ def check_server_url(value: str) -> str:
     parts = urlsplit(_check_url(value))
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            "credentials are not allowed in the URL — use prometheus.basic_auth with password_file"
+            f"credentials are not allowed in the URL — use {section}.basic_auth with password_file"
         )
     if "?" in value or "#" in value:
         raise ValueError("must not contain ? or # — remove them and what follows")
     return value.rstrip("/")
+
+
+def _check_peer_url(value: str) -> str:
+    return check_server_url(value, "web.peers_http_config")
 
 
 def _check_endpoint_url(value: str) -> str:
@@ -249,6 +256,7 @@ KerasFileName = Annotated[str, AfterValidator(_check_keras_file_name)]
 Location = Annotated[Path, AfterValidator(_resolve_path)]
 Url = Annotated[str, AfterValidator(_check_url)]
 ServerUrl = Annotated[str, AfterValidator(check_server_url)]
+PeerUrl = Annotated[str, AfterValidator(_check_peer_url)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 AuthorizationType = Annotated[str, AfterValidator(_check_authorization_type)]

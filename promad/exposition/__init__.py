@@ -8,6 +8,7 @@
     merging        the lines of all detectors, each family once
     daemon         metrics about the daemon itself: polls, ticks, queries, models, reloads
     web            metrics about the HTTP server
+    peers          metrics about requests to other shards
     receiver       metrics about remote write that is received
 
 History as a daemon would have exposed it, for Prometheus to store:
@@ -22,6 +23,7 @@ A value that is not known is withdrawn: never 0, never NaN.
 from promad.exposition.daemon import DaemonMetrics, DetectorMetrics, create_registry
 from promad.exposition.groups import AnySnapshot, Snapshot, SnapshotCollector
 from promad.exposition.merging import collect_fleets, merge_fleets
+from promad.exposition.peers import PeerMetrics
 from promad.exposition.receiver import ReceiverMetrics
 from promad.exposition.web import WebMetrics
 
@@ -29,6 +31,7 @@ __all__ = [
     "AnySnapshot",
     "DaemonMetrics",
     "DetectorMetrics",
+    "PeerMetrics",
     "ReceiverMetrics",
     "Snapshot",
     "SnapshotCollector",

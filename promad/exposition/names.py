@@ -506,6 +506,15 @@ WEB_CONFIG_LOADED_AT = MetricSpec(
     subject=Subject.PROCESS,
     absent="without `--web.config.file`",
 )
+PEER_REQUESTS = MetricSpec(
+    "promad_web_peer_requests_total",
+    "Requests to the daemons in `web.peers`, for the page and the API, by URL and by result: "
+    "`success`, or `failure` if the daemon did not respond as promad does.",
+    labels=("url", "result"),
+    subject=Subject.PROCESS,
+    type=MetricType.COUNTER,
+    absent="without `--shard` or `web.peers`",
+)
 RECEIVED_REQUESTS = MetricSpec(
     "promad_remote_write_requests_total",
     "Remote-write requests, by the status code of the response.",
@@ -526,7 +535,7 @@ RECEIVED_UNUSED = MetricSpec(
 
 PROCESS_METRICS = (
     *(BUILD_INFO, SHARD_INFO, SHARDS, RELOAD_SUCCEEDED, RELOADED_AT, CONNECTIONS_CLOSED),
-    *(REQUESTS_REFUSED, WEB_CONFIG_SUCCEEDED, WEB_CONFIG_LOADED_AT),
+    *(REQUESTS_REFUSED, WEB_CONFIG_SUCCEEDED, WEB_CONFIG_LOADED_AT, PEER_REQUESTS),
     *(RECEIVED_REQUESTS, RECEIVED_UNUSED),
 )
 """Metrics about the daemon as a whole."""

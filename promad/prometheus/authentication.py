@@ -15,9 +15,10 @@ from pathlib import Path
 from pydantic import SecretStr
 from urllib3.util import Url
 
-from promad.config import BasicAuth, PrometheusSettings
+from promad.config import BasicAuth, ClientSettings, PrometheusSettings
 from promad.errors import PrometheusError
 
+SECTION = "prometheus"
 _NOT_SELECTING = {
     *("timeout", "compression", "http_method", "max_points_per_request", "union_queries"),
     *("basic_auth", "authorization", "oauth2", "sigv4", "http_headers", "tls_config"),
@@ -30,8 +31,9 @@ _NOT_SELECTING = {
 class Authentication:
     """Sends the headers of the configuration; ways that need more than these inherit from it."""
 
-    def __init__(self, settings: PrometheusSettings) -> None:
+    def __init__(self, settings: ClientSettings, section: str = SECTION) -> None:
         self._settings = settings
+        self._section = section
 
     def build_headers(self) -> dict[str, str]:
         """The headers of one request that do not depend on what it asks.
@@ -39,7 +41,7 @@ class Authentication:
         Raises:
             PrometheusError: if a secret cannot be obtained.
         """
-        return build_headers(self._settings)
+        return build_headers(self._settings, self._section)
 
     def sign(
         self, method: str, url: Url, headers: Mapping[str, str], body: bytes | None
@@ -55,15 +57,18 @@ class Authentication:
         """Close connections of its own, if it has any."""
 
 
-def build_headers(settings: PrometheusSettings) -> dict[str, str]:
+def build_headers(settings: ClientSettings, section: str = SECTION) -> dict[str, str]:
     """The headers of one request, with the secrets' files as they are now.
+
+    Args:
+        section: where the settings are in the configuration.
 
     Raises:
         PrometheusError: if a file cannot be read or holds what no header can carry.
     """
-    found = dict(_build_authorization(settings))
+    found = dict(_build_authorization(settings, section))
     for name, header in settings.http_headers.items():
-        key = f"prometheus.http_headers.{name}"
+        key = f"{section}.http_headers.{name}"
         secrets = [secret.get_secret_value() for secret in header.secrets]
         files = [_read_file(file, f"{key}.files") for file in header.files]
         found[name] = check_header(", ".join([*header.values, *secrets, *files]), key)
@@ -82,7 +87,7 @@ def hash_selection(settings: PrometheusSettings) -> str:
     """
     headers = build_headers(settings)
     if settings.basic_auth:
-        headers["Authorization"] = f"Basic {_read_user(settings.basic_auth)}"
+        headers["Authorization"] = f"Basic {_read_user(settings.basic_auth, SECTION)}"
     rest = settings.model_dump(mode="json", exclude=_NOT_SELECTING) | _dump_identity(settings)
     certificate = settings.tls_config.cert_file
     shown = settings.tls_config.cert or ""
@@ -103,20 +108,20 @@ def _dump_identity(settings: PrometheusSettings) -> dict[str, object]:
     return found
 
 
-def _build_authorization(settings: PrometheusSettings) -> Iterator[tuple[str, str]]:
+def _build_authorization(settings: ClientSettings, section: str) -> Iterator[tuple[str, str]]:
     if settings.basic_auth:
-        basic, key = settings.basic_auth, "prometheus.basic_auth.password"
+        basic, key = settings.basic_auth, f"{section}.basic_auth.password"
         secret = read_secret(basic.password, basic.password_file, key)
-        yield "Authorization", build_basic(_read_user(basic), secret)
+        yield "Authorization", build_basic(_read_user(basic, section), secret)
     if settings.authorization:
-        bearer, key = settings.authorization, "prometheus.authorization.credentials"
+        bearer, key = settings.authorization, f"{section}.authorization.credentials"
         credentials = read_secret(bearer.credentials, bearer.credentials_file, key)
         yield "Authorization", check_header(f"{bearer.type} {credentials}", key)
 
 
-def _read_user(basic: BasicAuth) -> str:
+def _read_user(basic: BasicAuth, section: str) -> str:
     if basic.username_file is not None:
-        return _read_file(basic.username_file, "prometheus.basic_auth.username_file")
+        return _read_file(basic.username_file, f"{section}.basic_auth.username_file")
     return basic.username or ""
 
 

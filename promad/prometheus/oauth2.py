@@ -13,9 +13,10 @@ from math import inf, isfinite
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from promad.config import Oauth2, PrometheusSettings
+from promad.config import ClientSettings, Oauth2
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import (
+    SECTION,
     Authentication,
     build_basic,
     check_header,
@@ -26,7 +27,6 @@ from promad.prometheus.refusals import load_object
 from promad.prometheus.retrying import RetryPolicy
 from promad.prometheus.transport import Reply, Session, exchange
 
-SECTION = "prometheus.oauth2"
 _EARLY_SECONDS = 10.0
 """A token is replaced before its end, so that it does not expire on its way."""
 _SECONDS_BETWEEN_RENEWALS = 10.0
@@ -101,18 +101,25 @@ class Oauth2Authentication(Authentication):
     """Sends the current token with every request, and replaces a token that the server refuses."""
 
     def __init__(
-        self, settings: PrometheusSettings, retry: RetryPolicy, now: Callable[[], float]
+        self,
+        settings: ClientSettings,
+        retry: RetryPolicy,
+        now: Callable[[], float],
+        section: str = SECTION,
     ) -> None:
-        super().__init__(settings)
+        super().__init__(settings, section)
         if settings.oauth2 is None:
             raise ValueError("oauth2 is not set")
         self._oauth2 = settings.oauth2
-        self._server = _TokenServer(settings.oauth2, settings.timeout, retry)
+        self._key = f"{section}.oauth2"
+        self._server = _TokenServer(settings.oauth2, settings.timeout, retry, self._key)
         self._tokens = Tokens(self._server.fetch, now)
 
     def build_headers(self) -> dict[str, str]:
         secret = read_secret(
-            self._oauth2.client_secret, self._oauth2.client_secret_file, f"{SECTION}.client_secret"
+            self._oauth2.client_secret,
+            self._oauth2.client_secret_file,
+            f"{self._key}.client_secret",
         )
         return {**super().build_headers(), "Authorization": self._tokens.get(secret)}
 
@@ -138,14 +145,15 @@ class _ClientSecret(Authentication):
 
 
 class _TokenServer:
-    """Asks for tokens; one thread at a time."""
+    """Asks for tokens; one thread at a time. `section` is where it is in the configuration."""
 
-    def __init__(self, settings: Oauth2, timeout: float, retry: RetryPolicy) -> None:
+    def __init__(self, settings: Oauth2, timeout: float, retry: RetryPolicy, section: str) -> None:
         self._settings = settings
+        self._section = section
         self._timeout = timeout
         self._closing = retry.closing
         self._who = _ClientSecret(settings.client_id)
-        self._session = Session(settings, retry, self._who, section=SECTION)
+        self._session = Session(settings, retry, self._who, section=section)
         self._session.headers["Accept"] = "application/json"
         self._shown = settings.token_url.partition("?")[0]
 
@@ -170,7 +178,7 @@ class _TokenServer:
         try:
             return read_token(reply.body)
         except ValueError as error:
-            raise self._build_error(str(error), f"check {SECTION}.token_url") from None
+            raise self._build_error(str(error), f"check {self._section}.token_url") from None
 
     def _ask(self, secret: str) -> Reply:
         form: list[tuple[str, str]] = [("grant_type", "client_credentials")]
@@ -186,7 +194,7 @@ class _TokenServer:
             )
         except PrometheusError as error:
             what, _, remedy = str(error).partition(" — ")
-            remedy = remedy.replace("prometheus_url", f"{SECTION}.token_url")
+            remedy = remedy.replace("prometheus_url", f"{self._section}.token_url")
             raise self._build_error(what, remedy, error.reason) from None
 
     def _build_error(
@@ -194,7 +202,7 @@ class _TokenServer:
     ) -> UnreachableError:
         """Without a token no query can be asked, so the next one now would fail as well."""
         return UnreachableError(
-            f"{SECTION}: no token from {self._shown}: {what} — {remedy}", reason
+            f"{self._section}: no token from {self._shown}: {what} — {remedy}", reason
         )
 
     def close(self) -> None:
@@ -214,7 +222,7 @@ def read_token(body: bytes) -> Token:
     kind = str(document.get("token_type") or "Bearer")
     kind = "Bearer" if kind.lower() == "bearer" else kind
     try:
-        authorization = check_header(f"{kind} {value}", f"{SECTION}.token_url")
+        authorization = check_header(f"{kind} {value}", "token_url")
     except PrometheusError:
         raise ValueError("unusable response: access_token is not printable ASCII") from None
     return Token(authorization, _read_seconds(document.get("expires_in")))

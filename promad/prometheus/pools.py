@@ -16,7 +16,7 @@ from urllib3 import PoolManager, ProxyManager, make_headers
 from urllib3.util import Url, create_urllib3_context, parse_url
 from urllib3.util.ssl_ import resolve_cert_reqs
 
-from promad.config import Oauth2, PrometheusSettings, TlsConfig
+from promad.config import ClientSettings, Oauth2, TlsConfig
 from promad.errors import PrometheusError
 from promad.prometheus.authentication import check_header
 from promad.prometheus.connections import POOLS
@@ -34,7 +34,7 @@ _DEFAULT_LOWEST = "TLS12"
 
 
 def open_pools(
-    settings: PrometheusSettings | Oauth2, url: Url, section: str = "prometheus"
+    settings: ClientSettings | Oauth2, url: Url, section: str = "prometheus"
 ) -> PoolManager:
     """Connections with the certificates and the proxy that `settings` ask for, and nothing else.
 
@@ -64,7 +64,7 @@ def _authenticate(proxy: str) -> dict[str, str]:
 
 
 def _build_proxy_headers(
-    settings: PrometheusSettings | Oauth2, url: Url, section: str
+    settings: ClientSettings | Oauth2, url: Url, section: str
 ) -> dict[str, str]:
     """What a proxy gets with CONNECT, which only servers over TLS need."""
     return {

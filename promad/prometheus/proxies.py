@@ -12,11 +12,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib3.connection import port_by_scheme
 from urllib3.util import Url
 
-from promad.config import Oauth2, PrometheusSettings
+from promad.config import ClientSettings, Oauth2
 
 
 def choose_proxy(
-    settings: PrometheusSettings | Oauth2, url: Url, environment: Mapping[str, str]
+    settings: ClientSettings | Oauth2, url: Url, environment: Mapping[str, str]
 ) -> str | None:
     """The URL of the proxy for a server; None if it is asked directly."""
     if not settings.proxy_from_environment:

@@ -23,7 +23,7 @@ from urllib3.exceptions import ClosedPoolError, HTTPError, LocationValueError, P
 from urllib3.util import Url, parse_url
 
 import promad
-from promad.config import Oauth2, PrometheusSettings
+from promad.config import ClientSettings, Oauth2
 from promad.errors import PrometheusError, UnreachableError
 from promad.prometheus.authentication import Authentication
 from promad.prometheus.connections import Pool, Request, Response
@@ -56,6 +56,10 @@ class BodyTooLargeError(PrometheusError):
         self.start = start
 
 
+class TimedOutError(UnreachableError):
+    """The server did not answer completely within the time allowed."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """Status and whole body of an exchange; the body is as sent before compression.
@@ -84,7 +88,7 @@ class Session:
 
     def __init__(
         self,
-        settings: PrometheusSettings | Oauth2,
+        settings: ClientSettings | Oauth2,
         retry: RetryPolicy,
         authentication: Authentication,
         pools: PoolManager | None = None,
@@ -312,7 +316,7 @@ def _build_incomplete_error(error: Exception) -> PrometheusError:
 
 
 def _build_slow_error(seconds: float) -> PrometheusError:
-    return UnreachableError(
+    return TimedOutError(
         f"response incomplete after {seconds:g} s — "
         "set prometheus.compression to gzip on a slow link, or raise prometheus.timeout",
         "timeout",
@@ -335,7 +339,7 @@ def _build_connection_error(error: Exception, timeout: float, section: str) -> P
             f"TLS connection failed ({_find_cause(error)}) — check {section}.tls_config"
         )
     if isinstance(error, TimeoutError):
-        return UnreachableError(
+        return TimedOutError(
             f"no response within {timeout:g} s — check the server, or raise prometheus.timeout"
         )
     return UnreachableError(

@@ -8,13 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
+
 from promad.clock import Clock
-from promad.config import Config
+from promad.config import Config, WebSettings
 from promad.data.shards import Share
 from promad.detection.daemon import Daemon
 from promad.detection.loop import Observer
+from promad.exposition import PeerMetrics
+from promad.shards import OtherShards, Timing
 from promad.web.app import build_app
 from promad.web.serving import UNPROTECTED, WebOptions, open_port
+
+log = structlog.get_logger()
 
 
 @contextmanager
@@ -44,6 +50,8 @@ def detect(
     """
     wanted = configs[0].real_time_anomaly_detection.exporter_port if port is None else port
     daemon = Daemon(configs, clock, observer, web.receives, share)
+    if share is None and configs[0].web.peers:
+        log.warning("web.peers has no effect without --shard", detector=configs[0].name)
 
     with open_port(
         lambda score: build_app(
@@ -55,6 +63,7 @@ def detect(
             score,
             web.ask_reload,
             receiver=daemon.receiver,
+            shards=_make_other_shards(daemon, clock, share),
         ),
         daemon.registry,
         clock,
@@ -67,3 +76,16 @@ def detect(
             yield daemon
         finally:
             daemon.stop()
+
+
+def _make_other_shards(daemon: Daemon, clock: Clock, share: Share | None) -> OtherShards | None:
+    """The other shards, as the first configuration in use names them; None without `--shard`."""
+    if share is None:
+        return None
+
+    def find_settings() -> WebSettings | None:
+        running = daemon.served()
+        return running[0].config.web if running else None
+
+    timing = Timing(clock.now, clock.elapsed)
+    return OtherShards(share, find_settings, PeerMetrics(daemon.registry), timing)

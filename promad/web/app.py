@@ -25,6 +25,7 @@ from promad.web import (
     markers_api,
     peers_api,
     scoring_api,
+    shards_api,
     state_api,
 )
 from promad.web.docs import create_docs_routes
@@ -36,16 +37,18 @@ from promad.web.metrics import ScrapeAnswers
 from promad.web.page import create_page_routes
 from promad.web.problems import HANDLERS
 from promad.web.scoring_process import Scorer, score_here
+from promad.web.shard_forwarding import create_forwarding_router
 from promad.web.write_route import create_write_routes
 
 if TYPE_CHECKING:
     from promad.detection.receiving import Receiver
+    from promad.shards import OtherShards
 
 SCORED_AT_ONCE = 2
 WAITING = 6
 """Eight bodies of at most 8 MiB limit the memory that requests can take."""
 
-_LIVE_APIS = (groups_api, peers_api, events_api, incidents_api, markers_api)
+_LIVE_APIS = (groups_api, peers_api, events_api, incidents_api, markers_api, shards_api)
 
 
 def build_app(
@@ -58,6 +61,7 @@ def build_app(
     ask_reload: Callable[[], Future[str]] | None = None,
     live: bool = True,
     receiver: Receiver | None = None,
+    shards: OtherShards | None = None,
 ) -> FastAPI:
     """The application on the metrics port; HEAD works wherever GET does.
 
@@ -71,6 +75,7 @@ def build_app(
         live: whether the groups are monitored; else there is nothing to show of them, no page, and
             of the API the loaded bundles and scoring alone.
         receiver: takes samples by remote write; without it `/api/v1/write` is off.
+        shards: the other shards; None for a daemon that has all groups.
     """
     app = FastAPI(
         title="promad",
@@ -95,10 +100,14 @@ def build_app(
     )
     app.state.served, app.state.now = served, now
     app.state.score = score
-    app.state.group_changes = GroupChanges()
+    app.state.shards = shards
+    app.state.group_changes = GroupChanges(shards.process if shards else None)
+    app.state.shard_queue = RequestQueue(shards_api.AT_ONCE, shards_api.WAITING, "shard")
     app.state.scoring_queue = RequestQueue(SCORED_AT_ONCE, WAITING)
     for api in (state_api, scoring_api, *(_LIVE_APIS if live else ())):
         app.include_router(api.router)
+    if live:
+        app.include_router(create_forwarding_router())
     return app
 
 

@@ -32,9 +32,10 @@ class Changes:
 class GroupChanges:
     """When the state or the coarse score of each group last changed, in requests. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: str | None = None) -> None:
+        """No request yet. `epoch`, 8 hexadecimal digits, begins the tokens of this process."""
         self._lock = threading.Lock()
-        self._epoch = secrets.token_hex(4)
+        self._epoch = epoch or secrets.token_hex(4)
         self._revision = 0
         self._complete_from = 0
         self._names: tuple[str, ...] = ()

@@ -51,8 +51,7 @@ class GroupTable:
     @property
     def coarse_score(self) -> Values:
         """Scores below the threshold rounded down, so that rows rarely change; NaN without one."""
-        below = (self.score >= 0) & (self.score < 1)
-        return np.where(below, np.floor(5 * self.score), self.score)
+        return _round_score(self.score)
 
     def search(self, text: str) -> Flags:
         """Which groups match every word, in their name, their state or a leading feature."""
@@ -75,14 +74,8 @@ class GroupTable:
 
     def sort(self, rows: Rows, by: Sort) -> Rows:
         """These rows in order: of equal ones by name."""
-        name = _rank_names(self.names)[rows]
-        coarse, score = self.coarse_score[rows], self.score[rows]
-        keys: Mapping[Sort, tuple[NDArray[np.generic], ...]] = {
-            "worst": (name, _descend(coarse), _RANK[self.state[rows]]),
-            "score": (name, _descend(score)),
-            "name": (name,),
-        }
-        return rows[np.lexsort(keys[by])]
+        names = _rank_names(self.names)[rows]
+        return rows[order_groups(names, self.state[rows], self.score[rows], by)]
 
     def build(self, rows: Rows) -> list[MonitoredGroup]:
         """These groups."""
@@ -90,6 +83,29 @@ class GroupTable:
             np.arange(len(self.rosters)), [len(roster.rows) for roster in self.rosters]
         )
         return [self.rosters[roster_of[row]].build(self.names[row]) for row in rows.tolist()]
+
+
+def order_groups(
+    names: NDArray[np.int64], state: NDArray[np.uint8], score: Values, by: Sort
+) -> Rows:
+    """The places of groups in order.
+
+    Args:
+        names: the place of each name in alphabetical order, which decides between equal groups.
+        state: positions in `STATES`.
+        score: score over threshold; NaN without one.
+    """
+    keys: Mapping[Sort, tuple[NDArray[np.generic], ...]] = {
+        "worst": (names, _descend(_round_score(score)), _RANK[state]),
+        "score": (names, _descend(score)),
+        "name": (names,),
+    }
+    return np.lexsort(keys[by])
+
+
+def _round_score(score: Values) -> Values:
+    below = (score >= 0) & (score < 1)
+    return np.where(below, np.floor(5 * score), score)
 
 
 def read_groups(running: Sequence[RunningDetector]) -> GroupTable:

@@ -80,6 +80,7 @@ def get_groups(
     rows = np.flatnonzero(matching if changes is None else matching & changes.rows)
     page = table.sort(rows, sort)[offset:][:limit]
     chosen = pick_group(table.rosters, selected)
+    shards = request.app.state.shards
     return GroupList(
         now=request.app.state.now(),
         version=promad.__version__,
@@ -93,6 +94,9 @@ def get_groups(
         token=token,
         delta=changes is not None,
         gone=[] if changes is None else _list_gone(table, changes, matching),
+        shard=shards.share.number if shards else None,
+        shard_count=shards.share.count if shards else None,
+        merges=shards is not None and shards.find() is not None,
     )
 
 

@@ -28,10 +28,11 @@ def cut_page[Item](
     """The first page, and the cursor of the next one if more than `limit` were found."""
     ordered = sorted(found, key=get_place, reverse=True)
     page = ordered[:limit]
-    return page, _format_cursor(get_place(page[-1])) if len(ordered) > limit else None
+    return page, format_cursor(get_place(page[-1])) if len(ordered) > limit else None
 
 
-def _format_cursor(place: Place) -> str:
+def format_cursor(place: Place) -> str:
+    """The cursor of the page that begins after a place."""
     start, id_ = place
     return f"{float(start)!r}-{id_}"
 

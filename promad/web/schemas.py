@@ -411,6 +411,11 @@ class GroupList(_Answer):
     gone: list[str] = Field(
         description="With `since`, groups that are not monitored or do not match any more."
     )
+    shard: int | None = Field(description="Number of the daemon's shard; null without `--shard`.")
+    shard_count: int | None = Field(description="How many shards there are.")
+    merges: bool = Field(
+        description="Whether `web.peers` is set, so that `/api/v1/shards/groups` has all shards."
+    )
 
 
 class GroupDetail(_Answer):

@@ -16,6 +16,7 @@ from promad.errors import PrometheusError
 from promad.events.status import GroupStatus
 from promad.exposition import (
     DaemonMetrics,
+    PeerMetrics,
     ReceiverMetrics,
     Snapshot,
     SnapshotCollector,
@@ -410,6 +411,7 @@ def every_family() -> dict[str, Metric]:
     snapshots = [Snapshot("d0", reference.PREFIX, (scored,))]
     registry.register(SnapshotCollector(lambda: snapshots))
     WebMetrics(registry, ["too_many"], ["busy"]).show_web_config(1.0)
+    PeerMetrics(registry).begin(["http://promad-1:8001"])
     received = ReceiverMetrics(registry)
     received.begin("d0")
     received.count_request(204)

@@ -25,7 +25,7 @@ ROWS = (
     "experiments web",
     "detection",
     "training mixin diagnosis",
-    "bundle datasets presets",
+    "bundle datasets presets shards",
     "scoring",
     "models thresholds evaluation prometheus exposition simulation",
     "events",

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from promad.config import WebSettings
+from promad.data.shards import Share
+from promad.exposition import PeerMetrics
 from promad.http_server import WebServer, listen
+from promad.shards import OtherShards, SilentError, Timing
 from promad.web.app import build_app
 from tests.support.served import NOW, close_logs, create_detector, create_running_detectors
+from tests.support.served_shards import Network
 
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
@@ -37,7 +42,15 @@ class Counted:
 def test_no_request_is_answered_otherwise_than_described(tmp_path):
     narrow = create_detector(["cpu"], length=1)  # so that some of what chance sends can be scored
     running = create_running_detectors(tmp_path, features=["cpu"], detector=narrow)
-    app = Counted(build_app(CollectorRegistry(), lambda: running, lambda: True, now=lambda: NOW))
+    only = OtherShards(
+        Share(0, 1),
+        lambda: WebSettings(peers=("http://promad-0:8001",)),
+        PeerMetrics(CollectorRegistry()),
+        Timing(lambda: NOW, lambda: NOW),
+        Network({}, silent={"http://promad-0:8001": SilentError("not asked")}).connect,
+    )
+    registry = CollectorRegistry()
+    app = Counted(build_app(registry, lambda: running, lambda: True, now=lambda: NOW, shards=only))
     server = WebServer(app, listen("127.0.0.1", 0))
     server.start()
     address = f"http://127.0.0.1:{server.port}/openapi.json"
@@ -52,10 +65,12 @@ def test_no_request_is_answered_otherwise_than_described(tmp_path):
     server.stop()
     close_logs(running)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "14 selected / 14 total" in done.stdout
+    assert "24 selected / 24 total" in done.stdout
     statuses = {status for _, _, status in app.answers}
     assert {200, 400, 404, 405, 415, 422} <= statuses
     assert max(statuses) < 500
     for path in ("/health", "/models", "/config", "/api/v1/groups", "/api/v1/history"):
         assert app.answers["GET", path, 200]
+    for path in ("", "/groups", "/incidents", "/0/history"):
+        assert app.answers["GET", f"/api/v1/shards{path}", 200]
     assert app.answers["POST", "/score", 200]

@@ -91,6 +91,13 @@ def test_the_compose_file_of_shards_has_each_shard_once():
     assert scraped["targets"] == [f"{name}:8001" for name in shards]
 
 
+def test_each_shard_of_the_compose_file_shows_all():
+    shards = list_shards()
+    urls = ",".join(f"http://{name}:8001" for name in shards)
+    for shard in shards.values():
+        assert f"--web.peers={urls}" in shard["command"]
+
+
 def test_the_shards_differ_in_their_number_and_their_port_alone():
     own = {"environment", "ports", "healthcheck", "entrypoint"}
     first, *more = (

@@ -203,6 +203,43 @@ def test_each_selector_finds_the_daemon_alone(helm, values):
         assert found == {"daemon"}
 
 
+def list_peers(objects: list[dict[str, Any]]) -> list[str]:
+    """The URLs in --web.peers, which all pods have alike."""
+    [found] = {
+        tuple(each for each in daemon["args"] if each.startswith("--web.peers="))
+        for daemon in pick_daemons(objects)
+    }
+    return [url for each in found for url in each.partition("=")[2].split(",")]
+
+
+def test_each_pod_shows_all_shards_by_the_names_of_the_pods(helm):
+    assert list_peers(helm.render({})) == []
+    shards = {"shards": 2, "replicas": 2, "bundles": {"accessMode": "ReadWriteMany"}}
+    objects = helm.render(shards)
+    names = [each["metadata"]["name"] for each in pick(objects, "StatefulSet")]
+    [headless] = [each["metadata"]["name"] for each in pick(objects, "Service")
+                  if each["spec"].get("clusterIP") == "None"]  # fmt: skip
+    assert list_peers(objects) == [
+        f"http://{name}-{number}.{headless}:8001" for name in names for number in range(2)
+    ]
+
+
+def test_pods_of_a_protected_port_ask_each_other_only_with_credentials(helm):
+    shards = {"shards": 2, "bundles": {"accessMode": "ReadWriteMany"}}
+    protected = {
+        **shards,
+        "web": {"configFile": "secrets/web.yaml", "routePrefix": "/a", "tls": True},
+    }
+    assert list_peers(helm.render(protected)) == []
+    own = yaml.safe_load((CHART / "values.yaml").read_text())["config"]
+    client = "web: {peers_http_config: {basic_auth: {username: a, password_file: secrets/a}}}\n"
+    [first, _] = list_peers(helm.render({**protected, "config": own + client}))
+    assert first.startswith("https://")
+    assert first.endswith("-headless:8001/a")
+    chosen = own + "web: {peers: []}\n"
+    assert list_peers(helm.render({**shards, "config": chosen})) == []
+
+
 def test_promad_has_the_options_of_each_container(helm, monkeypatch):
     """A command with --help fails on an option that it does not have."""
     commands = {

@@ -23,6 +23,7 @@ from promad.events.status import GroupStatus
 from promad.events.verdict import FeatureView, LargestDeviation, State, Verdict
 from promad.exposition import DaemonMetrics, Snapshot, SnapshotCollector, WebMetrics, collect_fleets
 from promad.exposition.names import GROUP_METRICS, INCIDENT_METRICS
+from promad.exposition.peers import PeerMetrics
 from promad.exposition.receiver import ReceiverMetrics
 from promad.http_server import CLOSE_REASONS
 from promad.models import MODELS
@@ -163,6 +164,7 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
     received = ReceiverMetrics(registry)
     received.begin("d")
     received.count_request(204)
+    PeerMetrics(registry).begin(["http://promad-1:8001"])
     received.count_samples("d", 1, 1.0)
     own = daemon.of("d")
     own.show_mute_queries(["m"])

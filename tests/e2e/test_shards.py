@@ -5,24 +5,31 @@ Time is a test's: the daemons tick once for each step, however long that takes.
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+from playwright.sync_api import expect
 
-from promad.config import Config, load_config
-from promad.data.shards import Share
+from promad.config import Config, WebSettings, load_config
+from promad.data.shards import Shard, Share
 from promad.detection.daemon import Daemon
 from promad.detection.state_file import FILE_NAME
 from promad.exposition.fleet import FleetSnapshot
+from promad.stages.detect import detect
 from promad.stages.preprocess import preprocess
 from promad.stages.train import train
-from tests.support.prometheus_server import PrometheusServer, openmetrics
+from tests.support.browser import chromium
+from tests.support.prometheus_server import PrometheusServer, free_port, openmetrics
 from tests.support.small_fleet import (
     FEATURES,
     TRAINED,
@@ -196,3 +203,90 @@ def test_every_group_is_watched_once_and_no_event_is_lost_or_doubled(
         for fleet in (whole, shards):
             for number in list(fleet.running):
                 fleet.stop(number)
+
+
+class ServedFleet(Fleet):
+    """Shards that serve their pages and know each other by `web.peers`."""
+
+    def __init__(self, trained: Config, clock: HandClock, directory: Path) -> None:
+        self.ports = [free_port() for _ in range(SHARDS)]
+        self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
+        bundles = trained.artifacts_dir / "bundles"
+        shutil.copytree(bundles, directory / "bundles", symlinks=True)
+        own = {"artifacts_dir": directory, "web": WebSettings(peers=tuple(self.urls))}
+        super().__init__(trained.model_copy(update=own), clock)
+        self.serving: dict[int, AbstractContextManager[Daemon]] = {}
+
+    def start(self, number: int, count: int) -> None:
+        serving = detect(
+            [self.config],
+            self.clock,
+            "127.0.0.1",
+            self.ports[number],
+            share=Share(number, count),
+        )
+        self.running[number] = serving.__enter__()
+        self.serving[number] = serving
+        self.wait()
+
+    def stop(self, number: int) -> None:
+        self.running.pop(number)
+        self.serving.pop(number).__exit__(None, None, None)
+
+    def get(self, number: int, path: str) -> Any:
+        answer = requests.get(f"{self.urls[number]}/api/v1/{path}", timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def test_each_page_shows_all_shards_and_which_of_them_was_killed(
+    trained: Config, tmp_path: Path
+) -> None:
+    clock = HandClock(at(FIRST))
+    fleet = ServedFleet(trained, clock, tmp_path / "artifacts")
+    owners = [Shard(Share(number, SHARDS), ("instance",)) for number in range(SHARDS)]
+    try:
+        for number in range(SHARDS):
+            fleet.start(number, SHARDS)
+        for sample in range(FIRST + 1, FIRST + 5):
+            clock.move_to(at(sample))
+            fleet.wait()
+        for number in range(SHARDS):
+            merged = fleet.get(number, "shards/groups?sort=name&limit=500")
+            assert [each["labels"]["instance"] for each in merged["groups"]] == HOSTS
+            assert merged["total"] == sum(merged["states"].values()) == len(HOSTS)
+            for each in merged["groups"]:
+                assert owners[each["shard"]].owns(tuple(each["labels"].items()))
+        odd = merged["states"]["anomalous"]
+        assert odd > 0
+        with chromium() as browser:
+            page = browser.new_page()
+            page.goto(fleet.urls[0])
+            rows = page.locator("table.groups tbody tr")
+            expect(page.locator("#list-note")).to_contain_text("of 200 groups")
+            expect(page).to_have_title(f"{odd} anomalous · promad")
+            distant = rows.filter(has_text="shard 2").first
+            distant.get_by_role("link").click()
+            expect(page.locator("#group-score strong")).to_contain_text("×")
+            page.go_back()
+            fleet.stop(1)
+            left = fleet.get(0, "shards/groups?limit=500")
+            silent = left["shards"][1]
+            assert (silent["responds"], silent["url"]) == (False, fleet.urls[1])
+            assert silent["error"] == "connection failed (Connection refused)"
+            assert silent["since"] == clock.now()
+            assert {each["shard"] for each in left["groups"]} == {0, 2}
+            assert left["total"] == len(left["groups"]) < len(HOSTS)
+            page.reload()
+            expect(page.locator("#silent")).to_contain_text(f"Shard 1 ({fleet.urls[1]}) has not")
+            expect(page).to_have_title(re.compile("only 2 of 3 shards"))
+            expect(rows.filter(has_text="shard 1")).to_have_count(0)
+            fleet.start(1, SHARDS)
+            clock.move_to(at(FIRST + 6))
+            fleet.wait()
+            page.reload()
+            expect(page.locator("#list-note")).to_contain_text("of 200 groups")
+            expect(page.locator("#silent")).to_be_hidden()
+    finally:
+        for number in list(fleet.running):
+            fleet.stop(number)

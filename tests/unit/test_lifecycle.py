@@ -14,9 +14,15 @@ from typing import Any
 
 import pytest
 import requests
+import typer
 from prometheus_client import CollectorRegistry
 
-from promad.cli.web_options import parse_external_url, parse_reload_interval, parse_route_prefix
+from promad.cli.web_options import (
+    parse_external_url,
+    parse_peers,
+    parse_reload_interval,
+    parse_route_prefix,
+)
 from promad.detection import content_watch
 from promad.detection.content_watch import RETRY_SECONDS, ContentWatch, digest_files
 from promad.detection.directory_lock import (
@@ -356,6 +362,14 @@ def test_a_descriptor_that_is_no_socket_is_refused(variables, monkeypatch, tmp_p
 def test_a_prefix_is_a_plain_path(prefix: str) -> None:
     with pytest.raises(Exception, match=r"write --web\.route-prefix /PATH"):
         parse_route_prefix(prefix, None)
+
+
+def test_peers_are_urls_without_credentials() -> None:
+    assert parse_peers("http://a:8001/,https://b/promad") == ("http://a:8001", "https://b/promad")
+    assert parse_peers(None) is None
+    with pytest.raises(typer.BadParameter, match=r"--web.peers: URL 2: credentials") as told:
+        parse_peers("http://a,http://me:hunter2@b")
+    assert "hunter2" not in str(told.value)
 
 
 def test_an_external_url_is_one() -> None:

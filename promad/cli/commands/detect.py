@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -20,12 +21,14 @@ from promad.cli.web_options import (
     ExternalUrlOption,
     LifecycleOption,
     OpenProbesOption,
+    PeersOption,
     Port,
     RemoteWriteOption,
     RoutePrefixOption,
     SystemdSocketOption,
     WebConfigOption,
     parse_external_url,
+    parse_peers,
     parse_reload_interval,
     parse_route_prefix,
 )
@@ -55,6 +58,7 @@ def detect(
     web_config: WebConfigOption = None,
     open_probes: OpenProbesOption = False,
     external_url: ExternalUrlOption = None,
+    peers: PeersOption = None,
     route_prefix: RoutePrefixOption = None,
     enable_lifecycle: LifecycleOption = False,
     enable_remote_write: RemoteWriteOption = False,
@@ -81,7 +85,9 @@ def detect(
         systemd_socket=systemd_socket,
         receives=enable_remote_write,
     )
-    overrides = () if url is None else (f"web.external_url={url}",)
+    urls = parse_peers(peers)
+    overrides = [] if url is None else [f"web.external_url={url}"]
+    overrides += [] if urls is None else [f"web.peers={json.dumps(urls)}"]
     run_detect(
         lambda: load_configs(context, config, overrides),
         port,

@@ -3,11 +3,12 @@
 /**
  * What the page shows.
  *
- * group: name of a group, or null for the list; incident: id of an incident, or null; range: a key of LIVE_RANGES, or null where start
- * and end (unix seconds) are given; at: the explained time, or null for now; search, state and sort:
- * the filters and the order of the list.
+ * group: name of a group, or null for the list; incident: id of an incident, or null; shard: that of
+ * the group or incident, or null without shards; range: a key of LIVE_RANGES, or null where start and
+ * end (unix seconds) are given; at: the explained time, or null for now; search, state and sort: the
+ * filters and the order of the list.
  *
- * @typedef {{group: ?string, incident: ?string, range: ?string, start: ?number, end: ?number,
+ * @typedef {{group: ?string, incident: ?string, shard: ?number, range: ?string, start: ?number, end: ?number,
  *   at: ?number, search: string, state: ?string, sort: string}} View
  */
 
@@ -37,6 +38,7 @@ export function readAddress(query) {
   return {
     group: given.get("group"),
     incident: given.get("incident"),
+    shard: parseShard(given),
     range: isFixed ? null : live,
     start: isFixed ? start : null,
     end: isFixed ? end : null,
@@ -52,8 +54,10 @@ export function readAddress(query) {
  *
  * @param {View} view
  */
-export function writeAddress({ group, incident, range, start, end, at, search, state, sort }) {
+export function writeAddress(view) {
+  const { group, incident, shard, range, start, end, at, search, state, sort } = view;
   const query = new URLSearchParams();
+  if (shard !== null && (group ?? incident) !== null) query.set("shard", String(shard));
   if (group !== null) {
     query.set("group", group);
     if (start !== null && end !== null) {
@@ -72,6 +76,17 @@ export function writeAddress({ group, incident, range, start, end, at, search, s
   // Colons and commas are valid in a query and easier to read.
   const text = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
   return text ? `?${text}` : "./";
+}
+
+/**
+ * The shard of the group or incident that a query string names; null without one.
+ *
+ * @param {URLSearchParams} given
+ */
+function parseShard(given) {
+  const text = given.get("shard") ?? "";
+  const isNamed = given.has("group") || given.has("incident");
+  return isNamed && /^[0-9]{1,6}$/.test(text) ? Number(text) : null;
 }
 
 /**

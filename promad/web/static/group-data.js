@@ -3,9 +3,11 @@
 import { LIVE_RANGES } from "./address.js";
 import { findNearest, mergeRows, readRows, selectRows } from "./history.js";
 import { ApiError, fetchApi, Poller } from "./polling.js";
+import { pathTo } from "./shards.js";
 
 /** @import { View } from "./address.js" */
 /** @import { Row } from "./history.js" */
+/** @import { Parameter } from "./polling.js" */
 
 const EVENTS_PER_PAGE = 20;
 const MARKERS = 50;
@@ -117,7 +119,7 @@ export class GroupData {
   async fetchOlderEvents() {
     const query = { group: this.view.group, limit: EVENTS_PER_PAGE, cursor: this.#cursor };
     /** @type {EventPage} */
-    const page = await fetchApi("events", query);
+    const page = await fetchApi(pathTo("events", this.view.shard), query);
     this.#older.push(...page.events);
     this.#cursor = page.next;
     this.onChange();
@@ -146,13 +148,13 @@ export class GroupData {
    */
   async #fetch(view, signal) {
     /** @type {GroupDetail} */
-    const detail = await fetchApi("group", { group: view.group }, signal);
+    const detail = await this.#ask("group", {}, view, signal);
     if (this.#detail && hasChanged(this.#detail, detail)) this.#expireHistory();
     const [history, events, peers, deployed] = await Promise.all([
       this.#fetchHistory(detail, view, signal),
-      fetchApi("events", { group: view.group, limit: EVENTS_PER_PAGE }, signal),
-      detail.peers ? fetchApi("peers", { group: view.group }, signal) : null,
-      fetchApi("markers", { group: view.group, limit: MARKERS }, signal),
+      this.#ask("events", { limit: EVENTS_PER_PAGE }, view, signal),
+      detail.peers ? this.#ask("peers", {}, view, signal) : null,
+      this.#ask("markers", { limit: MARKERS }, view, signal),
     ]);
     if (this.view !== view) return;
     this.#detail = detail;
@@ -161,6 +163,18 @@ export class GroupData {
     this.#setHistory(view, history);
     this.#setEvents(events);
     this.#explained ??= await this.#fetchExplanation(view, signal);
+  }
+
+  /**
+   * What the group's shard answers about it.
+   *
+   * @param {string} path
+   * @param {Record<string, Parameter>} query
+   * @param {View & {group: string}} view
+   * @param {AbortSignal} signal
+   */
+  #ask(path, query, { group, shard }, signal) {
+    return fetchApi(pathTo(path, shard), { group, ...query }, signal);
   }
 
   /**
@@ -195,12 +209,14 @@ export class GroupData {
    * @param {AbortSignal} signal
    * @returns {Promise<?HistoryAnswer>}
    */
-  async #fetchHistory(detail, { group, range, start, end }, signal) {
+  async #fetchHistory(detail, view, signal) {
     if (this.#isComplete) return null;
+    const { range, start, end } = view;
     const first = range === null ? start ?? -Infinity : detail.group.at - LIVE_RANGES[range];
     const last = this.isKnown ? this.rows.at(-OVERLAP_SAMPLES)?.at ?? -Infinity : -Infinity;
     const from = Math.max(first, last);
-    return fetchApi("history", { group, start: Number.isFinite(from) ? from : null, end }, signal);
+    const query = { start: Number.isFinite(from) ? from : null, end };
+    return this.#ask("history", query, view, signal);
   }
 
   /**
@@ -209,11 +225,12 @@ export class GroupData {
    * @param {View & {group: string}} view
    * @param {AbortSignal} signal
    */
-  async #fetchExplanation({ group, at }, signal) {
+  async #fetchExplanation(view, signal) {
+    const { at } = view;
     if (at === null || this.#isUnavailable(at)) return null;
     try {
       // The answer is about the newest sample up to `at`; an address has whole seconds.
-      return { answer: await fetchApi("explain", { group, at: at + 0.5 }, signal) };
+      return { answer: await this.#ask("explain", { at: at + 0.5 }, view, signal) };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       return { answer: null };

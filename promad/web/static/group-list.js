@@ -5,8 +5,10 @@ import {
   arrangeChildren, cloneTemplate, fillMeter, find, findById, findPart, setText, showState,
 } from "./elements.js";
 import { formatCount, formatDuration, formatGroup, formatMultiple } from "./format.js";
+import { nameShard } from "./shards.js";
 
 /** @import { View } from "./address.js" */
+/** @import { Group, List } from "./shards.js" */
 
 const WORST_FIRST = ["anomalous", "blind", "warming", "ok"];
 /** The rows that are fetched at first, and those that "more" adds: a thousand would be slow. */
@@ -57,7 +59,7 @@ export class GroupTable {
   /**
    * Show a page of the groups that the view asks for.
    *
-   * @param {GroupList} list
+   * @param {List} list
    * @param {View} view
    */
   update(list, view) {
@@ -79,14 +81,14 @@ export class GroupTable {
   /**
    * Drop the rows of groups that are not on the page; they would be kept for ever.
    *
-   * @param {GroupList} list
+   * @param {List} list
    */
   #dropRows(list) {
     const groups = new Set(list.groups.map(({ group }) => group));
     for (const group of this.#rows.keys()) if (!groups.has(group)) this.#rows.delete(group);
   }
 
-  /** @param {GroupList} list */
+  /** @param {List} list */
   #render(list) {
     const shown = this.#sortGroups(list.groups);
     arrangeChildren(this.#body, shown.map((group) => this.#updateRow(group, list)));
@@ -99,37 +101,38 @@ export class GroupTable {
   /**
    * Groups in their order; while the reader points at the list, only a new state moves a row.
    *
-   * @param {GroupAnswer[]} groups
+   * @param {Group[]} groups
    */
   #sortGroups(groups) {
     const isRead = this.#body.matches(":hover, :focus-within");
     if (!isRead || this.#view.sort !== "worst") return groups;
     const rows = /** @type {HTMLElement[]} */ ([...this.#body.children]);
     const places = new Map(rows.map((row, place) => [row.dataset.group, place]));
-    /** @param {GroupAnswer} group */
+    /** @param {Group} group */
     const rank = ({ state }) => WORST_FIRST.indexOf(state);
-    /** @param {GroupAnswer} group */
+    /** @param {Group} group */
     const getPlace = ({ group }) => places.get(group) ?? places.size;
     return [...groups].sort((a, b) => rank(a) - rank(b) || getPlace(a) - getPlace(b));
   }
 
   /**
-   * @param {GroupAnswer} group
-   * @param {GroupList} list
+   * @param {Group} group
+   * @param {List} list
    */
   #updateRow(group, { detectors }) {
     const row = this.#rows.get(group.group) ?? this.#createRow(group);
     fillRow(row, group);
     const showsDetector = detectors.length > 1 && Object.keys(group.labels).length > 0;
     setText(findPart(row, "detector"), showsDetector ? group.detector : "");
+    setText(findPart(row, "shard"), String(group.shard ?? ""));
     const link = findPart(row, "name");
-    link.setAttribute("href", writeAddress({ ...this.#view, ...toGroup(group.group) }));
+    link.setAttribute("href", writeAddress({ ...this.#view, ...toGroup(group) }));
     if (this.#view.group === group.group) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
     return row;
   }
 
-  /** @param {GroupAnswer} group */
+  /** @param {Group} group */
   #createRow({ group, labels, detector }) {
     const row = cloneTemplate("group-row");
     row.dataset.group = group;
@@ -140,7 +143,7 @@ export class GroupTable {
     return row;
   }
 
-  /** @param {GroupList} list */
+  /** @param {List} list */
   #renderChips({ counts }) {
     for (const chip of this.#chips) {
       const state = chip.dataset.state ?? "";
@@ -159,11 +162,11 @@ export class GroupTable {
 /**
  * The change that leads to a group.
  *
- * @param {string} group
+ * @param {Group} group
  */
-const toGroup = (group) => ({ group, incident: null, at: null });
+const toGroup = ({ group, shard }) => ({ group, shard: shard ?? null, incident: null, at: null });
 
-/** @param {GroupList} list */
+/** @param {List} list */
 function renderNote({ groups, matching, total }) {
   const shown = groups.length;
   const all = matching === total
@@ -178,7 +181,7 @@ function renderNote({ groups, matching, total }) {
 
 /**
  * @param {HTMLElement} row
- * @param {GroupAnswer} group
+ * @param {Group} group
  */
 function fillRow(row, group) {
   row.dataset.state = group.state;
@@ -187,7 +190,8 @@ function fillRow(row, group) {
   const { anomalous_since: since } = group;
   const duration = since === null ? "" : formatDuration(group.at - since);
   const status = group.state === "ok" ? "" : `${group.state} ${duration}`.trim();
-  setText(findPart(row, "summary"), [status, reason].filter(Boolean).join(" · "));
+  const summary = [status, reason, nameShard(group.shard)].filter(Boolean).join(" · ");
+  setText(findPart(row, "summary"), summary);
   setText(findPart(row, "score"), group.score === null ? "" : formatMultiple(group.score));
   const meter = findPart(row, "meter");
   meter.hidden = group.score === null;

@@ -26,7 +26,9 @@ export class GroupView {
   constructor(changeView) {
     /** @param {Partial<View>} change */
     this.changeView = (change) => {
-      if (this.#data) changeView({ group: this.#data.view.group, ...change });
+      if (!this.#data) return;
+      const { group, shard } = this.#data.view;
+      changeView({ group, shard, ...change });
     };
     for (const button of listRangeButtons()) {
       button.addEventListener("click", () => this.changeView(createLiveRange(button.dataset.range)));
@@ -43,7 +45,7 @@ export class GroupView {
    */
   open(view) {
     if (this.#data && isSameView(this.#data.view, view)) return;
-    if (this.#data?.view.group === view.group) {
+    if (this.#data?.view.group === view.group && this.#data.view.shard === view.shard) {
       this.#data.setView(view);
       this.#render(this.#data);
     } else {
@@ -93,11 +95,11 @@ export class GroupView {
     const names = rankFeatures(scored, shown, view.at);
     renderHeadline(data);
     renderExplainedTime(data);
-    renderPeers(data.peers, now);
+    renderPeers(data.peers, now, view.shard);
     renderRange(data, names.slice(0, MAX_FEATURE_CHARTS));
     this.#renderFeatures(data);
     this.#events.update(data.events, data.hasOlderEvents, view, now);
-    renderFacts(detail);
+    renderFacts(detail, view.shard);
     findById("score-empty").hidden = shown.length > 0 || !data.isKnown;
     const states = data.explanation?.features ?? [];
     this.#charts.show(view.group, this.#createTimeline(data), names, states);
@@ -139,8 +141,8 @@ export class GroupView {
  * @param {View} other
  */
 const isSameView = (one, other) =>
-  one.group === other.group && one.range === other.range && one.start === other.start &&
-  one.end === other.end && one.at === other.at;
+  one.group === other.group && one.shard === other.shard && one.range === other.range &&
+  one.start === other.start && one.end === other.end && one.at === other.at;
 
 const listRangeButtons = () =>
   /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-range]")]);
@@ -240,8 +242,12 @@ function renderRange({ view, detail, range, now }, names) {
   ], "this time range");
 }
 
-/** @param {GroupDetail} detail */
-function renderFacts({ group, model, bundle, step_seconds: step, window_size: size }) {
+/**
+ * @param {GroupDetail} detail
+ * @param {?number} shard
+ */
+function renderFacts({ group, model, bundle, step_seconds: step, window_size: size }, shard) {
+  /** @type {Record<string, string>} */
   const facts = {
     Detector: group.detector,
     Model: model,
@@ -251,6 +257,7 @@ function renderFacts({ group, model, bundle, step_seconds: step, window_size: si
     Window: `${group.samples_in_window} of ${formatCount(size, "sample")}`,
     Events: `${formatCount(group.events_begun)} since the daemon started`,
   };
+  if (shard !== null) facts.Shard = String(shard);
   findById("facts").replaceChildren(...Object.entries(facts).map(([name, text]) => {
     const fact = createElement("div", "");
     fact.append(createElement("dt", name), createElement("dd", text));

@@ -8,8 +8,11 @@ import {
   formatClock, formatCount, formatDuration, formatGroup, formatLabels, formatMultiple,
 } from "./format.js";
 import { fetchApi } from "./polling.js";
+import { nameShard } from "./shards.js";
 
 /** @import { View } from "./address.js" */
+/** @import { Parameter } from "./polling.js" */
+/** @import { Incident } from "./shards.js" */
 
 const MAX_OPEN = 50;
 const ENDED_PER_PAGE = 5;
@@ -18,10 +21,10 @@ const ENDED_SECONDS = 60;
 const FEATURES = 3;
 
 export class IncidentList {
-  /** @type {IncidentAnswer[]} */
+  /** @type {Incident[]} */
   #open = [];
   #hasMoreOpen = false;
-  /** @type {IncidentAnswer[]} */
+  /** @type {Incident[]} */
   #ended = [];
   /** @type {?string} */
   #cursor = null;
@@ -29,6 +32,7 @@ export class IncidentList {
   /** Unix seconds. */
   #endedAt = -Infinity;
   #isLoaded = false;
+  #isMerged = false;
   #table = find(document, "table.incidents");
 
   /** @param {() => void} onChange is called when more incidents were fetched */
@@ -43,12 +47,14 @@ export class IncidentList {
   /**
    * Fetch what may have changed. Failures are shown.
    *
+   * @param {boolean} isMerged whether to show the incidents of all shards
    * @param {AbortSignal} signal
    */
-  async refresh(signal) {
+  async refresh(isMerged, signal) {
+    if (isMerged !== this.#isMerged) this.#endedAt = -Infinity;
+    this.#isMerged = isMerged;
     try {
-      /** @type {IncidentPage} */
-      const page = await fetchApi("incidents", { open: true, limit: MAX_OPEN }, signal);
+      const page = await this.#fetchPage({ open: true, limit: MAX_OPEN }, signal);
       const isSame = listIds(page.incidents) === listIds(this.#open);
       this.#open = page.incidents;
       this.#hasMoreOpen = page.next !== null;
@@ -65,11 +71,19 @@ export class IncidentList {
   /** @param {?AbortSignal} signal */
   async #fetchEnded(signal) {
     const query = { open: false, limit: ENDED_PER_PAGE * this.#pages };
-    /** @type {IncidentPage} */
-    const page = await fetchApi("incidents", query, signal);
+    const page = await this.#fetchPage(query, signal);
     this.#ended = page.incidents;
     this.#cursor = page.next;
     this.#endedAt = Date.now() / 1000;
+  }
+
+  /**
+   * @param {Record<string, Parameter>} query
+   * @param {?AbortSignal} signal
+   * @returns {Promise<{incidents: Incident[], next: ?string}>}
+   */
+  #fetchPage(query, signal) {
+    return fetchApi(this.#isMerged ? "shards/incidents" : "incidents", query, signal);
   }
 
   /**
@@ -97,24 +111,33 @@ export class IncidentList {
 
   #findFocused() {
     const row = document.activeElement?.closest("table.incidents tbody tr");
-    return row instanceof HTMLElement ? row.dataset.incident ?? null : null;
+    return row instanceof HTMLElement ? row.dataset.key ?? null : null;
   }
 
   /**
    * Move the focus to an incident; false if it is not in the list.
    *
-   * @param {?string} id
+   * @param {?string} key of `identify`
    */
-  focus(id) {
+  focus(key) {
     const rows = /** @type {HTMLElement[]} */ ([...find(this.#table, "tbody").children]);
-    const row = rows.find(({ dataset }) => dataset.incident === id);
+    const row = rows.find(({ dataset }) => dataset.key === key);
     if (row) findPart(row, "link").focus();
     return row !== undefined;
   }
 }
 
-/** @param {IncidentAnswer[]} incidents */
-const listIds = (incidents) => incidents.map(({ id }) => id).join();
+/** @param {Incident[]} incidents */
+const listIds = (incidents) =>
+  incidents.map(({ id, shard = null }) => identify(id, shard)).join();
+
+/**
+ * What tells an incident from all others: the parts of several shards may have the same id.
+ *
+ * @param {string} id
+ * @param {?number} shard
+ */
+export const identify = (id, shard) => (shard === null ? id : `${shard}/${id}`);
 
 /** @param {unknown} error */
 function showError(error) {
@@ -126,7 +149,7 @@ function showError(error) {
 }
 
 /**
- * @param {IncidentAnswer} incident
+ * @param {Incident} incident
  * @param {View} view
  * @param {number} now
  */
@@ -134,10 +157,11 @@ function createRow(incident, view, now) {
   const row = cloneTemplate("incident-row");
   row.dataset.open = String(incident.open);
   row.dataset.state = incident.open ? "anomalous" : "ok";
-  row.dataset.incident = incident.id;
+  const { id, shard = null } = incident;
+  row.dataset.key = identify(id, shard);
   setText(findPart(row, "state"), describeState(incident));
   const link = findPart(row, "link");
-  link.setAttribute("href", writeAddress({ ...view, group: null, incident: incident.id }));
+  link.setAttribute("href", writeAddress({ ...view, group: null, incident: id, shard }));
   link.append(createTime(incident.start, now));
   link.title = incident.paragraph;
   const length = formatDuration((incident.end ?? now) - incident.start);
@@ -145,7 +169,9 @@ function createRow(incident, view, now) {
   const first = formatGroup(incident.first_labels, incident.first_group);
   const common = formatLabels(incident.common_labels);
   const causes = [features, common && `in common: ${common}`].filter(Boolean).join(" · ");
-  setText(findPart(row, "summary"), [length, `first ${first}`, causes].join(" · "));
+  setText(findPart(row, "shard"), String(shard ?? ""));
+  const summary = [length, `first ${first}`, causes, nameShard(shard)].filter(Boolean).join(" · ");
+  setText(findPart(row, "summary"), summary);
   setText(findPart(row, "groups"), countGroups(incident));
   setText(findPart(row, "length"), length);
   setText(findPart(row, "peak"), `${formatMultiple(incident.peak_score)} ×`);

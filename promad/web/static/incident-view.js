@@ -10,8 +10,9 @@ import {
   formatClock, formatCount, formatDuration, formatGroup, formatLabels, formatMultiple, formatShare,
   listContributions,
 } from "./format.js";
-import { describeState, describeTime } from "./incident-list.js";
+import { describeState, describeTime, identify } from "./incident-list.js";
 import { fetchApi, Poller } from "./polling.js";
+import { pathTo } from "./shards.js";
 
 /** @import { View } from "./address.js" */
 
@@ -20,8 +21,8 @@ const MAX_MEMBERS = 1000;
 const REFRESH_SECONDS = 10;
 
 export class IncidentView {
-  /** @type {?string} */
-  #id = null;
+  /** What `identify` returns. @type {?string} */
+  #key = null;
   /** @type {?Poller} */
   #poller = null;
   #limit = MEMBERS_PER_PAGE;
@@ -48,13 +49,14 @@ export class IncidentView {
   open(view, now) {
     this.#view = view;
     this.#now = now;
-    if (this.#id === view.incident) return;
+    const key = identify(view.incident, view.shard);
+    if (this.#key === key) return;
     this.close();
-    this.#id = view.incident;
+    this.#key = key;
     this.#limit = MEMBERS_PER_PAGE;
     findById("incident").dataset.known = "false";
     findById("incident-lost").hidden = true;
-    this.#poller = new Poller((signal) => this.#refresh(view.incident, signal), () => REFRESH_SECONDS);
+    this.#poller = new Poller((signal) => this.#refresh(view, signal), () => REFRESH_SECONDS);
     this.#poller.run();
   }
 
@@ -62,19 +64,19 @@ export class IncidentView {
   close() {
     this.#poller?.stop();
     this.#poller = null;
-    this.#id = null;
+    this.#key = null;
   }
 
   /**
-   * @param {string} id
+   * @param {View & {incident: string}} view
    * @param {AbortSignal} signal
    */
-  async #refresh(id, signal) {
+  async #refresh({ incident, shard }, signal) {
     try {
-      const path = `incidents/${encodeURIComponent(id)}`;
+      const path = pathTo(`incidents/${encodeURIComponent(incident)}`, shard);
       /** @type {IncidentDetail} */
       const detail = await fetchApi(path, { limit: this.#limit }, signal);
-      if (id !== this.#id) return;
+      if (identify(incident, shard) !== this.#key) return;
       findById("incident-lost").hidden = true;
       render(detail, this.#view, this.#now);
     } catch (error) {
@@ -144,6 +146,7 @@ function renderFacts(incident, view, now) {
     ["Detector", incident.detector],
     ["Id", incident.id],
   ];
+  if (view.shard !== null) facts.push(["Shard", `${view.shard}, the groups of which are counted here`]);
   findById("incident-facts").replaceChildren(...facts.map(([name, value]) => {
     const fact = createElement("div", "");
     const text = createElement("dd", "");

@@ -5,19 +5,26 @@ import { findById, setText } from "./elements.js";
 import { formatClock, formatCount } from "./format.js";
 import { GroupTable } from "./group-list.js";
 import { GroupView } from "./group-view.js";
-import { IncidentList } from "./incident-list.js";
 import { IncidentView } from "./incident-view.js";
-import { fetchApi, Poller } from "./polling.js";
+import { identify, IncidentList } from "./incident-list.js";
+import { ApiError, fetchApi, Poller } from "./polling.js";
+import { listSilent, renderSilent, summariseShards } from "./shards.js";
 
 /** @import { View } from "./address.js" */
+/** @import { Parameter } from "./polling.js" */
+/** @import { Group, List } from "./shards.js" */
 
 const LIST_SECONDS = 5;
+/** The most groups that the list of all shards has. */
+const MAX_MERGED = 5000;
 /** What the list is fetched again for. @type {(keyof View)[]} */
 const FILTERS = ["group", "search", "state", "sort"];
 
 let view = readAddress(location.search);
-/** @type {?GroupList} */
+/** @type {?List} */
 let list = null;
+/** Whether to fetch the list of all shards; the list of one daemon tells. */
+let isMerged = false;
 /** The group that the newest list was asked for. @type {?string} */
 let askedFor = null;
 /** Unix seconds of the last response. @type {?number} */
@@ -35,12 +42,11 @@ const poller = new Poller(refresh, () => LIST_SECONDS);
 
 /** @param {AbortSignal} signal */
 async function refresh(signal) {
-  const { group, search, state, sort } = view;
-  const query = { search: search || null, state, sort, group, limit: groupTable.limit };
-  /** @type {GroupList} */
+  const { group } = view;
+  /** @type {List} */
   let answer;
   try {
-    [answer] = await Promise.all([fetchApi("groups", query, signal), refreshIncidents(signal)]);
+    answer = await fetchList(signal);
   } catch (error) {
     lostSince ??= Date.now() / 1000;
     renderConnection();
@@ -58,11 +64,48 @@ async function refresh(signal) {
   if (wasLost) groupView.refresh();
 }
 
+/**
+ * The list that the view asks for, of all shards where there is one; with the incidents beside it.
+ *
+ * @param {AbortSignal} signal
+ * @returns {Promise<List>}
+ */
+async function fetchList(signal) {
+  const { group, search, state, sort } = view;
+  const query = { search: search || null, state, sort, group, limit: groupTable.limit };
+  const limit = Math.min(query.limit, MAX_MERGED);
+  const fetchMerged = () => fetchWithIncidents("shards/groups", { ...query, limit }, signal);
+  if (isMerged) {
+    try {
+      return await fetchMerged();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error; // it may not be there any more
+    }
+  }
+  /** @type {GroupList} */
+  const own = await fetchWithIncidents("groups", query, signal);
+  isMerged = own.merges;
+  return isMerged ? fetchMerged() : own;
+}
+
+/**
+ * @param {string} path
+ * @param {Record<string, Parameter>} query
+ * @param {AbortSignal} signal
+ */
+async function fetchWithIncidents(path, query, signal) {
+  const [answer] = await Promise.all([fetchApi(path, query, signal), refreshIncidents(signal)]);
+  return answer;
+}
+
 /** @param {AbortSignal} signal */
 async function refreshIncidents(signal) {
-  const isShown = view.group === null && view.incident === null && list?.total !== 1;
-  if (isShown) await incidentList.refresh(signal);
+  const isShown = view.group === null && view.incident === null && !isSingle();
+  if (isShown) await incidentList.refresh(isMerged, signal);
 }
+
+/** Whether there is one group in all. */
+const isSingle = () => list?.total === 1 && !listSilent(list).length;
 
 /**
  * Change the view and the address. "Back" reverts the change, unless it replaces the entry.
@@ -98,14 +141,22 @@ function moveFocus(from) {
   else if (!incidentList.focus(from)) groupTable.focus(from);
 }
 
-/** What is shown beside the lists: an incident's id, a group's name, or null. */
-const getShown = () => view.incident ?? getShownName();
+/** What is shown beside the lists: an incident with its shard, a group's name, or null. */
+const getShown = () =>
+  view.incident === null ? getShownName() : identify(view.incident, getShard());
 
 /** The name of the group to show: that of the view, or of the only group. */
 function getShownName() {
   if (view.group !== null) return view.group;
-  return list?.total === 1 && view.incident === null ? list.selected?.group ?? null : null;
+  return isSingle() && view.incident === null ? list?.selected?.group ?? null : null;
 }
+
+/**
+ * The shard of what is shown; null without shards, and if it is not known.
+ *
+ * @param {Group} [group]
+ */
+const getShard = (group) => (list?.shards ? group?.shard ?? view.shard : null);
 
 /**
  * The group with this name; undefined if there is none, or if the list was not asked for it.
@@ -122,22 +173,27 @@ function render() {
   if (!list) return;
   const name = getShownName();
   const group = findGroup(name);
-  const isMissing = name !== null && !group && askedFor === name;
+  const shard = getShard(group);
+  // Of a shard that does not respond, the group's own request tells why it is not shown.
+  const isSilent = listSilent(list).some((each) => each.shard === shard);
+  const isMissing = name !== null && !group && !isSilent && askedFor === name;
   const shown = isMissing ? null : name;
   document.body.dataset.view = findViewName(shown);
-  document.body.dataset.single = String(list.total === 1);
+  document.body.dataset.single = String(isSingle());
+  document.body.dataset.sharded = String(Boolean(list.shards));
   findById("list").hidden = !list.total;
   findById("group").hidden = shown === null;
   findById("incident").hidden = view.incident === null;
-  const listAddress = writeAddress({ ...view, group: null, incident: null });
+  const listAddress = writeAddress({ ...view, group: null, incident: null, shard: null });
   for (const id of ["home", "back", "incident-back"]) findById(id).setAttribute("href", listAddress);
   groupTable.update(list, view);
   const isFleet = list.groups.some(({ labels }) => Object.keys(labels).length > 0);
   incidentList.update(isFleet, view, list.now);
   if (shown === null) groupView.close();
-  else groupView.open({ ...view, group: shown });
+  else if (!list.shards || shard !== null) groupView.open({ ...view, group: shown, shard });
   if (view.incident === null) incidentView.close();
-  else incidentView.open({ ...view, incident: view.incident }, list.now);
+  else incidentView.open({ ...view, incident: view.incident, shard }, list.now);
+  renderSilent(list);
   renderEmpty(list, isMissing ? name : null);
   renderTitle(list, group);
 }
@@ -149,25 +205,30 @@ function findViewName(group) {
 }
 
 /**
- * @param {GroupList} list
+ * @param {List} list
  * @param {?string} missing the group of the view, if there is none with its name
  */
-function renderEmpty({ total, detectors }, missing) {
+function renderEmpty(list, missing) {
+  const { total, detectors } = list;
   findById("empty").hidden = total > 0 && missing === null;
+  const where = listSilent(list).length ? " in the shards that respond" : "";
   const empty = detectors.length
     ? "No group is monitored yet. No query has returned series."
     : "promad is starting. No detector is running yet.";
-  setText(findById("empty"), total ? `No group is named ${missing}.` : empty);
+  setText(findById("empty"), total ? `No group is named ${missing}${where}.` : empty);
 }
 
 /**
- * @param {GroupList} list
+ * @param {List} list
  * @param {GroupAnswer} [shown]
  */
-function renderTitle({ states }, shown) {
+function renderTitle(list, shown) {
+  const { states } = list;
   const counts = ["anomalous", "blind"]
     .filter((state) => states[state])
     .map((state) => `${states[state]} ${state}`);
+  const shards = summariseShards(list);
+  if (shards) counts.push(`only ${shards}`);
   const summary = shown ? `${shown.group} ${shown.state}` : counts.join(", ") || "all ok";
   document.title = lostSince === null ? `${summary} · promad` : "no response · promad";
 }
@@ -190,6 +251,8 @@ function renderConnection() {
 function getConnection() {
   if (document.hidden) return ["paused", "paused"];
   if (lostSince !== null) return ["lost", "no response"];
+  const shards = summariseShards(list);
+  if (shards) return ["partial", shards];
   return list ? ["live", "live"] : ["waiting", "connecting"];
 }
 
@@ -197,8 +260,8 @@ function getConnection() {
  * Report changed states to screen readers. A group that was not on the page before is reported if
  * the number of groups in its state rose.
  *
- * @param {GroupList} before
- * @param {GroupList} after
+ * @param {List} before
+ * @param {List} after
  */
 function announceChanges(before, after) {
   const states = new Map(listGroups(before).map(({ group, state }) => [group, state]));
@@ -218,7 +281,7 @@ function announceChanges(before, after) {
 /**
  * The groups of a response, each once.
  *
- * @param {GroupList} list
+ * @param {List} list
  */
 function listGroups({ groups, selected }) {
   const isListed = groups.some(({ group }) => group === selected?.group);
@@ -254,7 +317,7 @@ document.addEventListener("keydown", (event) => {
     findById("search").focus();
   }
   if (event.key === "Escape" && !isTyping && (view.group ?? view.incident) !== null) {
-    changeView({ group: null, incident: null, at: null });
+    changeView({ group: null, incident: null, shard: null, at: null });
   }
 });
 

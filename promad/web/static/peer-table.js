@@ -8,22 +8,27 @@ import { formatClock, formatCount, formatMultiple, formatNumber, formatShare } f
  *
  * @param {?PeersAnswer} answer
  * @param {number} now unix seconds
+ * @param {?number} shard of which the peers are; null without shards
  */
-export function renderPeers(answer, now) {
+export function renderPeers(answer, now, shard) {
   findById("peers").hidden = answer === null;
   if (!answer) return;
   setText(findById("peers-when"), `at ${formatClock(answer.at, now)}, its leading features`);
-  setText(findById("peers-text"), describeScore(answer.score));
+  setText(findById("peers-text"), describeScore(answer.score, shard));
   const body = find(document, "table.peers tbody");
   body.replaceChildren(...answer.features.map(createRow));
 }
 
-/** @param {PeerComparison} score */
-function describeScore(score) {
+/**
+ * @param {PeerComparison} score
+ * @param {?number} shard
+ */
+function describeScore(score, shard) {
   const { value, peers, median, lower_quartile: lower, upper_quartile: upper } = score;
   const own = value === null ? "No score." : `Score: ${formatMultiple(value)} × threshold`;
   if (!peers) return value === null ? own : `${own}. No other group has a score.`;
-  const others = formatCount(peers, "other group");
+  const where = shard === null ? "" : ` of shard ${shard}`;
+  const others = `${formatCount(peers, "other group")}${where}`;
   const range = `${formatMultiple(lower)} to ${formatMultiple(upper)}`;
   const fleet = `Median of ${others}: ${formatMultiple(median)}, quartiles ${range}.`;
   return value === null ? `${own} ${fleet}` : `${own}, ${describePosition(score)}. ${fleet}`;

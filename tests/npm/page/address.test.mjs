@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { readAddress, writeAddress } from "../../../promad/web/static/address.js";
 
 const LIST = {
-  group: null, incident: null, range: "1h", start: null, end: null, at: null, search: "",
+  group: null, incident: null, shard: null, range: "1h", start: null, end: null, at: null, search: "",
   state: null, sort: "worst",
 };
 
@@ -21,6 +21,8 @@ test("what is written is read again", () => {
     { ...LIST, incident: "0123456789ab" },
     { ...LIST, group: 'web{instance="a:9100", job="node"}' },
     { ...LIST, group: "web", range: "15m", at },
+    { ...LIST, group: "web", shard: 0 },
+    { ...LIST, incident: "0123456789ab", shard: 12 },
     { ...LIST, group: "web", range: null, start, end },
   ]) {
     assert.deepEqual(readAddress(writeAddress(view)), view);
@@ -33,6 +35,14 @@ test("an address is easy to read", () => {
     writeAddress(view),
     "?group=a%7Bb%3D%22c:1%22%7D&start=1970-01-01T00:00:00Z&end=1970-01-01T00:01:00Z",
   );
+});
+
+test("a shard is that of a group or an incident", () => {
+  assert.equal(writeAddress({ ...LIST, group: "web", shard: 2 }), "?shard=2&group=web");
+  assert.equal(writeAddress({ ...LIST, shard: 2 }), "./");
+  for (const query of ["?shard=2", "?group=web&shard=-1", "?group=web&shard=two", "?group=web"]) {
+    assert.equal(readAddress(query).shard, null);
+  }
 });
 
 test("times are unix seconds or ISO 8601", () => {

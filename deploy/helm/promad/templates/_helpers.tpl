@@ -43,6 +43,30 @@ default
 {{- .Values.web.routePrefix | trimSuffix "/" -}}
 {{- end -}}
 
+{{- /* URLs of all pods of the daemon, for the page of each. With a protected port they need credentials, */ -}}
+{{- /* which only the configuration can have; one that sets web.peers itself decides. */ -}}
+{{- define "promad.peers" -}}
+{{- $root := . -}}
+{{- $config := dict -}}
+{{- if not .Values.existingConfigMap -}}
+{{- $config = .Values.config | fromYaml -}}
+{{- end -}}
+{{- $web := $config.web | default dict -}}
+{{- $fullname := include "promad.fullname" . -}}
+{{- $reachable := or (not .Values.web.configFile) (hasKey $web "peers_http_config") -}}
+{{- if and (gt (int .Values.shards) 1) $reachable (not (hasKey $web "peers")) -}}
+{{- $urls := list -}}
+{{- range $replica := untilStep 1 (add1 .Values.replicas | int) 1 -}}
+{{- $set := ternary (printf "%s-replica-%d" $fullname $replica) $fullname (gt $replica 1) -}}
+{{- range $shard := until (int $root.Values.shards) -}}
+{{- $host := printf "%s-%d.%s-headless:8001" $set $shard $fullname -}}
+{{- $urls = append $urls (printf "%s://%s%s" (include "promad.scheme" $root) $host (include "promad.prefix" $root)) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $urls -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "promad.scheme" -}}
 {{- ternary "https" "http" .Values.web.tls -}}
 {{- end -}}
