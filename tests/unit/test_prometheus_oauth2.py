@@ -106,7 +106,7 @@ def test_what_is_asked_of_the_token_server():
 
 @pytest.mark.parametrize("accepts", ["header", "form"])
 def test_the_secret_is_sent_where_the_server_expects_it(accepts):
-    tokens = TokenServer(expires_in=1e-3, accepts=(accepts,))
+    tokens = TokenServer(expires_in=1e-6, accepts=(accepts,))
     with both(tokens, Guarded("token-1", "token-2")) as (sso, stub, settings):
         ask(stub, settings, times=2)
     assert len(sso.asked) == {"header": 2, "form": 3}[accepts]  # what was right is remembered
