@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config.durations import format_duration
-from promad.data.frame import align_down
 from promad.data.groups import Labels, name_group
 from promad.data.rows import plan_move
 from promad.detection.fleet_adaptations import Adaptations
@@ -34,6 +33,7 @@ from promad.detection.server_log import ServerLog
 from promad.detection.state import State
 from promad.detection.step import rewarm
 from promad.detection.tick_loop import TickLoop
+from promad.detection.tick_queries import poll_beside
 from promad.errors import PrometheusError
 from promad.events.incident_book import IncidentBook, IncidentChanges, Watched, survey_groups
 from promad.events.verdict import STATES
@@ -135,15 +135,15 @@ class FleetLoop(TickLoop):
             self._outputs.incidents.resume(other._outputs.incidents.to_json())
 
     def _work(self, now: float) -> None:
-        self._offset, mutes = self._options.find_offset(now), self._outputs.mutes
-        if self._outputs.markers is not None:
-            self._outputs.markers.follow(now - self._offset)
-        if mutes is not None:
-            step = self._live.detector.preparation.step
-            mutes.begin(align_down(now - self._offset, step))  # the time of the newest sample
-        poll = self._poller.poll(now - self._offset)
-        if mutes is not None:
-            mutes.answer(self._live.state.mutes)
+        self._offset, live = self._options.find_offset(now), self._live
+        poll = poll_beside(
+            self._poller.poll,
+            now - self._offset,
+            live.detector.preparation.step,
+            live.state.mutes,
+            self._outputs.mutes,
+            self._outputs.markers,
+        )
         with self._at_work:
             if not self._retired:
                 self._take(poll, now)

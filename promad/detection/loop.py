@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from promad.clock import Clock
 from promad.config.durations import format_duration, format_instant
-from promad.data.frame import MetricFrame, align_down
+from promad.data.frame import MetricFrame
 from promad.data.valid_range import find_outside, format_ranges
 from promad.detection.judgements import Judgements
 from promad.detection.live import LiveDetector
@@ -29,6 +29,7 @@ from promad.detection.server_log import ServerLog
 from promad.detection.state import State as DetectorState
 from promad.detection.threshold_file import ThresholdFile
 from promad.detection.tick_loop import TickLoop, WaitForSamples, wait_for_nothing
+from promad.detection.tick_queries import poll_beside
 from promad.errors import PrometheusError
 from promad.events.events import AnomalyEvent
 from promad.events.explanation import event_paragraph
@@ -147,15 +148,15 @@ class DetectionLoop(TickLoop):
             self._outputs.persistence.save(state, (), now)
 
     def _work(self, now: float) -> None:
-        self._offset, mutes = self._options.find_offset(now), self._outputs.mutes
-        if self._outputs.markers is not None:
-            self._outputs.markers.follow(now - self._offset)
-        if mutes is not None:
-            step = self._live.detector.preparation.step
-            mutes.begin(align_down(now - self._offset, step))  # the time of the newest sample
-        poll = self._poller.poll(now - self._offset)
-        if mutes is not None:
-            mutes.answer(self._live.state.mutes)
+        self._offset, live = self._options.find_offset(now), self._live
+        poll = poll_beside(
+            self._poller.poll,
+            now - self._offset,
+            live.detector.preparation.step,
+            live.state.mutes,
+            self._outputs.mutes,
+            self._outputs.markers,
+        )
         with self._at_work:
             if not self._retired:
                 self._take(poll)
