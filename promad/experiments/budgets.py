@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,20 +49,29 @@ def compare_budgets(
     """
     if not by_budget:
         return {}
+    figures = dict(count_at_budgets(by_budget, labels))
     weeks = _count_weeks(by_budget[0][1])
     most = max(budget for budget, _ in by_budget) * weeks
     limits = propose_limits(by_budget[0][1], labels, most)
     tried = [_count(judged, labels) for judged in judge_at(limits)]
+    for budget, _ in by_budget:
+        best = _choose_best(tried, budget)
+        values = (best.event_recall, best.false_episodes_per_week) if best else (0.0, 0.0)
+        figures |= dict(zip(name_figures(budget)[2:], values, strict=True))
+    return figures
+
+
+def count_at_budgets(by_budget: Iterable[tuple[float, Judged]], labels: Flags) -> Figures:
+    """Recall and false episodes a week at each budget.
+
+    Args:
+        by_budget: the test part, with the threshold that training chose for each budget.
+    """
     figures: dict[str, float] = {}
     for budget, judged in by_budget:
-        own, best = _count(judged, labels), _choose_best(tried, budget)
-        values = (
-            own.event_recall,
-            own.false_episodes_per_week,
-            best.event_recall if best else 0.0,
-            best.false_episodes_per_week if best else 0.0,
-        )
-        figures |= dict(zip(name_figures(budget), values, strict=True))
+        found = _count(judged, labels)
+        values = (found.event_recall, found.false_episodes_per_week)
+        figures |= dict(zip(name_figures(budget)[:2], values, strict=True))
     return figures
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,9 @@ from promad.data.artifacts import open_groups, write_groups
 from promad.data.frame import MetricFrame
 from promad.data.groups import Labels
 from promad.errors import DataError
+from promad.evaluation.figures import Judged
 from promad.evaluation.labelled import LabelledData
+from promad.experiments.budgets import count_at_budgets
 from promad.experiments.judging import (
     CONDITIONED,
     JudgingOptions,
@@ -30,7 +33,7 @@ from promad.experiments.judging import (
     take_step,
 )
 from promad.experiments.rows import Rows
-from promad.experiments.tasks import Task
+from promad.experiments.tasks import Task, config_at_budget
 from promad.scoring.detector import Detector
 from promad.thresholds.controller import FleetBudget
 from promad.training.fitting import FittingOptions
@@ -61,17 +64,37 @@ def run_fleet(tasks: Sequence[Task], entities: Sequence[LabelledData]) -> list[R
     of_scored = [data.with_first(scored) for data in entities]
     config = take_step(entities[0], first.config)
     seen = entities if config.training_settings.model in CONDITIONED else of_scored
+    judged = _train_and_judge(seen, scored, first.seed, config)
+    by_budget = [
+        (budget, _train_and_judge(seen, scored, first.seed, config_at_budget(config, budget)))
+        for budget in first.budgets
+    ]
+    found: list[Rows] = []
+    for place, (task, data) in enumerate(zip(tasks, of_scored, strict=True)):
+        row = make_row(task, judged[place], data)
+        own = [(budget, each[place]) for budget, each in by_budget]
+        counted = count_at_budgets(own, data.labels)
+        found.append({task.row: replace(row, figures={**row.figures, **counted})})
+    return found
+
+
+def _train_and_judge(
+    entities: Sequence[LabelledData], scored: int, seed: int, config: Config
+) -> list[Judged]:
+    """The test part of each entity, as the fleet's detector judges it.
+
+    It is trained for each alert budget anew, because the units of the groups depend on it.
+    """
     budget = config.real_time_anomaly_detection.alert_budget
     with TemporaryDirectory(prefix="promad-evaluate-") as folder:
-        detector = _train(seen, scored, first.seed, config, Path(folder))
-    test, places = _align_tests(seen, config.data_settings.step)
+        detector = _train(entities, scored, seed, config, Path(folder))
+    test, places = _align_tests(entities, config.data_settings.step)
     judged = judge_frames(
         detector, test, JudgingOptions.of(config), FleetBudget(budget.per, budget.max_group_share)
     )
-    rows = zip(tasks, judged, places, of_scored, strict=True)
     return [
-        {task.row: make_row(task, own.slice(place, place + len(data.labels)), data)}
-        for task, own, place, data in rows
+        own.slice(place, place + len(data.labels))
+        for own, place, data in zip(judged, places, entities, strict=True)
     ]
 
 

@@ -78,6 +78,7 @@ def list_fleet_tasks(
     seeds: Sequence[int],
     columns: Columns,
     scores_to: Path | None,
+    budgets: tuple[float, ...] = (),
 ) -> Iterator[list[Task]]:
     """What is done at once: the tasks of all entities of one model and seed."""
     for config in configs:
@@ -95,6 +96,7 @@ def list_fleet_tasks(
                     if scores_to is None
                     else scores_to.joinpath(*parts, f"{folder.resolve().name}.parquet"),
                     tuple(folders),
+                    budgets,
                 )
                 for folder in folders
             ]

@@ -128,8 +128,8 @@ def _list_work(
     folders: Sequence[Path], configs: Sequence[Config], options: EvaluationOptions
 ) -> list[list[Task]]:
     """Tasks that are run at once, in the order of the tables."""
-    wanted = (configs, options.seeds, options.columns, options.scores_to)
-    tasks = (list_tasks(folder, *wanted, options.budgets) for folder in folders)
+    wanted = (configs, options.seeds, options.columns, options.scores_to, options.budgets)
+    tasks = (list_tasks(folder, *wanted) for folder in folders)
     work = [[task] for of_folder in tasks for task in of_folder]
     return [*work, *list_fleet_tasks(folders, *wanted)] if options.fleet else work
 

@@ -59,6 +59,16 @@ def test_the_pooled_row_is_beside_the_models_own_for_every_entity(data, config, 
         assert scores.num_rows == samples
 
 
+def test_the_pooled_row_is_measured_at_each_alert_budget(data, config):
+    found = evaluate_fleet(data, config, budgets=(1.0, 500.0))
+    for figures in found.entity_figures(POOLED).values():
+        for measure in ("event_recall", "false_episodes_per_week"):
+            assert figures[f"budget_1_{measure}"] == figures[measure]
+        assert not any(name.startswith("best_limit") for name in figures)
+    mean = found.mean(POOLED)
+    assert mean["budget_500_false_episodes_per_week"] > mean["budget_1_false_episodes_per_week"]
+
+
 def test_an_interrupted_run_resumes_and_a_change_in_one_entity_concerns_all(data, config, tmp_path):
     cache, reused = EvaluationCache(tmp_path / "cache"), []
 
