@@ -85,8 +85,16 @@ class Grouping:
         if series not in self._known:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[series] = self._find(series)
+            self._known[series] = self.find_new_group(series)
         return self._known[series]
+
+    def find_new_group(self, series: Labels) -> Labels | None:
+        """As `find_group`, of a series that the caller remembers."""
+        labels = relabel(dict(series), self.rules) if self.rules else dict(series)
+        if labels is None:
+            return None
+        group = sort_labels({name: labels[name] for name in self.by if labels.get(name)})
+        return group if self.shard is None or self.shard.owns(group) else None
 
     def find_part(self, series: Labels) -> Labels | None:
         """Those labels of a series that groups have; None if a rule drops it.
@@ -100,13 +108,6 @@ class Grouping:
         names = {name for name, _ in series}
         known = {*self.by, *(name for rule in self.rules for name in rule.source_labels)}
         return self.find_group(series) if names & known else ()
-
-    def _find(self, series: Labels) -> Labels | None:
-        labels = relabel(dict(series), self.rules) if self.rules else dict(series)
-        if labels is None:
-            return None
-        group = sort_labels({name: labels[name] for name in self.by if labels.get(name)})
-        return group if self.shard is None or self.shard.owns(group) else None
 
 
 _MOST_KNOWN = 1_000_000

@@ -51,7 +51,7 @@ class Written:
     """What became of a request.
 
     Attributes:
-        samples: how many were used.
+        samples: how many were used, or are of series of which no detector makes use.
         problems: what was refused and why, in one line; empty if nothing was. Series of which no
             detector makes use are no problem.
     """
@@ -100,6 +100,7 @@ class Receiver:
         with self._at_work:
             self._stores = dict(stores)
             self._directory = SeriesDirectory(self._stores)
+            self.metrics.forget()
         for detector in stores:
             self.metrics.begin(detector)
 
@@ -128,9 +129,10 @@ class Receiver:
             unused["too_old"] += placed.too_old
             unused["in_future"] += placed.in_future
             self.metrics.count_samples(names[id(store)], placed.taken, store.newest)
-        unused["unknown_series"] += int(np.count_nonzero(decoded.codes < 0))
+        unknown = int(np.count_nonzero(decoded.codes < 0))
+        unused["unknown_series"] += unknown
         self.metrics.count_unused(unused)
-        return Written(taken, _describe(unused, decoded.problems))
+        return Written(taken + unknown, _describe(unused, decoded.problems))
 
     def _forget_ended(self, now: float) -> None:
         if abs(now - self._forget_at) >= _FORGET_EVERY_SECONDS:

@@ -38,6 +38,13 @@ class ReceiverMetrics:
         for reason in UNUSED_REASONS:
             self._unused.labels(reason)
 
+    def forget(self) -> None:
+        """Withdraw the newest samples: detectors may be gone."""
+        if self._has_newest:
+            self._has_newest = False
+            self._registry.unregister(self._newest)
+            self._newest.clear()
+
     def begin(self, detector: str) -> None:
         """A detector receives samples; its counters are exposed from now on, at 0."""
         self._samples.labels(detector)

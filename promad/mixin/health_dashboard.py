@@ -22,13 +22,16 @@ from promad.mixin.panels import (
 )
 from promad.mixin.promql import LEGEND, Selector, compute_rate
 
+_REMOTE_WRITE = "Remote write"
+"""The title of the row that is empty where promad polls."""
+
 
 def build_dashboard(deployment: Deployment) -> str:
     """The dashboard as JSON."""
     select = Selector.of(deployment)
     about = "Health of promad itself: its polls, ticks, queries, models and process."
     board = start_board("promad-health", "promad: health", about, select)
-    return to_json(board, _build_rows(select))
+    return to_json(board, _build_rows(select), collapsed=[_REMOTE_WRITE])
 
 
 def _build_rows(select: Selector) -> Rows:
@@ -39,6 +42,7 @@ def _build_rows(select: Selector) -> Rows:
         ("Models", _show_models(select)),
         *([("Limits", _show_limits(select))] if select.group_by else ()),
         ("Process", _show_process(select)),
+        (_REMOTE_WRITE, _show_remote_write(select)),
     ]
 
 
@@ -231,4 +235,47 @@ def _show_process(select: Selector) -> list[Any]:
             "percentunit",
             (compute_rate(select.select_process("process_cpu_seconds_total")), "{{instance}}"),
         ).min(0),
+    ]
+
+
+def _show_remote_write(select: Selector) -> list[Any]:
+    """What is received, if it is."""
+    requests = compute_rate(select(names.RECEIVED_REQUESTS))
+    catch_ups = select(names.CATCH_UPS)
+    return [
+        show_lines(
+            "Samples received",
+            "Samples per second that were received by remote write and used. Empty without "
+            "--web.enable-remote-write-receiver.",
+            "cps",
+            (compute_rate(select(names.RECEIVED_SAMPLES)), LEGEND),
+        ).min(0),
+        show_lines(
+            "Samples not used",
+            "Samples per second that were refused, or are of series that no detector asks for, and "
+            "histograms, exemplars and metadata, by reason.",
+            "cps",
+            (f"sum by (reason) ({compute_rate(select(names.RECEIVED_UNUSED))})", "{{reason}}"),
+        ).min(0),
+        show_lines(
+            "Requests",
+            "Remote-write requests per second, by the status code of the response. Prometheus "
+            "sends again after 429 and 5xx.",
+            "reqps",
+            (f"sum by (code) ({requests})", "{{code}}"),
+        ).min(0),
+        show_lines(
+            "Age of the newest sample",
+            "Time since the newest sample that was received by remote write.",
+            "s",
+            (f"time() - {select(names.RECEIVED_NEWEST)}", LEGEND),
+        ).min(0),
+        show_lines(
+            "Catch-ups by query",
+            "Times that samples which had not been received were queried, by result.",
+            "short",
+            (f"sum by (result) (increase({catch_ups}[$__rate_interval]))", "{{result}}"),
+        )
+        .min(0)
+        .span(24),
     ]

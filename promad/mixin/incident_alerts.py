@@ -98,16 +98,30 @@ def make_severe(
 
 def build_groups_blind(deployment: Deployment) -> Alert:
     """An alert for many blind groups, or none at all that are monitored."""
-    after = choose_patience(deployment)
     groups = f"sum by ({_DETECTOR}) ({deployment.select(names.GROUPS)})"
+    return make_blind(
+        deployment, _divide_blind(deployment), groups, "blind", match_groups(deployment)
+    )
+
+
+def make_blind(deployment: Deployment, share: str, groups: str, which: str, match: str) -> Alert:
+    """An alert for many blind groups, or none at all that are monitored.
+
+    Args:
+        share: PromQL for the share that is blind.
+        groups: PromQL for how many there are.
+        which: the groups that count as blind.
+        match: sets `$groups` to matchers for the groups of the alert's detector.
+    """
+    after = choose_patience(deployment)
     return Alert(
         "PromadGroupsBlind",
-        f"Share of the groups that are blind, or 0 if there are no groups at all. Below "
+        f"Share of the groups that are {which}, or 0 if there are no groups at all. Below "
         f"{BLIND_SHARE:.0%}, single targets are down: alerts on `up` cover them.",
-        f"{_divide_blind(deployment)} > {BLIND_SHARE:g}\nor\n{groups} == 0",
+        f"{share} > {BLIND_SHARE:g}\nor\n{groups} == 0",
         WARNING,
         f"Detector {DETECTOR_NAME} has blind groups",
-        f"{match_groups(deployment)}"
+        f"{match}"
         "{{ if eq $value 0.0 }}No group is monitored: the queries fail or return no series."
         "{{ else }}{{ humanizePercentage $value }} of the groups have had no score for at least "
         f"{format_duration(after)}: their anomalies go undetected."

@@ -19,13 +19,11 @@ from promad.mixin.alert import (
     KEEP_FIRING_SECONDS,
     WARNING,
     Alert,
-    choose_patience,
     describe_budget,
 )
 from promad.mixin.alert_templates import INSTANT, fill_in_metrics, match_labels, write_labels
 from promad.mixin.deployment import Deployment
-from promad.mixin.incident_alerts import BLIND_SHARE, MOST_OPEN, make_severe, name_scope
-from promad.mixin.incident_templates import template_blind_groups
+from promad.mixin.incident_alerts import MOST_OPEN, make_blind, make_severe, name_scope
 from promad.mixin.rules import Rule
 
 _MISSING_SECONDS = 300.0
@@ -163,27 +161,18 @@ def build_joined_severe(deployment: Deployment) -> Alert:
 
 def build_joined_blind(deployment: Deployment) -> Alert:
     """An alert for many groups that are blind in every replica, or none that is monitored."""
-    after = choose_patience(deployment)
     counts = deployment.select(names.GROUPS)
     blind = deployment.select(names.GROUPS, f'state="{State.BLIND}"')
     by = "by (job, detector, shard)"
     whole = _add_shard(deployment, f"sum by (job, instance, detector) ({counts})")
     groups = f"sum by (job, detector) (max {by} ({whole}))"
     unseen = f"sum by (job, detector) (min {by} ({_add_shard(deployment, blind)}))"
-    return Alert(
-        "PromadGroupsBlind",
-        "Share of the groups that are blind in every replica of their shard, or 0 if there are no "
-        f"groups at all. Below {BLIND_SHARE:.0%}, single targets are down: alerts on `up` cover "
-        "them.",
-        f"{unseen}\n/\n{groups} > {BLIND_SHARE:g}\nor\n{groups} == 0",
-        WARNING,
-        f"Detector {DETECTOR_NAME} has blind groups",
-        f"{match_labels('groups', _list_shared(('job', 'detector'), deployment))}"
-        "{{ if eq $value 0.0 }}No group is monitored: the queries fail or return no series."
-        "{{ else }}{{ humanizePercentage $value }} of the groups have had no score for at least "
-        f"{format_duration(after)}: their anomalies go undetected."
-        f"{template_blind_groups(deployment)}{{{{ end }}}}",
-        after=after,
+    return make_blind(
+        deployment,
+        f"{unseen}\n/\n{groups}",
+        groups,
+        "blind in every replica of their shard",
+        match_labels("groups", _list_shared(("job", "detector"), deployment)),
     )
 
 

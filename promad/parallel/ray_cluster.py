@@ -23,9 +23,7 @@ def open_ray(backend: Backend) -> Iterator[Engine]:
     Raises:
         PromadError: if the cluster does not answer.
     """
-    with set_environment(
-        {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    ):
+    with set_environment(_ENVIRONMENT):
         import ray
         from ray.exceptions import RayError
         from ray.util.joblib import register_ray

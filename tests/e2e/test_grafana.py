@@ -10,10 +10,11 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from promad.config import Config, load_config
 from promad.events.verdict import State
-from promad.exposition import names
+from promad.exposition import ReceiverMetrics, names
 from promad.mixin import recording
 from promad.mixin.deployment import Deployment
 from promad.mixin.promql import Selector
@@ -54,13 +55,24 @@ RECORDED = {
 }
 
 
+def received() -> dict[str, set[str]]:
+    """Every metric of a promad that takes samples by remote write, with its labels."""
+    registry = CollectorRegistry()
+    metrics = ReceiverMetrics(registry)
+    metrics.begin("d0")
+    metrics.count_request(204)
+    metrics.count_samples("d0", 1, 0.0)
+    families = registry.collect()
+    return {each.name: TARGET | set(each.labels) for family in families for each in family.samples}
+
+
 def exposed() -> dict[str, set[str]]:
     """Every metric of a promad with several detectors, with its labels."""
     found: dict[str, set[str]] = {}
     for series in {**scrape(ANOMALOUS, ANOMALOUS), **scrape_fleet(name_hosts(2), (1,))}:
         name, _, labels = series.partition("{")
         found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
-    return found | RECORDED
+    return found | received() | RECORDED
 
 
 EXPOSED = exposed()
@@ -228,7 +240,7 @@ def test_a_panel_says_what_it_shows_and_where_from(panel):
         assert target["legendFormat"]
 
 
-UNITS = {"none", "short", "percentunit", "bytes", "s", "dateTimeFromNow", "reqps"}
+UNITS = {"none", "short", "percentunit", "bytes", "s", "dateTimeFromNow", "reqps", "cps"}
 """Those of Grafana's units that are used here."""
 
 

@@ -11,8 +11,10 @@ import yaml
 
 from promad.cli import app as cli
 from promad.config import Config
+from promad.exposition import names
 from promad.mixin.deployment import Deployment
 from promad.mixin.rules import Rule, render_rules
+from tests.support.dashboards import committed
 
 CONFIG = "name: {name}\nartifacts_dir: {name}\nqueries: {{a: up}}\n"
 
@@ -157,3 +159,15 @@ def test_a_rule_stands_below_the_reason_for_it_and_text_of_several_lines_stays_s
         "      - record: a:b:c\n        expr: |-\n          x\n          + y\n"
     )
     assert yaml.safe_load(text)["groups"][0]["rules"][0]["expr"] == "x\n+ y"
+
+
+def test_the_health_dashboard_has_all_that_is_counted_of_remote_write():
+    panels = committed("promad-health")["panels"]
+    row = next(panel for panel in panels if panel["title"] == "Remote write")
+    assert row["collapsed"]  # most have no such metrics, and query nothing for it
+    shown = " ".join(target["expr"] for panel in row["panels"] for target in panel["targets"])
+    counted = {
+        *(names.RECEIVED_SAMPLES, names.RECEIVED_NEWEST, names.CATCH_UPS),
+        *(names.RECEIVED_REQUESTS, names.RECEIVED_UNUSED),
+    }
+    assert {spec.name for spec in counted if f"{spec.name}{{" not in shown} == set()

@@ -233,6 +233,73 @@ def test_several_series_of_a_group_make_it_ambiguous_while_both_have_a_value() -
     assert np.isnan(poll.frame.values[0, -2, 0])
 
 
+def test_an_infinity_is_no_value_as_with_polling() -> None:
+    world = World()
+    world.send("cpu", "a", (0, 1.0), (1, math.inf), (2, -math.inf), (3, 2.0), now=3)
+    found = world.values(3, "a")
+    assert (found[-4], found[-1]) == (1.0, 2.0)
+    assert np.isnan(found[-3:-1]).all()
+
+
+def test_of_two_samples_at_one_time_in_a_request_the_first_counts() -> None:
+    world = World()
+    world.send("cpu", "a", (0, 1.0), (1, 5.0), (1, 7.0), now=1)
+    assert world.values(1, "a")[-1] == 5.0
+
+
+@pytest.mark.parametrize("step", [15.0, 300.0, 900.0])
+def test_a_rule_that_is_evaluated_a_whole_step_before_the_grid_time_is_no_gap(step: float) -> None:
+    """Whatever `stale_after` is: Prometheus chooses when a rule group is evaluated."""
+    store = SampleStore(StoreOptions(("cpu",), Grouping(("instance",)), step, STALE_AFTER, 10))
+    number = store.add("cpu", {"instance": "a"})
+    newest = math.floor(START / step)
+    for slot in range(newest - 2, newest + 1):
+        late = round(1000 * (slot - 1) * step + 1)
+        store.place(np.array([number]), np.array([late]), np.ones(1), (slot - 1) * step)
+        assert store.read(slot, slot).known[0, 0]
+
+
+def test_with_a_long_step_the_queries_fail_only_once_a_sample_is_missing() -> None:
+    options = PollOptions(
+        QUERIES,
+        Grouping(("instance",)),
+        600.0,
+        SAMPLES,
+        STALE_AFTER,
+        max_groups=5,
+        forget_after=1e9,
+    )
+    store = make_store(options)
+    poller = GroupPoller(
+        None,  # type: ignore[arg-type]
+        options,
+        lambda rows: ReceivedColumns(store, options, rows, Missed(rows)),
+    )
+    number = store.add("cpu", {"instance": "a"})
+    failures = []
+    for tick in range(3_000_000, 3_000_006):
+        if tick < 3_000_004:
+            sent = np.array([round(1000 * 600 * tick) - 500_000])
+            store.place(np.array([number]), sent, np.ones(1), 600.0 * tick)
+        failures.append(bool(poller.poll(600.0 * tick).failures))
+    assert failures == [False, False, False, False, True, True]
+
+
+def test_a_clock_that_is_set_back_does_not_keep_samples_out() -> None:
+    world = World()
+    for sample in range(1000, 1004):
+        world.send("cpu", "a", (sample, 1.0), now=sample)
+        world.poller.poll(at(sample))
+    asked = world.missed.asked
+    for sample in range(4):
+        world.send("cpu", "a", (sample, 2.0), now=sample)
+        assert world.values(sample, "a")[-1] == 2.0
+    assert world.missed.asked > asked
+    for sample in range(4, 10):
+        failures = world.poller.poll(at(sample)).failures
+    assert failures["cpu"].reason == "not_received"
+
+
 # What was missed
 
 
@@ -353,6 +420,53 @@ def test_series_that_ended_are_forgotten_and_the_others_stay() -> None:
     assert slots.values.shape[1] < 200
 
 
+def new_store(most_series: int) -> SampleStore:
+    return SampleStore(
+        StoreOptions(("cpu",), Grouping(("instance",)), STEP, STALE_AFTER, most_series)
+    )
+
+
+def fill(
+    store: SampleStore, prefix: str, count: int, sample: float, now: float
+) -> list[int | None]:
+    """Send one sample of each of so many new series, as far as there is room."""
+    numbers = [store.add("cpu", {"instance": f"{prefix}-{n}"}) for n in range(count)]
+    held = np.array([number for number in numbers if number is not None], np.int64)
+    times = np.full(len(held), round(1000 * at(sample)))
+    store.place(held, times, np.ones(len(held)), at(now))
+    return numbers
+
+
+def test_a_store_that_is_full_has_room_again_once_any_series_has_ended() -> None:
+    store = new_store(50)
+    fill(store, "lasting", 40, 0, now=0)
+    fill(store, "short", 10, 0, now=0)
+    fill(store, "lasting", 40, 40, now=40)
+    assert fill(store, "new", 1, 40, now=40) == [None]
+    assert store.forget_ended()
+    assert fill(store, "new", 1, 40, now=40) == [40]
+
+
+def test_series_without_any_sample_that_can_be_used_make_room() -> None:
+    store = new_store(100)
+    fill(store, "old", 100, 0, now=1000)
+    assert store.newest is None
+    assert store.forget_ended()
+    assert fill(store, "new", 3, 1000, now=1000) == [0, 1, 2]
+
+
+def test_the_memory_of_series_that_ended_is_released() -> None:
+    store = new_store(100_000)
+    fill(store, "short", 10_000, 0, now=0)
+    big = store._times.nbytes
+    fill(store, "lasting", 100, 100, now=100)
+    assert store.forget_ended()
+    assert store._times.nbytes < big / 20
+    slots = store.read(place(100), place(100))
+    assert slots.known.sum() == slots.values.sum() == 100
+    assert len(store.options.grouping._known) == 0
+
+
 def test_no_more_series_are_held_than_groups_can_be_watched() -> None:
     store = SampleStore(StoreOptions(("cpu",), Grouping(("instance",)), STEP, STALE_AFTER, 3))
     found = [store.add("cpu", {"instance": f"{n}"}) for n in range(5)]
@@ -365,12 +479,12 @@ def test_no_more_series_are_held_than_groups_can_be_watched() -> None:
 
 
 def test_samples_may_arrive_while_others_are_read() -> None:
-    world, hosts, last = World(), [f"host-{n}" for n in range(40)], 30
+    world, hosts, last = World(), [f"host-{n}" for n in range(40)], 18
 
     def send(alias: str) -> None:
         for sample in range(last + 1):
             for host in hosts:
-                world.send(alias, host, (sample, float(sample)), now=sample)
+                world.send(alias, host, (sample, float(sample)), now=last)
 
     threads = [threading.Thread(target=send, args=[alias]) for alias in QUERIES]
     for thread in threads:

@@ -133,10 +133,14 @@ def test_samples_are_taken_and_counted(headers: Mapping[str, str]) -> None:
         assert port.metric("newest_sample_timestamp_seconds", detector="web") == NOW
 
 
-def test_a_sender_of_the_second_version_reads_how_much_was_used(shared: Port) -> None:
-    answer = shared.send(cpu("a", (AT, 1.0)), ({"__name__": "up"}, [(AT, 1.0)]), headers=V2)
+def test_a_sender_of_the_second_version_reads_how_much_was_accepted(shared: Port) -> None:
+    """Prometheus takes 204 with nothing written for a failure, also of series of another shard."""
+    unknown: Sent = ({"__name__": "up"}, [(AT, 1.0)])
+    answer = shared.send(cpu("a", (AT, 1.0)), unknown, headers=V2)
     kinds = ("Samples", "Histograms", "Exemplars")
-    assert [answer.headers[WRITTEN.format(kind)] for kind in kinds] == ["1", "0", "0"]
+    assert [answer.headers[WRITTEN.format(kind)] for kind in kinds] == ["2", "0", "0"]
+    only_unknown = shared.send(unknown, headers=V2)
+    assert (only_unknown.status_code, only_unknown.headers[WRITTEN.format("Samples")]) == (204, "1")
     assert WRITTEN.format("Samples") not in shared.send(cpu("a", (AT, 1.0))).headers
 
 
@@ -331,7 +335,9 @@ def test_a_reload_forgets_detectors_that_are_gone(shared: Port) -> None:
         port.send(cpu("a", (AT, 1.0)))
         options = port.stream.options
         other = port.receiver.open_stream("other", options, threading.Event())
+        assert port.metric("newest_sample_timestamp_seconds", detector="web") == NOW
         port.receiver.use({"other": other.store})
+        assert port.metric("newest_sample_timestamp_seconds", detector="web") is None
         port.send(cpu("a", (AT, 2.0)), (feature("other", "load", instance="z"), [(AT, 5.0)]))
         assert port.held() == [1.0]
         slot = round(NOW / 15)

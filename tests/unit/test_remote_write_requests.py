@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import cramjam
 import numpy as np
@@ -19,6 +21,7 @@ from promad.prometheus.received.directory import (
     MOST_LABELS,
     MOST_VALUE_BYTES,
     UNKNOWN,
+    Labelled,
     SeriesDirectory,
 )
 from promad.prometheus.received.store import SampleStore, StoreOptions
@@ -62,7 +65,7 @@ def expect(series: Sequence[Sent], known: SeriesDirectory) -> list[tuple[int, in
     codes = {}
     for labels, _ in series:
         pairs = [(name.encode(), value.encode()) for name, value in sorted(labels.items())]
-        codes[tuple(pairs)] = known.add({}, b"", pairs)
+        codes[tuple(pairs)] = known.find({}, Labelled(b"", pairs))
     return sorted(
         (
             codes[tuple((n.encode(), v.encode()) for n, v in sorted(labels.items()))],
@@ -285,6 +288,117 @@ def test_a_known_series_is_found_without_reading_its_labels() -> None:
     known = directory()
     body = encode_version_1([(feature("web", "cpu", instance="a"), [(AT, 1.0)])])
     decode_write_request(body, known)
-    known.add = None  # type: ignore[assignment,method-assign]
+    known.find = None  # type: ignore[assignment,method-assign]
     assert decode_write_request(body, known).codes.tolist() == [0]
     assert np.array_equal(decode_write_request(body, known).times, [AT])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field that is a message, as it is sent."""
+    size, length = len(content), b""
+    while size > 0x7F:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (decode_write_request, b"\x0a\x00" * 10**6),
+        (decode_write_request, b"\x1a\x00" * 10**6),
+        (decode_write_request, field(1, b"\x12\x00" * 10**6)),
+        (decode_write_request, field(1, b"\x0a\x00" * 10**6)),
+        (decode_write_request, field(1, b"\x22\x00" * 10**6)),
+        (decode_write_request_v2, b"\x22\x00" * 10**6),
+        (decode_write_request_v2, b"\x2a\x00" * 10**6),
+        (decode_write_request_v2, b"\x1a\x00" * 10**6),
+        (decode_write_request_v2, field(5, b"\x12\x00" * 10**6)),
+    ],
+    ids=[
+        *("series", "metadata", "samples", "labels", "histograms"),
+        *("symbols", "series 2.0", "unknown fields", "samples 2.0"),
+    ],
+)
+def test_a_request_of_very_many_empty_fields_costs_little_memory(
+    decode: Decode, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are compressed to a few kB; read to the end, each would cost 100 bytes and more."""
+    monkeypatch.setattr(limits, "MOST_FIELDS", 10_000)
+    monkeypatch.setattr(limits, "MOST_SERIES", 10_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(OversizedError):
+            decode(body, directory())
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_very_many_references_of_one_series_are_not_read() -> None:
+    body = field(4, b"") + field(5, field(1, bytes(10**6)) + b"\x12\x00")
+    tracemalloc.start()
+    try:
+        found = decode_write_request_v2(body, directory())
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert found.problems == ["more than 128 labels; send at most 128"]
+    assert found.ignored["invalid_series"] == 1
+
+
+def test_a_label_or_sample_with_many_fields_is_malformed() -> None:
+    for content in (field(1, b"\x18\x00" * 9), field(2, b"\x18\x00" * 9)):
+        with pytest.raises(MalformedError, match="more than 8 fields"):
+            decode_write_request(field(1, content), directory())
+
+
+@VERSIONS
+def test_labels_that_are_too_long_together_are_refused(encode: Encode, decode: Decode) -> None:
+    labels = {"__name__": "up"} | {f"l{n}": "x" * 10_000 for n in range(4)}
+    found = decode(encode([(labels, [(AT, 1.0)])]), directory())
+    assert found.problems == ["labels of 40018 bytes; send at most 32768"]
+
+
+@VERSIONS
+def test_a_label_without_a_value_is_none(encode: Encode, decode: Decode) -> None:
+    known = directory()
+    plain = feature("web", "cpu", instance="a")
+    sent: list[Sent] = [(plain, [(AT, 1.0)]), ({**plain, "zone": ""}, [(AT + 15_000, 1.0)])]
+    assert decode(encode(sent), known).codes.tolist() == [0, 0]
+
+
+def count_bytes(known: SeriesDirectory) -> int:
+    """Of all that a directory remembers of what was sent."""
+    return sum(len(key) for codes in (known.codes, known.symbol_codes) for key in codes) + sum(
+        map(len, known._symbols)
+    )
+
+
+@VERSIONS
+def test_long_labels_of_other_series_do_not_fill_the_memory(
+    encode: Encode, decode: Decode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("_MOST_UNKNOWN_BYTES", "_MOST_SYMBOL_BYTES"):
+        monkeypatch.setattr(f"promad.prometheus.received.directory.{limit}", 20_000)
+    known, wanted = directory(), feature("web", "cpu", instance="a")
+    for number in range(100):
+        other = {"__name__": f"m{number}", "path": f"{number}" + "x" * 2000}
+        found = decode(encode([(wanted, [(AT, 1.0)]), (other, [(AT, 1.0)])]), known)
+        assert sorted(found.codes.tolist()) == [UNKNOWN, 0]
+        assert count_bytes(known) < 25_000
+
+
+def test_the_labels_of_one_series_in_any_order_do_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("promad.prometheus.received.directory._MOST_UNKNOWN", 10)
+    known = directory()
+    labels = list(feature("web", "cpu", **{f"l{n}": "x" for n in range(4)}).items())
+    for order in permutations(labels):
+        request = message("prometheus.WriteRequest")()
+        series = request.timeseries.add()
+        for name, value in order:
+            series.labels.add(name=name, value=value)
+        series.samples.add(value=1.0, timestamp=AT)
+        assert decode_write_request(request.SerializeToString(), known).codes.tolist() == [0]
+    assert len(known.codes) <= 10 + 2 * 100

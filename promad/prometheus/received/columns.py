@@ -49,7 +49,7 @@ class ReceivedColumns:
 
     What was missed is queried in the first minute, until samples arrive, and once they arrive again
     after they had stopped.
-    Without samples for `stale_after`, every query has failed.
+    Without samples for `stale_after`, or a step where that is longer, every query has failed.
     """
 
     def __init__(
@@ -65,13 +65,16 @@ class ReceivedColumns:
         self._rows = rows
         self._missed = missed
         self._on_catch_up = on_catch_up
-        self._is_behind = True
-        self._begun_at: float | None = None
-        self._asks_from = -np.inf
-        self._fresh_until = -np.inf
-        self._read_until: int | None = None
+        self._start_anew()
         self._numbers = np.zeros(0, np.int64)
         self._numbered: tuple[int, int] = (0, 0)
+
+    def _start_anew(self) -> None:
+        """At the start, and where the clock was set back."""
+        self._is_behind = True
+        self._begun_at: float | None = None
+        self._asks_from = self._fresh_until = -np.inf
+        self._read_until: int | None = None
 
     @property
     def clock_offset(self) -> float | None:
@@ -84,6 +87,8 @@ class ReceivedColumns:
         begin = round(start / options.step)
         newest = begin + options.samples - 1
         end = newest * options.step
+        if self._read_until is not None and newest < self._read_until:
+            self._start_anew()
         arrives, until = self._arrives(end), self._read_until
         self._is_behind = self._is_behind or until is None or newest - until > self._store.kept
         missed = (
@@ -98,7 +103,7 @@ class ReceivedColumns:
             for feature, alias in enumerate(options.queries)
         }
         self._fresh_until = max(self._fresh_until, end if missed else self._store.newest or -np.inf)
-        if end - self._fresh_until <= options.stale_after:
+        if end - self._fresh_until <= max(options.stale_after, options.step):
             return Columns({}, columns)
         return Columns({alias: self._explain(alias) for alias in options.queries}, columns)
 

@@ -38,7 +38,7 @@ class StoreOptions:
         features: the aliases of the queries.
         grouping: which group each series belongs to.
         step: seconds from one grid time to the next.
-        stale_after: the age in seconds above which a sample is too old.
+        stale_after: the age in seconds above which a sample is too old, if it is above the step.
         most_series: series that are held at most.
     """
 
@@ -91,7 +91,8 @@ class SampleStore:
         self._changes = 0
         self._features = {alias: number for number, alias in enumerate(options.features)}
         self._step_ms = step_ms
-        self._age_ms = 1000.0 * min(options.stale_after, LOOKBACK_SECONDS)
+        age = max(options.step, min(options.stale_after, LOOKBACK_SECONDS))
+        self._age_ms = 1000.0 * age  # a rule is evaluated up to one step before a grid time
         self._lookback = floor(self._age_ms / step_ms) + 1
         self._late = ceil(OUT_OF_ORDER_SECONDS / options.step)
         slots = self._late + self._lookback + ceil(FUTURE_SECONDS / options.step) + 2
@@ -107,14 +108,14 @@ class SampleStore:
         """The number of a series of a query, by its other labels; None if it is not wanted."""
         feature = self._features.get(alias)
         series = sort_labels(labels)
-        group = None if feature is None else self.options.grouping.find_group(series)
-        if feature is None or group is None:
-            return None
         with self._arrived:
             number = self._number_of.get((alias, series))
             if number is not None:
                 return number
-            if len(self._groups) >= self.options.most_series:
+            if feature is None or len(self._groups) >= self.options.most_series:
+                return None
+            group = self.options.grouping.find_new_group(series)
+            if group is None:
                 return None
             number = self._number_of[alias, series] = len(self._groups)
             self._groups.append(group)
@@ -123,16 +124,13 @@ class SampleStore:
         return number
 
     def _grow(self, series: int) -> None:
-        slots, held = self._times.shape
-        if series <= held:
-            return
-        times = np.full((slots, 2 * held), _NEVER, np.int64)
-        values = np.full((slots, 2 * held), np.nan)
-        times[:, :held], values[:, :held] = self._times, self._values
-        self._times, self._values = times, values
+        width = self._times.shape[1]
+        if series > width:
+            self._times = _resize(self._times, 2 * width, _NEVER)
+            self._values = _resize(self._values, 2 * width, np.nan)
 
     def place(self, series: Numbers, times: Numbers, values: Values, now: float) -> Placed:
-        """Place samples; one that is there already changes nothing.
+        """Place samples; one that is there already changes nothing. An infinity is no value.
 
         Args:
             series: the number of the series of each sample, (samples,).
@@ -141,16 +139,30 @@ class SampleStore:
             now: unix seconds.
         """
         slots = np.ceil(times / self._step_ms - 1e-9).astype(np.int64)
+        values = np.where(np.isinf(values), np.nan, values)
+        latest = 1000 * (now + FUTURE_SECONDS)
         with self._arrived:
             old = slots < floor(1000 * now / self._step_ms) - self._late
-            future = times > 1000 * (now + FUTURE_SECONDS)
+            future = times > latest
             good = np.flatnonzero(~(old | future))
             if good.size:
-                order = good[np.argsort(times[good], kind="stable")]
+                self._forget_after(latest)
+                order = good[::-1]  # of two samples at one time, the first is written last
+                order = order[np.argsort(times[order], kind="stable")]
                 self._write(series[order], slots[order], times[order], values[order])
                 self._newest = max(self._newest, int(times[order[-1]]))
                 self._arrived.notify_all()
         return Placed(good.size, int(np.count_nonzero(old)), int(np.count_nonzero(future)))
+
+    def _forget_after(self, latest: float) -> None:
+        """Forget samples that lie in the future now that the clock was set back.
+
+        Requests that are read at once have times a little apart.
+        """
+        if self._newest > latest + 1000 * FUTURE_SECONDS:
+            self._times[self._times > latest] = _NEVER
+            self._newest = int(self._times.max())
+            self._counts.clear()
 
     def _write(self, series: Numbers, slots: Numbers, times: Numbers, values: Values) -> None:
         """Write samples in order of time: the last one of a cell counts."""
@@ -229,13 +241,17 @@ class SampleStore:
                 return
 
     def forget_ended(self) -> bool:
-        """Forget series without a sample in all that is held, if they are many; whether it did."""
+        """Forget series without a sample in all that is held; whether it did.
+
+        Few are left until there is no room for others.
+        """
         with self._arrived:
             series = len(self._groups)
             newest = self._times[:, :series].max(axis=0, initial=_NEVER)
-            limit = self._newest - self._step_ms * len(self._times)
+            limit = max(_NEVER, self._newest - self._step_ms * len(self._times))
             kept = np.flatnonzero(newest > limit)
-            if series - len(kept) <= max(_FEWEST_SERIES, series // 4):
+            few = 0 if series >= self.options.most_series else max(_FEWEST_SERIES, series // 4)
+            if series - len(kept) <= few:
                 return False
             self._keep(kept.tolist())
         return True
@@ -247,7 +263,18 @@ class SampleStore:
         self._number_of = {
             series: numbers[old] for series, old in self._number_of.items() if old in numbers
         }
-        for held, missing in ((self._times, _NEVER), (self._values, np.nan)):
-            held[:, : len(kept)] = held[:, list(kept)]
-            held[:, len(kept) :] = missing
+        width = self._times.shape[1]
+        while width // 2 >= max(_FEWEST_SERIES, 2 * len(kept)):
+            width //= 2
+        self._times = _resize(self._times[:, list(kept)], width, _NEVER)
+        self._values = _resize(self._values[:, list(kept)], width, np.nan)
         self._changes += 1
+
+
+def _resize[Number: (np.int64, np.float64)](
+    held: NDArray[Number], width: int, missing: float
+) -> NDArray[Number]:
+    """A copy with more series, of which there is nothing: (slots, width)."""
+    wider = np.full((len(held), width), missing, held.dtype)
+    wider[:, : held.shape[1]] = held
+    return wider

@@ -11,6 +11,8 @@ from struct import unpack_from
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 _INT64, _UINT64 = 1 << 63, 1 << 64
+_MOST_SMALL_FIELDS = 8
+"""In a label or a sample, which have two or three."""
 
 
 class MalformedError(ValueError):
@@ -93,6 +95,18 @@ def list_fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int,
         yield number, kind, begin, at
 
 
+def list_few_fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a label or a sample, as of `list_fields`.
+
+    Raises:
+        MalformedError: also if there are too many, which would take long to read.
+    """
+    for count, found in enumerate(list_fields(data, at, end)):
+        if count == _MOST_SMALL_FIELDS:
+            raise MalformedError(f"more than {count} fields in a label or sample at byte {at}")
+        yield found
+
+
 def expect_bytes(kind: int, what: str) -> None:
     """Raise MalformedError if a field that is a message or a string is of another wire type."""
     if kind != BYTES:
@@ -106,7 +120,7 @@ def read_sample(data: bytes, at: int, end: int) -> tuple[int, float]:
         MalformedError: if it is no sample.
     """
     milliseconds, value = 0, 0.0
-    for number, kind, begin, stop in list_fields(data, at, end):
+    for number, kind, begin, stop in list_few_fields(data, at, end):
         if number == 1 and kind == FIXED64:
             (value,) = unpack_from("<d", data, begin)
         elif number == 2 and kind == VARINT:

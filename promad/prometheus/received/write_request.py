@@ -25,14 +25,16 @@ from promad.prometheus.received.decoded import (
     METADATA,
     Decoded,
     Pending,
+    check_sample_count,
     check_series_count,
 )
-from promad.prometheus.received.directory import LabelsError, SeriesDirectory
+from promad.prometheus.received.directory import MOST_LABELS, Labelled, SeriesDirectory
 from promad.prometheus.received.tails import WITH_VALUE, WITHOUT_VALUE, read_tails
 from promad.prometheus.received.wire import (
     BYTES,
     expect_bytes,
     find_content,
+    list_few_fields,
     list_fields,
     read_sample,
 )
@@ -50,8 +52,9 @@ def decode_write_request(body: bytes, directory: SeriesDirectory) -> Decoded:
         MalformedError: if it cannot be read.
         OversizedError: if it has too many series or samples.
     """
-    framed = _frame(body, directory)
-    read, others, pending = [], framed.others, Pending()
+    pending = Pending()
+    framed = _frame(body, directory, pending)
+    read, others = [], framed.others
     for known in framed.known:
         codes, ends = np.array(known.codes, np.int64), np.array(known.ends, np.int64)
         read.append(read_tails(body, known.width, codes, ends))
@@ -59,7 +62,6 @@ def decode_write_request(body: bytes, directory: SeriesDirectory) -> Decoded:
         others += [(known.starts[each], known.ends[each]) for each in unread]
     for start, end in others:
         _read_series(body, start, end, directory, pending)
-    pending.ignored[METADATA] += framed.metadata
     return pending.finish(read)
 
 
@@ -81,19 +83,19 @@ class _Known:
 class _Framed(NamedTuple):
     known: tuple[_Known, _Known]
     others: list[tuple[int, int]]
-    metadata: int
 
 
-def _frame(body: bytes, directory: SeriesDirectory) -> _Framed:
+def _frame(body: bytes, directory: SeriesDirectory, pending: Pending) -> _Framed:
     """Where each series begins and ends."""
     with_value, without = _Known(WITH_VALUE), _Known(WITHOUT_VALUE)
-    find, others, metadata, at, size = directory.codes.get, [], 0, 0, len(body)
+    find, others, at, size = directory.codes.get, [], 0, len(body)
     while at < size:
         if body[at] != _SERIES_KEY:
             number, kind, _, at = next(list_fields(body, at, size))
             if number == 1:
                 expect_bytes(kind, "a series")
-            metadata += number == _METADATA_FIELD
+            pending.count_field()
+            pending.ignored[METADATA] += number == _METADATA_FIELD
             continue
         start, at = find_content(body, at + 1, size)
         length, own = at - start, with_value
@@ -102,46 +104,42 @@ def _frame(body: bytes, directory: SeriesDirectory) -> _Framed:
             code, own = find(body[start : at - WITHOUT_VALUE]), without
         if code is None:
             others.append((start, at))
+            check_series_count(len(others))
             continue
         own.codes.append(code)
         own.starts.append(start)
         own.ends.append(at)
     check_series_count(len(with_value.codes) + len(without.codes) + len(others))
-    return _Framed((with_value, without), others, metadata)
+    return _Framed((with_value, without), others)
 
 
 def _read_series(
     body: bytes, start: int, end: int, directory: SeriesDirectory, pending: Pending
 ) -> None:
-    """Read a series field by field; labels that no series can have are noted as a problem."""
-    key, pairs, samples = [], [], []
+    """Read a series field by field."""
+    key: list[bytes] = []
+    pairs: list[tuple[bytes, bytes]] = []
+    samples: list[tuple[int, float]] = []
     at = start
     for number, kind, begin, stop in list_fields(body, start, end):
+        pending.count_field()
         if number in _KINDS:
             expect_bytes(kind, f"field {number} of a series")
-        if number == 1:
+        if number == 1 and len(pairs) <= MOST_LABELS:
             key.append(body[at:stop])
             pairs.append(_read_label(body, begin, stop))
         elif number == 2:
             samples.append(read_sample(body, begin, stop))
+            check_sample_count(len(samples))
         elif number in _IGNORED:
             pending.ignored[_IGNORED[number]] += 1
         at = stop
-    name = b"".join(key)
-    code = directory.codes.get(name)
-    if code is None:
-        try:
-            code = directory.add(directory.codes, name, pairs)
-        except LabelsError as error:
-            pending.refuse(str(error), len(samples))
-            return
-    for milliseconds, value in samples:
-        pending.add(code, milliseconds, value)
+    pending.add_series(directory, directory.codes, Labelled(b"".join(key), pairs), samples)
 
 
 def _read_label(body: bytes, start: int, end: int) -> tuple[bytes, bytes]:
     found = {1: b"", 2: b""}
-    for number, kind, begin, stop in list_fields(body, start, end):
+    for number, kind, begin, stop in list_few_fields(body, start, end):
         if number in found:
             expect_bytes(kind, f"field {number} of a label")
             found[number] = body[begin:stop]

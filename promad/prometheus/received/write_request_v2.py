@@ -28,9 +28,10 @@ from promad.prometheus.received.decoded import (
     METADATA,
     Decoded,
     Pending,
+    check_sample_count,
     check_series_count,
 )
-from promad.prometheus.received.directory import LabelsError, SeriesDirectory
+from promad.prometheus.received.directory import MOST_LABELS, Labelled, SeriesDirectory
 from promad.prometheus.received.tails import WITH_VALUE, WITHOUT_VALUE, read_tails
 from promad.prometheus.received.wire import (
     BYTES,
@@ -50,6 +51,8 @@ _WIDTHS = {16: WITH_VALUE, 7: WITHOUT_VALUE}
 """Bytes of the field of a sample, by those of its content."""
 _IGNORED = {3: HISTOGRAMS, 4: EXEMPLARS, 5: METADATA}
 _LONGEST_REF = 4
+_MOST_REFS = 2 * (MOST_LABELS + 1)
+"""That are read of a series, so one label more than it may have."""
 _MISSING = -2
 
 Numbers = NDArray[np.int64]
@@ -88,14 +91,14 @@ def decode_write_request_v2(body: bytes, directory: SeriesDirectory) -> Decoded:
         MalformedError: if it cannot be read.
         OversizedError: if it has too many series or samples.
     """
-    texts, spans = _frame(body)
-    check_series_count(max(len(spans), len(texts) // 8))  # 4 labels of their own for each series
+    pending = Pending()
+    texts, spans = _frame(body, pending)
     symbols = _Symbols(texts, directory.number_symbols(texts))
     likely, others = _recognise(body, spans)
     codes = _find_codes(body, likely, symbols, directory)
     widths, ends = np.array(likely.widths, np.int64), np.array(likely.ends, np.int64)
     metadata = np.array(likely.metadata, np.int64)
-    read, pending = [], Pending()
+    read = []
     unread = [np.flatnonzero(codes == _MISSING)]
     for width in (WITH_VALUE, WITHOUT_VALUE):
         own = np.flatnonzero((codes != _MISSING) & (widths == width))
@@ -107,7 +110,7 @@ def decode_write_request_v2(body: bytes, directory: SeriesDirectory) -> Decoded:
     return pending.finish(read)
 
 
-def _frame(body: bytes) -> tuple[list[bytes], list[Span]]:
+def _frame(body: bytes, pending: Pending) -> tuple[list[bytes], list[Span]]:
     """The texts of a request, and where each series begins and ends."""
     texts: list[bytes] = []
     spans: list[Span] = []
@@ -118,9 +121,12 @@ def _frame(body: bytes) -> tuple[list[bytes], list[Span]]:
             begin, at = find_content(body, at + 1, size)
             if key == _SERIES_KEY:
                 spans.append((begin, at))
+                check_series_count(len(spans))
             else:
                 texts.append(body[begin:at])
+                check_series_count(len(texts) // 8)  # 4 labels of their own for each series
             continue
+        pending.count_field()
         number, kind, _, at = next(list_fields(body, at, size))
         if number in {_SYMBOLS, _SERIES}:
             expect_bytes(kind, f"field {number} of a request")
@@ -190,29 +196,23 @@ def _find_codes(
 def _read_series(
     body: bytes, span: Span, symbols: _Symbols, directory: SeriesDirectory, pending: Pending
 ) -> None:
-    """Read a series field by field; labels that no series can have are noted as a problem."""
+    """Read a series field by field."""
     refs: list[int] = []
     samples: list[tuple[int, float]] = []
     for number, kind, begin, stop in list_fields(body, *span):
+        pending.count_field()
         if number == 1:
-            refs += _read_refs(body, kind, begin, stop)
+            refs += _read_refs(body, kind, begin, stop, _MOST_REFS - len(refs))
         elif number == 2:
             expect_bytes(kind, "a sample")
             samples.append(read_sample(body, begin, stop))
+            check_sample_count(len(samples))
         elif number in _IGNORED:
             pending.ignored[_IGNORED[number]] += 1
     key = symbols.numbers[_check_refs(refs, len(symbols.texts))].tobytes()
-    code = directory.symbol_codes.get(key)
-    if code is None:
-        texts = [symbols.texts[ref] for ref in refs]
-        pairs = list(zip(texts[::2], texts[1::2], strict=True))
-        try:
-            code = directory.add(directory.symbol_codes, key, pairs)
-        except LabelsError as error:
-            pending.refuse(str(error), len(samples))
-            return
-    for milliseconds, value in samples:
-        pending.add(code, milliseconds, value)
+    texts = [symbols.texts[ref] for ref in refs]
+    pairs = list(zip(texts[::2], texts[1::2], strict=True))
+    pending.add_series(directory, directory.symbol_codes, Labelled(key, pairs), samples)
 
 
 def _check_refs(refs: list[int], symbols: int) -> list[int]:
@@ -228,12 +228,12 @@ def _check_refs(refs: list[int], symbols: int) -> list[int]:
     return refs
 
 
-def _read_refs(body: bytes, kind: int, at: int, end: int) -> list[int]:
-    """Numbers of symbols, packed or single."""
+def _read_refs(body: bytes, kind: int, at: int, end: int, most: int) -> list[int]:
+    """Numbers of symbols, packed or single; the first `most` of them."""
     if kind not in {BYTES, VARINT}:
         raise MalformedError(f"references to labels have wire type {kind}")
-    found = []
-    while at < end:
+    found: list[int] = []
+    while at < end and len(found) < most:
         ref, at = read_varint(body, at, end)
         found.append(ref)
     return found
