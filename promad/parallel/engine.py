@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import promad
+from promad.errors import PromadError
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class Engine:
 def find_version() -> str:
     """The version of promad here."""
     return promad.__version__
+
+
+def build_connect_error(backend: Backend, kind: str, why: str, command: str) -> PromadError:
+    """That a cluster does not answer, or that none could be started on this machine."""
+    if backend.scheduler is None:
+        return PromadError(
+            f"--backend {backend.name}: {kind} did not start on this machine ({why}) — name a "
+            "cluster with --scheduler, or use --backend loky"
+        )
+    return PromadError(
+        f"--scheduler {backend.scheduler}: no {kind} cluster ({why}) — start one with {command}"
+    )
 
 
 def count_processors() -> int:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from promad.errors import PromadError
-from promad.parallel.engine import Backend, Engine, count_processors, set_environment
+from promad.parallel.engine import (
+    Backend,
+    Engine,
+    build_connect_error,
+    count_processors,
+    set_environment,
+)
 
 _TASKS_PER_ACTOR = 50
 """Results come at the end of so many, and are kept then."""
@@ -39,10 +44,7 @@ def open_ray(backend: Backend) -> Iterator[Engine]:
             )
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())
-            raise PromadError(
-                f"--scheduler {backend.scheduler}: no Ray cluster ({why}) — start one with ray "
-                "start --head"
-            ) from error
+            raise build_connect_error(backend, "Ray", why, "ray start --head") from error
         try:
             register_ray()
             jobs = backend.jobs or int(ray.cluster_resources().get("CPU", 1))

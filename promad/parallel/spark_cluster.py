@@ -8,8 +8,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from promad.errors import PromadError
-from promad.parallel.engine import Backend, Engine, count_processors, set_environment
+from promad.parallel.engine import (
+    Backend,
+    Engine,
+    build_connect_error,
+    count_processors,
+    set_environment,
+)
 
 _TASKS_PER_CALL = 20
 """Of each executor. Results come at the end of a call, and are kept then."""
@@ -40,10 +45,8 @@ def open_spark(backend: Backend) -> Iterator[Engine]:
             session = builder.getOrCreate()
         except (OSError, Py4JError, PySparkException, RuntimeError) as error:
             why = str(error).strip().partition("\n")[0]
-            raise PromadError(
-                f"--scheduler {backend.scheduler}: no Spark cluster ({why}) — start one with "
-                "start-master.sh and start-worker.sh"
-            ) from error
+            command = "start-master.sh and start-worker.sh"
+            raise build_connect_error(backend, "Spark", why, command) from error
         try:
             session.sparkContext.setLogLevel("ERROR")
             register_spark()

@@ -14,15 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import promad
+from promad.cli.app import build_app
 from promad.cli.backend_options import BackendName, choose_backend
+from promad.cli.commands import run
 from promad.config import load_config
+from promad.config import read_config as parse_config
 from promad.errors import PromadError
 from promad.experiments.running import _hide_server, _read, _run, run_tasks
 from promad.experiments.tasks import list_tasks
 from promad.parallel.backend import open_engine
-from promad.parallel.engine import Backend, Engine
+from promad.parallel.engine import Backend, Engine, build_connect_error
 from promad.parallel.running import LOST, Failure, require_same_version, run_each
 from promad.stages.preprocess import preprocess
 from promad.training.group_fitting import read_group
@@ -84,6 +88,36 @@ def test_a_scheduler_without_a_cluster_is_refused() -> None:
         choose_backend(BackendName.LOKY, "tcp://127.0.0.1:1", None)
     with pytest.raises(PromadError, match="needs --backend"):
         choose_backend(None, "tcp://127.0.0.1:1", None)
+
+
+def test_a_cluster_that_does_not_start_here_is_not_said_to_be_none_at_an_address() -> None:
+    here = build_connect_error(Backend("ray"), "Ray", "no memory", "ray start --head")
+    assert str(here).startswith("--backend ray: Ray did not start on this machine (no memory)")
+    there = build_connect_error(Backend("ray", "ray://a:1"), "Ray", "refused", "ray start --head")
+    assert str(there) == (
+        "--scheduler ray://a:1: no Ray cluster (refused) — start one with ray start --head"
+    )
+
+
+def test_run_refuses_a_backend_that_has_no_groups_to_fit(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("queries: {a: up}\n")
+    result = CliRunner().invoke(build_app(), ["-c", str(config), "run", "--backend", "loky"])
+    assert result.exit_code != 0
+    assert "--backend loky fits groups one by one" in str(result.exception or result.output)
+
+
+def test_run_gives_its_backend_to_each_training(monkeypatch) -> None:
+    given = []
+    for name in ("run_collect", "run_preprocess", "run_filter"):
+        monkeypatch.setattr(run, name, lambda *_: None)
+    monkeypatch.setattr(run, "run_trimming", lambda _, before: (*before, 1))
+    monkeypatch.setattr(run, "run_train", lambda *all_: given.append(all_[3]))
+    config, backend = parse_config("queries: {a: up}\n"), Backend("loky", jobs=2)
+    run.run_stages(config, backend=backend)
+    run.trim_and_train(config, backend=backend)
+    assert len(given) > 1
+    assert set(given) == {backend}
 
 
 def test_a_worker_with_another_version_is_named() -> None:

@@ -14,6 +14,7 @@ from promad.cli import app as cli
 from promad.cli.commands.train import format_training
 from promad.config import load_config
 from promad.config.training_digests import digest_training
+from promad.data.shards import Share
 from promad.errors import DataError
 from promad.simulation import SimulatedHost, SimulationServer
 from promad.stages import train as train_stage
@@ -253,7 +254,7 @@ def test_run_records_whether_it_trained_again(tmp_path, run, monkeypatch):
 
     monkeypatch.setattr("promad.cli.commands.run.run_stages", record)
     monkeypatch.setattr(
-        "promad.cli.commands.run.trim_and_train", lambda *given: recorded.append(given[-1])
+        "promad.cli.commands.run.trim_and_train", lambda *given: recorded.append(given[2])
     )
     file = write(tmp_path / "config.yaml", "http://127.0.0.1:9")
     run("-c", file, "run")
@@ -261,3 +262,26 @@ def test_run_records_whether_it_trained_again(tmp_path, run, monkeypatch):
     plain, before, after = recorded
     assert plain == digest_training(load_config(file))
     assert before == after != plain
+
+
+@pytest.mark.parametrize(("given", "share"), [("1/3", Share(1, 3)), ("", None), (None, None)])
+def test_run_detects_with_the_shard_of_the_environment(tmp_path, run, monkeypatch, given, share):
+    shares = []
+    monkeypatch.setattr("promad.cli.commands.run.run_stages", lambda *_, **__: 0)
+    monkeypatch.setattr("promad.cli.commands.run.run_detect", lambda _, share: shares.append(share))
+    if given is None:
+        monkeypatch.delenv("PROMAD_SHARD", raising=False)
+    else:
+        monkeypatch.setenv("PROMAD_SHARD", given)
+    run("-c", write(tmp_path / "config.yaml", "http://127.0.0.1:9"), "run", "--detect")
+    assert shares == [share]
+
+
+def test_run_refuses_a_wrong_shard_before_it_begins(tmp_path, run, monkeypatch):
+    monkeypatch.setattr("promad.cli.commands.run.run_stages", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setenv("PROMAD_SHARD", "x")
+    code, _, error = run(
+        "-c", write(tmp_path / "config.yaml", "http://127.0.0.1:9"), "run", "--detect"
+    )
+    assert code == 2
+    assert "--shard x: not NUMBER/COUNT" in " ".join(error.split())

@@ -187,7 +187,7 @@ def test_what_was_dropped_is_printed_with_its_features(incident):
 
 def test_the_rounds_end_where_nothing_more_is_dropped(incident, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(run, "run_train", lambda config, force, _: trained.append(force))
+    monkeypatch.setattr(run, "run_train", lambda config, force, *_: trained.append(force))
     tuning = incident.data_filtering_settings
     run.trim_and_train(incident, force=True)
     assert trained == [True]  # the model is the same, and so it finds nothing more
@@ -205,7 +205,7 @@ def test_each_round_keeps_what_the_one_before_dropped(incident, monkeypatch):
         return (*before, float(len(rounds)))
 
     monkeypatch.setattr(run, "run_trimming", trimming)
-    monkeypatch.setattr(run, "run_train", lambda config, force, _: trained.append(force))
+    monkeypatch.setattr(run, "run_train", lambda config, force, *_: trained.append(force))
     run.trim_and_train(incident)
     assert rounds == [(), (1.0,)]
     assert len(trained) == incident.data_filtering_settings.trim_rounds

@@ -40,13 +40,15 @@ if TYPE_CHECKING:
 
 _PORT = Port()
 
+SHARD_VARIABLE = "PROMAD_SHARD"
+
 ShardOption = Annotated[
     str | None,
     typer.Option(
         "--shard",
         metavar="NUMBER/COUNT",
         help="Watch only this shard of the groups: 0/5 to 4/5, or auto/5 in a StatefulSet.",
-        envvar="PROMAD_SHARD",
+        envvar=SHARD_VARIABLE,
     ),
 ]
 
@@ -137,9 +139,14 @@ def run_detect(
         _exit_at_once()
 
 
+def read_share() -> Share | None:
+    """The share that the environment names; None without it."""
+    return parse_share(os.environ.get(SHARD_VARIABLE) or None)
+
+
 def parse_share(text: str | None) -> Share | None:
     """The share that --shard names; None without it."""
-    if not text:
+    if text is None:
         return None
     from promad.data.shards import parse_share as parse
 

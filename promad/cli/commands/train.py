@@ -60,7 +60,7 @@ def train(
     that fails has the weights of all groups, and the exit code is then 3.
     """
     config = load_one_config(context)
-    where = _choose_backend(config, backend, scheduler, jobs)
+    where = choose_training_backend(config, backend, scheduler, jobs)
     if not report_due("train", config, digest_training(config), if_older_than):
         return
     require_training("train", [config.training_settings.model])
@@ -68,7 +68,7 @@ def train(
         raise typer.Exit(GROUPS_FAILED)
 
 
-def _choose_backend(
+def choose_training_backend(
     config: Config, name: BackendName | None, scheduler: str | None, jobs: int | None
 ) -> Backend:
     """Where groups are fitted: by default in a process for each processor.
