@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from promad.cli.app import build_app
 from promad.config import read_config
+from promad.data.groups import Grouping
 from promad.data.shards import Shard, Share, assign_keys, hash_values, parse_share
 from promad.errors import ConfigError
+from promad.prometheus.groups import shard_queries
 from promad.prometheus.groups.narrowing import PLACE, narrow_query, quote_values
+from promad.prometheus.groups.options import PollOptions
+from promad.prometheus.groups.shard_queries import ShardQueries
 from tests.support.detectors import detector_of
 from tests.support.fleet_world import FleetWorld, label
 
@@ -109,6 +115,8 @@ def test_the_command_line_and_the_environment_name_the_shard(tmp_path):
     wrong = runner.invoke(app, [*command, "--shard", "7/5"])
     assert wrong.exit_code != 0
     assert "--shard 7/5: there is no shard 7 of 5" in " ".join(wrong.output.split())
+    empty = runner.invoke(app, [*command, "--shard", ""])
+    assert "not NUMBER/COUNT" in " ".join(empty.output.split())
     by_environment = runner.invoke(app, command, env={"PROMAD_SHARD": "x"})
     assert "--shard x: not NUMBER/COUNT" in " ".join(by_environment.output.split())
     done = subprocess.run(
@@ -140,6 +148,46 @@ def test_meta_characters_are_escaped_for_re2_and_then_for_promql():
 @pytest.mark.parametrize("expr", ["up{", "load{i=\ue000}", "a{b='c' or d='e'}", "x / fill(0) y"])
 def test_what_the_parser_does_not_know_or_the_rule_leaves_open_is_read_whole(expr):
     assert PLACE not in narrow_query(expr, "i").replace(expr, "")
+
+
+@pytest.mark.parametrize("argument", ["+load", "( +load)", "# a comment\n+load{i='x'} offset 1m"])
+def test_the_time_of_a_signed_value_is_not_that_of_its_sample(argument):
+    """The parser drops the sign, so what it prints would have another value."""
+    expr = f"max by (i) (timestamp({argument}))"
+    assert narrow_query(expr, "i") == expr
+
+
+@pytest.fixture
+def queries():
+    """Requests of the only shard of 200 hosts, whose names are 10 characters long."""
+    options = PollOptions(
+        {"load": "load"}, Grouping(("i",)), 15.0, 20, 60.0, max_groups=500, forget_after=1e9
+    )
+    client = SimpleNamespace(may_post=True)
+    asking = ShardQueries(client, options, Shard(Share(0, 1), ("i",)))  # type: ignore[arg-type]
+    asking._enter([b'{"i":"h%03d|12345"}' % number for number in range(200)], 0.0)
+    return asking
+
+
+def test_a_query_that_would_take_very_many_requests_is_read_whole_and_named(queries, monkeypatch):
+    monkeypatch.setattr(shard_queries, "_LENGTHS", (60, 60, 60))
+    narrowed = queries.narrow("load")
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert queries.fill(narrowed, "load") == [queries.widen(narrowed)]
+    (line,) = logs
+    assert line["event"] == "query not narrowed to the shard"
+    assert line["query"] == "load"
+    assert "requests, more than 64" in line["err"]
+
+
+def test_label_sets_are_found_again_after_room_was_made_for_new_ones(queries, monkeypatch):
+    monkeypatch.setattr(shard_queries, "_MOST_KNOWN", 201)
+    old, new = b'{"i":"h000|12345"}', [b'{"i":"new-%d"}' % number for number in range(2)]
+    queries._enter([old, *new], 1.0)
+    (text,) = queries.fill(queries.narrow("load"), "load")
+    assert "new-0" in text
+    assert "new-1" in text
 
 
 HOSTS = 8

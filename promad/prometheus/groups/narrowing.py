@@ -26,6 +26,8 @@ NOTHING = r"[^\\x00-\\x{10FFFF}]"
 
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _MODIFIERS = re.compile(r"(?: (?:offset|@) [-\w.()]+)+$")
+_DROPPED_PLUS = re.compile(r"\btimestamp\b(?:[\s(]|#.*(?:\n|$))+\+", re.IGNORECASE)
+"""The local parser drops the sign, without which `timestamp` is the time of the sample itself."""
 _SETS = frozenset({"and", "or", "unless"})
 _NOT_BY_SERIES = frozenset({"absent", "absent_over_time", "info", "scalar", "vector"})
 """Functions whose result does not have the labels of the series that it rests on."""
@@ -43,7 +45,7 @@ def narrow_query(expr: str, label: str) -> str:
     >>> narrow_query("sum(a)", "i")
     'sum(a)'
     """
-    if PLACE in expr:
+    if PLACE in expr or _DROPPED_PLUS.search(expr):
         return expr
     try:
         tree = parse_promql(expr)

@@ -40,6 +40,8 @@ _MISS_SECONDS = 30.0
 _LENGTHS = (256 * 1024, 8192, 2048)
 """Characters of a request at most: what Prometheus takes in a POST with ease; half of what
 VictoriaMetrics does; a URL."""
+_MOST_PARTS = 64
+"""Requests into which a query is divided; if it takes more, one for all groups costs less."""
 _CHARACTERS_PER_SERIES = 20
 """So many characters of a regular expression take a server as long as one series more."""
 _MOST_KNOWN = 500_000
@@ -153,7 +155,10 @@ class ShardQueries:
 
     def _enter(self, metrics: Sequence[bytes], at: float) -> None:
         """Note which label sets there are, and choose the label that tells them apart best."""
-        self._read([metric for metric in metrics if metric not in self._known])
+        new = [metric for metric in metrics if metric not in self._known]
+        if len(self._known) + len(new) > _MOST_KNOWN:
+            self._known, new = {}, [*metrics]
+        self._read(new)
         for metric in metrics:
             labels, is_own = self._known[metric]
             if is_own:
@@ -171,8 +176,6 @@ class ShardQueries:
 
     def _read(self, metrics: Sequence[bytes]) -> None:
         """Remember the label sets behind their JSON, and whether they are of the shard."""
-        if len(self._known) + len(metrics) > _MOST_KNOWN:
-            self._known.clear()
         sets = [read_labels(metric) for metric in metrics]
         groups = [self._whole.find_group(labels) for labels in sets]
         owned = self._shard.choose([group or () for group in groups])
@@ -214,6 +217,9 @@ class ShardQueries:
             room = (_LENGTHS[self._length] - len(narrowed)) // places
             values = self._members.values
             parts = [values[part] for part in _cut(self._members.lengths, room, 1)]
+            if len(parts) > _MOST_PARTS:
+                self._read_whole(shown, f"{len(parts)} requests, more than {_MOST_PARTS}")
+                return [self.widen(narrowed)]
             regexes = map(join_values, parts) if values else [NOTHING]
             self._pieces[narrowed] = [fill_place(narrowed, regex) for regex in regexes]
         return self._pieces[narrowed]
@@ -229,10 +235,12 @@ class ShardQueries:
             self._pieces = {}
             log.info("request too long; asking in parts", most=_LENGTHS[self._length])
             return
+        self._read_whole(shown, str(error))
+
+    def _read_whole(self, shown: str, why: str) -> None:
+        """Ask for a query without a matcher from now on."""
         self._refused.add(shown)
-        log.warning(
-            "query not narrowed to the shard: refused", query=flatten_text(shown), err=str(error)
-        )
+        log.warning("query not narrowed to the shard", query=flatten_text(shown), err=why)
 
     def note_whole(self, expr: str, series: int, own: int) -> None:
         """An expression was read whole; what that costs is logged once."""
