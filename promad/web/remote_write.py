@@ -77,11 +77,11 @@ def _negotiate(request: Request) -> str:
         HTTPException: 415 if it is none that can be read.
     """
     encoding = request.headers.get("content-encoding", "snappy")
-    if encoding != "snappy":
+    if encoding.lower() != "snappy":
         raise HTTPException(415, f"content encoding is {encoding[:40]} — send snappy")
     media, *parameters = request.headers.get("content-type", _MEDIA_TYPE).split(";")
     named = dict(each.strip().partition("=")[::2] for each in parameters)
-    message = named.get("proto", _FIRST)
+    message = named.get("proto", _FIRST).strip('"')
     if media.strip().lower() != _MEDIA_TYPE or message not in DECODERS:
         accepted = ", ".join(f"{_MEDIA_TYPE};proto={each}" for each in DECODERS)
         sent = request.headers.get("content-type", "")[:80]

@@ -150,6 +150,8 @@ def test_a_sender_of_the_second_version_reads_how_much_was_accepted(shared: Port
         {},
         {"Content-Type": "application/x-protobuf"},
         {**V1, "Content-Type": "application/x-protobuf; proto=prometheus.WriteRequest"},
+        {**V1, "Content-Type": 'application/x-protobuf;proto="prometheus.WriteRequest"'},
+        {**V1, "Content-Encoding": "Snappy"},
         {**V1, "X-Prometheus-Remote-Write-Version": "0.1.0", "User-Agent": "Prometheus/2.42.0"},
     ],
 )

@@ -191,6 +191,21 @@ def test_references_that_lead_nowhere_are_refused() -> None:
             decode_write_request_v2(request.SerializeToString(), directory())
 
 
+@pytest.mark.parametrize(
+    ("encode", "decode", "version"),
+    [
+        (encode_version_1, decode_write_request_v2, "1.0"),
+        (encode_version_2, decode_write_request, "2.0"),
+    ],
+)
+def test_a_request_of_the_other_version_is_refused_and_not_taken_for_empty(
+    encode: Encode, decode: Decode, version: str
+) -> None:
+    body = encode([(feature("web", "cpu", instance="a"), [(AT, 1.0)])])
+    with pytest.raises(MalformedError, match=f"belongs to version {version}"):
+        decode(body, directory())
+
+
 @VERSIONS
 def test_what_is_not_used_is_counted(encode: Encode, decode: Decode) -> None:
     series = [(feature("web", "cpu", instance="a"), [(AT, 1.0)])]
@@ -311,7 +326,7 @@ def field(number: int, content: bytes) -> bytes:
         (decode_write_request, field(1, b"\x22\x00" * 10**6)),
         (decode_write_request_v2, b"\x22\x00" * 10**6),
         (decode_write_request_v2, b"\x2a\x00" * 10**6),
-        (decode_write_request_v2, b"\x1a\x00" * 10**6),
+        (decode_write_request_v2, b"\x3a\x00" * 10**6),
         (decode_write_request_v2, field(5, b"\x12\x00" * 10**6)),
     ],
     ids=[

@@ -5,7 +5,7 @@ https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from struct import unpack_from
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -111,6 +111,15 @@ def expect_bytes(kind: int, what: str) -> None:
     """Raise MalformedError if a field that is a message or a string is of another wire type."""
     if kind != BYTES:
         raise MalformedError(f"{what} has wire type {kind}, expected {BYTES}")
+
+
+def refuse_version(number: int, others: Collection[int], version: str) -> None:
+    """Raise MalformedError for a field that only the other version of the protocol has."""
+    if number in others:
+        raise MalformedError(
+            f"field {number} belongs to version {version} — name the message of that version in "
+            "the content type"
+        )
 
 
 def read_sample(data: bytes, at: int, end: int) -> tuple[int, float]:

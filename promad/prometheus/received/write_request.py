@@ -37,10 +37,13 @@ from promad.prometheus.received.wire import (
     list_few_fields,
     list_fields,
     read_sample,
+    refuse_version,
 )
 
 _SERIES_KEY = 1 << 3 | BYTES
 _METADATA_FIELD = 3
+_OTHER_VERSION = frozenset({4, 5})
+"""Fields of version 2.0, which this one will never have; read as this one, all would be lost."""
 _IGNORED = {3: EXEMPLARS, 4: HISTOGRAMS}
 _KINDS = {1, 2, *_IGNORED}
 
@@ -94,6 +97,7 @@ def _frame(body: bytes, directory: SeriesDirectory, pending: Pending) -> _Framed
             number, kind, _, at = next(list_fields(body, at, size))
             if number == 1:
                 expect_bytes(kind, "a series")
+            refuse_version(number, _OTHER_VERSION, "2.0")
             pending.count_field()
             pending.ignored[METADATA] += number == _METADATA_FIELD
             continue

@@ -42,6 +42,7 @@ from promad.prometheus.received.wire import (
     list_fields,
     read_sample,
     read_varint,
+    refuse_version,
 )
 
 _SYMBOLS, _SERIES = 4, 5
@@ -50,6 +51,8 @@ _REFS_KEY, _SAMPLE_KEY, _METADATA_KEY = 0x0A, 0x12, 0x2A
 _WIDTHS = {16: WITH_VALUE, 7: WITHOUT_VALUE}
 """Bytes of the field of a sample, by those of its content."""
 _IGNORED = {3: HISTOGRAMS, 4: EXEMPLARS, 5: METADATA}
+_OTHER_VERSION = frozenset({1, 2, 3})
+"""Fields of version 1.0, which this one will never have; read as this one, all would be lost."""
 _LONGEST_REF = 4
 _MOST_REFS = 2 * (MOST_LABELS + 1)
 """That are read of a series, so one label more than it may have."""
@@ -128,6 +131,7 @@ def _frame(body: bytes, pending: Pending) -> tuple[list[bytes], list[Span]]:
             continue
         pending.count_field()
         number, kind, _, at = next(list_fields(body, at, size))
+        refuse_version(number, _OTHER_VERSION, "1.0")
         if number in {_SYMBOLS, _SERIES}:
             expect_bytes(kind, f"field {number} of a request")
     return texts, spans
