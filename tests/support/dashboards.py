@@ -59,6 +59,11 @@ def every_target(folder: Path = FOLDER) -> list[tuple[str, str]]:
     ]
 
 
+def list_received(folder: Path = FOLDER) -> set[str]:
+    """The panels about remote write, which are empty where a daemon polls."""
+    return {where for where, expr in every_target(folder) if "promad_remote_write_" in expr}
+
+
 def substitute(expr: str, **chosen: str) -> str:
     """The PromQL with every variable replaced: by `chosen`, else so that it selects everything.
 
