@@ -74,7 +74,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     server = PrometheusServer(tmp_path_factory.mktemp("fleet"), json.dumps(jobs))
     try:
         with server:
-            _wait_for(server, "rate(node_cpu_seconds_total[2m])")
+            # as old as what is asked for
+            _wait_for(server, "rate(node_cpu_seconds_total[2m] offset 3s)")
             _wait_for(server, f"{PREFIX}state{{job='promad'}}")
             _wait_for(server, f"{PREFIX}state{{job='wrong'}}")
             yield Fleet(server, host)
